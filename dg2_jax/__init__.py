@@ -1,0 +1,1 @@
+"""dg2_jax: text-conditioned latent diffusion in JAX and Flax."""

@@ -1,0 +1,1 @@
+"""Data sets: rendering, building, encoding, loading."""

@@ -1,0 +1,1 @@
+"""The `dg2_scenes` data set: illustrated landscapes with attributes and captions."""
