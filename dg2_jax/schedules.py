@@ -1,0 +1,188 @@
+"""Noise schedules and the spacing of sampling steps: pure functions of numpy float64.
+
+A schedule is the cumulative product ᾱ_t, t = 0 … T-1, of a variance-preserving diffusion
+
+    x_t = α_t x_0 + σ_t ε,   α_t = √ᾱ_t,   σ_t = √(1 - ᾱ_t),   ε ~ N(0, I).
+
+Everything is computed on the host in float64; callers cast what they put on a device to float32.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Spacing = Literal["linspace", "leading", "trailing"]
+SPACINGS: tuple[str, ...] = ("linspace", "leading", "trailing")
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """ᾱ_t of a variance-preserving diffusion.
+
+    Attributes:
+        name: what `make` was called with.
+        alpha_bar: shape (T,), float64, decreasing, in [0, 1].
+    """
+
+    name: str
+    alpha_bar: np.ndarray
+
+    @property
+    def num_train_timesteps(self) -> int:
+        """T, the number of noise levels."""
+        return len(self.alpha_bar)
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """α_t = √ᾱ_t, shape (T,)."""
+        return np.sqrt(self.alpha_bar)
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """σ_t = √(1 - ᾱ_t), shape (T,)."""
+        return np.sqrt(1.0 - self.alpha_bar)
+
+    @property
+    def beta(self) -> np.ndarray:
+        """β_t = 1 - ᾱ_t / ᾱ_{t-1}, shape (T,)."""
+        return 1.0 - self.alpha_bar / np.concatenate([[1.0], self.alpha_bar[:-1]])
+
+    @property
+    def snr(self) -> np.ndarray:
+        """Signal-to-noise ratio ᾱ_t / (1 - ᾱ_t), shape (T,)."""
+        return self.alpha_bar / (1.0 - self.alpha_bar)
+
+    @property
+    def is_zero_terminal(self) -> bool:
+        """Whether the last level is pure noise."""
+        return bool(self.alpha_bar[-1] == 0.0)
+
+
+def _from_betas(name: str, betas: np.ndarray) -> Schedule:
+    return Schedule(name, np.cumprod(1.0 - betas))
+
+
+def linear(
+    num_train_timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
+) -> Schedule:
+    """β_t linear from `beta_start` to `beta_end` (Ho et al., arXiv 2006.11239, section 4)."""
+    return _from_betas("linear", np.linspace(beta_start, beta_end, num_train_timesteps))
+
+
+def curved(
+    num_train_timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
+) -> Schedule:
+    """√β_t linear: the "scaled linear" schedule of latent diffusion (arXiv 2112.10752)."""
+    roots = np.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps)
+    return _from_betas("curved", roots**2)
+
+
+def _cosine_alpha_bar(num_train_timesteps: int, s: float) -> np.ndarray:
+    """f(t)/f(0) at t = 0, 1/T, …, 1, with f(t) = cos²(π/2 (t + s)/(1 + s))."""
+    t = np.linspace(0.0, 1.0, num_train_timesteps + 1)
+    f = np.cos((t + s) / (1.0 + s) * np.pi / 2.0) ** 2
+    return f / f[0]
+
+
+def cosine(num_train_timesteps: int = 1000, s: float = 0.008) -> Schedule:
+    """Cosine ᾱ with β clipped at 0.999 (Nichol and Dhariwal, arXiv 2102.09672, equation 17)."""
+    alpha_bar = _cosine_alpha_bar(num_train_timesteps, s)
+    return _from_betas("cosine", np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
+
+
+def cosine_legacy(num_train_timesteps: int = 1000, s: float = 0.008) -> Schedule:
+    """The cosine schedule as DiffusionGen2 published it, which also keeps every β above 0.001.
+
+    Only for imported weights: it was trained with α_t = 1 - β_t clamped to at most 0.999.
+    """
+    alpha_bar = _cosine_alpha_bar(num_train_timesteps, s)
+    betas = np.clip(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.001, 0.999)
+    return _from_betas("cosine_legacy", betas)
+
+
+def shifted_cosine(num_train_timesteps: int = 1000, resolution_ratio: float = 2.0) -> Schedule:
+    """Cosine with its log-SNR shifted for resolution (Hoogeboom et al., arXiv 2301.11093, eq. 4).
+
+    log SNR(t) = -2 ln tan(πt/2) + 2 ln(1/ratio), t = (i + 1/2)/T: a picture `resolution_ratio`
+    times as wide as the one the cosine schedule suits needs that much more noise.
+    """
+    if resolution_ratio <= 0:
+        raise ValueError(f"resolution_ratio must be above 0, got {resolution_ratio}")
+    t = (np.arange(num_train_timesteps) + 0.5) / num_train_timesteps
+    log_snr = -2.0 * np.log(np.tan(np.pi * t / 2.0)) - 2.0 * np.log(resolution_ratio)
+    return Schedule("shifted_cosine", 1.0 / (1.0 + np.exp(-log_snr)))
+
+
+def zero_terminal(schedule: Schedule) -> Schedule:
+    """Rescale √ᾱ so that the last level is pure noise (Lin et al., arXiv 2305.08891, algorithm 1).
+
+    √ᾱ_t ← (√ᾱ_t - √ᾱ_{T-1}) · √ᾱ_0 / (√ᾱ_0 - √ᾱ_{T-1}). Needs v- or x0-prediction, since ε says
+    nothing about x_0 where α = 0.
+    """
+    root = schedule.alpha
+    rescaled = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    return Schedule(f"{schedule.name}+zero_terminal", rescaled**2)
+
+
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {
+    "linear": linear,
+    "curved": curved,
+    "cosine": cosine,
+    "cosine_legacy": cosine_legacy,
+    "shifted_cosine": shifted_cosine,
+}
+
+
+def make(name: str, num_train_timesteps: int = 1000, zero_terminal_snr: bool = False) -> Schedule:
+    """The schedule of a name.
+
+    Args:
+        name: one of `SCHEDULES`.
+        num_train_timesteps: T, at least 2.
+        zero_terminal_snr: rescale so that the last level is pure noise.
+
+    Raises:
+        ValueError: an unknown name, or fewer than two timesteps.
+
+    >>> make("curved").num_train_timesteps
+    1000
+    """
+    if name not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}; got {name!r}")
+    if num_train_timesteps < 2:
+        raise ValueError(f"num_train_timesteps must be at least 2, got {num_train_timesteps}")
+    schedule = SCHEDULES[name](num_train_timesteps)
+    return zero_terminal(schedule) if zero_terminal_snr else schedule
+
+
+def default_spacing(schedule: Schedule) -> Spacing:
+    """`trailing` for a zero-terminal schedule (its last level must be visited), else `linspace`."""
+    return "trailing" if schedule.is_zero_terminal else "linspace"
+
+
+def timesteps(
+    num_inference_steps: int, num_train_timesteps: int = 1000, spacing: str = "linspace"
+) -> np.ndarray:
+    """The visited training timesteps, noisiest first, shape (num_inference_steps,), int64.
+
+    linspace: round(linspace(T-1, 0, S)); leading: i·⌊T/S⌋ (never visits T-1); trailing:
+    round(T - i·T/S) - 1 (Lin et al., arXiv 2305.08891, table 2).
+
+    Raises:
+        ValueError: more steps than levels, fewer than one, or an unknown spacing.
+
+    >>> timesteps(4, 1000, "trailing").tolist()
+    [999, 749, 499, 249]
+    """
+    S, T = num_inference_steps, num_train_timesteps
+    if isinstance(S, bool) or not isinstance(S, int | np.integer) or not 1 <= S <= T:
+        raise ValueError(f"num_inference_steps must be an integer from 1 to {T}, got {S!r}")
+    if spacing == "linspace":
+        return np.round(np.linspace(T - 1, 0, S)).astype(np.int64)
+    if spacing == "leading":
+        return np.arange(S - 1, -1, -1, dtype=np.int64) * (T // S)
+    if spacing == "trailing":
+        return np.round(T - np.arange(S) * (T / S)).astype(np.int64) - 1
+    raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}; got {spacing!r}")
