@@ -92,14 +92,18 @@ def cosine(num_train_timesteps: int = 1000, s: float = 0.008) -> Schedule:
     return _from_betas("cosine", np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
 
 
-def cosine_legacy(num_train_timesteps: int = 1000, s: float = 0.008) -> Schedule:
-    """The cosine schedule as DiffusionGen2 published it, which also keeps every β above 0.001.
+def cosine_legacy(num_train_timesteps: int = 1000) -> Schedule:
+    """The cosine schedule as DiffusionGen2 published it; only for imported weights.
 
-    Only for imported weights: it was trained with α_t = 1 - β_t clamped to at most 0.999.
+    It keeps every β above 0.001 too, and was computed in float32 throughout, which moves ᾱ by up to
+    2e-6: both are reproduced, since the weights were trained with them.
     """
-    alpha_bar = _cosine_alpha_bar(num_train_timesteps, s)
-    betas = np.clip(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.001, 0.999)
-    return _from_betas("cosine_legacy", betas)
+    f32 = np.float32
+    t = np.linspace(0, num_train_timesteps, num_train_timesteps + 1, dtype=f32)
+    phase = (t / f32(num_train_timesteps) + f32(0.008)) / f32(1.008)
+    alpha_bar = np.cos(phase * f32(np.pi) * f32(0.5)) ** 2
+    alpha = np.clip(alpha_bar[1:] / alpha_bar[:-1], f32(0.001), f32(0.999))
+    return _from_betas("cosine_legacy", 1.0 - alpha.astype(np.float64))
 
 
 def shifted_cosine(num_train_timesteps: int = 1000, resolution_ratio: float = 2.0) -> Schedule:

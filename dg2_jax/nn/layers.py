@@ -1,0 +1,119 @@
+"""Layers that the denoisers share: time embedding, dropout, residual and transformer blocks."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from dg2_jax.nn.attention import dot_product_attention
+
+NORM_EPS = 1e-5
+_zeros = nnx.initializers.zeros_init()
+
+KeysValues = tuple[Float[Array, "b l h d"], Float[Array, "b l h d"]]
+
+
+def sinusoidal_embedding(t: Int[Array, "b"], dim: int) -> Float[Array, "b {dim}"]:
+    """The cos and sin of t · 10000^(-i/half), i = 0 … half-1 (arXiv 1706.03762)."""
+    half = dim // 2
+    frequency = jnp.exp(-jnp.log(10000.0) * jnp.arange(half) / half)
+    angle = t.astype(jnp.float32)[:, None] * frequency[None, :]
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+def dropout(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
+    """Inverted dropout; without a key (inference) or at rate 0 the identity."""
+    if key is None or rate == 0.0:
+        return x
+    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
+
+
+class ResidualBlock(nnx.Module):
+    """GroupNorm, SiLU, conv, twice, with the condition as a scale and shift of the second norm.
+
+    The last convolution starts at zero, so that a new block is the identity (or its 1x1 skip).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embed_dim: int,
+        groups: int,
+        rate: float,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        self.rate = rate
+        self.norm1 = nnx.GroupNorm(in_channels, num_groups=groups, epsilon=NORM_EPS, rngs=rngs)
+        self.conv1 = nnx.Conv(in_channels, out_channels, (3, 3), rngs=rngs)
+        self.embed = nnx.Linear(embed_dim, 2 * out_channels, rngs=rngs)
+        self.norm2 = nnx.GroupNorm(out_channels, num_groups=groups, epsilon=NORM_EPS, rngs=rngs)
+        self.conv2 = nnx.Conv(out_channels, out_channels, (3, 3), kernel_init=_zeros, rngs=rngs)
+        self.skip = (
+            nnx.Conv(in_channels, out_channels, (1, 1), rngs=rngs)
+            if in_channels != out_channels
+            else None
+        )
+
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        embedding: Float[Array, "b e"],
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "b h w o"]:
+        """`embedding` is the activated time (and text) embedding; `key` turns dropout on."""
+        h = self.conv1(nnx.silu(self.norm1(x)))
+        scale, shift = jnp.split(self.embed(embedding)[:, None, None, :], 2, axis=-1)
+        h = nnx.silu(self.norm2(h) * (1.0 + scale) + shift)
+        h = self.conv2(dropout(h, self.rate, key))
+        return h + (x if self.skip is None else self.skip(x))
+
+
+class FeedForward(nnx.Module):
+    """GEGLU (Shazeer, arXiv 2002.05202): (x W · gelu(x V)) W₂ with a hidden width of 4 c."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+        self.inner = nnx.Linear(channels, 8 * channels, rngs=rngs)
+        self.outer = nnx.Linear(4 * channels, channels, kernel_init=_zeros, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b l c"]) -> Float[Array, "b l c"]:
+        """Apply to every token."""
+        value, gate = jnp.split(self.inner(x), 2, axis=-1)
+        return self.outer(value * nnx.gelu(gate, approximate=True))
+
+
+class TransformerBlock(nnx.Module):
+    """Self-attention, cross-attention to the text, feed-forward; each normalised and residual."""
+
+    def __init__(self, channels: int, head_dim: int, context_dim: int, *, rngs: nnx.Rngs):
+        self.heads = channels // head_dim
+        self.head_dim = head_dim
+        self.norm1 = nnx.LayerNorm(channels, epsilon=NORM_EPS, rngs=rngs)
+        self.qkv = nnx.Linear(channels, 3 * channels, use_bias=False, rngs=rngs)
+        self.attended = nnx.Linear(channels, channels, kernel_init=_zeros, rngs=rngs)
+        self.norm2 = nnx.LayerNorm(channels, epsilon=NORM_EPS, rngs=rngs)
+        self.cross_q = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
+        self.cross_kv = nnx.Linear(context_dim, 2 * channels, use_bias=False, rngs=rngs)
+        self.crossed = nnx.Linear(channels, channels, kernel_init=_zeros, rngs=rngs)
+        self.norm3 = nnx.LayerNorm(channels, epsilon=NORM_EPS, rngs=rngs)
+        self.feed_forward = FeedForward(channels, rngs=rngs)
+
+    def _split_heads(self, x: Array) -> Array:
+        return x.reshape(*x.shape[:2], self.heads, self.head_dim)
+
+    def project_context(self, context: Float[Array, "b l d"]) -> KeysValues:
+        """Keys and values of the text: the same at every sampling step, so computed once."""
+        k, v = jnp.split(self.cross_kv(context), 2, axis=-1)
+        return self._split_heads(k), self._split_heads(v)
+
+    def __call__(
+        self, x: Float[Array, "b n c"], keys_values: KeysValues, mask: Bool[Array, "b l"]
+    ) -> Float[Array, "b n c"]:
+        """`mask` is True where a text token is real."""
+        q, k, v = map(self._split_heads, jnp.split(self.qkv(self.norm1(x)), 3, axis=-1))
+        x = x + self.attended(dot_product_attention(q, k, v).reshape(x.shape))
+        q = self._split_heads(self.cross_q(self.norm2(x)))
+        x = x + self.crossed(dot_product_attention(q, *keys_values, mask).reshape(x.shape))
+        return x + self.feed_forward(self.norm3(x))
