@@ -1,0 +1,262 @@
+"""Training configuration: from the open dictionaries of `configs/` to typed, checked dataclasses.
+
+A file in `configs/` returns an `ml_collections.ConfigDict`: data without branches. `from_mapping`
+turns it into one of the frozen dataclasses here (or of `nn/`), and a wrong key, type or value ends
+there, in one error that names it.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+EMA_PROFILES = ("warmup", "power")
+WANDB_MODES = ("offline", "online", "disabled")
+
+
+def check(condition: bool, name: str, allowed: str, value: object) -> None:
+    if not condition:
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with linear warm-up, cosine decay and clipping of the global norm.
+
+    Attributes:
+        learning_rate: the peak, reached after `warmup_steps`.
+        final_learning_rate: what the cosine ends at, on the last step.
+        warmup_steps: steps from 0 to the peak.
+        b1, b2, eps: of Adam.
+        weight_decay: decoupled; on matrices and kernels only, not on biases and gains.
+        clip_norm: the largest global norm of the gradient that is let through.
+    """
+
+    learning_rate: float = 6e-4
+    final_learning_rate: float = 1e-6
+    warmup_steps: int = 200
+    b1: float = 0.9
+    b2: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "eps", "clip_norm"):
+            value = getattr(self, name)
+            check(0 < value < math.inf, f"optim.{name}", "a positive number", value)
+        for name in ("final_learning_rate", "weight_decay", "warmup_steps"):
+            value = getattr(self, name)
+            check(0 <= value < math.inf, f"optim.{name}", "a number of at least 0", value)
+        for name in ("b1", "b2"):
+            value = getattr(self, name)
+            check(0 <= value < 1, f"optim.{name}", "in [0, 1)", value)
+
+
+@dataclass(frozen=True)
+class EmaConfig:
+    """The moving average of the weights; see `training.ema`.
+
+    Attributes:
+        profile: "warmup" (a constant decay, less at first) or "power" (EDM2).
+        decay: of the warm-up profile, in [0, 1).
+        sigma_rel: width of the power profile relative to the length of the run, in (0, 0.28).
+    """
+
+    profile: str = "warmup"
+    decay: float = 0.999
+    sigma_rel: float = 0.10
+
+    def __post_init__(self) -> None:
+        check(self.profile in EMA_PROFILES, "ema.profile", f"one of {EMA_PROFILES}", self.profile)
+        check(0 <= self.decay < 1, "ema.decay", "in [0, 1)", self.decay)
+        check(0 < self.sigma_rel < 0.28, "ema.sigma_rel", "in (0, 0.28)", self.sigma_rel)
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """What the loop does beside the steps; none of it changes the result, so a resumed run may differ.
+
+    Attributes:
+        log_every: steps between lines of metrics.jsonl.
+        validate_every: steps between validations; 0 for none.
+        sample_every: steps between sample grids; 0 for none.
+        checkpoint_every: steps between checkpoints; the last step is always saved.
+        keep: how many checkpoints are kept.
+        read_threads: threads that read and decode records.
+        prefetch: batches that are read ahead.
+        wandb: "offline", "online" or "disabled".
+        wandb_project: the project that the run is filed under.
+    """
+
+    log_every: int = 20
+    validate_every: int = 500
+    sample_every: int = 0
+    checkpoint_every: int = 500
+    keep: int = 3
+    read_threads: int = 2
+    prefetch: int = 4
+    wandb: str = "offline"
+    wandb_project: str = "dg2_jax"
+
+    def __post_init__(self) -> None:
+        for name in ("log_every", "checkpoint_every", "keep", "read_threads", "prefetch"):
+            value = getattr(self, name)
+            check(value >= 1, f"loop.{name}", "at least 1", value)
+        for name in ("validate_every", "sample_every"):
+            value = getattr(self, name)
+            check(value >= 0, f"loop.{name}", "at least 0", value)
+        check(self.wandb in WANDB_MODES, "loop.wandb", f"one of {WANDB_MODES}", self.wandb)
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The diffusion process and its loss.
+
+    Attributes:
+        schedule: a name of `dg2_jax.schedules.SCHEDULES`.
+        prediction_type: a name of `dg2_jax.prediction`.
+        num_train_timesteps: T.
+        zero_terminal_snr: rescale the schedule so that its last level is pure noise.
+        min_snr_gamma: cap of the loss weight (arXiv 2303.09556); None for equal weights.
+        caption_dropout: share of captions replaced by the trained null context.
+    """
+
+    schedule: str = "curved"
+    prediction_type: str = "v_prediction"
+    num_train_timesteps: int = 1000
+    zero_terminal_snr: bool = False
+    min_snr_gamma: float | None = 5.0
+    caption_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        value = self.caption_dropout
+        check(0 <= value <= 1, "diffusion.caption_dropout", "in [0, 1]", value)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What every training run has: its length, batch, seed, optimiser, average and loop."""
+
+    num_steps: int = 1000
+    batch_size: int = 64
+    seed: int = 0
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        check(self.num_steps >= 1, "num_steps", "at least 1", self.num_steps)
+        check(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        check(0 <= self.seed < 2**31, "seed", "in [0, 2**31)", self.seed)
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
+    """Builds the dataclass `cls` from a mapping, nested dataclasses from nested mappings.
+
+    Keys that are left out keep their defaults. Lists become tuples, integers are taken for floats,
+    and nothing else is converted.
+
+    Args:
+        cls: a dataclass whose fields are bool, int, float, str, tuples and unions of these, or
+            dataclasses.
+        values: a dict or ConfigDict.
+        path: what error messages call `values`.
+
+    Raises:
+        ValueError: an unknown or missing key, a value of the wrong type, or one that `cls` refuses.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(
+            f"unknown key {', '.join(f'{path}.{k}' for k in unknown)}; "
+            f"{path} allows: {', '.join(fields)}"
+        )
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"missing key {', '.join(f'{path}.{k}' for k in missing)}")
+    built = {k: _convert(hints[k], values[k], f"{path}.{k}") for k in values}
+    try:
+        return cls(**built)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return from_mapping(hint, value, path)  # type: ignore[arg-type]
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        options = tuple(o for o in options if o is not type(None))
+        if len(options) == 1:
+            return _convert(options[0], value, path)
+        raise TypeError(f"{path}: unions of more than one type are not supported")
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{path} must be a list, got {value!r}")
+        item = typing.get_args(hint)[0]
+        return tuple(_convert(item, v, f"{path}[{i}]") for i, v in enumerate(value))
+    if typing.get_origin(hint) is typing.Literal:
+        allowed = typing.get_args(hint)
+        check(value in allowed, path, f"one of {allowed}", value)
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) and hint is not bool or not isinstance(value, hint):
+        name = getattr(hint, "__name__", str(hint))
+        raise ValueError(f"{path} must be of type {name}, got {value!r}")
+    if hint is float and not math.isfinite(value):
+        raise ValueError(f"{path} must be finite, got {value!r}")
+    return value
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """JSON data of a configuration, from which `from_mapping` makes an equal one."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """The settings in which two configurations differ and would train differently.
+
+    `loop` is left out: it decides what is shown and saved, not what is learnt.
+
+    >>> differences({"seed": 0, "loop": {"keep": 3}}, {"seed": 1, "loop": {"keep": 4}})
+    ['seed: saved 0, now 1']
+    """
+    a, b = _flat(saved), _flat(current)
+    return [
+        f"{key}: saved {a.get(key)!r}, now {b.get(key)!r}"
+        for key in sorted(set(a) | set(b))
+        if a.get(key) != b.get(key) and not key.startswith("loop.")
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,71 @@
+"""Exponential moving averages of the weights: ema ← β_t · ema + (1 - β_t) · params."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dg2_jax.config import EmaConfig
+
+Decay = Callable[[Int[Array, ""]], Float[Array, ""]]
+
+
+def warmup_decay(decay: float) -> Decay:
+    """β_t = min(decay, (1 + s)/(10 + s)), s = t - 1: a short memory while the weights move fast.
+
+    Args:
+        decay: the limit, in [0, 1).
+
+    Returns:
+        A function of the number t of updates made, this one included (t >= 1).
+    """
+
+    def beta(t: Int[Array, ""]) -> Float[Array, ""]:
+        step = t.astype(jnp.float32) - 1.0
+        return jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+
+    return beta
+
+
+def power_decay(sigma_rel: float) -> Decay:
+    """β_t = (1 - 1/t)^(γ+1): the power-function profile of EDM2 (arXiv 2312.02696, section 3.1).
+
+    The average then weighs the weights of time τ in proportion to τ^γ, whatever the length of the
+    run; at t = 1, β = 0 and the initial weights are forgotten.
+
+    Args:
+        sigma_rel: the profile's standard deviation as a share of the run, in (0, 0.28).
+
+    Returns:
+        A function of the number t of updates made, this one included (t >= 1).
+    """
+    exponent = power_gamma(sigma_rel) + 1.0
+    return lambda t: (1.0 - 1.0 / t.astype(jnp.float32)) ** exponent
+
+
+def power_gamma(sigma_rel: float) -> float:
+    """γ of the profile whose relative width is `sigma_rel`: σ² = (γ+1) / ((γ+2)² (γ+3)).
+
+    That is the cubic γ³ + 7γ² + (16 - σ⁻²)γ + 12 - σ⁻² = 0; its largest real root is meant.
+
+    >>> round(power_gamma(0.10), 2)
+    6.94
+    """
+    inverse = sigma_rel**-2
+    roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
+    return float(roots.real.max())
+
+
+def make_decay(config: EmaConfig) -> Decay:
+    """The decay that a configuration asks for."""
+    if config.profile == "power":
+        return power_decay(config.sigma_rel)
+    return warmup_decay(config.decay)
+
+
+def update(ema: Any, params: Any, beta: Float[Array, ""]) -> Any:
+    """β · ema + (1 - β) · params on every leaf, in float32."""
+    return jax.tree.map(lambda e, p: e + (1.0 - beta) * (p - e), ema, params)

@@ -1,0 +1,179 @@
+"""The compiled training step, which the autoencoder and the denoiser share, and their losses.
+
+The randomness of a step is a function of (seed, step) alone, so a resumed run repeats it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from dg2_jax import losses, schedules
+from dg2_jax.config import DiffusionConfig, RunConfig
+from dg2_jax.training import ema, optimizer
+from dg2_jax.training.state import Params, TrainState
+
+Batch = Mapping[str, Array]
+Metrics = dict[str, Float[Array, ""]]
+LossFn = Callable[[Params, Batch, PRNGKeyArray], tuple[Float[Array, ""], Metrics]]
+StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+def make_train_step(loss_fn: LossFn, config: RunConfig) -> StepFn:
+    """One update: loss, gradient, clipping, AdamW, average; compiled, and the state is donated.
+
+    Args:
+        loss_fn: (params, batch, key) to the loss and further metrics, all scalars.
+        config: optimiser, average, seed and length of the run.
+
+    Returns:
+        (state, batch) to (state, metrics): `loss`, `grad_norm` (before clipping),
+        `learning_rate`, and those of `loss_fn`.
+    """
+    rate = optimizer.learning_rate(config.optim, config.num_steps)
+    transform = optimizer.make(config.optim, config.num_steps)
+    decay = ema.make_decay(config.ema)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params, batch, key
+        )
+        updates, opt_state = transform.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        count = state.step + 1
+        metrics = {
+            **metrics,
+            "loss": loss,
+            "grad_norm": optax.tree.norm(grads),
+            "learning_rate": jnp.asarray(rate(state.step), jnp.float32),
+        }
+        average = ema.update(state.ema, params, decay(count))
+        return TrainState(count, params, average, opt_state), metrics
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def autoencoder_loss(graphdef: Any, loss: Callable, **options: Any) -> LossFn:
+    """The loss of an autoencoder on batches {"image": uint8 (b, h, w, 3)}.
+
+    Args:
+        graphdef: of an `AutoencoderKL`.
+        loss: `dg2_jax.training.autoencoder.autoencoder_loss` or one like it.
+        options: passed on to `loss`.
+    """
+
+    def loss_fn(params: Params, batch: Batch, key: PRNGKeyArray):
+        pixels = batch["image"].astype(jnp.float32) / 127.5 - 1.0
+        return loss(nnx.merge(graphdef, params), pixels, key, **options)
+
+    return loss_fn
+
+
+def diffusion_loss(
+    graphdef: Any, config: DiffusionConfig, scaling_factor: float, shift_factor: float = 0.0
+) -> LossFn:
+    """The loss of a denoiser on encoded batches.
+
+    A batch holds `mean` and `logvar` (b, h, w, c) of the posterior of the unscaled latents, and of
+    one caption an image `context` (b, l, d) and `mask` (b, l). The posterior is drawn anew, the
+    timesteps are stratified, and a share of the captions gives way to the trained null context.
+
+    Args:
+        graphdef: of the denoiser: `null_context`, `project_context`, and calls (x, t, kv).
+        config: process and loss.
+        scaling_factor: of the autoencoder.
+        shift_factor: of the autoencoder.
+    """
+    alpha_bar = _alpha_bar(config)
+
+    def loss_fn(params: Params, batch: Batch, key: PRNGKeyArray):
+        model = nnx.merge(graphdef, params)
+        latent_key, drop_key, time_key, noise_key, dropout_key = jax.random.split(key, 5)
+        mean = batch["mean"].astype(jnp.float32)
+        spread = jnp.exp(0.5 * batch["logvar"].astype(jnp.float32))
+        latents = mean + spread * jax.random.normal(latent_key, mean.shape)
+        x0 = (latents - shift_factor) * scaling_factor
+        dropped = jax.random.bernoulli(drop_key, config.caption_dropout, mean.shape[:1])
+        kv = model.project_context(*with_null(model, batch["context"], batch["mask"], dropped))
+        per_sample = losses.denoising_loss(
+            lambda x, t: model(x, t, kv, dropout_key=dropout_key),
+            x0,
+            jax.random.normal(noise_key, x0.shape),
+            losses.stratified_timesteps(time_key, len(x0), config.num_train_timesteps),
+            alpha_bar,
+            prediction_type=config.prediction_type,
+            min_snr_gamma=config.min_snr_gamma,
+        )
+        return jnp.mean(per_sample), {}
+
+    return loss_fn
+
+
+def with_null(
+    model: Any,
+    context: Float[Array, "b l d"],
+    mask: Array,
+    dropped: Array,
+) -> tuple[Float[Array, "b l d"], Array]:
+    """The context with the captions marked in `dropped` (b,) replaced by the trained null."""
+    null, null_mask = model.null_context(*context.shape[:2])
+    tokens = jnp.where(dropped[:, None, None], null, context.astype(jnp.float32))
+    return tokens, jnp.where(dropped[:, None], null_mask, mask)
+
+
+def make_validation(
+    graphdef: Any, config: DiffusionConfig, scaling_factor: float, shift_factor: float = 0.0
+) -> Callable[[Params, list[Batch]], dict[str, float]]:
+    """The loss over a fixed grid of (t, noise), so that two steps, or two runs, compare.
+
+    Image i of the n given is noised to t_i = ⌊(i·φ mod 1)·T⌋ (the golden-ratio sequence: even
+    cover of [0, T) within each batch and overall) by noise of a fixed seed; latents are posterior
+    means, nothing is dropped.
+
+    Returns:
+        (params, batches) to `val_loss`, weighted as in training, and `val_mse`, unweighted.
+    """
+    alpha_bar = _alpha_bar(config)
+
+    @jax.jit
+    def total(params: Params, batch: Batch, t: Array, key: PRNGKeyArray):
+        model = nnx.merge(graphdef, params)
+        x0 = (batch["mean"].astype(jnp.float32) - shift_factor) * scaling_factor
+        kv = model.project_context(batch["context"].astype(jnp.float32), batch["mask"])
+        squared_error = losses.denoising_loss(
+            lambda x, t: model(x, t, kv),
+            x0,
+            jax.random.normal(key, x0.shape),
+            t,
+            alpha_bar,
+            prediction_type=config.prediction_type,
+            min_snr_gamma=None,
+        )
+        snr = alpha_bar[t] / (1.0 - alpha_bar[t])
+        weight = losses.min_snr_weight(snr, config.min_snr_gamma, config.prediction_type)
+        return jnp.sum(weight * squared_error), jnp.sum(squared_error)
+
+    def validate(params: Params, batches: list[Batch]) -> dict[str, float]:
+        sums, count = [0.0, 0.0], 0
+        for batch in batches:
+            n = len(batch["mean"])
+            place = (jnp.arange(count, count + n) * 0.6180339887) % 1.0
+            t = (place * config.num_train_timesteps).astype(jnp.int32)
+            found = total(params, batch, t, jax.random.fold_in(jax.random.key(0), count))
+            sums = [a + float(b) for a, b in zip(sums, found, strict=True)]
+            count += n
+        return {"val_loss": sums[0] / count, "val_mse": sums[1] / count}
+
+    return validate
+
+
+def _alpha_bar(config: DiffusionConfig) -> Float[Array, "T"]:
+    schedule = schedules.make(
+        config.schedule, config.num_train_timesteps, config.zero_terminal_snr
+    )
+    return jnp.asarray(schedule.alpha_bar, jnp.float32)
