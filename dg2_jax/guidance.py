@@ -70,7 +70,9 @@ def classifier_free(
     guidance_scale: Float[Array, "b"],
     guidance_rescale: Float[Array, "b"] | None = None,
 ) -> Denoiser:
-    """u + w (c - u), with u from the negative prompt or the null text (arXiv 2207.12598).
+    """Classifier-free guidance u + w (c - u) (Ho and Salimans, arXiv 2207.12598).
+
+    c is the prompt's estimate, u the negative prompt's or the null text's.
 
     The result takes the conditioning of `pair` (twice the batch of x) and calls `denoise` once on
     both branches together.

@@ -1,8 +1,8 @@
 """The sampling loop: a denoiser and a solver's table in, latents out.
 
-One step function serves two drivers: `sample`, a `lax.scan` that is pure, differentiable and fit for
-programmatic use, and `sample_interruptible`, a `lax.while_loop` that runs any number of rows without
-recompilation, shows its x₀ estimates to the host every few steps and stops when told to.
+One step function serves two drivers: `sample`, a `lax.scan` that is pure, differentiable and fit
+for programmatic use, and `sample_interruptible`, a `lax.while_loop` that runs any number of rows
+without recompilation, shows its x₀ estimates to the host every few steps and stops when told to.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,10 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from dg2_jax import solvers
 from dg2_jax.guidance import Conditioning, Denoiser, Level
 from dg2_jax.solvers import SolverState, SolverTable
-from dg2_jax.typing import Latent
+from dg2_jax.typing import Keys, Latent
 
 # What noise is for: part of every key, so that no two uses share numbers.
 INITIAL_NOISE, STEP_NOISE, POSTERIOR_NOISE = range(3)
-
-Keys = PRNGKeyArray  # shape (b,): one key an image
-
 
 def image_keys(seeds: Int[Array, "b"]) -> Keys:
     """One key an image, from its own seed alone."""

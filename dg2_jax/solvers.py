@@ -5,10 +5,10 @@ linear combination of what is at hand, with coefficients that depend on the leve
 
     [x, anchor] ← M_i · [x, anchor, m₀, m₁, m₂, z]
 
-where m₁ and m₂ are the estimates of the two steps before, `anchor` is a sample kept from an earlier
-level (multi-stage methods need one) and z is fresh Gaussian noise. A solver is thus a function that
-fills the table of matrices, on the host in float64; `init` and `step` below run any of them, and one
-compiled program serves every solver, step count and strength.
+where m₁ and m₂ are the estimates of the two steps before, `anchor` is a sample kept from an
+earlier level (multi-stage methods need one) and z is fresh Gaussian noise. A solver is thus a
+function that fills the table of matrices, on the host in float64; `init` and `step` below run any
+of them, and one compiled program serves every solver, step count and strength.
 """
 
 from collections.abc import Callable
@@ -185,8 +185,8 @@ def _heun(lv: Levels) -> list[Row]:
 def _unipc(lv: Levels) -> list[Row]:
     """UniPC, second order, B₂(h) (Zhao et al., arXiv 2302.04867, algorithm 5-8, data prediction).
 
-    The predictor is DPM-Solver++(2M). Before it, the estimate just made at level i also corrects the
-    sample there, by a step from the anchor (the corrected sample of level i - 1) at no further cost.
+    The predictor is DPM-Solver++(2M). Before it, the estimate just made at level i also corrects
+    the sample there, by a step from the anchor (the corrected sample of level i - 1), for free.
     """
     rows, steps = [], len(lv.alpha) - 1
     for i in range(steps):
