@@ -1,0 +1,395 @@
+"""A pickle reader that builds data and nothing else.
+
+Python's own unpickler imports and calls whatever a file names. This one interprets the opcodes
+itself: containers, numbers and strings are built; a name on the caller's allow-list becomes the
+function listed there; any other class becomes a `Record`, which only remembers its name and state.
+Nothing is imported, no attribute of anything is looked up.
+"""
+
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class CheckpointError(ValueError):
+    """A checkpoint file that is damaged, hostile, or in a format that is not read here."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A class or function named by a pickle and not known here. Inert: it cannot be called."""
+
+    name: str
+
+
+@dataclass(eq=False)
+class Record:
+    """What a pickle says about an object of an unknown class.
+
+    Attributes:
+        class_name: dotted name of the class.
+        args: what its constructor would have been given.
+        state: its attributes, or whatever else its `__setstate__` would have been given.
+    """
+
+    class_name: str
+    args: tuple = ()
+    state: Any = field(default_factory=dict)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The attribute `name`, or `default` where the record has none."""
+        parts = self.state if isinstance(self.state, tuple) else (self.state,)  # (__dict__, slots)
+        for part in parts:
+            if isinstance(part, dict) and name in part:
+                return part[name]
+        return default
+
+
+@dataclass(frozen=True)
+class Known:
+    """An allow-listed callable: `call(*args)` builds the object."""
+
+    name: str
+    call: Callable[..., Any]
+
+
+# Standard-library classes that data files do carry; they become records. Any other name from the
+# standard library (os.system, builtins.eval, importlib...) is refused: calling it would not be
+# possible here, but a file that wants to is not a checkpoint and its reader should be told so.
+_BENIGN_MODULES = {"argparse", "datetime", "decimal", "enum", "fractions", "pathlib", "uuid"}
+_BENIGN_NAMES = {f"collections.{n}" for n in ("Counter", "defaultdict", "deque", "UserDict")} | {
+    f"builtins.{n}" for n in ("bool", "dict", "float", "int", "list", "object", "str", "tuple")
+}
+_PYTHON2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+_MAX_INTEGER_BYTES = 64
+_MARK = object()
+
+
+def _make_set(items: Any = ()) -> set:
+    if not isinstance(items, list | tuple | set):
+        raise CheckpointError("a set must be made from a list")
+    return {_key(item) for item in items}
+
+
+def _make_dict(items: Any = ()) -> dict:
+    pairs = items.items() if isinstance(items, dict) else items
+    if not isinstance(items, dict | list | tuple):
+        raise CheckpointError("an ordered dictionary must be made from a list of pairs")
+    return {_key(key): value for key, value in pairs}
+
+
+def _make_bytes(text: Any = "", encoding: Any = "latin1") -> bytes:
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise CheckpointError("bytes must be spelt as latin1 text")
+    return text.encode("latin1")
+
+
+def _reconstruct(cls: Any, base: Any = None, state: Any = None) -> Record:
+    if not isinstance(cls, Reference):
+        raise CheckpointError("copyreg._reconstructor needs a class")
+    return Record(cls.name)
+
+
+BUILTINS: dict[str, Any] = {
+    known.name: known
+    for known in (
+        Known("collections.OrderedDict", _make_dict),
+        Known("builtins.set", _make_set),
+        Known("builtins.frozenset", lambda items=(): frozenset(_make_set(items))),
+        Known("_codecs.encode", _make_bytes),
+        Known("copyreg._reconstructor", _reconstruct),
+    )
+}
+
+
+def _key(value: Any) -> Any:
+    """`value` if it may be a key; long or deep tuples may not, since hashing them can explode."""
+    scalar = (str, int, float, bytes, type(None), Reference, Record)
+    if isinstance(value, scalar):
+        return value
+    if isinstance(value, tuple) and len(value) <= 16 and all(isinstance(v, scalar) for v in value):
+        return value
+    raise CheckpointError(f"a {type(value).__name__} is used as a dictionary key")
+
+
+def loads(
+    data: bytes,
+    known: Mapping[str, Any],
+    persistent_load: Callable[[Any], Any],
+    max_operations: int,
+) -> Any:
+    """The object that the pickle `data` describes.
+
+    Args:
+        data: one pickle, protocol 0 to 5.
+        known: dotted name to `Known` callable or constant, on top of `BUILTINS`.
+        persistent_load: turns a persistent id into an object.
+        max_operations: refuse a pickle of more opcodes; bounds memory, since every opcode builds at
+            most one small object of its own (copying a container counts as its length).
+
+    Raises:
+        CheckpointError: damaged data, a refused name, or an opcode that data does not need.
+    """
+    machine = _Machine(data, {**BUILTINS, **known}, persistent_load, max_operations)
+    try:
+        return machine.run()
+    except CheckpointError:
+        raise
+    except (
+        IndexError,
+        KeyError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        AttributeError,
+        struct.error,
+    ) as error:
+        raise CheckpointError(f"damaged pickle near byte {machine.position}: {error}") from error
+
+
+class _Machine:
+    """The pickle virtual machine: a stack, a memo and a position."""
+
+    def __init__(
+        self,
+        data: bytes,
+        known: Mapping[str, Any],
+        persistent_load: Callable[[Any], Any],
+        budget: int,
+    ):
+        self.data = data
+        self.known = known
+        self.persistent_load = persistent_load
+        self.budget = budget
+        self.position = 0
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self) -> Any:
+        while True:
+            self.spend(1)
+            opcode = self.take(1)
+            if opcode == b".":
+                return self.stack.pop()
+            if opcode not in _OPERATIONS:
+                raise CheckpointError(f"pickle opcode {opcode!r} at byte {self.position - 1}")
+            _OPERATIONS[opcode](self)
+
+    def spend(self, operations: int) -> None:
+        self.budget -= operations
+        if self.budget < 0:
+            raise CheckpointError("the pickle holds far more objects than a file of this size may")
+
+    def take(self, n: int) -> bytes:
+        end = self.position + n
+        if n < 0 or end > len(self.data):
+            raise CheckpointError(f"the pickle ends early: {n} bytes wanted at {self.position}")
+        chunk = self.data[self.position : end]
+        self.position = end
+        return chunk
+
+    def number(self, layout: str) -> Any:
+        return struct.unpack("<" + layout, self.take(struct.calcsize(layout)))[0]
+
+    def line(self) -> str:
+        end = self.data.find(b"\n", self.position)
+        if end < 0:
+            raise CheckpointError("the pickle ends inside a line")
+        text = self.take(end - self.position).decode("utf-8")
+        self.position += 1
+        return text
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        value = self.stack.pop()
+        if value is _MARK:
+            raise CheckpointError("the pickle's stack is out of step")
+        return value
+
+    def pop_to_mark(self) -> list[Any]:
+        for i in range(len(self.stack) - 1, -1, -1):
+            if self.stack[i] is _MARK:
+                items = self.stack[i + 1 :]
+                del self.stack[i:]
+                return items
+        raise CheckpointError("the pickle's stack has no mark")
+
+    def top(self, *kinds: type) -> Any:
+        value = self.stack[-1]
+        if not isinstance(value, kinds):
+            raise CheckpointError(f"the pickle fills a {type(value).__name__} as a {kinds[0]}")
+        return value
+
+    def find(self, module: Any, name: Any) -> Any:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise CheckpointError("the pickle names a class by something other than text")
+        full = f"{_PYTHON2_MODULES.get(module, module)}.{name}"
+        if full in self.known:
+            return self.known[full]
+        package = full.partition(".")[0]
+        benign = package in _BENIGN_MODULES or full in _BENIGN_NAMES
+        if package in sys.stdlib_module_names and not benign:
+            raise CheckpointError(f"the pickle wants {full}, which a checkpoint has no use for")
+        return Reference(full)
+
+    def call(self, function: Any, args: Any) -> Any:
+        if not isinstance(args, tuple):
+            raise CheckpointError("the pickle calls something without a tuple of arguments")
+        if isinstance(function, Reference):
+            return Record(function.name, args)
+        if isinstance(function, Known):
+            self.spend(sum(len(a) for a in args if isinstance(a, list | tuple | dict | set | str)))
+            return function.call(*args)
+        raise CheckpointError(f"the pickle calls a {type(function).__name__}")
+
+    def memoize(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
+
+    def integer(self, size: int) -> int:
+        if not 0 <= size <= _MAX_INTEGER_BYTES:
+            raise CheckpointError(f"the pickle holds an integer of {size} bytes")
+        return int.from_bytes(self.take(size), "little", signed=True)
+
+    def text_integer(self) -> int | bool:
+        text = self.line().removesuffix("L")
+        if len(text) > 2 * _MAX_INTEGER_BYTES:
+            raise CheckpointError(f"the pickle holds an integer of {len(text)} digits")
+        return text == "01" if text in ("00", "01") else int(text)
+
+    def set_items(self, target: Any, items: list[Any]) -> None:
+        if len(items) % 2:
+            raise CheckpointError("the pickle holds a key without a value")
+        if isinstance(target, Record):
+            return  # a dictionary subclass of an unknown package: its items are not needed
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            target[_key(key)] = value
+
+    def extend(self, items: list[Any]) -> None:
+        target = self.top(list, Record)
+        if isinstance(target, list):
+            target.extend(items)
+
+    def build(self) -> None:
+        state = self.pop()
+        target = self.stack[-1]
+        if isinstance(target, Record):  # else attributes hung on a container: `_metadata`
+            target.state = state
+
+    def reduce(self) -> None:
+        args = self.pop()
+        self.push(self.call(self.pop(), args))
+
+    def new_with_keywords(self) -> None:
+        self.pop()  # the keyword arguments; no class that takes any is on the list
+        self.reduce()
+
+    def stack_global(self) -> None:
+        name = self.pop()
+        self.push(self.find(self.pop(), name))
+
+    def instance(self, cls: Any, args: list[Any]) -> None:
+        self.push(self.call(cls, tuple(args)))
+
+    def object_from_mark(self) -> None:
+        cls, *args = self.pop_to_mark()
+        self.instance(cls, args)
+
+    def instance_from_line(self) -> None:
+        cls = self.find(self.line(), self.line())
+        self.instance(cls, self.pop_to_mark())
+
+    def last(self, n: int) -> tuple:
+        items = [self.pop() for _ in range(n)]
+        return tuple(reversed(items))
+
+    def pop_any(self) -> None:
+        self.stack.pop()
+
+    def add_to_set(self) -> None:
+        items = self.pop_to_mark()
+        self.top(set).update(_key(item) for item in items)
+
+    def set_one(self) -> None:
+        pair = self.last(2)
+        self.set_items(self.top(dict, Record), list(pair))
+
+    def dict_from_mark(self) -> None:
+        items = self.pop_to_mark()
+        self.push({})
+        self.set_items(self.stack[-1], items)
+
+    def set_many(self) -> None:
+        items = self.pop_to_mark()
+        self.set_items(self.top(dict, Record), items)
+
+
+def _text(machine: _Machine, size: int, encoding: str = "utf-8") -> None:
+    machine.push(machine.take(size).decode(encoding, "surrogatepass"))
+
+
+_OPERATIONS: dict[bytes, Callable[[_Machine], Any]] = {
+    b"\x80": lambda m: m.take(1),  # PROTO
+    b"\x95": lambda m: m.take(8),  # FRAME
+    b"(": lambda m: m.push(_MARK),
+    b"0": _Machine.pop_any,
+    b"1": lambda m: m.pop_to_mark(),
+    b"2": lambda m: m.push(m.stack[-1]),
+    b"N": lambda m: m.push(None),
+    b"\x88": lambda m: m.push(True),
+    b"\x89": lambda m: m.push(False),
+    b"I": lambda m: m.push(m.text_integer()),
+    b"L": lambda m: m.push(m.text_integer()),
+    b"J": lambda m: m.push(m.number("i")),
+    b"K": lambda m: m.push(m.number("B")),
+    b"M": lambda m: m.push(m.number("H")),
+    b"\x8a": lambda m: m.push(m.integer(m.number("B"))),
+    b"\x8b": lambda m: m.push(m.integer(m.number("i"))),
+    b"F": lambda m: m.push(float(m.line())),
+    b"G": lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
+    b"V": lambda m: m.push(m.line().encode().decode("raw-unicode-escape")),
+    b"X": lambda m: _text(m, m.number("I")),
+    b"\x8c": lambda m: _text(m, m.number("B")),
+    b"\x8d": lambda m: _text(m, m.number("Q")),
+    b"T": lambda m: _text(m, m.number("i"), "latin1"),
+    b"U": lambda m: _text(m, m.number("B"), "latin1"),
+    b"B": lambda m: m.push(m.take(m.number("I"))),
+    b"C": lambda m: m.push(m.take(m.number("B"))),
+    b"\x8e": lambda m: m.push(m.take(m.number("Q"))),
+    b"\x96": lambda m: m.push(m.take(m.number("Q"))),  # BYTEARRAY8, as bytes
+    b"]": lambda m: m.push([]),
+    b"}": lambda m: m.push({}),
+    b")": lambda m: m.push(()),
+    b"\x8f": lambda m: m.push(set()),
+    b"l": lambda m: m.push(m.pop_to_mark()),
+    b"t": lambda m: m.push(tuple(m.pop_to_mark())),
+    b"d": _Machine.dict_from_mark,
+    b"\x91": lambda m: m.push(frozenset(_make_set(m.pop_to_mark()))),
+    b"\x85": lambda m: m.push(m.last(1)),
+    b"\x86": lambda m: m.push(m.last(2)),
+    b"\x87": lambda m: m.push(m.last(3)),
+    b"a": lambda m: m.extend([m.pop()]),
+    b"e": lambda m: m.extend(m.pop_to_mark()),
+    b"s": _Machine.set_one,
+    b"u": _Machine.set_many,
+    b"\x90": _Machine.add_to_set,
+    b"p": lambda m: m.memoize(int(m.line()[:20])),
+    b"q": lambda m: m.memoize(m.number("B")),
+    b"r": lambda m: m.memoize(m.number("I")),
+    b"\x94": lambda m: m.memoize(len(m.memo)),
+    b"g": lambda m: m.push(m.memo[int(m.line()[:20])]),
+    b"h": lambda m: m.push(m.memo[m.number("B")]),
+    b"j": lambda m: m.push(m.memo[m.number("I")]),
+    b"c": lambda m: m.push(m.find(m.line(), m.line())),
+    b"\x93": _Machine.stack_global,
+    b"R": _Machine.reduce,
+    b"\x81": _Machine.reduce,  # NEWOBJ: class and arguments, in the same order
+    b"\x92": _Machine.new_with_keywords,
+    b"o": _Machine.object_from_mark,
+    b"i": _Machine.instance_from_line,
+    b"b": _Machine.build,
+    b"Q": lambda m: m.push(m.persistent_load(m.pop())),
+}
