@@ -1,0 +1,329 @@
+"""DiffusionGen2's UNet, exactly as its weights were trained; called like `nn.unet.UNet`.
+
+Attributes carry the names of the published state dict (`encoders.0.attention_blocks.0.ln1`), so
+that importing weights is a matter of layout only.
+"""
+
+import dataclasses
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from dg2_jax.nn.attention import dot_product_attention
+from dg2_jax.nn.layers import KeysValues, dropout
+from dg2_jax.typing import Context, ContextMask, Latent, Time
+
+_EPS = 1e-5  # torch's default; Flax's is 1e-6
+_HALF = math.sqrt(0.5)
+
+Conditioning = tuple[KeysValues, ...]  # one entry an attention block; leaves (b, l, heads, dim)
+
+
+@dataclasses.dataclass(frozen=True)
+class DG2UNetConfig:
+    """Shape of the UNet; the defaults are the published 354 M model.
+
+    Attributes:
+        in_channels: latent channels, in and out.
+        channels: width before the first stage, then of each stage; each stage halves the
+            resolution, so there is one stage less than entries.
+        n_layers: pairs of residual blocks a stage, the second of each pair with attention.
+        n_bn: bottleneck stages.
+        n_groups: groups of every GroupNorm; divides every width.
+        n_heads: attention heads; divides the width of every stage.
+        n_embd: width of the text tokens.
+        t_embd: width of the time table, even.
+        t_embd_scale: the time MLP is this many times as wide.
+        num_train_timesteps: rows of the time table.
+        dropout: rate after each 3x3 convolution, when a dropout key is passed.
+        legacy_time_table: look the time up in the table that came with imported weights. The
+            published table divides by 1/frequency in float32, so its entries depend on the last
+            bit of that machine's exp: it cannot be computed again, only kept. False: the standard
+            sinusoidal embedding, for models trained here.
+    """
+
+    in_channels: int = 4
+    channels: tuple[int, ...] = (128, 256, 512, 1024)
+    n_layers: int = 3
+    n_bn: int = 1
+    n_groups: int = 16
+    n_heads: int = 16
+    n_embd: int = 512
+    t_embd: int = 128
+    t_embd_scale: int = 4
+    num_train_timesteps: int = 1000
+    dropout: float = 0.1
+    legacy_time_table: bool = False
+
+    def __post_init__(self):
+        """Check the fields; JSON's lists become tuples.
+
+        Raises:
+            ValueError: naming the field and what is allowed.
+        """
+        object.__setattr__(self, "channels", tuple(self.channels))
+        limits = {
+            "in_channels": 1024, "n_layers": 64, "n_bn": 64, "n_groups": 4096, "n_heads": 4096,
+            "n_embd": 65536, "t_embd": 65536, "t_embd_scale": 64, "num_train_timesteps": 1_000_000,
+        }  # fmt: skip
+        for name, most in limits.items():
+            value, least = getattr(self, name), 0 if name == "n_bn" else 1
+            if type(value) is not int or not least <= value <= most:
+                raise ValueError(f"{name} must be an integer from {least} to {most}: {value!r}")
+        if not 2 <= len(self.channels) <= 12:
+            raise ValueError(f"channels needs 2 to 12 entries, got {len(self.channels)}")
+        for width in self.channels:
+            if type(width) is not int or not 1 <= width <= 65536 or width % self.n_groups:
+                raise ValueError(f"n_groups={self.n_groups} must divide channels, got {width!r}")
+            if width % self.n_heads:
+                raise ValueError(f"n_heads={self.n_heads} must divide channels, got {width}")
+        if self.t_embd % 2:
+            raise ValueError(f"t_embd must be even, got {self.t_embd}")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+
+
+def _group_norm(channels: int, config: DG2UNetConfig, rngs: nnx.Rngs) -> nnx.GroupNorm:
+    return nnx.GroupNorm(channels, num_groups=config.n_groups, epsilon=_EPS, rngs=rngs)
+
+
+def _conv3(i: int, o: int, rngs: nnx.Rngs, stride: int = 1) -> nnx.Conv:
+    # Padding spelt out: "SAME" pads a stride-2 convolution on the far side only.
+    return nnx.Conv(i, o, (3, 3), strides=stride, padding=((1, 1), (1, 1)), rngs=rngs)
+
+
+class SelfAttention(nnx.Module):
+    """Multi-head self-attention; q, k and v of one head lie next to each other."""
+
+    def __init__(self, channels: int, heads: int, *, rngs: nnx.Rngs):
+        self.heads = heads
+        self.qkv = nnx.Linear(channels, 3 * channels, use_bias=False, rngs=rngs)
+        self.wo = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
+        """Every position attends to every position."""
+        qkv = self.qkv(x).reshape(*x.shape[:2], self.heads, -1)
+        return self.wo(dot_product_attention(*jnp.split(qkv, 3, axis=-1)).reshape(x.shape))
+
+
+class CrossAttention(nnx.Module):
+    """Attention to the text; k and v of one head lie next to each other. Padding is not masked."""
+
+    def __init__(self, channels: int, heads: int, context_dim: int, *, rngs: nnx.Rngs):
+        self.heads = heads
+        self.q = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
+        self.kv = nnx.Linear(context_dim, 2 * channels, use_bias=False, rngs=rngs)
+        self.wo = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
+
+    def project_context(self, context: Context) -> KeysValues:
+        """Keys and values of the text tokens."""
+        kv = self.kv(context).reshape(*context.shape[:2], self.heads, -1)
+        k, v = jnp.split(kv, 2, axis=-1)
+        return k, v
+
+    def __call__(self, x: Float[Array, "b n c"], kv: KeysValues) -> Float[Array, "b n c"]:
+        """Every position attends to every token."""
+        q = self.q(x).reshape(*x.shape[:2], self.heads, -1)
+        return self.wo(dot_product_attention(q, *kv).reshape(x.shape))
+
+
+class AttentionBlock(nnx.Module):
+    """Self-attention, cross-attention and GEGLU between two 1x1 convolutions, plus the input."""
+
+    def __init__(self, channels: int, config: DG2UNetConfig, *, rngs: nnx.Rngs):
+        def norm() -> nnx.LayerNorm:
+            return nnx.LayerNorm(channels, epsilon=_EPS, rngs=rngs)
+
+        self.groupnorm = _group_norm(channels, config, rngs)
+        self.conv_input = nnx.Linear(channels, channels, rngs=rngs)
+        self.ln1 = norm()
+        self.self_attention = SelfAttention(channels, config.n_heads, rngs=rngs)
+        self.ln2 = norm()
+        self.cross_attention = CrossAttention(channels, config.n_heads, config.n_embd, rngs=rngs)
+        self.ln3 = norm()
+        self.linear_geglu_1 = nnx.Linear(channels, 8 * channels, use_bias=False, rngs=rngs)
+        self.linear_geglu_2 = nnx.Linear(4 * channels, channels, use_bias=False, rngs=rngs)
+        self.conv_output = nnx.Linear(channels, channels, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"], kv: KeysValues) -> Float[Array, "b h w c"]:
+        """`kv` is this block's entry of the conditioning."""
+        b, h, w, c = x.shape
+        y = self.conv_input(self.groupnorm(x)).reshape(b, h * w, c)
+        y = y + self.self_attention(self.ln1(y))
+        y = y + self.cross_attention(self.ln2(y), kv)
+        value, gate = jnp.split(self.linear_geglu_1(self.ln3(y)), 2, axis=-1)
+        y = y + self.linear_geglu_2(value * nnx.gelu(gate, approximate=False))
+        return x + self.conv_output(y.reshape(x.shape))
+
+
+class NormConv(nnx.Module):
+    """GroupNorm, SiLU, 3x3 convolution, dropout."""
+
+    def __init__(self, i: int, o: int, config: DG2UNetConfig, *, rngs: nnx.Rngs):
+        self.rate = config.dropout
+        self.norm = _group_norm(i, config, rngs)
+        self.conv = _conv3(i, o, rngs)
+
+    def __call__(
+        self, x: Float[Array, "b h w i"], key: PRNGKeyArray | None = None
+    ) -> Float[Array, "b h w o"]:
+        """`key` turns dropout on."""
+        return dropout(self.conv(nnx.silu(self.norm(x))), self.rate, key)
+
+
+class Stage(nnx.Module):
+    """The residual and attention blocks of one resolution, and what leads into or out of them.
+
+    Args:
+        i: channels of its input.
+        o: channels of its blocks.
+        kind: "encoder" (ends by halving the resolution), "bottleneck", or "decoder" (begins by
+            doubling it and joining the skip).
+        config: of the UNet.
+        rngs: for the initial parameters.
+    """
+
+    def __init__(self, i: int, o: int, kind: str, config: DG2UNetConfig, *, rngs: nnx.Rngs):
+        n, first = config.n_layers, i if kind == "encoder" else o
+        if kind == "decoder":
+            self.upsample = nnx.ConvTranspose(i, i, (2, 2), (2, 2), padding="VALID", rngs=rngs)
+            self.skip_conv = _conv3(2 * i, o, rngs)
+        # The first of every pair, then the second of every pair: the order of the state dict.
+        self.resnet_layers = nnx.List(
+            [NormConv(first if j == 0 else o, o, config, rngs=rngs) for j in range(2 * n)]
+        )
+        self.attention_blocks = nnx.List([AttentionBlock(o, config, rngs=rngs) for _ in range(n)])
+        time_width = config.t_embd * config.t_embd_scale
+        self.t_embd_linear = nnx.Linear(time_width, o, use_bias=False, rngs=rngs)
+        if kind == "encoder":
+            self.residual_conv = nnx.Linear(i, o, rngs=rngs)
+            self.downsample = _conv3(o, o, rngs, stride=2)
+
+    def enter(self, x: Array, skip: Array) -> Array:
+        """Double the resolution and join the skip (decoders)."""
+        return self.skip_conv(jnp.concatenate([self.upsample(x), skip], axis=-1))
+
+    def __call__(
+        self,
+        x: Float[Array, "b h w i"],
+        time: Float[Array, "b e"],
+        kvs: Conditioning,
+        key: PRNGKeyArray | None,
+    ) -> Float[Array, "b h w o"]:
+        """The blocks; `kvs` are this stage's entries of the conditioning."""
+        n = len(self.attention_blocks)
+        keys = [None] * (2 * n) if key is None else list(jax.random.split(key, 2 * n))
+        shift = self.t_embd_linear(time)[:, None, None, :]
+        for j, attention in enumerate(self.attention_blocks):
+            projected = j == 0 and hasattr(self, "residual_conv")
+            residual = self.residual_conv(x) if projected else x
+            x = (self.resnet_layers[j](x, keys[j]) + shift + residual) * _HALF
+            h = self.resnet_layers[n + j](x, keys[n + j])
+            x = (attention(h, kvs[j]) + x) * _HALF
+        return x
+
+
+class TimeMLP(nnx.Module):
+    """Linear, SiLU, Linear."""
+
+    def __init__(self, i: int, o: int, *, rngs: nnx.Rngs):
+        self.linear1 = nnx.Linear(i, o, rngs=rngs)
+        self.linear2 = nnx.Linear(o, o, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b i"]) -> Float[Array, "b o"]:
+        """The embedding that every stage's shift is made from."""
+        return self.linear2(nnx.silu(self.linear1(x)))
+
+
+class DG2UNet(nnx.Module):
+    """The published UNet, NHWC.
+
+    Used in two calls: `kv = unet.project_context(context)`, then `unet(x, t, kv)` at every step.
+    """
+
+    def __init__(self, config: DG2UNetConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        widths = config.channels
+        if config.legacy_time_table:
+            # Flat, because weight decay takes hold of everything with two or more axes.
+            shape = (config.num_train_timesteps * config.t_embd,)
+            self.time_table = nnx.Param(jnp.zeros(shape))
+        self.time_mlp = TimeMLP(config.t_embd, config.t_embd * config.t_embd_scale, rngs=rngs)
+        self.in_conv = _conv3(config.in_channels, widths[0], rngs)
+
+        def stages(pairs: list[tuple[int, int]], kind: str) -> nnx.List:
+            return nnx.List([Stage(i, o, kind, config, rngs=rngs) for i, o in pairs])
+
+        steps = list(itertools.pairwise(widths))
+        self.encoders = stages(steps, "encoder")
+        self.bottle_necks = stages([(widths[-1], widths[-1])] * config.n_bn, "bottleneck")
+        self.decoders = stages([(o, i) for i, o in reversed(steps)], "decoder")
+        self.final_layer = NormConv(widths[0], config.in_channels, config, rngs=rngs)
+
+    def _time_features(self, t: Time) -> Float[Array, "b e"]:
+        if self.config.legacy_time_table:
+            table = jax.lax.stop_gradient(self.time_table[...])
+            return table.reshape(self.config.num_train_timesteps, -1)[t]
+        exponent = jnp.arange(0, self.config.t_embd, 2) / self.config.t_embd
+        angle = t.astype(jnp.float32)[:, None] * jnp.exp(-math.log(10000.0) * exponent)[None, :]
+        return jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(len(t), -1)
+
+    def project_context(self, context: Context, mask: ContextMask | None = None) -> Conditioning:
+        """Keys and values of the text for every attention block, computed once for every prompt.
+
+        Args:
+            context: (b, l, n_embd).
+            mask: taken for the common interface; the published model attends to padding too.
+        """
+        return tuple(
+            block.cross_attention.project_context(context)
+            for stage in (*self.encoders, *self.bottle_necks, *self.decoders)
+            for block in stage.attention_blocks
+        )
+
+    def __call__(
+        self,
+        x: Latent,
+        t: Time,
+        conditioning: Conditioning,
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Latent:
+        """The network's output for noisy latents at timesteps `t`.
+
+        Args:
+            x: (b, h, w, c), h and w divisible by 2^(len(channels) - 1).
+            t: training timesteps, integers in [0, num_train_timesteps).
+            conditioning: from `project_context`, same batch.
+            dropout_key: turns dropout on (training only).
+
+        Raises:
+            ValueError: the height or width cannot be halved often enough.
+        """
+        factor = 2 ** len(self.encoders)
+        if x.shape[1] % factor or x.shape[2] % factor:
+            raise ValueError(f"latent height and width must be multiples of {factor}: {x.shape}")
+        time = self.time_mlp(self._time_features(t))
+        n = self.config.n_layers
+        done = 0
+
+        def run(stage: Stage, h: Array) -> Array:
+            nonlocal done
+            key = None if dropout_key is None else jax.random.fold_in(dropout_key, done)
+            done += 1
+            return stage(h, time, conditioning[(done - 1) * n : done * n], key)
+
+        h = self.in_conv(x)
+        skips = []
+        for stage in self.encoders:
+            h = run(stage, h)
+            skips.append(h)
+            h = stage.downsample(h)
+        for stage in self.bottle_necks:
+            h = run(stage, h)
+        for stage in self.decoders:
+            h = run(stage, stage.enter(h, skips.pop()))
+        return self.final_layer(h)
