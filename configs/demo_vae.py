@@ -1,0 +1,54 @@
+"""The demo autoencoder: 128x128 pictures to 16x16 latents of 8 channels, made for two CPU cores.
+
+    python -m scripts.train_vae --config configs/demo_vae.py --workdir runs/vae --data_dir data
+
+Any value can be set on the command line, such as --config.optim.learning_rate=2e-3.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Data only; the keys are the fields of `dg2_jax.training.runs.AutoencoderRunConfig`."""
+    return ConfigDict(
+        {
+            "num_steps": 6000,
+            "batch_size": 16,
+            "seed": 0,
+            "dataset": "full",
+            "validation_images": 128,
+            "vae": {
+                "latent_channels": 8,
+                "block_out_channels": (64, 128),
+                "layers_per_block": 1,
+                "decoder_layers_per_block": 1,
+                "norm_num_groups": 16,
+                "mid_block_add_attention": False,
+                "use_quant_conv": False,
+                "use_post_quant_conv": False,
+                "scaling_factor": 1.0,
+                "patch_size": 4,
+                "head_channels": 16,
+                "downsample": "symmetric",
+            },
+            "loss": {},
+            "optim": {
+                "learning_rate": 1e-3,
+                "final_learning_rate": 1e-5,
+                "warmup_steps": 200,
+                "b1": 0.9,
+                "b2": 0.99,
+                "weight_decay": 1e-4,
+                "clip_norm": 1.0,
+            },
+            "ema": {"profile": "warmup", "decay": 0.999},
+            "loop": {
+                "log_every": 20,
+                "validate_every": 500,
+                "sample_every": 500,
+                "checkpoint_every": 500,
+                "keep": 3,
+                "wandb": "offline",
+            },
+        }
+    )
