@@ -1,0 +1,134 @@
+"""Fills a Flax NNX module from a flat, PyTorch-style dictionary of arrays, and reads safetensors.
+
+A module's parameters are addressed the way PyTorch would name them: the attribute path joined by
+dots, then `weight` or `bias` (`blocks.0.fc1.weight`). So a loader is a renaming and nothing else:
+
+    >>> import numpy as np
+    >>> from flax import nnx
+    >>> linear = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    >>> tensors = {"head.weight": np.ones((3, 2)), "head.bias": np.zeros(3)}
+    >>> load_params(linear, tensors, lambda key: key.removeprefix("head."))
+    >>> linear.kernel.shape
+    (2, 3)
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+_LISTED = 8  # names an error spells out before it only counts
+
+
+def load_params(
+    module: nnx.Module,
+    tensors: Mapping[str, np.ndarray],
+    rename: Callable[[str], str | None] = lambda key: key,
+) -> None:
+    """Sets every parameter of `module` in place, as float32, from arrays in PyTorch's layout.
+
+    What changes between the two layouts:
+
+    - Linear: `weight` (out, in), or (out, in, 1, 1), becomes `kernel` (in, out);
+    - Conv: `weight` OIHW becomes `kernel` HWIO;
+    - ConvTranspose: `weight` IOHW becomes `kernel` HWIO, turned by 180 degrees, because Flax
+      correlates with it where PyTorch takes the gradient of a correlation;
+    - LayerNorm, GroupNorm, BatchNorm: `weight` becomes `scale`;
+    - Embed: `weight` becomes `embedding`;
+    - biases, and parameters a module of another type holds itself, stay as they are.
+
+    The module may be abstract (`nnx.eval_shape(lambda: Model(...))`): no time then goes into an
+    initialisation that is overwritten.
+
+    Args:
+        module: the module to fill.
+        tensors: arrays by name, in the checkpoint's own spelling.
+        rename: from the checkpoint's name to the module's (see the head of this file); None leaves
+            the tensor out on purpose (buffers, the parts of another model).
+
+    Raises:
+        ValueError: naming each tensor without a parameter, each parameter without a tensor, two
+            tensors for one parameter, or a shape that differs. The module is then left untouched.
+    """
+    slots = _parameter_slots(module)
+    named: dict[str, str] = {}
+    for key in tensors:
+        name = rename(key)
+        if name is None:
+            continue
+        if name in named:
+            raise ValueError(f"tensors {named[name]!r} and {key!r} both name the parameter {name}")
+        named[name] = key
+    if named.keys() != slots.keys():
+        unused = [named[name] for name in named if name not in slots]
+        missing = [name for name in slots if name not in named]
+        raise ValueError(
+            f"the weights do not fit {type(module).__name__}: "
+            f"no parameter for {_listing(unused)}; no tensor for {_listing(missing)}"
+        )
+    arrays = {name: slots[name][1](np.asarray(tensors[key])) for name, key in named.items()}
+    wrong = [
+        f"{named[name]} {np.shape(tensors[named[name]])} (as {array.shape}, "
+        f"not {slots[name][0].shape})"
+        for name, array in arrays.items()
+        if array.shape != slots[name][0].shape
+    ]
+    if wrong:
+        raise ValueError(f"wrong shapes for {type(module).__name__}: {_listing(wrong)}")
+    for name, array in arrays.items():
+        slots[name][0].set_value(jnp.asarray(array, jnp.float32))
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Reads one safetensors file; raises FileNotFoundError or a ValueError that names it."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _parameter_slots(
+    module: nnx.Module,
+) -> dict[str, tuple[nnx.Param, Callable[[np.ndarray], np.ndarray]]]:
+    """PyTorch's name of each parameter -> (the parameter, the change of layout)."""
+    slots = {}
+    for path, owner in nnx.iter_modules(module):
+        for attribute, value in vars(owner).items():
+            if isinstance(value, nnx.Param):
+                leaf, change = _layout(owner, attribute)
+                slots[".".join(map(str, (*path, leaf)))] = (value, change)
+    return slots
+
+
+def _layout(owner: nnx.Module, attribute: str) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    match owner, attribute:
+        case nnx.Linear(), "kernel":
+            return "weight", lambda w: (w[..., 0, 0] if w.ndim == 4 else w).T
+        case nnx.Conv(), "kernel":
+            return "weight", lambda w: np.moveaxis(w, (0, 1), (-1, -2))
+        case nnx.ConvTranspose(transpose_kernel=False), "kernel":
+            return "weight", lambda w: w.transpose(2, 3, 0, 1)[::-1, ::-1]
+        case ((nnx.LayerNorm() | nnx.GroupNorm() | nnx.BatchNorm()), "scale"):
+            return "weight", _unchanged
+        case nnx.Embed(), "embedding":
+            return "weight", _unchanged
+        case _:
+            return attribute, _unchanged
+
+
+def _unchanged(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+def _listing(names: list[str]) -> str:
+    if not names:
+        return "none"
+    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(sorted(names)[:_LISTED]) + rest

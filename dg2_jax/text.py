@@ -1,0 +1,229 @@
+"""Text encoders: prompts in; token embeddings, mask and a sentence vector out.
+
+    encoder = load_text_encoder("minilm")
+    context, mask, pooled = encoder.encode(["a volcano at night"])
+
+Every encoder is a `TextEncoder`; what differs between them is data (weights, tokenizer, a pure
+forward function), so nothing downstream needs to know which one it holds.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from dg2_jax.interop import hf_text
+from dg2_jax.nn.bert import l2_normalize, mean_pool
+
+_BATCH = 256  # rows of one forward pass
+_MINILM_LENGTH = 64
+
+LongPrompts = Literal["cut", "chunk"]
+
+
+class Encoding(NamedTuple):
+    """What the denoiser and the prompt bank use of a list of B prompts."""
+
+    context: Float[Array, "b l d"]  # token embeddings
+    mask: Bool[Array, "b l"]  # True where a token is real
+    pooled: Float[Array, "b e"]  # sentence vectors of length 1
+
+
+class Tokens(NamedTuple):
+    """Prompts as token ids, padded to L."""
+
+    ids: np.ndarray  # int32 (B, L)
+    mask: np.ndarray  # bool (B, L), True where a token is real
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextEncoder:
+    """A frozen text encoder.
+
+    Attributes:
+        name: what it was loaded as.
+        context_dim: D, width of a token embedding.
+        max_length: L, tokens of a prompt, its start and end tokens included.
+        tokenizer: a `tokenizers.Tokenizer` that adds the start and end token and does not pad.
+        pad_id: id that fills a row up.
+        forward: jitted (params, ids (b, l), mask (b, l)) -> (context (b, l, D), pooled (b, E)).
+        params: the weights.
+        lengths: ascending row lengths that `forward` is compiled for; the last is `max_length`. A
+            prompt runs at the shortest that holds it, and is padded with zeros afterwards.
+        long_prompts: "cut" drops what exceeds the limit, with a warning; "chunk" encodes it in
+            pieces of L - 2 tokens and joins their embeddings, so that L grows.
+    """
+
+    name: str
+    context_dim: int
+    max_length: int
+    tokenizer: Any
+    pad_id: int
+    forward: Callable[[Any, Array, Array], tuple[Array, Array]]
+    params: Any
+    lengths: tuple[int, ...]
+    long_prompts: LongPrompts = "cut"
+
+    def tokenize(self, prompts: Sequence[str]) -> Tokens:
+        """Token ids and mask, (B, L); with "chunk", (B, k L) for the k pieces of the longest.
+
+        Raises:
+            ValueError: if `prompts` is empty, or not a list of strings. An empty string is fine:
+                it is the null prompt.
+        """
+        rows, pieces = self._rows(prompts)
+        tokens = self._pad(rows, self.max_length)
+        return Tokens(*(array.reshape(len(prompts), pieces * self.max_length) for array in tokens))
+
+    def encode(self, prompts: Sequence[str]) -> Encoding:
+        """Encodes prompts; a prompt's result does not depend on the others (to about 1e-6).
+
+        Any number of prompts may be given: they run sorted by length, 256 at a time. The result
+        holds B x L x D float32 numbers, so a hundred thousand captions are better given in parts.
+
+        Args:
+            prompts: B prompts; see `tokenize`.
+
+        Returns:
+            Context (B, L, D) (where padding was not run, zeros), mask (B, L) and pooled (B, E).
+            With "chunk", L is k times as long and pooled is the normalised mean over the pieces.
+
+        Raises:
+            ValueError: as `tokenize`.
+        """
+        rows, pieces = self._rows(prompts)
+        context = np.zeros((len(rows), self.max_length, self.context_dim), np.float32)
+        pooled: np.ndarray | None = None
+        for length, index in self._batches(rows):
+            tokens = self._pad([rows[i] for i in index], length, _power_of_two(len(index)))
+            hidden, vectors = self.forward(self.params, *tokens)
+            if pooled is None:
+                pooled = np.zeros((len(rows), vectors.shape[1]), np.float32)
+            context[index, :length] = hidden[: len(index)]
+            pooled[index] = vectors[: len(index)]
+        assert pooled is not None  # there is at least one row, and one that is not empty
+        return self._join(context, self._pad(rows, self.max_length).mask, pooled, pieces)
+
+    def _join(
+        self, context: np.ndarray, mask: np.ndarray, pooled: np.ndarray, pieces: int
+    ) -> Encoding:
+        """Puts the pieces of each prompt side by side; an absent piece weighs nothing."""
+        count = len(context) // pieces
+        means = l2_normalize(jnp.asarray(pooled.reshape(count, pieces, -1).sum(axis=1)))
+        return Encoding(
+            jnp.asarray(context.reshape(count, pieces * self.max_length, -1)),
+            jnp.asarray(mask.reshape(count, -1)),
+            means if pieces > 1 else jnp.asarray(pooled),
+        )
+
+    def _batches(self, rows: list[list[int]]) -> Iterator[tuple[int, np.ndarray]]:
+        """Compiled length and row numbers of each forward pass; empty rows take part in none."""
+        sizes = np.array([len(row) for row in rows])
+        shorter = 0
+        for length in self.lengths:
+            index = np.flatnonzero((sizes > shorter) & (sizes <= length))
+            for start in range(0, len(index), _BATCH):
+                yield length, index[start : start + _BATCH]
+            shorter = length
+
+    def _pad(self, rows: list[list[int]], length: int, count: int | None = None) -> Tokens:
+        count = len(rows) if count is None else count
+        ids = np.full((count, length), self.pad_id, np.int32)
+        mask = np.zeros((count, length), bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = row
+            mask[i, : len(row)] = True
+        return Tokens(ids, mask)
+
+    def _rows(self, prompts: Sequence[str]) -> tuple[list[list[int]], int]:
+        """Ids of every piece, prompt after prompt, and the pieces a prompt has (some empty)."""
+        check_prompts(prompts)
+        room = self.max_length - 2
+        split = []
+        for prompt, encoded in zip(prompts, self.tokenizer.encode_batch(prompts), strict=True):
+            start, *body, end = encoded.ids
+            if len(body) > room and self.long_prompts == "cut":
+                lost = prompt[encoded.offsets[room + 1][0] :]
+                warnings.warn(
+                    f"the prompt is longer than the {room} tokens that {self.name!r} takes; "
+                    f"ignored: {lost!r}",
+                    stacklevel=3,
+                )
+                body = body[:room]
+            pieces = [body[i : i + room] for i in range(0, len(body), room)] or [[]]
+            split.append([[start, *piece, end] for piece in pieces])
+        longest = max(map(len, split))
+        return [row for rows in split for row in rows + [[]] * (longest - len(rows))], longest
+
+
+def load_text_encoder(
+    source: str, max_length: int | None = None, *, long_prompts: LongPrompts = "cut"
+) -> TextEncoder:
+    """Loads a text encoder.
+
+    Args:
+        source: "minilm", the embedded default (all-MiniLM-L6-v2; D = E = 384).
+        max_length: L; None is 64 for MiniLM.
+        long_prompts: what becomes of prompts beyond L, see `TextEncoder`.
+
+    Raises:
+        ValueError: for an unknown source, or a `max_length` outside what the model takes.
+        FileNotFoundError: naming the files that are missing.
+    """
+    if long_prompts not in ("cut", "chunk"):
+        raise ValueError(f"long_prompts must be 'cut' or 'chunk', not {long_prompts!r}")
+    if source != "minilm":
+        raise ValueError(f"unknown text encoder {source!r}")
+    return _minilm(max_length, long_prompts)
+
+
+def _minilm(max_length: int | None, long_prompts: LongPrompts) -> TextEncoder:
+    folder = hf_text.minilm_folder()
+    model, config = hf_text.load_bert(folder)
+    length = _checked_length(max_length, _MINILM_LENGTH, config.max_position_embeddings)
+    graphdef, params = nnx.split(model)
+
+    @jax.jit
+    def forward(params, ids, mask):
+        hidden = nnx.merge(graphdef, params)(ids, mask)
+        return jnp.where(mask[:, :, None], hidden, 0.0), mean_pool(hidden, mask)
+
+    return TextEncoder(
+        name="minilm",
+        context_dim=config.hidden_size,
+        max_length=length,
+        tokenizer=hf_text.load_tokenizer(folder, config.vocab_size),
+        pad_id=0,
+        forward=forward,
+        params=params,
+        lengths=(*(n for n in (8, 16, 24, 32, 48, 64, 128, 256) if n < length), length),
+        long_prompts=long_prompts,
+    )
+
+
+def _checked_length(max_length: int | None, default: int, limit: int) -> int:
+    length = default if max_length is None else max_length
+    if not 3 <= length <= limit:
+        raise ValueError(f"max_length must lie in 3..{limit}, not {length}")
+    return length
+
+
+def check_prompts(prompts: object) -> None:
+    """Raises ValueError unless `prompts` is a list (or tuple) of at least one string."""
+    if isinstance(prompts, str):
+        raise ValueError("prompts must be a list of strings, not one string: write [prompt]")
+    if not isinstance(prompts, list | tuple) or not prompts:
+        raise ValueError(f"prompts must be a list of at least one string, not {prompts!r:.80}")
+    for i, prompt in enumerate(prompts):
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompts[{i}] must be a string, not {prompt!r:.80}")
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()
