@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.experimental import io_callback
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Int, Integer, PRNGKeyArray
 
 from dg2_jax import solvers
 from dg2_jax.guidance import Conditioning, Denoiser, Level
@@ -20,7 +20,7 @@ from dg2_jax.typing import Keys, Latent
 # What noise is for: part of every key, so that no two uses share numbers.
 INITIAL_NOISE, STEP_NOISE, POSTERIOR_NOISE = range(3)
 
-def image_keys(seeds: Int[Array, "b"]) -> Keys:
+def image_keys(seeds: Integer[Array, "b"]) -> Keys:
     """One key an image, from its own seed alone."""
     return jax.vmap(jax.random.key)(seeds)
 

@@ -1,0 +1,124 @@
+"""Pictures as files: PNGs that carry their settings, and contact sheets."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+METADATA_KEY = "dg2_jax"  # JSON, read back by `read_metadata`
+PARAMETERS_KEY = "parameters"  # one readable text, the form other tools show
+
+
+def _parameters_text(metadata: Mapping[str, Any]) -> str:
+    """The settings in the form that image viewers of other tools understand."""
+    lines = [str(metadata.get("prompt", ""))]
+    if metadata.get("negative_prompt"):
+        lines.append(f"Negative prompt: {metadata['negative_prompt']}")
+    named = {
+        "Steps": metadata.get("num_inference_steps"),
+        "Sampler": metadata.get("solver"),
+        "CFG scale": metadata.get("guidance_scale"),
+        "Seed": metadata.get("seed"),
+        "Size": f"{metadata.get('width')}x{metadata.get('height')}",
+        "Model": metadata.get("model"),
+    }
+    lines.append(", ".join(f"{k}: {v}" for k, v in named.items() if v is not None))
+    return "\n".join(lines)
+
+
+def save_png(path: str | Path, image: np.ndarray, metadata: Mapping[str, Any]) -> Path:
+    """Writes a PNG with its settings inside.
+
+    Args:
+        path: the file; its folder is made if missing.
+        image: uint8 (h, w, 3).
+        metadata: plain data.
+
+    Raises:
+        FileExistsError: there is such a file already.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    info = PngInfo()
+    info.add_itxt(METADATA_KEY, json.dumps(dict(metadata), ensure_ascii=False))
+    info.add_itxt(PARAMETERS_KEY, _parameters_text(metadata))
+    with path.open("xb") as file:
+        Image.fromarray(image).save(file, "PNG", pnginfo=info)
+    return path
+
+
+def save_numbered(folder: str | Path, image: np.ndarray, metadata: Mapping[str, Any]) -> Path:
+    """`save_png` as `<number>-<prompt>-<seed>.png`, with the first number that is free."""
+    folder = Path(folder)
+    words = re.sub(r"[^a-z0-9]+", "-", str(metadata.get("prompt", "")).lower()).strip("-")
+    taken = [int(m[1]) for p in folder.glob("*.png") if (m := re.match(r"(\d+)-", p.name))]
+    number = max(taken, default=-1) + 1
+    while True:
+        name = f"{number:05d}-{words[:60] or 'image'}-{metadata.get('seed', 0)}.png"
+        try:
+            return save_png(folder / name, image, metadata)
+        except FileExistsError:
+            number += 1
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """The settings of a PNG that `save_png` wrote.
+
+    Raises:
+        ValueError: it carries none.
+    """
+    with Image.open(path) as image:
+        image.load()
+        text = getattr(image, "text", {}).get(METADATA_KEY)
+    if text is None:
+        raise ValueError(f"{path} carries no dg2_jax settings")
+    return json.loads(text)
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray] | np.ndarray,
+    columns: int,
+    labels: Sequence[str] | None = None,
+    gap: int = 6,
+) -> np.ndarray:
+    """Pictures of one size in rows, white between them, each with its label below.
+
+    Args:
+        images: uint8 (h, w, 3) each.
+        columns: pictures a row, at least 1.
+        labels: one a picture, wrapped to its width; None for none.
+        gap: pixels between pictures.
+    """
+    if columns < 1 or len(images) == 0:
+        raise ValueError("contact_sheet needs at least one picture and one column")
+    h, w = images[0].shape[:2]
+    font = ImageFont.load_default(size=11)
+    wrapped = [_wrap(label, font, w) for label in labels] if labels is not None else []
+    caption = 14 * max((len(lines) for lines in wrapped), default=0)
+    rows = math.ceil(len(images) / columns)
+    cell_h, cell_w = h + caption + gap, w + gap
+    sheet = Image.new("RGB", (columns * cell_w + gap, rows * cell_h + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, image in enumerate(images):
+        x, y = gap + (i % columns) * cell_w, gap + (i // columns) * cell_h
+        sheet.paste(Image.fromarray(image), (x, y))
+        if wrapped:
+            draw.multiline_text((x, y + h + 1), "\n".join(wrapped[i]), fill="black", font=font)
+    return np.asarray(sheet)
+
+
+def _wrap(text: str, font: Any, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines

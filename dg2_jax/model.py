@@ -1,0 +1,232 @@
+"""The model folder: what a trained or imported latent-diffusion model is on disk.
+
+    config.json                 what it is: denoiser, diffusion process, autoencoder, text encoder
+    denoiser.ema.safetensors    averaged weights
+    denoiser.raw.safetensors    last weights of the training
+    vae.safetensors             autoencoder (unless config.json names a published one)
+    MODEL_CARD.md               on what, how long and with which commands it was trained
+
+Weights are flat dotted names; config.json holds the SHA-256 of every weights file.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dg2_jax import checkpoint, prediction, schedules
+from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.unet import UNet, UNetConfig
+from dg2_jax.schedules import Schedule
+
+FORMAT = 1
+WEIGHTS = ("ema", "raw")
+EMBEDDED = {"demo": Path(__file__).parent / "pretrained" / "demo"}
+
+Params = Any  # a pytree of arrays, as `nnx.to_pure_dict` gives it
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """How a kind of denoiser is made from its configuration."""
+
+    config: Callable[..., Any]
+    module: Callable[..., nnx.Module]
+
+
+def _dg2_unet() -> Architecture:
+    from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
+
+    return Architecture(DG2UNetConfig, DG2UNet)
+
+
+ARCHITECTURES: dict[str, Callable[[], Architecture]] = {
+    "unet": lambda: Architecture(UNetConfig, UNet),
+    "dg2_unet": _dg2_unet,
+}
+
+
+class ModelError(ValueError):
+    """A model folder that cannot be used; the message names the file and why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A loaded model.
+
+    Attributes:
+        name: where it came from.
+        config: config.json, as read.
+        schedule: its noise schedule.
+        prediction_type: what the denoiser predicts.
+        denoiser: graph definition; `nnx.merge(denoiser, params)` is callable.
+        params: denoiser parameters by name: "ema" and "raw".
+        autoencoder: graph definition of the autoencoder.
+        autoencoder_params: its parameters.
+        autoencoder_config: its configuration, with the scaling of the latents.
+        latent_channels: channels of a latent.
+        default_size: side of a picture in pixels, the one it was trained at.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    schedule: Schedule
+    prediction_type: str
+    denoiser: nnx.GraphDef
+    params: Mapping[str, Params]
+    autoencoder: nnx.GraphDef
+    autoencoder_params: Params
+    autoencoder_config: AutoencoderConfig
+    latent_channels: int
+    default_size: int
+
+
+def _abstract(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, Params]:
+    graphdef, state = nnx.split(nnx.eval_shape(make))
+    return graphdef, nnx.to_pure_dict(state)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not folder.is_dir():
+        known = ", ".join(EMBEDDED)
+        raise FileNotFoundError(f"model must be one of {known}, or a folder; there is no {folder}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is not a model folder: it has no config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not good JSON: {error}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise ModelError(f"{path} must be an object with format {FORMAT}")
+    for key in ("model", "denoiser", "diffusion", "vae", "text_encoder"):
+        if key not in config:
+            raise ModelError(f"{path} lacks the key {key!r}")
+    if config["model"] not in ARCHITECTURES:
+        raise ModelError(f"{path}: model must be one of {', '.join(ARCHITECTURES)}")
+    return config
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_weights(folder: Path, name: str, config: Mapping[str, Any], like: Params) -> Params:
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"the model folder {folder} has no {name}")
+    expected = config.get("files", {}).get(name)
+    if expected is not None and sha256(path) != expected:
+        raise ModelError(f"{path} is damaged: its SHA-256 is not the one in config.json")
+    try:
+        return checkpoint.load_weights(path, like)
+    except checkpoint.CheckpointError as error:
+        raise ModelError(str(error)) from error
+
+
+def load(model: str | Path) -> Model:
+    """Loads an embedded model by name ("demo") or any model folder by path.
+
+    Raises:
+        FileNotFoundError: no such model, or a file of it is missing.
+        ModelError: a file that is damaged or does not fit the configuration.
+    """
+    folder = EMBEDDED.get(str(model), Path(model))
+    config = _read_config(folder)
+    architecture = ARCHITECTURES[config["model"]]()
+    try:
+        denoiser_config = architecture.config(**_tuples(config["denoiser"]))
+        diffusion = config["diffusion"]
+        schedule = schedules.make(
+            diffusion["schedule"],
+            diffusion.get("num_train_timesteps", 1000),
+            diffusion.get("zero_terminal_snr", False),
+        )
+        prediction.check(diffusion["prediction_type"])
+    except (TypeError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder / 'config.json'}: {error}") from error
+    denoiser, shapes = _abstract(lambda: architecture.module(denoiser_config, rngs=nnx.Rngs(0)))
+    params = {
+        weights: _read_weights(folder, f"denoiser.{weights}.safetensors", config, shapes)
+        for weights in WEIGHTS
+    }
+    autoencoder, autoencoder_params, autoencoder_config = _load_autoencoder(folder, config)
+    latent_channels = autoencoder_config.latent_channels
+    if denoiser_config.in_channels != latent_channels:
+        raise ModelError(
+            f"{folder}: the denoiser takes {denoiser_config.in_channels} channels, "
+            f"the autoencoder has {latent_channels}"
+        )
+    return Model(
+        name=str(model),
+        config=config,
+        schedule=schedule,
+        prediction_type=diffusion["prediction_type"],
+        denoiser=denoiser,
+        params=params,
+        autoencoder=autoencoder,
+        autoencoder_params=autoencoder_params,
+        autoencoder_config=autoencoder_config,
+        latent_channels=latent_channels,
+        default_size=config.get("default_size", 128),
+    )
+
+
+def _load_autoencoder(
+    folder: Path, config: Mapping[str, Any]
+) -> tuple[nnx.GraphDef, Params, AutoencoderConfig]:
+    """The folder's own autoencoder, or the published one that the configuration names."""
+    if "pretrained" in config["vae"]:
+        from dg2_jax.interop import diffusers_vae
+
+        vae = diffusers_vae.from_pretrained(config["vae"]["pretrained"])
+        graphdef, state = nnx.split(vae)
+        return graphdef, nnx.to_pure_dict(state), vae.config
+    try:
+        vae_config = AutoencoderConfig.from_dict(config["vae"])
+    except ValueError as error:
+        raise ModelError(f"{folder / 'config.json'}: {error}") from error
+    graphdef, shapes = _abstract(lambda: AutoencoderKL(vae_config, rngs=nnx.Rngs(0)))
+    return graphdef, _read_weights(folder, "vae.safetensors", config, shapes), vae_config
+
+
+def save(
+    folder: str | Path,
+    config: Mapping[str, Any],
+    params: Mapping[str, Params],
+    autoencoder_params: Params | None = None,
+    dtype: Any = jnp.bfloat16,
+) -> None:
+    """Writes a model folder; config.json last, so that a half-written folder does not load.
+
+    Args:
+        folder: made if missing.
+        config: config.json without "format" and "files", which are added.
+        params: denoiser parameters, "ema" and "raw".
+        autoencoder_params: None where `config["vae"]` names a published autoencoder.
+        dtype: what the weights are stored as.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    trees = {f"denoiser.{name}.safetensors": params[name] for name in WEIGHTS}
+    if autoencoder_params is not None:
+        trees["vae.safetensors"] = autoencoder_params
+    for name, tree in trees.items():
+        checkpoint.save_weights(folder / name, jax.device_get(tree), dtype)
+    files = {name: sha256(folder / name) for name in trees}
+    text = json.dumps({"format": FORMAT, **config, "files": files}, indent=1)
+    partial = folder / "config.json.partial"
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(folder / "config.json")
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

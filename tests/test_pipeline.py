@@ -1,0 +1,229 @@
+"""The pipeline on a small untrained model: what it promises holds whatever the weights."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dg2_jax import images, model, pipeline, sampling
+from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.unet import UNet, UNetConfig
+from dg2_jax.pipeline import Pipeline
+
+VAE = AutoencoderConfig(
+    latent_channels=4,
+    block_out_channels=(8, 8),
+    layers_per_block=1,
+    norm_num_groups=4,
+    mid_block_add_attention=False,
+    patch_size=4,
+    head_channels=4,
+    scaling_factor=1.3,
+)
+UNET = UNetConfig(
+    in_channels=4, channels=(8, 16), attention_levels=(False, True), head_dim=8, norm_groups=4
+)
+
+
+def random_params(make, seed):
+    """Every parameter random, the zero-initialised ones too, so that nothing is a no-op."""
+    params = nnx.to_pure_dict(nnx.split(make())[1])
+    leaves, tree = jax.tree.flatten(params)
+    rng = np.random.default_rng(seed)
+    noisy = [leaf + jnp.asarray(0.1 * rng.normal(size=leaf.shape), leaf.dtype) for leaf in leaves]
+    return jax.tree.unflatten(tree, noisy)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    model.save(
+        path,
+        {
+            "model": "unet",
+            "denoiser": {"in_channels": 4, "channels": [8, 16], "attention_levels": [False, True]}
+            | {"head_dim": 8, "norm_groups": 4},
+            "diffusion": {"schedule": "curved", "prediction_type": "v_prediction"},
+            "vae": VAE.to_dict(),
+            "text_encoder": {"name": "minilm", "max_length": 64},
+            "default_size": 32,
+        },
+        {
+            name: random_params(lambda: UNet(UNET, rngs=nnx.Rngs(0)), seed)
+            for seed, name in enumerate(model.WEIGHTS)
+        },
+        random_params(lambda: AutoencoderKL(VAE, rngs=nnx.Rngs(0)), 2),
+        dtype=jnp.float32,
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def pipe(folder):
+    return Pipeline.load(folder)
+
+
+def test_result(pipe):
+    result = pipe(["a volcano", "a lake"], num_images=2, num_inference_steps=3, seed=7)
+    assert result.images.shape == (4, 32, 32, 3)
+    assert result.images.dtype == np.uint8
+    assert result.seeds == (7, 8, 9, 10)
+    assert result.prompts == ("a volcano", "a volcano", "a lake", "a lake")
+    assert np.isfinite(result.latents).all()
+    assert len({image.tobytes() for image in result.images}) == 4
+
+
+def test_an_image_depends_on_its_seed_and_not_on_its_batch(pipe):
+    together = pipe("a volcano at night", num_images=5, num_inference_steps=4, seed=3)
+    for i in (0, 2, 4):
+        alone = pipe("a volcano at night", num_inference_steps=4, seed=3 + i)
+        np.testing.assert_allclose(alone.latents[0], together.latents[i], atol=1e-5)
+
+
+def test_stochastic_solvers_too(pipe):
+    together = pipe("hills", num_images=3, num_inference_steps=4, seed=3, solver="ddpm")
+    alone = pipe("hills", num_inference_steps=4, seed=5, solver="ddpm")
+    np.testing.assert_allclose(alone.latents[0], together.latents[2], atol=1e-5)
+
+
+def test_weights_negative_prompt_guidance_and_solver_matter(pipe):
+    base = pipe("a lake", num_inference_steps=4).latents
+    for change in (
+        {"weights": "raw"},
+        {"negative_prompt": "rain"},
+        {"guidance_scale": 2.0},
+        {"guidance_rescale": 0.7},
+        {"guidance_interval": (0.2, 0.8)},
+        {"solver": "ddim"},
+        {"solver": "ddim", "eta": 0.5},
+        {"spacing": "trailing"},
+        {"seed": 1},
+    ):
+        assert np.abs(pipe("a lake", num_inference_steps=4, **change).latents - base).max() > 1e-4
+
+
+def test_guidance_one_is_the_conditional_model_and_ignores_the_negative_prompt(pipe):
+    plain = pipe("a lake", num_inference_steps=3, guidance_scale=1.0).latents
+    other = pipe("a lake", "fog", num_inference_steps=3, guidance_scale=1.0).latents
+    np.testing.assert_array_equal(plain, other)
+    nearly = pipe("a lake", num_inference_steps=3, guidance_scale=1.0 + 1e-6).latents
+    np.testing.assert_allclose(plain, nearly, atol=1e-4)
+
+
+def test_guidance_with_the_prompt_as_its_own_negative_is_unguided(pipe):
+    plain = pipe("a lake", num_inference_steps=3, guidance_scale=1.0).latents
+    same = pipe("a lake", "a lake", num_inference_steps=3, guidance_scale=7.0).latents
+    np.testing.assert_allclose(plain, same, atol=1e-4)
+
+
+def test_new_values_compile_nothing(pipe):
+    pipe("a lake", num_inference_steps=3)
+    before = pipeline._generate._cache_size()
+    pipe("a river", "fog", num_inference_steps=7, guidance_scale=3.0, solver="heun", seed=9)
+    pipe("a river", num_inference_steps=2, solver="ddpm", guidance_rescale=0.5)
+    assert pipeline._generate._cache_size() == before
+
+
+def test_the_programmatic_sampler_is_the_same_function(pipe):
+    result = pipe("a glacier", "fog", num_images=2, num_inference_steps=5, solver="unipc", seed=4)
+    sample = pipe.sampler(num_inference_steps=5, solver="unipc")
+    keys = sampling.image_keys(jnp.array([4, 5], jnp.uint32))
+    text = pipe.encode(["a glacier"] * 2, ["fog"] * 2)
+    latents = sample(pipe.model.params["ema"], text, keys)
+    np.testing.assert_allclose(latents, result.latents, atol=1e-4)
+    gradient = jax.grad(lambda p: jnp.sum(sample(p, text, keys)))(pipe.model.params["ema"])
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+
+
+def test_pngs_carry_their_settings(pipe, tmp_path):
+    result = pipe("a lake, «at» dawn", num_images=2, num_inference_steps=2, seed=41)
+    paths = result.save(tmp_path) + result.save(tmp_path)
+    assert len(set(paths)) == 4
+    read = images.read_metadata(paths[1])
+    assert read["seed"] == 42
+    again = pipe(read["prompt"], num_inference_steps=read["num_inference_steps"], seed=read["seed"])
+    assert np.abs(again.images[0].astype(int) - result.images[1].astype(int)).max() <= 1
+
+
+def test_a_drawn_seed_is_returned(pipe):
+    first = pipe("a lake", num_inference_steps=1, seed=None)
+    second = pipe("a lake", num_inference_steps=1, seed=None)
+    assert first.seeds != second.seeds
+    again = pipe("a lake", num_inference_steps=1, seed=first.seeds[0])
+    np.testing.assert_array_equal(again.latents, first.latents)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompt": []}, "prompt must be a text or a non-empty list"),
+        ({"prompt": ["a", "b"], "negative_prompt": ["c"]}, "negative_prompt must be one text"),
+        ({"num_inference_steps": 0}, "num_inference_steps must be an integer from 1 to 1000"),
+        ({"num_inference_steps": 10**9}, "num_inference_steps must be an integer from 1 to 1000"),
+        ({"num_inference_steps": True}, "num_inference_steps must be an integer"),
+        ({"guidance_scale": float("nan")}, "guidance_scale must be a number from 0"),
+        ({"guidance_scale": float("inf")}, "guidance_scale must be a number from 0"),
+        ({"guidance_scale": -1.0}, "guidance_scale must be a number from 0"),
+        ({"solver": "plms"}, "solver must be one of ddim, ddpm"),
+        ({"weights": "best"}, "weights must be one of ema, raw"),
+        ({"num_images": 0}, "num_images must be an integer from 1 to 256"),
+        ({"num_images": 10**6}, "num_images must be an integer from 1 to 256"),
+        ({"seed": -1}, "seed must be an integer from 0"),
+        ({"seed": 2**32}, "seed must be an integer from 0"),
+        ({"eta": 2.0}, "eta must be a number from 0"),
+        ({"spacing": "karras"}, "spacing must be one of linspace"),
+        ({"guidance_interval": (0.9, 0.1)}, "guidance_interval must be a number from 0.9"),
+    ],
+)
+def test_bad_input_names_the_parameter(pipe, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pipe(**{"prompt": "a lake", **arguments})
+
+
+def copy(folder, tmp_path):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def test_missing_model():
+    with pytest.raises(FileNotFoundError, match="model must be one of demo, or a folder"):
+        Pipeline.load("no/such/folder")
+
+
+@pytest.mark.parametrize("name", ["denoiser.ema.safetensors", "vae.safetensors"])
+def test_damaged_weights_are_named(folder, tmp_path, name):
+    path = copy(folder, tmp_path) / name
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1  # one bit, which no file format would notice
+    path.write_bytes(bytes(data))
+    with pytest.raises(model.ModelError, match=name):
+        model.load(tmp_path)
+    path.write_bytes(bytes(data[: len(data) // 2]))
+    with pytest.raises(model.ModelError, match=name):
+        model.load(tmp_path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        model.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"denoiser": {"chanels": [8]}}, "chanels"),
+        ({"model": "gan"}, "model must be one of unet"),
+        ({"diffusion": {"schedule": "odd", "prediction_type": "epsilon"}}, "schedule must be"),
+        ({"format": 99}, "format 1"),
+    ],
+)
+def test_wrong_configuration_is_named(folder, tmp_path, change, message):
+    path = copy(folder, tmp_path) / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(model.ModelError, match=message):
+        model.load(tmp_path)
+    path.write_text("{")
+    with pytest.raises(model.ModelError, match="not good JSON"):
+        model.load(tmp_path)
