@@ -7,7 +7,7 @@ PROMPT ?= a volcano at sunset
 ARGS ?=
 export WANDB_MODE ?= offline
 
-.PHONY: setup sample test lint bench train-demo clean
+.PHONY: setup sample sheet test lint bench train-demo clean
 
 setup: $(VENV)/.installed
 
@@ -30,8 +30,17 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+sheet: setup
+	$(BIN)/python -m scripts.sample --prompts_file=docs/prompts.txt --seed=0 --sheet=docs/sheet.png $(ARGS)
+
 bench: setup
 	$(BIN)/python -m scripts.benchmark $(ARGS)
+
+train-demo: setup
+	$(BIN)/python -m scripts.make_scenes --data_dir=runs/data
+	$(BIN)/python -m scripts.train_vae --config configs/demo_vae.py --workdir runs/vae --data_dir runs/data
+	$(BIN)/python -m scripts.encode --vae_dir runs/vae --data_dir runs/data --output_dir runs/encoded
+	$(BIN)/python -m scripts.train --config configs/demo.py --workdir runs/demo --data_dir runs/encoded
 
 clean:
 	rm -rf $(VENV)

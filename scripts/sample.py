@@ -18,6 +18,7 @@ from dg2_jax import compile_cache, images, solvers
 from dg2_jax.pipeline import Pipeline
 
 _PROMPT = flags.DEFINE_multi_string("prompt", None, "What to show; may be given several times.")
+_PROMPTS_FILE = flags.DEFINE_string("prompts_file", None, "A text file with a prompt a line.")
 _NEGATIVE = flags.DEFINE_string("negative_prompt", "", "What to move away from.")
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
 _WEIGHTS = flags.DEFINE_string("weights", "ema", "ema or raw.")
@@ -35,6 +36,15 @@ _SHEET = flags.DEFINE_string(
 _COLUMNS = flags.DEFINE_integer("columns", 4, "Columns of the sheet.")
 
 
+def _prompts() -> list[str]:
+    """The prompts of the command line, then those of the file."""
+    prompts = list(_PROMPT.value or [])
+    if _PROMPTS_FILE.value:
+        lines = Path(_PROMPTS_FILE.value).read_text(encoding="utf-8").splitlines()
+        prompts += [line.strip() for line in lines if line.strip()]
+    return prompts
+
+
 def run() -> None:
     """Loads, samples, writes, and says where."""
     compile_cache.enable()
@@ -42,7 +52,7 @@ def run() -> None:
     pipe = Pipeline.load(_MODEL.value)
     loaded = time.perf_counter()
     result = pipe(
-        _PROMPT.value,
+        _prompts(),
         _NEGATIVE.value,
         _NUM.value,
         _STEPS.value,
@@ -77,5 +87,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("prompt")
     app.run(main)
