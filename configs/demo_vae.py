@@ -12,8 +12,8 @@ def get_config() -> ConfigDict:
     """Data only; the keys are the fields of `dg2_jax.training.runs.AutoencoderRunConfig`."""
     return ConfigDict(
         {
-            "num_steps": 6000,
-            "batch_size": 16,
+            "num_steps": 1800,
+            "batch_size": 8,
             "seed": 0,
             "dataset": "full",
             "validation_images": 128,
@@ -35,18 +35,18 @@ def get_config() -> ConfigDict:
             "optim": {
                 "learning_rate": 1e-3,
                 "final_learning_rate": 1e-5,
-                "warmup_steps": 200,
+                "warmup_steps": 100,
                 "b1": 0.9,
                 "b2": 0.99,
                 "weight_decay": 1e-4,
                 "clip_norm": 1.0,
             },
-            "ema": {"profile": "warmup", "decay": 0.999},
+            "ema": {"profile": "warmup", "decay": 0.995},
             "loop": {
                 "log_every": 20,
-                "validate_every": 500,
-                "sample_every": 500,
-                "checkpoint_every": 500,
+                "validate_every": 300,
+                "sample_every": 600,
+                "checkpoint_every": 300,
                 "keep": 3,
                 "wandb": "offline",
             },

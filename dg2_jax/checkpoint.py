@@ -103,9 +103,8 @@ class CheckpointManager:
                 _sync(partial / name)
         except Exception as error:
             shutil.rmtree(partial, ignore_errors=True)
-            raise OSError(f"checkpoint {step} could not be written to {self.folder}: {error}") from (
-                error
-            )
+            message = f"checkpoint {step} could not be written to {self.folder}: {error}"
+            raise OSError(message) from error
         final = self.folder / str(step)
         if final.exists():
             final.rename(self.folder / f"{step}.replaced{_PARTIAL}")
@@ -159,9 +158,7 @@ class CheckpointManager:
         config, data = (
             json.loads((path / f"{name}.json").read_text("utf-8")) for name in ("config", "data")
         )
-        state = TrainState(
-            jnp.asarray(step, jnp.int32), items["raw"], items["ema"], items["opt"]
-        )
+        state = TrainState(jnp.asarray(step, jnp.int32), items["raw"], items["ema"], items["opt"])
         return Restored(step, state, config, data)
 
 

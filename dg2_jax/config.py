@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from ml_collections import ConfigDict
+
 T = TypeVar("T")
 
 EMA_PROFILES = ("warmup", "power")
@@ -20,6 +22,7 @@ WANDB_MODES = ("offline", "online", "disabled")
 
 
 def check(condition: bool, name: str, allowed: str, value: object) -> None:
+    """Raises ValueError, "<name> must be <allowed>, got <value>", unless `condition` holds."""
     if not condition:
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
 
@@ -80,7 +83,7 @@ class EmaConfig:
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """What the loop does beside the steps; none of it changes the result, so a resumed run may differ.
+    """What the loop does beside the steps. It does not change the result: a resumed run may differ.
 
     Attributes:
         log_every: steps between lines of metrics.jsonl.
@@ -156,7 +159,7 @@ class RunConfig:
         check(0 <= self.seed < 2**31, "seed", "in [0, 2**31)", self.seed)
 
 
-def from_mapping(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
+def from_mapping(cls: type[T], values: Mapping[str, Any] | ConfigDict, path: str = "config") -> T:
     """Builds the dataclass `cls` from a mapping, nested dataclasses from nested mappings.
 
     Keys that are left out keep their defaults. Lists become tuples, integers are taken for floats,
@@ -171,6 +174,8 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], path: str = "config") 
     Raises:
         ValueError: an unknown or missing key, a value of the wrong type, or one that `cls` refuses.
     """
+    if isinstance(values, ConfigDict):
+        values = values.to_dict()
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
@@ -217,7 +222,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(value, bool) and hint is not bool or not isinstance(value, hint):
+    if (isinstance(value, bool) and hint is not bool) or not isinstance(value, hint):
         name = getattr(hint, "__name__", str(hint))
         raise ValueError(f"{path} must be of type {name}, got {value!r}")
     if hint is float and not math.isfinite(value):

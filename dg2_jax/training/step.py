@@ -40,9 +40,7 @@ def make_train_step(loss_fn: LossFn, config: RunConfig) -> StepFn:
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, batch, key
-        )
+        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, key)
         updates, opt_state = transform.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         count = state.step + 1
@@ -173,7 +171,5 @@ def make_validation(
 
 
 def _alpha_bar(config: DiffusionConfig) -> Float[Array, "T"]:
-    schedule = schedules.make(
-        config.schedule, config.num_train_timesteps, config.zero_terminal_snr
-    )
+    schedule = schedules.make(config.schedule, config.num_train_timesteps, config.zero_terminal_snr)
     return jnp.asarray(schedule.alpha_bar, jnp.float32)

@@ -1,0 +1,67 @@
+"""The demo denoiser: a UNet on 16x16x8 latents, made for two CPU cores.
+
+    python -m scripts.train --config configs/demo.py --workdir runs/demo --data_dir data/encoded
+
+Any value can be set on the command line, such as --config.optim.learning_rate=3e-4.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Data only; the keys are the fields of `dg2_jax.training.runs.DenoiserRunConfig`."""
+    return ConfigDict(
+        {
+            "num_steps": 1900,
+            "batch_size": 32,
+            "seed": 0,
+            "validation_images": 256,
+            "denoiser": {
+                "in_channels": 8,
+                "channels": (64, 128, 192),
+                "blocks_per_level": 1,
+                "attention_levels": (False, True, True),
+                "head_dim": 32,
+                "context_dim": 384,
+                "embed_dim": 256,
+                "norm_groups": 16,
+                "dropout": 0.0,
+                "remat": False,
+            },
+            "diffusion": {
+                "schedule": "curved",
+                "prediction_type": "v_prediction",
+                "num_train_timesteps": 1000,
+                "zero_terminal_snr": True,
+                "min_snr_gamma": 5.0,
+                "caption_dropout": 0.1,
+            },
+            "optim": {
+                "learning_rate": 6e-4,
+                "final_learning_rate": 1e-5,
+                "warmup_steps": 100,
+                "b1": 0.9,
+                "b2": 0.99,
+                "weight_decay": 0.01,
+                "clip_norm": 1.0,
+            },
+            "ema": {"profile": "power", "sigma_rel": 0.10},
+            "loop": {
+                "log_every": 20,
+                "validate_every": 400,
+                "sample_every": 600,
+                "checkpoint_every": 200,
+                "keep": 3,
+                "wandb": "offline",
+            },
+            "sample_prompts": (
+                "a volcano at sunset",
+                "a snowy mountain at dawn",
+                "a calm lake under a clear sky",
+                "a forest in the fog",
+                "a desert at noon",
+                "an aurora over the hills at night",
+            ),
+            "sample_guidance": (1.0, 3.0, 5.0),
+        }
+    )

@@ -1,0 +1,65 @@
+"""The configurations of the training scripts, whole."""
+
+from dataclasses import dataclass, field
+
+from dg2_jax.config import DiffusionConfig, RunConfig, check
+from dg2_jax.nn.autoencoder import AutoencoderConfig
+from dg2_jax.nn.unet import UNetConfig
+from dg2_jax.training.autoencoder import LossWeights
+
+
+@dataclass(frozen=True)
+class AutoencoderRunConfig(RunConfig):
+    """A run of scripts/train_vae.py.
+
+    Attributes:
+        vae: the network.
+        loss: weights of the terms of its loss.
+        dataset: configuration of `dg2_scenes`: full or tiny.
+        validation_images: how many pictures of the validation split are rebuilt.
+    """
+
+    vae: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    loss: LossWeights = field(default_factory=LossWeights)
+    dataset: str = "full"
+    validation_images: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        value = self.validation_images
+        check(value >= 8, "validation_images", "at least 8", value)
+
+
+@dataclass(frozen=True)
+class DenoiserRunConfig(RunConfig):
+    """A run of scripts/train.py.
+
+    Attributes:
+        denoiser: the network.
+        diffusion: the process and its loss.
+        max_length: tokens that a caption is cut to.
+        validation_images: how many of the validation split the loss is taken over.
+        sample_prompts: what the sample grids show, a column each.
+        sample_guidance: guidance scales of the sample grids, a row each.
+    """
+
+    denoiser: UNetConfig = field(default_factory=UNetConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    max_length: int = 64
+    validation_images: int = 512
+    sample_prompts: tuple[str, ...] = ()
+    sample_guidance: tuple[float, ...] = (1.0, 3.0, 5.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("max_length", "validation_images"):
+            check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+
+
+def check_data(
+    config: DenoiserRunConfig, latent_shape: tuple[int, int, int], context_dim: int
+) -> None:
+    """Raises ValueError unless the denoiser fits the latents (h, w, c) and the text's width."""
+    for name, needed in (("in_channels", latent_shape[-1]), ("context_dim", context_dim)):
+        value = getattr(config.denoiser, name)
+        check(value == needed, f"denoiser.{name}", f"{needed}, as the encoded data has", value)

@@ -1,0 +1,95 @@
+"""Trains an autoencoder on `dg2_scenes`: python -m scripts.train_vae --config configs/demo_vae.py.
+
+Writes to --workdir: checkpoints/, metrics.jsonl, samples/ and, at the end, vae.safetensors (the
+averaged weights, bfloat16) and vae.json. Run again after an interruption, it goes on.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags, logging
+from flax import nnx
+from ml_collections import config_flags
+
+from dg2_jax import compile_cache
+from dg2_jax import config as config_lib
+from dg2_jax.data import encoding
+from dg2_jax.data import loader as loader_lib
+from dg2_jax.data.scenes import builder
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.training import autoencoder, loop, metrics, optimizer, runs, state, step
+
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/demo_vae.py", "What to train.")
+_WORKDIR = flags.DEFINE_string("workdir", "runs/vae", "Gets checkpoints, logs and the result.")
+_DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where scripts.make_scenes built the pictures.")
+
+
+def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> bool:
+    """Trains and exports; returns whether the run came to its end."""
+    vae = AutoencoderKL(config.vae, rngs=nnx.Rngs(config.seed))
+    graphdef, variables = nnx.split(vae)
+    params = nnx.to_pure_dict(variables)
+    loss_fn = step.autoencoder_loss(graphdef, autoencoder.autoencoder_loss, weights=config.loss)
+    source = builder.load("train", data_dir, config.dataset)
+    held_out = builder.load("validation", data_dir, config.dataset)
+    images = [held_out[i]["image"] for i in range(min(config.validation_images, len(held_out)))]
+    batches = [jnp.asarray(np.stack(images[i : i + 32])) for i in range(0, len(images), 32)]
+
+    @jax.jit
+    def rebuild(params, images):
+        model, pixels = nnx.merge(graphdef, params), images / 127.5 - 1.0
+        rebuilt = jnp.clip(model.decode(model.encode(pixels).mode()), -1.0, 1.0)
+        return metrics.psnr(rebuilt, pixels), rebuilt
+
+    def validate(current: state.TrainState) -> dict[str, float]:
+        decibels = [np.asarray(rebuild(current.ema, b)[0]) for b in batches]
+        return {"val_psnr": float(np.concatenate(decibels).mean())}
+
+    def sample(current: state.TrainState) -> dict[str, np.ndarray]:
+        shown = batches[0][:8]
+        rebuilt = np.asarray(rebuild(current.ema, shown)[1])
+        rebuilt = np.round((rebuilt + 1.0) * 127.5).astype(np.uint8)
+        rows = [np.concatenate(list(row), axis=1) for row in (np.asarray(shown), rebuilt)]
+        return {"reconstruction": np.concatenate(rows, axis=0)}
+
+    result = loop.train(
+        state.create(params, optimizer.make(config.optim, config.num_steps)),
+        step.make_train_step(loss_fn, config),
+        loader_lib.Loader(
+            source,
+            config.batch_size,
+            seed=config.seed,
+            transform=loader_lib.only("image"),
+            read_threads=config.loop.read_threads,
+            prefetch=config.loop.prefetch,
+        ),
+        config,
+        workdir,
+        validate=validate,
+        sample=sample,
+    )
+    if int(result.step) < config.num_steps:
+        return False
+    encoding.save_autoencoder(workdir, config.vae, result.ema)
+    return True
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and trains."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)  # the libraries' own notes would break the bar
+    compile_cache.enable()
+    try:
+        config = config_lib.from_mapping(runs.AutoencoderRunConfig, _CONFIG.value)
+        run(config, Path(_WORKDIR.value), Path(_DATA_DIR.value))
+    except (ValueError, OSError, loop.NonFiniteLossError) as error:
+        logging.error("%s", error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    app.run(main)
