@@ -1,4 +1,4 @@
-"""Solvers against the closed form: for Gaussian data the optimal denoiser and its flow are known."""
+"""Solvers against the closed form: Gaussian data has a known best denoiser and a known flow."""
 
 import jax
 import jax.numpy as jnp

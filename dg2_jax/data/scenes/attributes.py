@@ -34,7 +34,7 @@ def is_possible(scene: Scene) -> bool:
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether a combination is kept for the `heldout` split: one in twelve (subject, time, weather)."""
+    """Whether a combination is kept for the `heldout` split: one in twelve of those possible."""
     if scene.subject == "aurora":
         return (scene.time, scene.weather) == ("dusk", "snow")
     s, t, w = SUBJECTS.index(scene.subject), TIMES.index(scene.time), WEATHERS.index(scene.weather)
