@@ -1,0 +1,129 @@
+"""The `dg2_scenes` data set: which scenes each split holds, and a build read back."""
+
+import itertools
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from dg2_jax.data.scenes import builder
+from dg2_jax.data.scenes.attributes import (
+    SEASONS,
+    SUBJECTS,
+    TIMES,
+    WEATHERS,
+    Scene,
+    is_held_out,
+    is_possible,
+)
+from dg2_jax.data.scenes.captions import captions
+from dg2_jax.data.scenes.render import render
+from dg2_jax.data.scenes.sampling import MAX_SPLIT_SIZE, SPLITS, draw_scene, picture_seed
+
+SIZES = {"train": 20, "validation": 8, "test": 4, "heldout": 4}
+CONFIG = builder.ScenesConfig(name="small", **SIZES)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A small data set built twice, by one and by two processes."""
+    paths = [tmp_path_factory.mktemp(f"workers{n}") for n in (1, 2)]
+    for num_workers, path in enumerate(paths, start=1):
+        builder.build(path, CONFIG, num_workers)
+    return paths
+
+
+def test_attributes_are_drawn_evenly():
+    scenes = [draw_scene(i, "train") for i in range(8000)]
+    subjects, times, weathers, seasons = (Counter(column) for column in zip(*scenes, strict=True))
+    assert set(subjects.values()) == {500}
+    assert all(abs(times[t] / 8000 - 0.2) < 0.02 for t in TIMES)
+    assert all(weathers[w] / 8000 > 0.15 for w in WEATHERS)
+    assert all(seasons[s] / 8000 > 0.2 for s in SEASONS)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_held_out_combinations_are_in_heldout_only(split):
+    scenes = [draw_scene(i, split) for i in range(3000)]
+    assert all(map(is_possible, scenes))
+    assert {is_held_out(scene) for scene in scenes} == {split == "heldout"}
+    assert len({scene.subject for scene in scenes}) == len(SUBJECTS)
+
+
+def test_every_trainable_scene_is_drawn():
+    every = (Scene(a, t, w, s) for a in SUBJECTS for t in TIMES for w in WEATHERS for s in SEASONS)
+    wanted = {scene for scene in every if is_possible(scene) and not is_held_out(scene)}
+    assert {draw_scene(i, "train") for i in range(24_000)} == wanted
+
+
+def test_seeds_of_splits_and_data_sets_never_meet():
+    ends = sorted(
+        (picture_seed(0, split, seed), picture_seed(MAX_SPLIT_SIZE - 1, split, seed))
+        for split in SPLITS
+        for seed in range(3)
+    )
+    assert all(last < first for (_, last), (first, _) in itertools.pairwise(ends))
+    assert draw_scene(7, "train", 0) == draw_scene(7, "train", 0)
+    assert [draw_scene(i, "train", 0) for i in range(64)] != [
+        draw_scene(i, "train", 1) for i in range(64)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [((0, "dev", 0), "split"), ((-1, "train", 0), "index"), ((0, "train", -1), "seed")],
+)
+def test_bad_draws_name_their_argument(arguments, name):
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        draw_scene(*arguments)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_what_was_built_is_read_back(folders, split):
+    source = builder.load(split, folders[0], CONFIG)
+    assert len(source) == SIZES[split]
+    for i in (0, len(source) - 1):
+        example = source[i]
+        scene, seed = draw_scene(i, split), picture_seed(i, split)
+        assert (example["id"], example["seed"]) == (i, seed)
+        names = (SUBJECTS, TIMES, WEATHERS, SEASONS)
+        drawn = zip(names, Scene._fields, strict=True)
+        assert Scene(*(values[example[field]] for values, field in drawn)) == scene
+        assert [text.decode() for text in example["captions"]] == list(captions(scene, seed))
+        np.testing.assert_array_equal(example["image"], render(scene, seed, 128))
+
+
+def test_the_files_do_not_depend_on_the_number_of_workers(folders):
+    first, second = (
+        {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.array_record*")}
+        for folder in folders
+    )
+    assert len(first) == len(SPLITS)
+    assert first == second
+
+
+def test_contact_sheet_shows_the_pictures_in_order(folders):
+    source = builder.load("validation", folders[0], CONFIG)
+    sheet = np.asarray(builder.contact_sheet(source, columns=4, rows=3))
+    assert sheet.shape == (3 * 128, 4 * 128, 3)
+    np.testing.assert_array_equal(sheet[128:256, 128:256], source[5]["image"])
+    assert not sheet[2 * 128 :].any()  # 8 pictures fill two of the three rows
+
+
+def test_a_missing_data_set_names_the_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"python -m scripts.make_scenes --data_dir="):
+        builder.load("train", tmp_path, "tiny")
+    with pytest.raises(ValueError, match="split must be one of train"):
+        builder.load("dev", tmp_path)
+    with pytest.raises(ValueError, match="config must be one of full, tiny"):
+        builder.load("train", tmp_path, "huge")
+    with pytest.raises(ValueError, match="num_workers must be at least 1"):
+        builder.build(tmp_path, "tiny", num_workers=0)
+
+
+def test_import_does_not_need_tensorflow():
+    code = "import sys; import dg2_jax.data.scenes.builder; print('tensorflow' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
