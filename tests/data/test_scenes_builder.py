@@ -22,7 +22,7 @@ from dg2_jax.data.scenes.captions import captions
 from dg2_jax.data.scenes.render import render
 from dg2_jax.data.scenes.sampling import MAX_SPLIT_SIZE, SPLITS, draw_scene, picture_seed
 
-SIZES = {"train": 20, "validation": 8, "test": 4, "heldout": 4}
+SIZES = {"train": 12, "validation": 6, "test": 2, "heldout": 2}
 CONFIG = builder.ScenesConfig(name="small", **SIZES)
 
 
@@ -109,7 +109,7 @@ def test_contact_sheet_shows_the_pictures_in_order(folders):
     sheet = np.asarray(builder.contact_sheet(source, columns=4, rows=3))
     assert sheet.shape == (3 * 128, 4 * 128, 3)
     np.testing.assert_array_equal(sheet[128:256, 128:256], source[5]["image"])
-    assert not sheet[2 * 128 :].any()  # 8 pictures fill two of the three rows
+    assert not sheet[2 * 128 :].any()  # 6 pictures end in the second of three rows
 
 
 def test_a_missing_data_set_names_the_command(tmp_path):

@@ -65,7 +65,7 @@ class DG2Scenes(tfds.core.GeneratorBasedBuilder):
     name = "dg2_scenes"
     VERSION = tfds.core.Version(VERSION)
     BUILDER_CONFIGS = (
-        ScenesConfig(name="full", description="28,000 pictures, to train on."),
+        ScenesConfig(name="full", description="14,000 pictures, to train on."),
         ScenesConfig(
             name="tiny", description="For tests.", train=64, validation=16, test=16, heldout=16
         ),
