@@ -10,7 +10,7 @@ from dg2_jax.data.scenes.attributes import Scene
 from dg2_jax.data.scenes.captions import captions
 from dg2_jax.data.scenes.sampling import draw_scene, picture_seed
 
-SCENES = [draw_scene(i, "train") for i in range(2400)]
+SCENES = [draw_scene(i, "train") for i in range(1200)]
 CAPTIONS = [captions(scene, picture_seed(i, "train")) for i, scene in enumerate(SCENES)]
 
 

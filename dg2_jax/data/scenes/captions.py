@@ -159,7 +159,8 @@ _SHAPES: tuple[tuple[_Shape, float], ...] = (
 
 def _place(rng: random.Random, named: dict[str, Words]) -> tuple[list[str], list[str]]:
     """Says each attribute once: before the noun (at most two of them) or after it."""
-    before, after = [], []
+    before: list[str] = []
+    after: list[str] = []
     for words in named.values():
         if words.before and len(before) < 2 and rng.random() < 0.4:
             before.append(_pick(rng, words.before))
