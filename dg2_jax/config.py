@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
+from dg2_jax import prediction
+from dg2_jax.schedules import SCHEDULES
+
 T = TypeVar("T")
 
 EMA_PROFILES = ("warmup", "power")
@@ -138,8 +141,25 @@ class DiffusionConfig:
     caption_dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        check(
+            self.schedule in SCHEDULES,
+            "diffusion.schedule",
+            f"one of {', '.join(SCHEDULES)}",
+            self.schedule,
+        )
+        prediction.check(self.prediction_type)
+        value: float | None = self.num_train_timesteps
+        check(self.num_train_timesteps >= 2, "diffusion.num_train_timesteps", "at least 2", value)
         value = self.caption_dropout
         check(0 <= value <= 1, "diffusion.caption_dropout", "in [0, 1]", value)
+        value = self.min_snr_gamma
+        allowed = "a positive number or None"
+        check(value is None or value > 0, "diffusion.min_snr_gamma", allowed, value)
+        if self.zero_terminal_snr and self.prediction_type == "epsilon":
+            raise ValueError(
+                "diffusion.zero_terminal_snr needs prediction_type v_prediction or sample: at its "
+                "last level the noise says nothing about the picture"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""Configurations: what is allowed, and one clear error for what is not."""
+
+import dataclasses
+import importlib
+
+import pytest
+from ml_collections import ConfigDict
+
+from dg2_jax import config
+from dg2_jax.config import OptimConfig, RunConfig
+from dg2_jax.training.runs import AutoencoderRunConfig, DenoiserRunConfig, check_data
+
+CONFIGS = {"configs.demo": DenoiserRunConfig, "configs.demo_vae": AutoencoderRunConfig}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shipped_configurations_are_good(name):
+    values = importlib.import_module(name).get_config()
+    built = config.from_mapping(CONFIGS[name], values)
+    assert built.num_steps == values.num_steps
+    assert built.optim.learning_rate == values.optim.learning_rate
+    assert config.from_mapping(CONFIGS[name], config.to_dict(built)) == built
+
+
+def test_left_out_keys_keep_their_defaults_and_lists_become_tuples():
+    values = ConfigDict({"denoiser": {"channels": [32, 64], "attention_levels": [False, True]}})
+    built = config.from_mapping(DenoiserRunConfig, values)
+    assert built.denoiser.channels == (32, 64)
+    assert built.optim == OptimConfig()
+
+
+def test_integers_are_taken_for_floats():
+    rate = config.from_mapping(OptimConfig, {"learning_rate": 1}).learning_rate
+    assert rate == 1.0
+    assert isinstance(rate, float)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_stepz": 3}, r"unknown key config\.num_stepz; config allows: num_steps, batch_size"),
+        ({"optim": {"lr": 1e-3}}, r"unknown key config\.optim\.lr; config\.optim allows: learning"),
+        ({"num_steps": 1.5}, r"config\.num_steps must be of type int, got 1\.5"),
+        ({"num_steps": True}, r"config\.num_steps must be of type int, got True"),
+        ({"num_steps": 0}, r"num_steps must be at least 1, got 0"),
+        ({"seed": -1}, r"seed must be in \[0, 2\*\*31\), got -1"),
+        ({"optim": 3}, r"config\.optim must be of type OptimConfig, got 3"),
+        ({"optim": {"learning_rate": -1.0}}, r"optim\.learning_rate must be a positive number"),
+        ({"optim": {"learning_rate": float("nan")}}, r"optim\.learning_rate must be finite"),
+        ({"optim": {"learning_rate": "fast"}}, r"optim\.learning_rate must be of type float"),
+        ({"optim": {"b1": 1.0}}, r"optim\.b1 must be in \[0, 1\), got 1\.0"),
+        ({"ema": {"profile": "flat"}}, r"ema\.profile must be one of \('warmup', 'power'\)"),
+        ({"ema": {"sigma_rel": 0.5}}, r"ema\.sigma_rel must be in \(0, 0\.28\), got 0\.5"),
+        ({"loop": {"wandb": "maybe"}}, r"loop\.wandb must be one of"),
+        ({"loop": {"keep": 0}}, r"loop\.keep must be at least 1, got 0"),
+    ],
+)
+def test_bad_settings_are_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        config.from_mapping(RunConfig, values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"denoiser": {"channels": 64}}, r"config\.denoiser\.channels must be a list, got 64"),
+        ({"denoiser": {"channels": ["a"]}}, r"config\.denoiser\.channels\[0\] must be of type int"),
+        ({"denoiser": {"norm_groups": 7}}, r"config\.denoiser: norm_groups=7 must divide"),
+        ({"diffusion": {"caption_dropout": 2.0}}, r"caption_dropout must be in \[0, 1\], got 2\.0"),
+        ({"diffusion": {"schedule": "steep"}}, r"diffusion\.schedule must be one of .*got 'steep'"),
+        ({"diffusion": {"prediction_type": "x"}}, r"prediction_type must be one of .*got 'x'"),
+        ({"diffusion": {"num_train_timesteps": 1}}, r"num_train_timesteps must be at least 2"),
+        (
+            {"diffusion": {"prediction_type": "epsilon", "zero_terminal_snr": True}},
+            r"zero_terminal_snr needs .*v_prediction or sample",
+        ),
+        ({"diffusion": {"min_snr_gamma": 0.0}}, r"min_snr_gamma must be .*got 0\.0"),
+    ],
+)
+def test_bad_denoiser_settings_are_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        config.from_mapping(DenoiserRunConfig, values)
+
+
+def test_none_is_allowed_where_the_type_says_so():
+    built = config.from_mapping(DenoiserRunConfig, {"diffusion": {"min_snr_gamma": None}})
+    assert built.diffusion.min_snr_gamma is None
+
+
+def test_missing_keys_are_named():
+    @dataclasses.dataclass
+    class Needs:
+        width: int
+
+    with pytest.raises(ValueError, match=r"missing key config\.width"):
+        config.from_mapping(Needs, {})
+
+
+def test_denoiser_must_fit_the_data():
+    with pytest.raises(ValueError, match=r"denoiser\.in_channels must be 4, as the encoded data"):
+        check_data(DenoiserRunConfig(), (16, 16, 4), 384)
+
+
+def test_differences_leave_the_loop_out():
+    saved = config.to_dict(RunConfig())
+    now = config.to_dict(
+        dataclasses.replace(RunConfig(num_steps=7), loop=config.LoopConfig(log_every=3))
+    )
+    assert config.differences(saved, now) == ["num_steps: saved 1000, now 7"]

@@ -1,0 +1,194 @@
+"""Checkpoints are whole or not there; damage is found and named."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dg2_jax import checkpoint
+from dg2_jax.checkpoint import CheckpointError, CheckpointManager
+from dg2_jax.training.state import TrainState
+from tests.training import helpers
+
+
+def make_state(value):
+    state = helpers.make_state(helpers.make_config())
+    filled = jax.tree.map(lambda a: jnp.full_like(a, value), state)
+    return filled._replace(step=jnp.int32(value))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Two checkpoints, read only."""
+    manager = CheckpointManager(tmp_path_factory.mktemp("saved"))
+    for step in (3, 6):
+        manager.save(step, make_state(step), {"seed": 1}, {"next_index": step})
+    return manager.folder
+
+
+@pytest.fixture
+def manager(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "checkpoints")
+    return CheckpointManager(tmp_path / "checkpoints")
+
+
+def test_round_trip(manager):
+    assert manager.steps() == [3, 6]
+    restored = manager.restore(jax.eval_shape(lambda: make_state(0)))
+    assert restored.step == 6
+    assert restored.config == {"seed": 1}
+    assert restored.data_position == {"next_index": 6}
+    jax.tree.map(np.testing.assert_array_equal, restored.state, make_state(6))
+    assert jax.tree.structure(restored.state) == jax.tree.structure(make_state(6))
+    assert manager.restore(make_state(0), step=3).data_position == {"next_index": 3}
+
+
+def test_items_are_separate(manager):
+    names = {p.name for p in (manager.folder / "6").iterdir()}
+    assert names == {"raw", "ema", "opt", "config.json", "data.json", "manifest.json"}
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    manager = CheckpointManager(tmp_path, keep=2, save_interval=4)
+    for step in (4, 8, 12):
+        assert manager.should_save(step)
+        manager.save(step, make_state(step), {}, {})
+    assert manager.steps() == [8, 12]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["12", "8"]
+    assert not manager.should_save(13)
+
+
+def damage_delete(path):
+    path.unlink()
+
+
+def damage_empty(path):
+    path.write_bytes(b"")
+
+
+def damage_halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def damage_flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("damage", [damage_delete, damage_empty, damage_halve, damage_flip])
+def test_damage_to_any_file_is_found_and_named(manager, damage):
+    files = [p for p in (manager.folder / "6").rglob("*") if p.is_file() and p.stat().st_size]
+    assert len(files) > 10
+    for path in files:
+        original = path.read_bytes()
+        damage(path)
+        with pytest.raises(CheckpointError) as caught:
+            manager.restore(make_state(0), step=6)
+        # A flipped bit in the manifest shows at the file whose digest, or name, it changed.
+        if path.name != "manifest.json":
+            assert str(path) in str(caught.value)
+        path.write_bytes(original)
+    assert manager.restore(make_state(0)).step == 6
+
+
+def test_damaged_checkpoint_is_passed_over(manager, caplog):
+    victim = manager.folder / "6" / "data.json"
+    victim.write_text(json.dumps({"next_index": 7}))
+    restored = manager.restore(make_state(0))
+    assert restored.step == 3
+    jax.tree.map(np.testing.assert_array_equal, restored.state, make_state(3))
+    assert str(victim) in caplog.text
+    damage_delete(manager.folder / "3" / "config.json")
+    with pytest.raises(CheckpointError, match=r"no good checkpoint.*data\.json.*config\.json"):
+        manager.restore(make_state(0))
+
+
+def test_missing_checkpoints(tmp_path, manager):
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        CheckpointManager(tmp_path / "new").restore(make_state(0))
+    with pytest.raises(FileNotFoundError, match=r"step 5 .*\[3, 6\]"):
+        manager.restore(make_state(0), step=5)
+    with pytest.raises(ValueError, match="keep"):
+        CheckpointManager(tmp_path, keep=0)
+
+
+def test_another_structure_is_refused(manager):
+    other = make_state(0)
+    params = {"w": jnp.zeros(4), "extra": jnp.zeros(())}
+    with pytest.raises(CheckpointError) as caught:
+        manager.restore(TrainState(other.step, params, params, other.opt_state))
+    for part in ("missing: extra", "unexpected: b", "w (has (3,), needs (4,))"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("failing", ["_sha256", "_sync"])
+def test_failed_save_leaves_the_older_ones(manager, monkeypatch, failing):
+    def fail(path):
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, failing, fail)
+        with pytest.raises(OSError, match=r"checkpoint 9 could not be written.*No space left"):
+            manager.save(9, make_state(9), {}, {})
+    assert manager.steps() == [3, 6]
+    assert manager.restore(make_state(0)).step == 6
+    manager.save(9, make_state(9), {}, {})
+    assert manager.restore(make_state(0)).step == 9
+
+
+def test_half_written_folder_is_not_listed_and_is_swept(manager):
+    shutil.copytree(manager.folder / "6", manager.folder / "9.partial")
+    assert manager.latest_step() == 6
+    manager.save(9, make_state(9), {}, {})
+    assert sorted(p.name for p in manager.folder.iterdir()) == ["3", "6", "9"]
+
+
+PARAMS = {"down": {0: {"kernel": np.linspace(-1, 1, 6).reshape(2, 3)}}, "bias": np.ones(3)}
+
+
+def like(**changes):
+    tree = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, jnp.float32), PARAMS)
+    return {**tree, **changes}
+
+
+def test_weights_round_trip(tmp_path):
+    path = tmp_path / "new" / "w.safetensors"
+    checkpoint.save_weights(path, PARAMS)
+    loaded = checkpoint.load_weights(path, like())
+    np.testing.assert_array_equal(
+        loaded["down"][0]["kernel"], PARAMS["down"][0]["kernel"].astype(np.float32)
+    )
+    assert list(checkpoint.flatten(loaded)) == ["bias", "down.0.kernel"]
+
+
+def test_bfloat16_weights_load_as_float32(tmp_path):
+    path = tmp_path / "w.safetensors"
+    checkpoint.save_weights(path, PARAMS, jnp.bfloat16)
+    kernel = checkpoint.load_weights(path, like())["down"][0]["kernel"]
+    assert kernel.dtype == jnp.float32
+    np.testing.assert_allclose(kernel, PARAMS["down"][0]["kernel"], rtol=2**-8)
+
+
+def test_weights_that_do_not_fit_are_listed(tmp_path):
+    path = tmp_path / "w.safetensors"
+    checkpoint.save_weights(path, PARAMS)
+    other = like(bias=jax.ShapeDtypeStruct((4,), jnp.float32), new=np.zeros(1))
+    del other["down"]
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load_weights(path, other)
+    for part in ("missing: new", "unexpected: down.0.kernel", "bias (has (3,), needs (4,))"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", [damage_delete, damage_empty, damage_halve])
+def test_bad_weights_files(tmp_path, damage):
+    path = tmp_path / "w.safetensors"
+    checkpoint.save_weights(path, PARAMS)
+    damage(path)
+    expected = FileNotFoundError if damage is damage_delete else CheckpointError
+    with pytest.raises(expected, match=r"w\.safetensors"):
+        checkpoint.load_weights(path, like())

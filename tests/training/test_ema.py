@@ -1,0 +1,52 @@
+"""Averages against closed forms."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dg2_jax.config import EmaConfig
+from dg2_jax.training import ema
+
+
+def run(decay, values, start):
+    average = {"w": jnp.asarray(start, jnp.float32)}
+    for t, value in enumerate(values, start=1):
+        average = ema.update(average, {"w": jnp.float32(value)}, decay(jnp.int32(t)))
+    return float(average["w"])
+
+
+def test_warmup_decay_values():
+    decay = ema.warmup_decay(0.5)
+    assert float(decay(jnp.int32(1))) == pytest.approx(1 / 10)
+    assert float(decay(jnp.int32(4))) == pytest.approx(4 / 13)
+    assert float(decay(jnp.int32(1000))) == 0.5
+
+
+def test_constant_decay_is_a_geometric_mean_of_the_past():
+    # (1 + s)/(10 + s) >= 0.1 always, so a limit of 0.1 is a constant decay: closed form below.
+    values = np.arange(1.0, 9.0)
+    weights = 0.9 * 0.1 ** np.arange(7, -1, -1)
+    expected = 0.1**8 * 5.0 + np.sum(weights * values)
+    assert run(ema.warmup_decay(0.1), values, 5.0) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("sigma_rel", [0.05, 0.10, 0.25])
+def test_power_gamma_solves_its_equation(sigma_rel):
+    gamma = ema.power_gamma(sigma_rel)
+    assert gamma > 0
+    width = (gamma + 1) ** 0.5 / ((gamma + 2) * (gamma + 3) ** 0.5)
+    assert width == pytest.approx(sigma_rel, rel=1e-9)
+
+
+def test_power_profile_weighs_time_by_a_power():
+    # The average of w(τ) = τ under a density (γ+1) τ^γ / T^(γ+1) on [0, T] is T (γ+1)/(γ+2).
+    gamma, steps = ema.power_gamma(0.10), 2000
+    average = run(ema.power_decay(0.10), np.arange(1, steps + 1), 1e6)  # the start is forgotten
+    assert average == pytest.approx(steps * (gamma + 1) / (gamma + 2), rel=2e-3)
+
+
+def test_profile_is_chosen_by_the_configuration():
+    t = jnp.int32(50)
+    warmup, power = (ema.make_decay(EmaConfig(profile=p))(t) for p in ("warmup", "power"))
+    assert float(warmup) == pytest.approx(50 / 59)
+    assert float(power) == pytest.approx((1 - 1 / 50) ** (ema.power_gamma(0.10) + 1), rel=1e-5)

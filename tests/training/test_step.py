@@ -1,0 +1,145 @@
+"""The diffusion step: a tiny UNet learns; what is random, and what is not."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dg2_jax.config import DiffusionConfig, EmaConfig, OptimConfig, RunConfig
+from dg2_jax.nn.unet import UNet, UNetConfig
+from dg2_jax.training import optimizer, state, step
+
+TINY = UNetConfig(
+    in_channels=2,
+    channels=(16, 16),
+    attention_levels=(False, True),
+    head_dim=8,
+    context_dim=8,
+    embed_dim=16,
+    norm_groups=4,
+)
+RUN = RunConfig(
+    num_steps=300,
+    batch_size=32,
+    optim=OptimConfig(learning_rate=3e-3, warmup_steps=10, weight_decay=0.0),
+    ema=EmaConfig(profile="power"),
+)
+DIFFUSION = DiffusionConfig(zero_terminal_snr=True)
+SCALING, SHIFT = 0.5, 1.0
+
+
+def make_batch(seed, size=32):
+    """Latents that the caption decides: a ramp or its negative, unscaled, with little variance."""
+    rng = np.random.default_rng(seed)
+    sign = rng.integers(0, 2, size) * 2.0 - 1.0
+    ramp = np.linspace(-1.5, 1.5, 32).reshape(4, 4, 2)
+    context = np.zeros((size, 3, 8), np.float16)
+    context[:, 0] = sign[:, None]
+    return {
+        "mean": (sign[:, None, None, None] * ramp / SCALING + SHIFT).astype(np.float16),
+        "logvar": np.full((size, 4, 4, 2), -6.0, np.float16),
+        "context": context,
+        "mask": np.broadcast_to(np.array([True, True, False]), (size, 3)).copy(),
+    }
+
+
+def make(config=RUN, diffusion=DIFFUSION):
+    graphdef, variables = nnx.split(UNet(TINY, rngs=nnx.Rngs(0)))
+    params = nnx.to_pure_dict(variables)
+    loss_fn = step.diffusion_loss(graphdef, diffusion, SCALING, SHIFT)
+    start = state.create(params, optimizer.make(config.optim, config.num_steps))
+    return graphdef, start, loss_fn, step.make_train_step(loss_fn, config)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A run of 300 steps: its initial weights, its last state and its losses."""
+    graphdef, current, _, step_fn = make()
+    initial, found = jax.device_get(current.params), []
+    for i in range(RUN.num_steps):
+        current, metrics = step_fn(current, make_batch(i))
+        found.append(metrics["loss"])
+    return graphdef, initial, current, np.array(jax.device_get(found))
+
+
+def test_loss_falls(trained):
+    # The output starts at zero, so the first losses are E[w v²]; the ramp's sign is in the caption,
+    # so almost all of it can be learnt.
+    _, _, _, found = trained
+    assert found[:10].mean() > 0.2
+    assert found[-20:].mean() < 0.04
+
+
+def test_average_does_better_than_the_start_on_the_fixed_grid(trained):
+    graphdef, initial, current, _ = trained
+    validate = step.make_validation(graphdef, DIFFUSION, SCALING, SHIFT)
+    batches = [make_batch(1000), make_batch(1001, size=16)]
+    before, after = validate(initial, batches), validate(current.ema, batches)
+    assert set(after) == {"val_loss", "val_mse"}
+    assert after["val_loss"] < 0.25 * before["val_loss"]
+    assert after["val_mse"] < 0.25 * before["val_mse"]
+    assert validate(current.ema, batches) == after
+
+
+def test_null_context_is_trained(trained):
+    _, initial, current, _ = trained
+    assert np.abs(np.asarray(current.params["null_token"]) - initial["null_token"]).max() > 1e-3
+
+
+def test_untrained_validation_is_the_mean_square_of_the_target():
+    # The output convolution starts at zero: val_mse is then E[v²], known for latents and noise of
+    # unit variance: α² + σ² · E[x₀²].
+    graphdef, current, _, _ = make()
+    batch = make_batch(0)
+    x0 = (batch["mean"].astype(np.float32) - SHIFT) * SCALING
+    validate = step.make_validation(graphdef, DIFFUSION, SCALING, SHIFT)
+    found = validate(current.params, [batch] * 32)["val_mse"]
+    alpha_bar = np.asarray(step._alpha_bar(DIFFUSION))
+    expected = np.mean(alpha_bar) + np.mean(1 - alpha_bar) * np.mean(x0**2)
+    assert found == pytest.approx(expected, rel=0.02)
+
+
+def test_randomness_is_of_seed_and_step():
+    _, current, _, step_fn = make()
+    batch = make_batch(0)
+
+    def loss(step_fn, at):
+        copied = jax.tree.map(jnp.copy, current)._replace(step=jnp.int32(at))
+        return float(step_fn(copied, batch)[1]["loss"])
+
+    first = loss(step_fn, 0)
+    assert loss(step_fn, 0) == first
+    assert loss(step_fn, 1) != first
+    assert loss(make(dataclasses.replace(RUN, seed=1))[3], 0) != first
+
+
+def test_dropped_captions_get_the_null_and_its_mask():
+    model = UNet(TINY, rngs=nnx.Rngs(0))
+    context, mask = jnp.full((3, 4, 8), 7.0), jnp.ones((3, 4), bool)
+    tokens, kept = step.with_null(model, context, mask, jnp.array([False, True, False]))
+    np.testing.assert_array_equal(tokens[0], context[0])
+    np.testing.assert_array_equal(tokens[1, 0], model.null_token[...])
+    assert kept.sum(axis=1).tolist() == [4, 1, 4]
+
+
+def test_all_captions_dropped_means_captions_do_not_matter():
+    _, current, loss_fn, _ = make(diffusion=dataclasses.replace(DIFFUSION, caption_dropout=1.0))
+    # Noise in the weights, since a zero output would not show anything.
+    params = jax.tree.map(lambda p: p + 0.1, current.params)
+    batch, key = make_batch(0), jax.random.key(0)
+    other = {**batch, "context": -batch["context"]}
+    assert float(loss_fn(params, batch, key)[0]) == float(loss_fn(params, other, key)[0])
+
+
+def test_posterior_is_drawn_anew():
+    _, current, loss_fn, _ = make()
+    batch = make_batch(0)
+    wide = {**batch, "logvar": np.full_like(batch["logvar"], 3.0)}
+    key = jax.random.key(0)
+    # With a zero output the loss is E[w v²], which grows with the variance of the latents.
+    assert float(loss_fn(current.params, wide, key)[0]) > 1.2 * float(
+        loss_fn(current.params, batch, key)[0]
+    )
