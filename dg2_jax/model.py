@@ -185,9 +185,9 @@ def _load_autoencoder(
 ) -> tuple[nnx.GraphDef, Params, AutoencoderConfig]:
     """The folder's own autoencoder, or the published one that the configuration names."""
     if "pretrained" in config["vae"]:
-        from dg2_jax.interop import diffusers_vae
+        from dg2_jax.interop.diffusers_vae import from_pretrained
 
-        vae = diffusers_vae.from_pretrained(config["vae"]["pretrained"])
+        vae = from_pretrained(config["vae"]["pretrained"])
         graphdef, state = nnx.split(vae)
         return graphdef, nnx.to_pure_dict(state), vae.config
     try:

@@ -13,7 +13,7 @@ of them, and one compiled program serves every solver, step count and strength.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,12 +32,12 @@ class SolverTable(NamedTuple):
     `next_sigma` the level of the sample that the row produces.
     """
 
-    timestep: np.ndarray  # (rows,) int32
-    alpha: np.ndarray  # (rows,)
-    sigma: np.ndarray  # (rows,)
-    next_alpha: np.ndarray  # (rows,)
-    next_sigma: np.ndarray  # (rows,)
-    matrix: np.ndarray  # (rows, 2, 6)
+    timestep: Any  # (rows,) int32
+    alpha: Any  # (rows,)
+    sigma: Any  # (rows,)
+    next_alpha: Any  # (rows,)
+    next_sigma: Any  # (rows,)
+    matrix: Any  # (rows, 2, 6)
 
     def padded(self, rows: int) -> "SolverTable":
         """The table in float32 with zero rows appended, so that all tables have one shape."""
@@ -68,7 +68,8 @@ def init(x: Latent) -> SolverState:
 def step(state: SolverState, matrix: Float[Array, "2 6"], m0: Latent, noise: Latent) -> SolverState:
     """Apply one row: `m0` is the x₀ estimate at `state.x`, `noise` standard normal."""
     basis = (state.x, state.anchor, m0, state.m1, state.m2, noise)
-    x, anchor = (sum(matrix[i, j] * b for j, b in enumerate(basis)) for i in range(2))
+    x = sum((matrix[0, j] * b for j, b in enumerate(basis)), jnp.zeros_like(m0))
+    anchor = sum((matrix[1, j] * b for j, b in enumerate(basis)), jnp.zeros_like(m0))
     return SolverState(x, anchor, m0, state.m1)
 
 

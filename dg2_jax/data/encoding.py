@@ -140,15 +140,13 @@ def encode_dataset(
         latents.write_split(partial / f"{split}.array_record", measured)
     mean, std = statistics.channels()
     shift, spread = statistics.overall()
+    config = dataclasses.replace(vae.config, scaling_factor=1.0 / spread, shift_factor=shift)
     manifest = identity | {
         "latent_mean": mean.tolist(),
         "latent_std": std.tolist(),
-        "scaling_factor": 1.0 / spread,
+        "scaling_factor": config.scaling_factor,
         "shift_factor": shift,
     }
-    config = dataclasses.replace(
-        vae.config, scaling_factor=manifest["scaling_factor"], shift_factor=shift
-    )
     shutil.copyfile(Path(vae_dir) / "vae.safetensors", partial / "vae.safetensors")
     (partial / "vae.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")

@@ -259,6 +259,6 @@ def _nearest_upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]
 def _call(module: nnx.Module, remat: bool) -> Callable[..., Array]:
     """The module as a function, its activations recomputed in the backward pass if `remat`."""
     if not remat:
-        return module  # type: ignore[return-value]
+        return module
     graphdef, params = nnx.split(module)
     return lambda *args: jax.checkpoint(lambda p, *a: nnx.merge(graphdef, p)(*a))(params, *args)

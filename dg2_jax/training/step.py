@@ -3,7 +3,7 @@
 The randomness of a step is a function of (seed, step) alone, so a resumed run repeats it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from dg2_jax.config import DiffusionConfig, RunConfig
 from dg2_jax.training import ema, optimizer
 from dg2_jax.training.state import Params, TrainState
 
-Batch = Mapping[str, Array]
+Batch = Mapping[str, Any]  # arrays, on the host or the device
 Metrics = dict[str, Float[Array, ""]]
 LossFn = Callable[[Params, Batch, PRNGKeyArray], tuple[Float[Array, ""], Metrics]]
 StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -126,7 +126,7 @@ def with_null(
 
 def make_validation(
     graphdef: Any, config: DiffusionConfig, scaling_factor: float, shift_factor: float = 0.0
-) -> Callable[[Params, list[Batch]], dict[str, float]]:
+) -> Callable[[Params, Sequence[Batch]], dict[str, float]]:
     """The loss over a fixed grid of (t, noise), so that two steps, or two runs, compare.
 
     Image i of the n given is noised to t_i = ⌊(i·φ mod 1)·T⌋ (the golden-ratio sequence: even
@@ -156,7 +156,7 @@ def make_validation(
         weight = losses.min_snr_weight(snr, config.min_snr_gamma, config.prediction_type)
         return jnp.sum(weight * squared_error), jnp.sum(squared_error)
 
-    def validate(params: Params, batches: list[Batch]) -> dict[str, float]:
+    def validate(params: Params, batches: Sequence[Batch]) -> dict[str, float]:
         sums, count = [0.0, 0.0], 0
         for batch in batches:
             n = len(batch["mean"])

@@ -37,6 +37,12 @@ class Words:
         return Encoding(jnp.asarray(context), jnp.asarray(mask), jnp.asarray(context[:, 0]))
 
 
+def read_all(folder):
+    source = latents.LatentSource(folder, "train")
+    return [source[i] for i in range(len(source))]
+
+
+
 def make_source(count, seed=0):
     rng = np.random.default_rng(seed)
     return [
@@ -149,8 +155,7 @@ def test_bad_folders_are_named(folders, tmp_path):
     for damaged in (b"", data[: len(data) // 2], data[:-1]):
         (tmp_path / "train.array_record").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"train\.array_record.*damaged"):
-            source = latents.LatentSource(tmp_path, "train")
-            [source[i] for i in range(len(source))]
+            read_all(tmp_path)
     manifest = json.loads((output / "manifest.json").read_text()) | {"format": 99}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match="format must be 1, got 99"):

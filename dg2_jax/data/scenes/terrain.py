@@ -166,8 +166,8 @@ def winding(c: Canvas, y0: float, width: float, wind: float = 0.2) -> np.ndarray
     """Signed distance (n, n), positive inside, of a band winding from y0 towards the viewer."""
     t = np.clip((c.y - y0) / (1 - y0), 0, 1)
     phase = c.rng.uniform(2.2, 3.6)
-    centre = 0.5 + c.rng.uniform(-0.08, 0.08)
-    centre = centre + wind * np.sin(phase + 7.5 * np.sqrt(t)) * (0.1 + 0.9 * t)
+    middle = 0.5 + c.rng.uniform(-0.08, 0.08)
+    centre = middle + wind * np.sin(phase + 7.5 * np.sqrt(t)) * (0.1 + 0.9 * t)
     half = width * (0.02 + 0.98 * t**1.35)
     inside = half - np.abs(c.x - centre)
     return np.where(c.y > y0, inside, -1.0).astype(np.float32)
