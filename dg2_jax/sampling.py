@@ -20,6 +20,7 @@ from dg2_jax.typing import Keys, Latent
 # What noise is for: part of every key, so that no two uses share numbers.
 INITIAL_NOISE, STEP_NOISE, POSTERIOR_NOISE = range(3)
 
+
 def image_keys(seeds: Integer[Array, "b"]) -> Keys:
     """One key an image, from its own seed alone."""
     return jax.vmap(jax.random.key)(seeds)

@@ -30,9 +30,7 @@ _SOLVER = flags.DEFINE_string("solver", "dpmpp_2m", f"One of {', '.join(solvers.
 _ETA = flags.DEFINE_float("eta", 0.0, "DDIM's noise, 0 to 1.")
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the first picture; drawn if not given.")
 _OUT = flags.DEFINE_string("out", "outputs", "Folder of the pictures.")
-_SHEET = flags.DEFINE_string(
-    "sheet", None, "Write one labelled sheet here instead."
-)
+_SHEET = flags.DEFINE_string("sheet", None, "Write one labelled sheet here instead.")
 _COLUMNS = flags.DEFINE_integer("columns", 4, "Columns of the sheet.")
 
 
