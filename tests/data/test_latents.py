@@ -42,7 +42,6 @@ def read_all(folder):
     return [source[i] for i in range(len(source))]
 
 
-
 def make_source(count, seed=0):
     rng = np.random.default_rng(seed)
     return [
