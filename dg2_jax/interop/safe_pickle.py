@@ -6,6 +6,7 @@ function listed there; any other class becomes a `Record`, which only remembers 
 Nothing is imported, no attribute of anything is looked up.
 """
 
+import mmap
 import struct
 import sys
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ class Reference:
     name: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Record:
     """What a pickle says about an object of an unknown class.
 
@@ -115,15 +116,19 @@ def _key(value: Any) -> Any:
 
 
 def loads(
-    data: bytes,
+    data: bytes | mmap.mmap,
+    start: int,
+    stop: int,
     known: Mapping[str, Any],
     persistent_load: Callable[[Any], Any],
     max_operations: int,
 ) -> Any:
-    """The object that the pickle `data` describes.
+    """The object that the pickle in `data[start:stop]` describes.
 
     Args:
-        data: one pickle, protocol 0 to 5.
+        data: a file's contents.
+        start: where a pickle of protocol 0 to 5 begins.
+        stop: where it must have ended.
         known: dotted name to `Known` callable or constant, on top of `BUILTINS`.
         persistent_load: turns a persistent id into an object.
         max_operations: refuse a pickle of more opcodes; bounds memory, since every opcode builds at
@@ -132,7 +137,9 @@ def loads(
     Raises:
         CheckpointError: damaged data, a refused name, or an opcode that data does not need.
     """
-    machine = _Machine(data, {**BUILTINS, **known}, persistent_load, max_operations)
+    machine = _Machine(data, start, stop, max_operations)
+    machine.known = {**BUILTINS, **known}
+    machine.persistent_load = persistent_load
     try:
         return machine.run()
     except CheckpointError:
@@ -152,18 +159,14 @@ def loads(
 class _Machine:
     """The pickle virtual machine: a stack, a memo and a position."""
 
-    def __init__(
-        self,
-        data: bytes,
-        known: Mapping[str, Any],
-        persistent_load: Callable[[Any], Any],
-        budget: int,
-    ):
+    known: Mapping[str, Any]
+    persistent_load: Callable[[Any], Any]
+
+    def __init__(self, data: bytes | mmap.mmap, start: int, stop: int, budget: int):
         self.data = data
-        self.known = known
-        self.persistent_load = persistent_load
+        self.position = start
+        self.stop = stop
         self.budget = budget
-        self.position = 0
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -184,7 +187,7 @@ class _Machine:
 
     def take(self, n: int) -> bytes:
         end = self.position + n
-        if n < 0 or end > len(self.data):
+        if n < 0 or end > self.stop:
             raise CheckpointError(f"the pickle ends early: {n} bytes wanted at {self.position}")
         chunk = self.data[self.position : end]
         self.position = end
@@ -194,7 +197,7 @@ class _Machine:
         return struct.unpack("<" + layout, self.take(struct.calcsize(layout)))[0]
 
     def line(self) -> str:
-        end = self.data.find(b"\n", self.position)
+        end = self.data.find(b"\n", self.position, self.stop)
         if end < 0:
             raise CheckpointError("the pickle ends inside a line")
         text = self.take(end - self.position).decode("utf-8")
@@ -309,6 +312,10 @@ class _Machine:
     def pop_any(self) -> None:
         self.stack.pop()
 
+    def empty_set(self) -> None:
+        self.spend(3)  # a set takes as much room as four lists
+        self.push(set())
+
     def add_to_set(self) -> None:
         items = self.pop_to_mark()
         self.top(set).update(_key(item) for item in items)
@@ -328,6 +335,7 @@ class _Machine:
 
 
 def _text(machine: _Machine, size: int, encoding: str = "utf-8") -> None:
+    machine.spend(1)  # text has a larger head than a list, more so outside ASCII
     machine.push(machine.take(size).decode(encoding, "surrogatepass"))
 
 
@@ -363,7 +371,7 @@ _OPERATIONS: dict[bytes, Callable[[_Machine], Any]] = {
     b"]": lambda m: m.push([]),
     b"}": lambda m: m.push({}),
     b")": lambda m: m.push(()),
-    b"\x8f": lambda m: m.push(set()),
+    b"\x8f": _Machine.empty_set,
     b"l": lambda m: m.push(m.pop_to_mark()),
     b"t": lambda m: m.push(tuple(m.pop_to_mark())),
     b"d": _Machine.dict_from_mark,

@@ -62,13 +62,13 @@ _STORAGES = {
     "UntypedStorage": "uint8",
 }
 _MAX_DIMENSIONS = 32
-# The pickle holds only names and shapes, so it is a small part of the file; parsing it takes up to
-# six times its size.
+# The pickle holds only names and shapes, so it is a small part of the file. Its text may take four
+# times its bytes in memory.
 _MIN_PICKLE = 8 << 20
 _PICKLE_SHARE = 8
 # One object of a pickle takes up to about 70 bytes; the floor is what small files get anyway.
-_MIN_OPERATIONS = 250_000
-_BYTES_PER_OPERATION = 40
+_MIN_OPERATIONS = 100_000
+_BYTES_PER_OPERATION = 80
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ class _Archive:
         return default if size < 0 else self.data[offset : offset + size]
 
     def load(self) -> Any:
-        _, size = self.entries[f"{self.prefix}data.pkl"]
+        start, size = self.entries[f"{self.prefix}data.pkl"]
         if size > max(_MIN_PICKLE, len(self.data) // _PICKLE_SHARE):
             raise CheckpointError(f"its pickle takes {size} of {len(self.data)} bytes")
         operations = max(_MIN_OPERATIONS, len(self.data) // _BYTES_PER_OPERATION)
@@ -120,7 +120,7 @@ class _Archive:
         }
         for name, call in functions.items():
             known[name] = Known(name, call)
-        return loads(self.read("data.pkl", b""), known, self.storage, operations)
+        return loads(self.data, start, start + size, known, self.storage, operations)
 
     def storage(self, identity: Any) -> _Storage:
         """The storage of a persistent id ("storage", dtype, key, device, number of elements)."""

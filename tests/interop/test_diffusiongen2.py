@@ -1,0 +1,237 @@
+"""DiffusionGen2 against numbers recorded from the published PyTorch code."""
+
+import importlib
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from torch_files import write_torch
+
+from dg2_jax import config, guidance, prediction, sampling, schedules, solvers
+from dg2_jax.interop import dg2_folder, diffusiongen2
+from dg2_jax.interop.torch_checkpoint import CheckpointError, Record, read_safetensors, read_torch
+from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+TINY = GOLDEN / "dg2_tiny_velocity_curved.pt"
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return diffusiongen2.load(TINY)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    with np.load(GOLDEN / "dg2_tiny_velocity_curved.npz") as file:
+        arrays = dict(file)
+    return {k: v.transpose(0, 2, 3, 1) if v.ndim == 4 else v for k, v in arrays.items()}
+
+
+def test_settings_come_from_the_file(loaded):
+    assert loaded.config.unet.channels == (16, 24, 32)
+    assert loaded.config.unet.n_heads == 4
+    assert loaded.prediction_type == "v_prediction"
+    assert loaded.schedule.name == "curved"
+
+
+@pytest.mark.parametrize("weights", ["raw", "ema"])
+def test_outputs_are_those_of_the_original(loaded, recorded, weights):
+    t = jnp.asarray(recorded["t"], jnp.int32)
+    params = getattr(loaded, weights)
+    found = loaded.apply(params, jnp.asarray(recorded["x"]), t, jnp.asarray(recorded["prompt"]))
+    np.testing.assert_allclose(found, recorded[f"unet_{weights}"], rtol=0, atol=2e-5)
+
+
+def test_the_base_configuration_wants_the_published_names_and_shapes():
+    published = json.loads((GOLDEN / "dg2_base_state_dict_shapes.json").read_text())
+    base = DG2UNetConfig(legacy_time_table=True)
+    unet = nnx.eval_shape(lambda: DG2UNet(base, rngs=nnx.Rngs(0)))
+    state = nnx.to_pure_dict(nnx.state(unet))
+    sizes = {".".join(map(str, k)): v.size for k, v in flat(state)}
+    wanted = {}
+    for key, shape in published.items():
+        name = diffusiongen2.parameter_name(key)
+        if name is not None:
+            wanted[name] = int(np.prod(shape))
+    torch_names = {
+        name.replace(".kernel", ".weight").replace(".scale", ".weight"): size
+        for name, size in sizes.items()
+    }
+    assert torch_names == wanted
+    assert sum(wanted.values()) - 1000 * 128 == pytest.approx(354.25e6, abs=0.01e6)
+
+
+def flat(tree, path=()):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def guided(loaded, recorded, batch, *prompts):
+    """x0 under guidance 5 from the noise predictions, view 2 turned by 180 degrees."""
+    unet = nnx.merge(loaded.graphdef, loaded.ema)
+
+    def project(name):
+        context = jnp.asarray(recorded[name])
+        return unet.project_context(jnp.repeat(context, batch, axis=0))
+
+    negative = project("negative")
+    contexts = [project(p) for p in prompts]
+
+    def network(x, t, conditioning):
+        outputs = []
+        for i, context in enumerate(conditioning[1:]):
+            seen = jnp.rot90(x, 2 * i, axes=(1, 2))
+            u, c = unet(seen, t, conditioning[0]), unet(seen, t, context)
+            outputs.append(jnp.rot90(u + 5.0 * (c - u), -2 * i, axes=(1, 2)))
+        return sum(outputs) / len(outputs)
+
+    return guidance.denoiser(network, loaded.prediction_type), (negative, *contexts)
+
+
+def run(loaded, recorded, solver, timesteps, x, *prompts):
+    denoise, conditioning = guided(loaded, recorded, len(x), *prompts)
+    table = solvers.make_table(solver, loaded.schedule, timesteps)
+    matrix = table.matrix.copy()
+    matrix[:, :, solvers.Z] = 0.0
+    keys = sampling.image_keys(jnp.arange(len(x)))
+    return sampling.sample(denoise, conditioning, x, table._replace(matrix=matrix), keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts"), [("ddim_txt2img", ["prompt1"]), ("ddim_anagram", ["prompt1", "prompt2"])]
+)
+def test_ddim_trajectories(loaded, recorded, name, prompts):
+    found = run(
+        loaded, recorded, "ddim", schedules.timesteps(8), jnp.asarray(recorded["noise"]), *prompts
+    )
+    np.testing.assert_allclose(found, recorded[name], rtol=0, atol=1e-3)
+
+
+def test_ddim_from_an_image(loaded, recorded):
+    start = int(0.6 * 999)
+    timesteps = np.round(np.linspace(start, 0, 8)).astype(np.int64)
+    alpha, sigma = loaded.schedule.alpha[start], loaded.schedule.sigma[start]
+    x = jnp.asarray(alpha * recorded["init_latent"] + sigma * recorded["noise"], jnp.float32)
+    found = run(loaded, recorded, "ddim", timesteps, x, "prompt1")
+    np.testing.assert_allclose(found, recorded["ddim_img2img"], rtol=0, atol=1e-3)
+
+
+def test_ddpm_over_all_steps_without_noise(loaded, recorded):
+    x = jnp.asarray(recorded["noise"])
+    found = run(loaded, recorded, "ddpm", np.arange(999, -1, -1), x, "prompt1")
+    np.testing.assert_allclose(found, recorded["ddpm_1000_zero_noise"], rtol=0, atol=1e-3)
+
+
+def rewritten(path, change):
+    """The golden checkpoint with its content changed, without the optimiser."""
+    content = read_torch(TINY)
+    content.pop("optimizer_state_dict")
+    content["config"] = {
+        k: dict(v.state) for k, v in content["config"].state.items() if isinstance(v, Record)
+    }
+    change(content)
+    return write_torch(path, content)
+
+
+def test_configuration_may_be_a_dictionary_and_optional_fields_may_be_missing(tmp_path, loaded):
+    def change(content):
+        del content["ema_state_dict"]
+        content["config"]["unet"] = {
+            k: v for k, v in content["config"]["unet"].items() if k not in ("T", "dropout")
+        }
+        content["config"]["unet"]["channels"] = [16, 24, 32]
+        del content["config"]["diffusion"]["prediction_type"]
+        content["model_state_dict"] = {
+            f"_orig_mod.{k}": v for k, v in content["model_state_dict"].items()
+        }
+
+    found = diffusiongen2.load(rewritten(tmp_path / "a.pt", change))
+    assert found.prediction_type == "epsilon"
+    assert found.config.unet.channels == (16, 24, 32)
+    kernel = loaded.raw["in_conv"]["kernel"][...]
+    np.testing.assert_array_equal(found.ema["in_conv"]["kernel"][...], kernel)
+
+
+@pytest.mark.parametrize("held", ["cosine_legacy", "linear"])
+def test_other_schedules(tmp_path, held):
+    expected = schedules.make(held)
+
+    def change(content):
+        content["config"]["diffusion"]["schedule"] = held.removesuffix("_legacy")
+        tables = {
+            "alpha_bar": expected.alpha_bar,
+            "sqrt_alpha_bar": expected.alpha,
+            "sqrt_one_minus_alpha_bar": expected.sigma,
+        }
+        for state in (content["model_state_dict"], content["ema_state_dict"]):
+            state.update({k: v.astype(np.float32) for k, v in tables.items()})
+
+    found = diffusiongen2.open_checkpoint(rewritten(tmp_path / "a.pt", change)).schedule
+    assert found.name == held
+    np.testing.assert_allclose(found.alpha_bar, expected.alpha_bar, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda c: c["model_state_dict"].update(extra=np.zeros(3, np.float32)),
+            "no parameter for extra",
+        ),
+        (
+            lambda c: c["ema_state_dict"].pop("unet.in_conv.bias"),
+            r"ema weights.*no tensor for in_conv\.bias",
+        ),
+        (
+            lambda c: c["model_state_dict"].update({"unet.in_conv.bias": np.zeros(17, np.float32)}),
+            "wrong shapes",
+        ),
+        (lambda c: c["config"]["unet"].pop("n_heads"), r"unet\.n_heads"),
+        (lambda c: c["config"]["unet"].update(n_heads=5), "n_heads=5 must divide"),
+        (lambda c: c["config"]["unet"].update(n_layers=10**9), "n_layers must be"),
+        (lambda c: c["config"]["unet"].update(T=500), "must be one integer"),
+        (lambda c: c["config"]["diffusion"].update(prediction_type="x"), "prediction_type must"),
+        (lambda c: c.pop("model_state_dict"), "no model_state_dict"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path, change, message):
+    with pytest.raises(CheckpointError, match=message):
+        diffusiongen2.load(rewritten(tmp_path / "a.pt", change))
+
+
+def test_conversion_to_a_model_folder(tmp_path, loaded):
+    dg2_folder.convert(TINY, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["model"] == "dg2_unet"
+    assert written["diffusion"] == {
+        "schedule": "curved",
+        "prediction_type": "v_prediction",
+        "num_train_timesteps": 1000,
+    }
+    assert DG2UNetConfig(**written["denoiser"]) == loaded.config.unet
+    prediction.check(written["diffusion"]["prediction_type"])
+    for weights in ("raw", "ema"):
+        found = read_safetensors(tmp_path / f"denoiser.{weights}.safetensors")
+        state = dict(flat(nnx.to_pure_dict(getattr(loaded, weights))))
+        assert found.keys() == {".".join(map(str, k)) for k in state}
+        for key, value in state.items():
+            np.testing.assert_array_equal(found[".".join(map(str, key))], value)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("dg2_base", 354.25), ("dg2_toy", 34.5)])
+def test_training_configurations(name, millions):
+    values = importlib.import_module(f"configs.{name}").get_config()
+    built = DG2UNetConfig(**values.denoiser)
+    unet = nnx.eval_shape(lambda: DG2UNet(built, rngs=nnx.Rngs(0)))
+    size = sum(v.size for _, v in flat(nnx.to_pure_dict(nnx.state(unet))))
+    assert size / 1e6 == pytest.approx(millions, abs=0.1)
+    config.from_mapping(config.OptimConfig, values.optim)
+    config.from_mapping(config.EmaConfig, values.ema)
+    config.from_mapping(config.DiffusionConfig, values.diffusion)
