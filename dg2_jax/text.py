@@ -10,7 +10,7 @@ forward function), so nothing downstream needs to know which one it holds.
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,13 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from dg2_jax.interop import hf_text
-from dg2_jax.nn.bert import l2_normalize, mean_pool
+from dg2_jax.nn.bert import Bert, BertConfig, l2_normalize, mean_pool
+from dg2_jax.nn.clip import ClipText, ClipTextConfig
 
 _BATCH = 256  # rows of one forward pass
-_MINILM_LENGTH = 64
-
-LongPrompts = Literal["cut", "chunk"]
+_CLIP = "openai/clip-vit-base-patch32"
+_BERT_LENGTH = 64
+_BERT_LENGTHS = (8, 16, 24, 32, 48, 64, 128, 256)  # few compilations, little padding
 
 
 class Encoding(NamedTuple):
@@ -68,7 +69,11 @@ class TextEncoder:
     forward: Callable[[Any, Array, Array], tuple[Array, Array]]
     params: Any
     lengths: tuple[int, ...]
-    long_prompts: LongPrompts = "cut"
+    long_prompts: str = "cut"
+
+    def __post_init__(self):
+        if self.long_prompts not in ("cut", "chunk"):
+            raise ValueError(f"long_prompts must be 'cut' or 'chunk', not {self.long_prompts!r}")
 
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
         """Token ids and mask, (B, L); with "chunk", (B, k L) for the k pieces of the longest.
@@ -102,7 +107,9 @@ class TextEncoder:
         pooled: np.ndarray | None = None
         for length, index in self._batches(rows):
             tokens = self._pad([rows[i] for i in index], length, _power_of_two(len(index)))
-            hidden, vectors = self.forward(self.params, *tokens)
+            hidden, vectors = self.forward(
+                self.params, jnp.asarray(tokens.ids), jnp.asarray(tokens.mask)
+            )
             if pooled is None:
                 pooled = np.zeros((len(rows), vectors.shape[1]), np.float32)
             context[index, :length] = hidden[: len(index)]
@@ -163,30 +170,53 @@ class TextEncoder:
 
 
 def load_text_encoder(
-    source: str, max_length: int | None = None, *, long_prompts: LongPrompts = "cut"
+    source: str, max_length: int | None = None, *, long_prompts: str = "cut"
 ) -> TextEncoder:
     """Loads a text encoder.
 
     Args:
-        source: "minilm", the embedded default (all-MiniLM-L6-v2; D = E = 384).
-        max_length: L; None is 64 for MiniLM.
+        source: "minilm", the default that needs no network (all-MiniLM-L6-v2; D = E = 384);
+            "clip", which is `openai/clip-vit-base-patch32` (D = E = 512); or a folder or hub id of
+            a BERT or CLIP model in Hugging Face layout. For BERT, padding is zeros in the context;
+            CLIP's context is its last hidden state at all L places, as DiffusionGen2 takes it.
+        max_length: L; None is 64 for BERT and what the model takes (77) for CLIP.
         long_prompts: what becomes of prompts beyond L, see `TextEncoder`.
 
     Raises:
-        ValueError: for an unknown source, or a `max_length` outside what the model takes.
+        ValueError: for another kind of model, a `max_length` outside what the model takes, or
+            weights that do not fit.
         FileNotFoundError: naming the files that are missing.
     """
-    if long_prompts not in ("cut", "chunk"):
-        raise ValueError(f"long_prompts must be 'cut' or 'chunk', not {long_prompts!r}")
-    if source != "minilm":
-        raise ValueError(f"unknown text encoder {source!r}")
-    return _minilm(max_length, long_prompts)
+    if source == "minilm":
+        name, folder = source, hf_text.minilm_folder()
+    else:
+        name, folder = source, hf_text.find_folder(_CLIP if source == "clip" else source)
+    kind = hf_text.read_config(folder).get("model_type")
+    if kind == "bert":
+        bert, sizes = hf_text.load_bert(folder)
+        tokenizer = hf_text.load_tokenizer(folder, sizes.vocab_size)
+        return bert_encoder(name, bert, sizes, tokenizer, max_length, long_prompts)
+    if kind in ("clip", "clip_text_model"):
+        clip, config = hf_text.load_clip_text(folder)
+        tokenizer = hf_text.load_tokenizer(folder, config.vocab_size)
+        pad_id = hf_text.clip_pad_id(folder, tokenizer)
+        return clip_encoder(name, clip, config, tokenizer, pad_id, max_length, long_prompts)
+    raise ValueError(
+        f"{folder}: model_type must be 'bert', 'clip' or 'clip_text_model', not {kind!r}"
+    )
 
 
-def _minilm(max_length: int | None, long_prompts: LongPrompts) -> TextEncoder:
-    folder = hf_text.minilm_folder()
-    model, config = hf_text.load_bert(folder)
-    length = _checked_length(max_length, _MINILM_LENGTH, config.max_position_embeddings)
+def bert_encoder(
+    name: str,
+    model: Bert,
+    config: BertConfig,
+    tokenizer: Any,
+    max_length: int | None = None,
+    long_prompts: str = "cut",
+) -> TextEncoder:
+    """A BERT as text encoder; the sentence vector is the mean over its tokens, normalised."""
+    limit = config.max_position_embeddings
+    length = _checked_length(max_length, min(_BERT_LENGTH, limit), limit)
     graphdef, params = nnx.split(model)
 
     @jax.jit
@@ -194,16 +224,42 @@ def _minilm(max_length: int | None, long_prompts: LongPrompts) -> TextEncoder:
         hidden = nnx.merge(graphdef, params)(ids, mask)
         return jnp.where(mask[:, :, None], hidden, 0.0), mean_pool(hidden, mask)
 
+    lengths = (*(n for n in _BERT_LENGTHS if n < length), length)
     return TextEncoder(
-        name="minilm",
-        context_dim=config.hidden_size,
-        max_length=length,
-        tokenizer=hf_text.load_tokenizer(folder, config.vocab_size),
-        pad_id=0,
-        forward=forward,
-        params=params,
-        lengths=(*(n for n in (8, 16, 24, 32, 48, 64, 128, 256) if n < length), length),
-        long_prompts=long_prompts,
+        name, config.hidden_size, length, tokenizer, 0, forward, params, lengths, long_prompts
+    )
+
+
+def clip_encoder(
+    name: str,
+    model: ClipText,
+    config: ClipTextConfig,
+    tokenizer: Any,
+    pad_id: int,
+    max_length: int | None = None,
+    long_prompts: str = "cut",
+) -> TextEncoder:
+    """CLIP's text tower as text encoder; the sentence vector is its projection, normalised."""
+    limit = config.max_position_embeddings
+    length = _checked_length(max_length, limit, limit)
+    graphdef, params = nnx.split(model)
+
+    @jax.jit
+    def forward(params, ids, mask):
+        out = nnx.merge(graphdef, params)(ids, mask)
+        vector = out.pooled if out.projected is None else out.projected
+        return out.last_hidden_state, l2_normalize(vector)
+
+    return TextEncoder(
+        name,
+        config.hidden_size,
+        length,
+        tokenizer,
+        pad_id,
+        forward,
+        params,
+        (length,),
+        long_prompts,
     )
 
 

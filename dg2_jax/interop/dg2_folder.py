@@ -73,5 +73,5 @@ def _write_safetensors(path: Path, flat: Mapping[str, np.ndarray]) -> None:
     with partial.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for leaf in flat.values():
-            file.write(memoryview(np.ascontiguousarray(leaf, "<f4")).cast("B"))
+            file.write(np.ascontiguousarray(leaf, "<f4").data)
     partial.replace(path)

@@ -12,6 +12,7 @@ from flax import nnx
 
 from dg2_jax.interop.weights import load_params, read_safetensors
 from dg2_jax.nn.bert import Bert, BertConfig
+from dg2_jax.nn.clip import ClipText, ClipTextConfig, ClipVision, ClipVisionConfig
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -29,6 +30,23 @@ _BERT_NAMES = [  # (pattern in the checkpoint, name in `nn.bert.Bert`)
     (r"output\.dense", "fc2"),
     (r"output\.LayerNorm", "norm2"),
 ]
+
+_CLIP_NAMES = [  # (pattern in the checkpoint, name in `nn.clip`)
+    (r"^(text|vision)_model\.", ""),
+    (r"^(text|visual)_projection", "projection"),
+    (r"^embeddings\.", ""),
+    (r"^encoder\.", ""),
+    (r"\.self_attn\.", ".attention."),
+    (r"\.layer_norm([12])", r".norm\1"),
+    (r"\.mlp\.", "."),
+    (r"^pre_layrnorm", "pre_norm"),  # spelled so in the checkpoints
+    (r"^post_layernorm", "post_norm"),
+]
+_TEXT_KEYS = ("text_model.", "text_projection.")
+_VISION_KEYS = ("vision_model.", "visual_projection.")
+
+# What is fetched from a model's repository; the weights' other formats are left there.
+_SMALL_FILES = ["config.json", "tokenizer*.json", "vocab.json", "merges.txt", "special_tokens*"]
 
 
 def minilm_folder() -> Path:
@@ -69,12 +87,71 @@ def load_bert(folder: Path) -> tuple[Bert, BertConfig]:
     return model, config
 
 
-def _bert_name(key: str) -> str | None:
-    for pattern, replacement in _BERT_NAMES:
+def load_clip_text(folder: Path) -> tuple[ClipText, ClipTextConfig]:
+    """CLIP's text tower in `folder`, which may hold the whole CLIP or that tower alone."""
+    settings, tensors = read_config(folder), read_weights(folder)
+    config = ClipTextConfig.from_dict(settings)
+    projection = "text_config" in settings or "text_projection.weight" in tensors
+    model = nnx.eval_shape(lambda: ClipText(config, projection=projection, rngs=nnx.Rngs(0)))
+    load_params(model, tensors, lambda key: _clip_name(key, other_tower=_VISION_KEYS))
+    return model, config
+
+
+def load_clip_vision(folder: Path) -> tuple[ClipVision, ClipVisionConfig]:
+    """CLIP's vision tower in `folder`, which may hold the whole CLIP or that tower alone."""
+    settings, tensors = read_config(folder), read_weights(folder)
+    config = ClipVisionConfig.from_dict(settings)
+    projection = "vision_config" in settings or "visual_projection.weight" in tensors
+    model = nnx.eval_shape(lambda: ClipVision(config, projection=projection, rngs=nnx.Rngs(0)))
+    load_params(model, tensors, lambda key: _clip_name(key, other_tower=_TEXT_KEYS))
+    return model, config
+
+
+def _clip_name(key: str, other_tower: tuple[str, ...]) -> str | None:
+    if key.startswith(other_tower) or key == "logit_scale" or key.endswith("position_ids"):
+        return None
+    return _renamed(key, _CLIP_NAMES)
+
+
+def _renamed(key: str, names: list[tuple[str, str]]) -> str:
+    for pattern, replacement in names:
         key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _bert_name(key: str) -> str | None:
+    key = _renamed(key, _BERT_NAMES)
     if key == "position_ids" or key.startswith(("pooler.", "cls.")):
         return None
     return key
+
+
+def find_folder(source: str) -> Path:
+    """`source` itself if it is a folder; else the model of that name on the Hugging Face hub.
+
+    Raises:
+        FileNotFoundError: if it is neither, or the hub cannot be reached and the model was not
+            fetched before.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        raise FileNotFoundError(f"text encoder {source!r} is neither a folder nor a hub id")
+    import httpx
+    from huggingface_hub import snapshot_download
+
+    try:
+        fetched = Path(snapshot_download(source, allow_patterns=[*_SMALL_FILES, "*.safetensors*"]))
+        if not any(fetched.glob("*.safetensors")):
+            snapshot_download(source, allow_patterns=["pytorch_model.bin"])
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        raise FileNotFoundError(
+            f"the model {source!r} is not on this machine and could not be fetched "
+            f"({type(error).__name__}). Put config.json, model.safetensors (or pytorch_model.bin) "
+            f"and tokenizer.json (or vocab.json and merges.txt) into a folder and name that folder"
+        ) from error
+    return fetched
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -107,20 +184,45 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
 
 
 def load_tokenizer(folder: Path, vocab_size: int) -> Any:
-    """The `tokenizers.Tokenizer` of `tokenizer.json`, without truncation and padding.
+    """The folder's `tokenizers.Tokenizer`, without truncation and padding.
 
-    `tokenizers` is used by itself: it does all the work here, and importing it takes 0.06 s, where
-    `transformers`, which wraps it, takes 1.4 s.
+    From `tokenizer.json`, `tokenizers` is used by itself: it does all the work, and importing it
+    takes 0.06 s, where `transformers`, which wraps it, takes 1.4 s. That one is needed only to put
+    CLIP's older pair `vocab.json` and `merges.txt` together.
+
+    Raises:
+        FileNotFoundError: if there are no such files.
+        ValueError: if the tokenizer has more tokens than the model.
     """
-    from tokenizers import Tokenizer
-
     path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"no tokenizer.json in {folder}")
-    tokenizer = Tokenizer.from_file(str(path))
+    if path.is_file():
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(path))
+    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        from transformers import CLIPTokenizer
+
+        wrapper = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = wrapper.backend_tokenizer
+    else:
+        raise FileNotFoundError(f"no tokenizer.json, nor vocab.json and merges.txt, in {folder}")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     size = tokenizer.get_vocab_size()
     if size > vocab_size:
-        raise ValueError(f"{path} has {size} tokens, the model's vocab_size is {vocab_size}")
+        raise ValueError(f"{folder}: tokenizer of {size} tokens, model of vocab_size {vocab_size}")
     return tokenizer
+
+
+def clip_pad_id(folder: Path, tokenizer: Any) -> int:
+    """The id that CLIP's prompts are filled up with: the tokenizer's `pad_token`, else its end.
+
+    It matters, because CLIP's embeddings at padded places are part of the context.
+    """
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = folder / name
+        token = json.loads(path.read_text()).get("pad_token") if path.is_file() else None
+        token = token["content"] if isinstance(token, dict) else token
+        if token is not None and tokenizer.token_to_id(token) is not None:
+            return tokenizer.token_to_id(token)
+    return tokenizer.encode("").ids[-1]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -20,8 +21,8 @@ def test_matches_the_published_model():
     reference = np.load(GOLDEN)
     model, config = load_bert(minilm_folder())
     assert (config.hidden_size, config.num_hidden_layers, config.layer_norm_eps) == (384, 6, 1e-12)
-    mask = reference["attention_mask"].astype(bool)
-    hidden = jax.jit(model.__call__)(reference["input_ids"].astype(np.int32), mask)
+    mask = jnp.asarray(reference["attention_mask"], bool)
+    hidden = jax.jit(model.__call__)(jnp.asarray(reference["input_ids"], jnp.int32), mask)
     expected = reference["last_hidden_state"].astype(np.float32)
     np.testing.assert_allclose(np.asarray(hidden)[mask], expected[mask], atol=2e-3)
     vectors = mean_pool(hidden, mask)
@@ -31,9 +32,9 @@ def test_matches_the_published_model():
 
 def test_padding_is_never_seen():
     model = Bert(TINY, rngs=nnx.Rngs(0))
-    ids = np.random.default_rng(0).integers(0, 50, (2, 10)).astype(np.int32)
-    mask = np.arange(10)[None] < np.array([[4], [7]])
-    other = np.where(mask, ids, (ids + 7) % 50)
+    ids = jax.random.randint(jax.random.key(0), (2, 10), 0, 50)
+    mask = jnp.asarray([[True] * 4 + [False] * 6, [True] * 7 + [False] * 3])
+    other = jnp.where(mask, ids, (ids + 7) % 50)
     out, changed = model(ids, mask), model(other, mask)
     np.testing.assert_allclose(np.asarray(out)[mask], np.asarray(changed)[mask], atol=1e-6)
     np.testing.assert_allclose(out[:1, :4], model(ids[:1, :4]), atol=1e-5)
@@ -42,11 +43,10 @@ def test_padding_is_never_seen():
 
 def test_every_real_token_sees_every_other():
     model = Bert(TINY, rngs=nnx.Rngs(0))
-    ids = np.arange(8, dtype=np.int32)[None]
+    ids = jnp.arange(8)[None]
     for position in range(8):
-        changed = ids.copy()
-        changed[0, position] = 40
-        moved = np.abs(np.asarray(model(ids) - model(changed))).max(axis=(0, 2))
+        changed = ids.at[0, position].set(40)
+        moved = np.abs(model(ids) - model(changed)).max(axis=(0, 2))
         assert (moved > 1e-5).all()
 
 

@@ -12,7 +12,7 @@ from dg2_jax.data.scenes.attributes import Scene
 from dg2_jax.data.scenes.noise import mix
 
 
-def rgb(code: int) -> np.ndarray:
+def rgb(code: int | np.integer) -> np.ndarray:
     """The colour of a hexadecimal code such as 0xFF8040."""
     return np.array([code >> 16, code >> 8 & 255, code & 255], np.float32) / 255
 
