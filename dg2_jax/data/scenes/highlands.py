@@ -124,7 +124,7 @@ def glacier(c: Canvas) -> None:
     glowing = smoothstep(0.3, 0.65, wave) * 0.35
     moraine = np.exp(-(((across - 0.3) / 0.05) ** 2)) + np.exp(-(((across + 0.45) / 0.04) ** 2))
     colour = mix(light[:, None, None], deep[:, None, None], np.clip(0.8 * crevasse + 0.1, 0, 1))
-    colour = mix(colour, c.colour(WHITE, 1, 0.05)[:, None, None], glowing)
+    colour = mix(colour, c.colour(WHITE, 1.0, 0.05)[:, None, None], glowing)
     colour = mix(colour, c.colour(rgb(0x6A7486), 0.4, 0.1)[:, None, None], 0.4 * moraine)
     c.over(mask, colour)
     # The front: a broken wall of the deepest blue.

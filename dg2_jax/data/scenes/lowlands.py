@@ -106,7 +106,7 @@ def meadow(c: Canvas) -> None:
     }[c.scene.season]  # fmt: skip
     blooming = c.scene.season in ("spring", "summer")
     count = (170 if blooming else 50) if c.scene.weather != "snow" else 30
-    chosen = [rgb(v) for v in rng.permutation(hues)[:3]]
+    chosen = [rgb(int(v)) for v in rng.permutation(hues)[:3]]
     flowers(c, h + 0.06, chosen, count)
 
 

@@ -156,7 +156,7 @@ def bamboo(c: Canvas, x: float, width: float, depth: float) -> None:
     """Paints a bamboo stalk over the height of the picture, rounded by shading, with nodes."""
     rng = c.rng
     lean = rng.uniform(-0.05, 0.05)
-    green = mix(rgb(rng.choice([0x7DB548, 0x5E9C3F, 0x93BD4E])), WHITE, 0.25 * c.plants.snow)
+    green = mix(rgb(int(rng.choice([0x7DB548, 0x5E9C3F, 0x93BD4E]))), WHITE, 0.25 * c.plants.snow)
     row, column, u, v = c.box(x - width - 0.06, 0, x + width + 0.06, 1)
     d = (u - x - lean * (v - 0.5)) / width
     segment = ((v + rng.random()) / (6.5 * width + 0.09)) % 1
@@ -189,4 +189,4 @@ def flowers(c: Canvas, top: float, colours, count: int) -> None:
         r = 0.0035 + 0.016 * t**1.5
         albedo = colours[int(c.rng.integers(len(colours)))]
         ball(c, x, y, r, r * 0.8, c.colour(albedo, 0.25, 0.2 * (1 - t)))
-        ball(c, x + 0.2 * r * c.side, y - 0.2 * r, r * 0.65, r * 0.5, c.colour(albedo, 1, 0))
+        ball(c, x + 0.2 * r * c.side, y - 0.2 * r, r * 0.65, r * 0.5, c.colour(albedo, 1.0))

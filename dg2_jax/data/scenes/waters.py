@@ -87,7 +87,7 @@ def sea_cliff(c: Canvas) -> None:
     water(c, h, 2.0, rgb(0x1F7396))
     foot = rng.uniform(0.8, 0.86)
     edge = rng.uniform(0.5, 0.6)
-    stone = mix(rgb(rng.choice([0xB9A58F, 0xD8CDBB, 0x93857E])), WHITE, 0.2 * c.plants.snow)
+    stone = mix(rgb(int(rng.choice([0xB9A58F, 0xD8CDBB, 0x93857E]))), WHITE, 0.2 * c.plants.snow)
     _headland(c, edge - 0.13, h - 0.06, h + 0.06, stone, 0.42)
     sx = edge - rng.uniform(0.17, 0.25)
     for cx, half, top, base in (
