@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.typing import Pixels
 
-Square = Float[Array, "b s s c"]
+Square = Float[Array, "b _ _ _"]  # pictures and their latents differ in size and channels
 
 # The turns and flips of a square that are not the identity.
 TRANSFORMS: tuple[Callable[[Array], Array], ...] = (
@@ -91,7 +91,15 @@ def autoencoder_loss(
         pixels: (b, h, w, 3) in [-1, 1]; square where `weights.equivariant_share` is above 0.
         key: for the posterior's noise and the drawn transform.
         weights: of the terms.
+
+    Raises:
+        ValueError: for pictures that are not square and would have to be turned.
     """
+    if weights.equivariant_share > 0 and pixels.shape[1] != pixels.shape[2]:
+        raise ValueError(
+            "pixels must be square where loss.equivariant_share is above 0, "
+            f"got {pixels.shape[1]} x {pixels.shape[2]}"
+        )
     noise_key, transform_key = jax.random.split(key)
     posterior = vae.encode(pixels)
     latents, target = posterior.sample(noise_key), pixels
