@@ -21,7 +21,6 @@ from tqdm import tqdm
 from dg2_jax import checkpoint
 from dg2_jax.data import latents
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
-from dg2_jax.text import TextEncoder
 
 IMAGE_BATCH = 64
 # Captions are encoded sorted by length; the more at a time, the less is padded.
@@ -80,7 +79,7 @@ def encode_dataset(
     sources: Mapping[str, Sequence[Mapping[str, Any]]],
     attributes: Mapping[str, Sequence[str]],
     vae_dir: str | Path,
-    text_encoder: TextEncoder,
+    text_encoder: Any,  # a TextEncoder, or what has its attributes and `encode`
     output_dir: str | Path,
     *,
     dataset: str = "dg2_scenes",
@@ -176,7 +175,7 @@ def _records(
     source: Sequence[Mapping[str, Any]],
     attributes: Sequence[str],
     moments: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    text_encoder: TextEncoder,
+    text_encoder: Any,  # a TextEncoder, or what has its attributes and `encode`
     split: str,
     progress: bool,
 ) -> Iterator[dict[str, np.ndarray]]:

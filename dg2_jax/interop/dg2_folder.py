@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -61,7 +62,7 @@ def convert(path: str | os.PathLike, folder: str | os.PathLike) -> None:
     partial.replace(folder / "config.json")
 
 
-def _write_safetensors(path: Path, flat: Mapping[str, np.ndarray]) -> None:
+def _write_safetensors(path: Path, flat: Mapping[str, Any]) -> None:
     """Tensor after tensor: the usual writer makes a copy of all of them first."""
     header, end = {}, 0
     for name, leaf in flat.items():

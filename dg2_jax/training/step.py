@@ -114,8 +114,8 @@ def diffusion_loss(
 
 def with_null(
     model: Any,
-    context: Float[Array, "b l d"],
-    mask: Array,
+    context: Float[Array | np.ndarray, "b l d"],
+    mask: Array | np.ndarray,
     dropped: Array,
 ) -> tuple[Float[Array, "b l d"], Array]:
     """The context with the captions marked in `dropped` (b,) replaced by the trained null."""
