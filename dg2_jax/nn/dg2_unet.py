@@ -14,13 +14,14 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dg2_jax.nn.attention import dot_product_attention
-from dg2_jax.nn.layers import KeysValues, dropout
+from dg2_jax.nn.layers import dropout
 from dg2_jax.typing import Context, ContextMask, Latent, Time
 
 _EPS = 1e-5  # torch's default; Flax's is 1e-6
 _HALF = math.sqrt(0.5)
 
-Conditioning = tuple[KeysValues, ...]  # one entry an attention block; leaves (b, l, heads, dim)
+KeysValues = tuple[Float[Array, "b l _ _"], Float[Array, "b l _ _"]]
+Conditioning = tuple[KeysValues, ...]  # one entry an attention block
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dg2_jax.nn.attention import dot_product_attention
 NORM_EPS = 1e-5
 _zeros = nnx.initializers.zeros_init()
 
-KeysValues = tuple[Float[Array, "b l heads width"], Float[Array, "b l heads width"]]
+KeysValues = tuple[Float[Array, "b l _ _"], Float[Array, "b l _ _"]]
 
 
 def sinusoidal_embedding(t: Int[Array, "b"], dim: int) -> Float[Array, "b {dim}"]:
