@@ -219,6 +219,8 @@ def _settings(config: Any) -> Settings:
     if missing:
         raise CheckpointError(f"the configuration lacks unet.{', unet.'.join(missing)}")
     fields = {f: _plain(unet[n]) for f, n in _UNET_FIELDS.items() if n in unet}
+    if isinstance(fields["channels"], list):
+        fields["channels"] = tuple(fields["channels"])
     steps = _plain(diffusion.get("T", fields.get("num_train_timesteps", 1000)))
     prediction = _plain(diffusion.get("prediction_type", "epsilon"))
     schedule = _plain(diffusion.get("schedule", "curved"))
