@@ -11,6 +11,7 @@ from flax import nnx
 from dg2_jax.config import DiffusionConfig, EmaConfig, OptimConfig, RunConfig
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.training import optimizer, state, step
+from tests.training import helpers
 
 TINY = UNetConfig(
     in_channels=2,
@@ -103,17 +104,16 @@ def test_untrained_validation_is_the_mean_square_of_the_target():
 
 
 def test_randomness_is_of_seed_and_step():
-    _, current, _, step_fn = make()
-    batch = make_batch(0)
+    def draw(params, batch, key):
+        return jax.random.normal(key) + 0.0 * params["w"].sum(), {}
 
-    def loss(step_fn, at):
-        copied = jax.tree.map(jnp.copy, current)._replace(step=jnp.int32(at))
-        return float(step_fn(copied, batch)[1]["loss"])
+    def loss(seed, at):
+        config = dataclasses.replace(helpers.make_config(), seed=seed)
+        start = helpers.make_state(config)._replace(step=jnp.int32(at))
+        return float(step.make_train_step(draw, config)(start, {})[1]["loss"])
 
-    first = loss(step_fn, 0)
-    assert loss(step_fn, 0) == first
-    assert loss(step_fn, 1) != first
-    assert loss(make(dataclasses.replace(RUN, seed=1))[3], 0) != first
+    assert loss(0, 0) == loss(0, 0)
+    assert len({loss(0, 0), loss(0, 1), loss(1, 0)}) == 3
 
 
 def test_dropped_captions_get_the_null_and_its_mask():
@@ -131,15 +131,16 @@ def test_all_captions_dropped_means_captions_do_not_matter():
     params = jax.tree.map(lambda p: p + 0.1, current.params)
     batch, key = make_batch(0), jax.random.key(0)
     other = {**batch, "context": -batch["context"]}
-    assert float(loss_fn(params, batch, key)[0]) == float(loss_fn(params, other, key)[0])
+    compiled = jax.jit(loss_fn)
+    assert float(compiled(params, batch, key)[0]) == float(compiled(params, other, key)[0])
 
 
 def test_posterior_is_drawn_anew():
     _, current, loss_fn, _ = make()
     batch = make_batch(0)
     wide = {**batch, "logvar": np.full_like(batch["logvar"], 3.0)}
-    key = jax.random.key(0)
+    key, compiled = jax.random.key(0), jax.jit(loss_fn)
     # With a zero output the loss is E[w v²], which grows with the variance of the latents.
-    assert float(loss_fn(current.params, wide, key)[0]) > 1.2 * float(
-        loss_fn(current.params, batch, key)[0]
+    assert float(compiled(current.params, wide, key)[0]) > 1.2 * float(
+        compiled(current.params, batch, key)[0]
     )
