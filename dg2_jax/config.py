@@ -7,12 +7,15 @@ there, in one error that names it.
 
 import dataclasses
 import math
+import re
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from absl import app
 from ml_collections import ConfigDict
 
 from dg2_jax import prediction
@@ -248,6 +251,23 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if hint is float and not math.isfinite(value):
         raise ValueError(f"{path} must be finite, got {value!r}")
     return value
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses a script's flags, for `app.run(main, flags_parser=parse_flags)`.
+
+    ml_collections meets an unknown `--config.key` with a traceback; here it is one line.
+
+    Raises:
+        SystemExit: a bad flag; the message names it.
+    """
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError) as error:
+        overrides = [a for a in argv if a.lstrip("-").startswith("config.")]
+        key = re.findall(r"\w+", str(error).replace("\\n", " "))[0]
+        wrong = [a for a in overrides if key in a.partition("=")[0].split(".")] or overrides
+        sys.exit(f"unknown configuration key {key!r} in {' '.join(wrong)}; see the --config file")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 import dataclasses
 import importlib
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
@@ -107,3 +110,20 @@ def test_differences_leave_the_loop_out():
         dataclasses.replace(RunConfig(num_steps=7), loop=config.LoopConfig(log_every=3))
     )
     assert config.differences(saved, now) == ["num_steps: saved 1000, now 7"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.optim.lr=3", "unknown configuration key 'lr' in --config.optim.lr=3"),
+        ("--config.optimm.b1=0.5", "unknown configuration key 'optimm' in --config.optimm.b1=0.5"),
+        ("--config.optim.b1=fast", "could not convert string to float: 'fast'"),
+    ],
+)
+def test_bad_overrides_are_named_on_the_command_line(override, message):
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "scripts.train", "--config=configs/demo.py", override]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
