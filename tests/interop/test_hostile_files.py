@@ -3,7 +3,8 @@
 import json
 import pickle
 import struct
-import tracemalloc
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 
@@ -298,19 +299,35 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
-def test_memory_stays_within_twice_the_file(tmp_path, name):
-    size = 8_000_000
-    body = b"\x80\x04cpackage\nClass\nq\x00" + BOMBS[name] * (size // len(BOMBS[name])) + b"."
-    path = write_archive(tmp_path / "bomb.pt", {"data.pkl": body})
-    del body
-    tracemalloc.start()
-    with pytest.raises(CheckpointError, match="far more objects"):
+# In a process of its own, without the suite's type checks, which make the reader very slow.
+MEASURE = """
+import sys, tracemalloc
+from dg2_jax.interop.torch_checkpoint import CheckpointError, read_torch
+tracemalloc.start()
+for path in sys.argv[1:]:
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    try:
         read_torch(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    # The mapped file itself is not in the traced figure.
-    assert peak + path.stat().st_size < 2 * path.stat().st_size
+    except CheckpointError as error:
+        assert "far more objects" in str(error), error
+        del error
+    print(tracemalloc.get_traced_memory()[1] - before)
+"""
+
+
+def test_memory_stays_within_twice_the_file(tmp_path):
+    size, paths = 8_000_000, []
+    for name, body in BOMBS.items():
+        text = b"\x80\x04cpackage\nClass\nq\x00" + body * (size // len(body)) + b"."
+        paths.append(write_archive(tmp_path / f"{name}.pt", {"data.pkl": text}))
+    child = subprocess.run(
+        [sys.executable, "-c", MEASURE, *paths], check=True, capture_output=True, text=True
+    )
+    peaks = [int(line) for line in child.stdout.split()]
+    assert len(peaks) == len(BOMBS)
+    # The mapped file itself is not in these figures.
+    assert max(peaks) + size < 2 * size
 
 
 def test_a_pickle_that_is_most_of_a_large_file_is_refused(tmp_path):
