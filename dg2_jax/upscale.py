@@ -1,15 +1,15 @@
 """Enlarges images with Real-ESRGAN, tile by tile.
 
-Tiles lie wholly inside the image and overlap; each output pixel comes from the tile in which it is
-farthest from a cut. Since no tile is padded, the network meets the image's true border exactly as
-it would without tiles. All tiles of an image have one shape: one compilation, and memory that
-depends on `tile` and not on the image (besides the output itself).
+Tiles lie wholly inside the image and overlap; each output pixel comes from the tile that sees most
+around it. Since no tile is padded, the network meets the image's true border exactly as it would
+without tiles. All tiles of an image have one shape: one compilation, and memory that depends on
+`tile` and `overlap`, not on the image (besides the output itself).
 """
 
 import functools
 import itertools
 import math
-import operator
+import numbers
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,12 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import PyTree
 from PIL import Image
 
 from dg2_jax.interop import realesrgan
 from dg2_jax.interop.realesrgan import Upscaler
+from dg2_jax.nn.rrdbnet import RRDBNet, SRVGGNetCompact
 
-_MIN_TILE = 32
+_MIN_TILE = 16
 _ROUND_TILE = 16  # tile sides are rounded up to it, so that few shapes are compiled
 _MAX_SCALE = 8
 
@@ -30,9 +32,9 @@ _MAX_SCALE = 8
 def upscale(
     images: np.ndarray | jax.Array,
     model: str | Path | Upscaler = "x4plus",
-    scale: float = 4,
+    scale: int | float = 4,
     *,
-    tile: int = 192,
+    tile: int = 224,
     overlap: int = 32,
     progress: Callable[[int, int], object] | None = None,
 ) -> np.ndarray:
@@ -46,10 +48,11 @@ def upscale(
         model: "x4plus" (photographs), "x4plus-anime", "animevideov3" (small and fast), the path of
             a `.param` or `.pth` file, or a network of `dg2_jax.interop.realesrgan.load`.
         scale: output size over input size, from 1 to 8; sides are rounded to whole pixels.
-        tile: largest side, in input pixels, of what the network sees at once; at least 32. Time and
-            memory grow with its square; 192 takes about 1 GB with x4plus.
-        overlap: input pixels that neighbouring tiles share, from 0 to half of `tile`. 32 leaves
-            differences of about one grey level along the cuts.
+        tile: input pixels a side of what one run of the network yields; at least 16. Memory grows
+            with its square; the default needs about 1 GB with x4plus.
+        overlap: input pixels a run also sees beyond each cut, at least 0. The networks see far:
+            next to a cut x4plus differs from a run on the whole image by 0.6, 0.3 and 0.07 grey
+            levels on average with an overlap of 16, 32 and 48 (measured on one photograph).
         progress: called as `progress(done, total)` after every tile of the whole call.
 
     Returns:
@@ -65,12 +68,12 @@ def upscale(
     """
     batch = _as_batch(images)
     scale, tile, overlap = _checked(scale, tile, overlap)
-    network = _cached(model) if isinstance(model, str | Path) else model
+    network = _network(model)
     graphdef, params = nnx.split(network)
     unit = network.unshuffle  # sides, tiles and their corners are multiples of it
     n, height, width, _ = batch.shape
-    rows = tile_spans(-(-height // unit), tile // unit, overlap // unit)
-    cols = tile_spans(-(-width // unit), tile // unit, overlap // unit)
+    rows = tile_spans(-(-height // unit), tile // unit, -(-overlap // unit))
+    cols = tile_spans(-(-width // unit), tile // unit, -(-overlap // unit))
     total = n * len(rows) * len(cols)
 
     size = round(height * scale), round(width * scale)
@@ -100,13 +103,13 @@ def tile_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int
     Returns:
         (start, end, first, last) for every tile: what it sees, and the part of it that is kept,
         both half-open. The kept parts follow each other from 0 to `length`; cuts are in the middle
-        of what two neighbours share, which is at least `overlap`.
+        of what two neighbours share, at least `overlap` from the end of either.
     """
-    count = max(1, math.ceil((length - overlap) / (tile - overlap)))
+    count = max(1, math.ceil((length - 2 * overlap) / tile))
     if count == 1:
         return [(0, length, 0, length)]
-    fair = math.ceil((length + (count - 1) * overlap) / count)
-    size = min(tile, -(-fair // _ROUND_TILE) * _ROUND_TILE)
+    fair = math.ceil((length + (count - 1) * 2 * overlap) / count)
+    size = min(tile + 2 * overlap, -(-fair // _ROUND_TILE) * _ROUND_TILE)
     starts = [i * (length - size) // (count - 1) for i in range(count)]
     cuts = [(a + size + b) // 2 for a, b in itertools.pairwise(starts)]
     return [
@@ -116,7 +119,7 @@ def tile_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _enlarge(graphdef: nnx.GraphDef, params: nnx.State, image: jax.Array) -> jax.Array:
+def _enlarge(graphdef: nnx.GraphDef, params: PyTree, image: jax.Array) -> jax.Array:
     y = nnx.merge(graphdef, params)(image.astype(jnp.float32) / 255)
     return jnp.round(jnp.clip(y, 0, 1) * 255).astype(jnp.uint8)
 
@@ -127,7 +130,11 @@ def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
 
 
-def _cached(model: str | Path) -> Upscaler:
+def _network(model: str | Path | Upscaler) -> Upscaler:
+    if isinstance(model, RRDBNet | SRVGGNetCompact):
+        return model
+    if not isinstance(model, str | Path):
+        raise ValueError(f"model must be a name, a path or a loaded network, got {model!r}")
     path = realesrgan.find_weights(model)
     return _load(path, path.stat().st_mtime_ns)
 
@@ -150,12 +157,10 @@ def _as_batch(images: np.ndarray | jax.Array) -> np.ndarray:
     return array if array.ndim == 4 else array[None]
 
 
-def _checked(scale: float, tile: int, overlap: int) -> tuple[float, int, int]:
-    if isinstance(scale, bool) or not 1 <= scale <= _MAX_SCALE:
-        raise ValueError(f"scale must be from 1 to {_MAX_SCALE}, got {scale!r}")
-    tile, overlap = operator.index(tile), operator.index(overlap)
-    if tile < _MIN_TILE:
-        raise ValueError(f"tile must be at least {_MIN_TILE}, got {tile}")
-    if not 0 <= overlap <= tile // 2:
-        raise ValueError(f"overlap must be from 0 to half of tile ({tile // 2}), got {overlap}")
-    return scale, tile, overlap
+def _checked(scale: int | float, tile: int, overlap: int) -> tuple[float, int, int]:
+    if not isinstance(scale, numbers.Real) or not 1 <= scale <= _MAX_SCALE:
+        raise ValueError(f"scale must be a number from 1 to {_MAX_SCALE}, got {scale!r}")
+    for name, value, least in (("tile", tile, _MIN_TILE), ("overlap", overlap, 0)):
+        if not isinstance(value, numbers.Integral) or value < least:
+            raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
+    return float(scale), int(tile), int(overlap)

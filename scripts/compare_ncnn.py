@@ -12,6 +12,7 @@ With --record=DIR it instead writes ncnn's results for a 24x24 crop, which the t
 (`tests/golden/ncnn_*.npz`).
 """
 
+import functools
 import importlib
 import time
 from pathlib import Path
@@ -85,14 +86,13 @@ def _timed(function, *args) -> float:
 
 def compare(model: str, image: np.ndarray) -> None:
     """Prints one model's line."""
-    theirs, ours = NcnnRunner(model, FLAGS.threads), realesrgan.load(model)
-    a, b = _to_uint8(theirs(image)), upscale(image, ours, tile=max(image.shape))  # also warm-up
+    theirs = NcnnRunner(model, FLAGS.threads)
+    ours = functools.partial(upscale, model=realesrgan.load(model), tile=FLAGS.size)
+    a, b = _to_uint8(theirs(image)), ours(image)  # also the warm-up
     difference = a.astype(float) - b
     mse = np.mean(difference**2)
     psnr = np.inf if mse == 0 else 10 * np.log10(255**2 / mse)
-    times = np.array(
-        [(_timed(upscale, image, ours), _timed(theirs, image)) for _ in range(FLAGS.rounds)]
-    )
+    times = np.array([(_timed(ours, image), _timed(theirs, image)) for _ in range(FLAGS.rounds)])
     fastest = times.min(axis=0)
     print(
         f"{model}: PSNR {psnr:.1f} dB, largest difference {np.abs(difference).max():.0f}; "
