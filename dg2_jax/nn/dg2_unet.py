@@ -256,7 +256,7 @@ class DG2UNet(nnx.Module):
         self.time_mlp = TimeMLP(config.t_embd, config.t_embd * config.t_embd_scale, rngs=rngs)
         self.in_conv = _conv3(config.in_channels, widths[0], rngs)
 
-        def stages(pairs: list[tuple[int, int]], kind: str) -> nnx.List:
+        def stages(pairs, kind):
             return nnx.List([Stage(i, o, kind, config, rngs=rngs) for i, o in pairs])
 
         steps = list(itertools.pairwise(widths))
