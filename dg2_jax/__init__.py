@@ -4,18 +4,26 @@
 >>> Pipeline.load("demo")("a volcano at sunset").save("outputs")  # doctest: +SKIP
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dg2_jax.pipeline import Pipeline, Result, Settings
+    from dg2_jax.pipeline import Pipeline, Result
+    from dg2_jax.settings import Settings
+    from dg2_jax.upscaling import upscale
 
-__all__ = ["Pipeline", "Result", "Settings"]
+__all__ = ["Pipeline", "Result", "Settings", "upscale"]
+
+_HOMES = {
+    "Pipeline": "pipeline",
+    "Result": "pipeline",
+    "Settings": "settings",
+    "upscale": "upscaling",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the pipeline on first use, so that `import dg2_jax.schedules` stays light."""
-    if name in __all__:
-        from dg2_jax import pipeline
-
-        return getattr(pipeline, name)
+    """Imports a public name on first use, so that `import dg2_jax.schedules` stays light."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"dg2_jax.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'dg2_jax' has no attribute {name!r}")

@@ -6,7 +6,6 @@ written beside its place and renamed as the last act, so that a folder with a nu
 complete; what was damaged later is found by the manifest.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ import orbax.checkpoint as ocp
 import safetensors.flax
 from safetensors import SafetensorError
 
+from dg2_jax.files import sha256
 from dg2_jax.training.state import TrainState
 
 _LOG = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class CheckpointManager:
                     checkpointer.save(partial / name, flatten(tree))
             for name, data in (("config", config), ("data", data_position)):
                 (partial / f"{name}.json").write_text(json.dumps(data, indent=1), "utf-8")
-            digests = {name: _sha256(partial / name) for name in _files(partial)}
+            digests = {name: sha256(partial / name) for name in _files(partial)}
             (partial / "manifest.json").write_text(json.dumps(digests, indent=1), "utf-8")
             for name in _files(partial):
                 _sync(partial / name)
@@ -170,11 +170,6 @@ def _files(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -195,7 +190,7 @@ def _verify(folder: Path) -> None:
         problem = "is missing" if name in digests else "does not belong to the checkpoint"
         raise CheckpointError(f"{folder / name} {problem}")
     for name in expected:
-        if _sha256(folder / name) != digests[name]:
+        if sha256(folder / name) != digests[name]:
             raise CheckpointError(f"{folder / name} is corrupt (its SHA-256 differs)")
 
 

@@ -10,7 +10,6 @@ Weights are flat dotted names; config.json holds the SHA-256 of every weights fi
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dg2_jax import checkpoint, prediction, schedules
+from dg2_jax.files import sha256
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.schedules import Schedule
@@ -111,12 +111,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if config["model"] not in ARCHITECTURES:
         raise ModelError(f"{path}: model must be one of {', '.join(ARCHITECTURES)}")
     return config
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_weights(folder: Path, name: str, config: Mapping[str, Any], like: Params) -> Params:

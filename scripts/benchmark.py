@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from tqdm import tqdm
 
 from dg2_jax import compile_cache
@@ -35,6 +35,7 @@ def main(argv: list[str]) -> None:
     """Parses the flags, times, prints a table."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)
     compile_cache.enable()
     cases = _cases(Pipeline.load(_MODEL.value))
     times: dict[str, list[float]] = {name: [] for name in cases}

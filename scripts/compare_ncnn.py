@@ -25,7 +25,7 @@ from absl import app, flags
 from PIL import Image
 
 from dg2_jax.interop import realesrgan
-from dg2_jax.upscale import upscale
+from dg2_jax.upscaling import upscale
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("image", None, "A photograph.", required=True)

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from PIL import Image
 
 from dg2_jax import compile_cache, images, solvers
@@ -45,6 +45,7 @@ def _prompts() -> list[str]:
 
 def run() -> None:
     """Loads, samples, writes, and says where."""
+    logging.set_verbosity(logging.WARNING)
     compile_cache.enable()
     start = time.perf_counter()
     pipe = Pipeline.load(_MODEL.value)

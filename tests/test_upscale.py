@@ -12,7 +12,7 @@ from PIL import Image
 
 from dg2_jax.interop import realesrgan
 from dg2_jax.nn.rrdbnet import RRDBNet
-from dg2_jax.upscale import tile_spans, upscale
+from dg2_jax.upscaling import tile_spans, upscale
 
 GOLDEN = Path(__file__).parent / "golden"
 

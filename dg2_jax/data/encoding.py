@@ -4,7 +4,6 @@ What is written is described in `dg2_jax.data.latents`.
 """
 
 import dataclasses
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from dg2_jax import checkpoint
 from dg2_jax.data import latents
+from dg2_jax.files import sha256
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 
 IMAGE_BATCH = 64
@@ -116,7 +116,7 @@ def encode_dataset(
         "splits": {split: len(source) for split, source in sources.items()},
         "text_encoder": {"name": text_encoder.name, "max_length": text_encoder.max_length},
         "context_dim": text_encoder.context_dim,
-        "vae_sha256": _sha256(Path(vae_dir) / "vae.safetensors"),
+        "vae_sha256": sha256(Path(vae_dir) / "vae.safetensors"),
         "attributes": {name: list(values) for name, values in attributes.items()},
     }
     if output.exists():
@@ -211,8 +211,3 @@ def _measured(
     for record in records:
         statistics.add(record["mean"], record["logvar"])
         yield record
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

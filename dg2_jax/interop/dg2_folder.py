@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from dg2_jax import checkpoint, model, schedules
+from dg2_jax.files import sha256
 from dg2_jax.interop.diffusiongen2 import open_checkpoint
 from dg2_jax.interop.torch_checkpoint import CheckpointError
 
@@ -40,7 +41,7 @@ def convert(path: str | os.PathLike, folder: str | os.PathLike) -> None:
         flat = checkpoint.flatten(nnx.to_pure_dict(nnx.state(unet)))
         name = f"denoiser.{weights}.safetensors"
         _write_safetensors(folder / name, flat)
-        files[name] = model.sha256(folder / name)
+        files[name] = sha256(folder / name)
         del unet, flat
     diffusion = source.config.diffusion
     config = {

@@ -233,7 +233,7 @@ def _settings(config: Any) -> Settings:
         raise CheckpointError(f"diffusion.schedule must be text, got {schedule!r}")
     try:
         fields.setdefault("num_train_timesteps", steps)
-        unet_config = DG2UNetConfig(**{**_tuples(fields), "legacy_time_table": True})
+        unet_config = DG2UNetConfig(**{**fields, "legacy_time_table": True})
         settings = DiffusionSettings(
             schedule=schedule,
             prediction_type=_PREDICTION_TYPES[prediction],
@@ -292,8 +292,3 @@ def _check_buffers(state: Mapping[str, np.ndarray], schedule: Schedule) -> None:
     for name, values in expected.items():
         if name in state and not np.allclose(state[name], values, rtol=0, atol=1e-3):
             raise CheckpointError(f"{name} contradicts the schedule {schedule.name!r}")
-
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists of a configuration as tuples, which can be hashed."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

@@ -1,6 +1,5 @@
 """Text and vision encoders from Hugging Face folders: `config.json`, weights, tokenizer files."""
 
-import hashlib
 import importlib.util
 import json
 import re
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from dg2_jax.files import sha256
 from dg2_jax.interop.weights import load_params, read_safetensors
 from dg2_jax.nn.bert import Bert, BertConfig
 from dg2_jax.nn.clip import ClipText, ClipTextConfig, ClipVision, ClipVisionConfig
@@ -73,8 +73,7 @@ def verify_sha256(path: Path, expected: str) -> None:
     """Raises ValueError unless the file's sha256 is `expected`, FileNotFoundError if absent."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256(path)
     if found != expected:
         raise ValueError(f"{path} has sha256 {found}, expected {expected}: install it anew")
 

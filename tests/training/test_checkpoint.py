@@ -125,7 +125,7 @@ def test_another_structure_is_refused(manager):
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("failing", ["_sha256", "_sync"])
+@pytest.mark.parametrize("failing", ["sha256", "_sync"])
 def test_failed_save_leaves_the_older_ones(manager, monkeypatch, failing):
     def fail(path):
         raise OSError(28, "No space left on device", str(path))

@@ -6,7 +6,6 @@ Build with `python -m scripts.make_scenes --data_dir=DIR`; read with `load("trai
 import dataclasses
 import functools
 import io
-import itertools
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from dg2_jax.data.scenes.attributes import SEASONS, SUBJECTS, TIMES, WEATHERS
 from dg2_jax.data.scenes.captions import captions
 from dg2_jax.data.scenes.render import VERSION, render
+from dg2_jax.data.scenes.render import contact_sheet as lay_out
 from dg2_jax.data.scenes.sampling import SPLITS, draw_scene, picture_seed
 
 IMAGE_SIZE = 128
@@ -188,10 +188,8 @@ def _builder(
 
 
 def contact_sheet(source: Sequence[dict[str, Any]], columns: int = 16, rows: int = 10):
-    """The first pictures of a data source, side by side, as a PIL image."""
-    sheet = Image.new("RGB", (columns * IMAGE_SIZE, rows * IMAGE_SIZE))
-    for i in itertools.takewhile(lambda i: i < len(source), range(columns * rows)):
-        row, column = divmod(i, columns)
-        picture = Image.fromarray(source[i]["image"])
-        sheet.paste(picture, (column * IMAGE_SIZE, row * IMAGE_SIZE))
-    return sheet
+    """The first pictures of a data source, side by side, as a PIL image; black behind the last."""
+    shown = [source[i]["image"] for i in range(min(len(source), columns * rows))]
+    blank = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    shown += [blank] * (columns * rows - len(shown))
+    return Image.fromarray(lay_out(shown, columns))
