@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     """Data only; the keys are the fields of `dg2_jax.training.runs.AutoencoderRunConfig`."""
     return ConfigDict(
         {
-            "num_steps": 1800,
+            "num_steps": 3000,
             "batch_size": 8,
             "seed": 0,
             "dataset": "full",
@@ -35,8 +35,9 @@ def get_config() -> ConfigDict:
             },
             "loss": {},
             "optim": {
-                "learning_rate": 1e-3,
-                "final_learning_rate": 1e-5,
+                "name": "muon",
+                "learning_rate": 6e-3,
+                "final_learning_rate": 6e-5,
                 "warmup_steps": 100,
                 "b1": 0.9,
                 "b2": 0.99,

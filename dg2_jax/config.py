@@ -33,22 +33,30 @@ def check(condition: bool, name: str, allowed: str, value: object) -> None:
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
 
 
+OPTIMIZERS = ("adamw", "muon")
+
+
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with linear warm-up, cosine decay and clipping of the global norm.
+    """The optimiser with linear warm-up, cosine decay and clipping of the global norm.
 
     Attributes:
+        name: "adamw", or "muon" (orthogonalised momentum for matrices and kernels, NAdam for the
+            rest), whose update has the size of AdamW's: its rates are of the same order.
         learning_rate: the peak, reached after `warmup_steps`.
         final_learning_rate: what the cosine ends at, on the last step.
         warmup_steps: steps from 0 to the peak.
+        momentum: of Muon.
         b1, b2, eps: of Adam.
         weight_decay: decoupled; on matrices and kernels only, not on biases and gains.
         clip_norm: the largest global norm of the gradient that is let through.
     """
 
+    name: str = "adamw"
     learning_rate: float = 6e-4
     final_learning_rate: float = 1e-6
     warmup_steps: int = 200
+    momentum: float = 0.95
     b1: float = 0.9
     b2: float = 0.99
     eps: float = 1e-8
@@ -56,13 +64,14 @@ class OptimConfig:
     clip_norm: float = 1.0
 
     def __post_init__(self) -> None:
+        check(self.name in OPTIMIZERS, "optim.name", f"one of {', '.join(OPTIMIZERS)}", self.name)
         for name in ("learning_rate", "eps", "clip_norm"):
             value = getattr(self, name)
             check(0 < value < math.inf, f"optim.{name}", "a positive number", value)
         for name in ("final_learning_rate", "weight_decay", "warmup_steps"):
             value = getattr(self, name)
             check(0 <= value < math.inf, f"optim.{name}", "a number of at least 0", value)
-        for name in ("b1", "b2"):
+        for name in ("momentum", "b1", "b2"):
             value = getattr(self, name)
             check(0 <= value < 1, f"optim.{name}", "in [0, 1)", value)
 

@@ -1,7 +1,10 @@
-"""The optimiser: AdamW behind global-norm clipping, with linear warm-up and cosine decay."""
+"""The optimiser: AdamW or Muon behind global-norm clipping, linear warm-up and cosine decay."""
+
+from typing import Any
 
 import jax
 import optax
+from optax.contrib import MuonDimensionNumbers, muon
 
 from dg2_jax.config import OptimConfig
 
@@ -30,15 +33,46 @@ def learning_rate(config: OptimConfig, num_steps: int) -> optax.Schedule:
 
 
 def make(config: OptimConfig, num_steps: int) -> optax.GradientTransformation:
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101); decay on arrays of two or more axes only."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            learning_rate(config, num_steps),
+    """The whole chain; decoupled decay acts on arrays of two or more axes only.
+
+    "adamw" is Loshchilov and Hutter's (arXiv 1711.05101). "muon" (Jordan et al. 2024) replaces the
+    momentum of every matrix by the nearest orthogonal one; a convolution's kernel (h, w, in, out)
+    counts as a matrix from h·w·in to out, and biases and gains go by NAdam. Its updates are scaled
+    to the root mean square of AdamW's, 0.2 (Liu et al., arXiv 2502.16982).
+    """
+    rate = learning_rate(config, num_steps)
+    if config.name == "muon":
+        transform = muon(
+            rate,
+            beta=config.momentum,
+            weight_decay=config.weight_decay,
+            weight_decay_mask=_is_matrix,
+            adam_b1=config.b1,
+            adam_b2=config.b2,
+            eps=config.eps,
+            muon_weight_dimension_numbers=_matrix_axes,
+            consistent_rms=0.2,
+        )
+    else:
+        transform = optax.adamw(
+            rate,
             b1=config.b1,
             b2=config.b2,
             eps=config.eps,
             weight_decay=config.weight_decay,
-            mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
-        ),
-    )
+            mask=_is_matrix,
+        )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), transform)
+
+
+def _is_matrix(params: Any) -> Any:
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _matrix_axes(params: Any) -> Any:
+    """Which axes of a parameter are a matrix's rows and columns; None for AdamW."""
+
+    def axes(p: jax.Array) -> MuonDimensionNumbers | None:
+        return MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1) if p.ndim > 1 else None
+
+    return jax.tree.map(axes, params)

@@ -111,27 +111,28 @@ def glacier(c: Canvas) -> None:
                rgb(0x4E5162), 0.1, 0.16 + 0.3 * c.plants.snow, mist=0.1)  # fmt: skip
     start = h - 0.03
     t = np.clip((c.y - start) / (shore - start), 0, 1)
-    centre = middle + rng.uniform(0.04, 0.09) * np.sin(rng.uniform(2, 4) + 3.6 * t) * (1 - 0.5 * t)
-    half = 0.07 + 0.4 * t**1.3 + 0.012 * profile(rng, c.y[:, 0] * 9, 3)[:, None]
+    centre = middle + rng.uniform(0.08, 0.12) * np.sin(rng.uniform(1.5, 4.5) + 4.4 * t) * (1 - t)
+    half = 0.05 + 0.3 * t**0.9 + 0.16 * t**3 + 0.016 * profile(rng, c.y[:, 0] * 7, 2)[:, None]
     across = (c.x - centre) / half
     mask = c.edge((1 - np.abs(across)) * half) * (c.y > start) * (c.y < shore)
     ice = mix(rgb(0xA9DDF2), WHITE, 0.35)
     light, deep = (c.colour(ice, 0.8, 0.12), c.colour(rgb(0x3D9BD0), 0.4, 0.05))
-    bow = np.log(0.13 + t) * 8.5 - 0.55 * across**2
-    warp = 0.16 * fbm(rng, c.y[:, 0] * 6, c.x[0] * 5, 2)
+    bow = np.log(0.16 + t) * 6.0 - 0.7 * across**2
+    warp = 0.5 * fbm(rng, c.y[:, 0] * 5, c.x[0] * 4, 2)
+    open_ice = smoothstep(-0.25, 0.35, fbm(rng, c.y[:, 0] * 9, c.x[0] * 5, 1))
     wave = (bow + warp) % 1
-    crevasse = smoothstep(0.3, 0.12, wave) * smoothstep(0.0, 0.1, wave)
+    crevasse = smoothstep(0.34, 0.12, wave) * smoothstep(0.0, 0.1, wave) * open_ice
     glowing = smoothstep(0.3, 0.65, wave) * 0.35
     moraine = np.exp(-(((across - 0.3) / 0.05) ** 2)) + np.exp(-(((across + 0.45) / 0.04) ** 2))
     colour = mix(light[:, None, None], deep[:, None, None], np.clip(0.8 * crevasse + 0.1, 0, 1))
     colour = mix(colour, c.colour(WHITE, 1.0, 0.05)[:, None, None], glowing)
-    colour = mix(colour, c.colour(rgb(0x6A7486), 0.4, 0.1)[:, None, None], 0.4 * moraine)
+    colour = mix(colour, c.colour(rgb(0x6A7486), 0.4, 0.1)[:, None, None], 0.5 * moraine)
     c.over(mask, colour)
     # The front: a broken wall of the deepest blue.
     crest = shore - 0.075 + 0.016 * profile(rng, c.x[0] * 9, 3)
     row, wall, below = c.below(crest)
     blocks = profile(rng, c.x[0] * 15, 2)[None, :]
-    face = np.clip(0.5 + 0.6 * np.sign(blocks) * np.minimum(np.abs(blocks) * 4, 1), 0.1, 1)
+    face = np.clip(0.55 + 0.8 * blocks + 3 * c.side * np.gradient(crest) * c.n * 0.3, 0.1, 1)
     dark, bright = (c.colour(rgb(0x56B4E0), k, 0.0)[:, None, None] for k in (0.0, 1.0))
     colour = mix(mix(dark, bright, face), light[:, None, None], 0.7 * smoothstep(0.04, 0.0, below))
     c.over(wall * mask[row:], colour, row)

@@ -52,7 +52,7 @@ _TIMES = {  # sky stops; sun, ambient (may exceed 1 together); haze, disc, cloud
     ),
     "sunset": (
         (0x43246F, 0x97307F, 0xE4486A, 0xFF7B3A, 0xFFC94E),
-        (0.95, 0.46, 0.16), (0.40, 0.22, 0.34), 0xF9894F, 0xFFF0B0, 0xFFA24E, 0x8F2F72,
+        (0.84, 0.48, 0.26), (0.43, 0.29, 0.42), 0xF9894F, 0xFFF0B0, 0xFFA24E, 0x8F2F72,
     ),
     "dusk": (
         (0x1E2358, 0x343680, 0x5750A0, 0x8A6DB4, 0xC490B6),
@@ -89,6 +89,10 @@ def light_of(scene: Scene, rng: np.random.Generator) -> Light:
     """The light of a scene, its colours varied a little by the generator."""
     stops, sun, ambient, haze, disc, cloud_lit, cloud_dark = _TIMES[scene.time]
     greyness, brightness, direct, fog = _WEATHERS[scene.weather]
+    if scene.time in ("dusk", "night"):
+        brightness = brightness**0.25  # what is dark already must stay readable
+    if scene.time in ("sunset", "dusk"):
+        greyness *= 0.7  # clouds take on the colours of a low sun
     tint = rng.normal(1, 0.035, 3).astype(np.float32)
     warmth = rng.normal(0, 0.03, (5, 1)) * np.array([1, 0, -1])
 

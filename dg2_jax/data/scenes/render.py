@@ -8,7 +8,7 @@ from dg2_jax.data.scenes.canvas import Canvas
 from dg2_jax.data.scenes.sky import paint_sky, paint_weather, place_sun
 from dg2_jax.data.scenes.subjects import HORIZONS, PAINTERS
 
-VERSION = "1.0.0"  # of the pictures: a change that alters any pixel changes it
+VERSION = "1.1.0"  # of the pictures: a change that alters any pixel changes it
 
 _SUPERSAMPLING = 2
 _ALLOWED = {

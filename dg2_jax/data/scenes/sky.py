@@ -70,7 +70,7 @@ def _stars(c: Canvas, seen: float) -> None:
 def _clouds(c: Canvas, distance: np.ndarray) -> None:
     weather, rng = c.scene.weather, c.rng
     bias = {
-        "clear": rng.uniform(-0.75, -0.45), "cloudy": rng.uniform(0.1, 0.25), "rain": 0.55,
+        "clear": rng.uniform(-0.95, -0.6), "cloudy": rng.uniform(0.1, 0.25), "rain": 0.55,
         "snow": 0.35,
     }[weather]  # fmt: skip
     rows = int(min(c.n, (c.horizon + 0.08) * c.n))
@@ -84,11 +84,13 @@ def _clouds(c: Canvas, distance: np.ndarray) -> None:
     density = np.take_along_axis(density, shift, 0) + bias
     density *= smoothstep(c.horizon + 0.06, c.horizon - 0.12, y)[:, None] * 0.6 + 0.4
     step = max(1, c.n // 40)
-    towards_sun = np.roll(density, (step, -c.side * step // 2), (0, 1))
+    above = np.maximum(np.arange(rows) - step, 0)
+    beside = np.clip(np.arange(c.n) + c.side * step // 2, 0, c.n - 1)
+    towards_sun = density[above][:, beside]
     lit = smoothstep(-0.12, 0.3, density - towards_sun + 0.08)
     lit = np.clip(lit + 0.6 * np.exp(-distance[:rows] / 0.2), 0, 1)
     if weather == "rain":
-        lit *= 0.45
+        lit *= 0.6
     opacity = smoothstep(0.0, 0.34, density) * (0.95 if weather != "clear" else 0.8)
     opacity *= smoothstep(c.horizon + 0.08, c.horizon - 0.1, y)[:, None]
     dark, bright = (k[:, None, None] for k in (c.light.cloud_dark, c.light.cloud_lit))
@@ -98,18 +100,18 @@ def _clouds(c: Canvas, distance: np.ndarray) -> None:
 def paint_aurora(c: Canvas) -> None:
     """Paints two or three curtains of light: sharp below, fading and turning violet upwards."""
     rng, x = c.rng, c.x[0]
-    base = rng.uniform(0.3, 0.38)
+    base = rng.uniform(0.42, 0.5)
     hues = [(rgb(0x3DF59A), rgb(0x8A4DFF)), (rgb(0x4AF0C0), rgb(0xD04DD8))]
     for k in range(int(rng.integers(2, 4))):
         foot = base - 0.09 * k + 0.1 * profile(rng, x * rng.uniform(1.5, 2.6), 2)
-        rays = 0.62 + 0.38 * profile(rng, x * rng.uniform(13, 18), 2)
-        fold = smoothstep(-0.9, 0.5, profile(rng, x * 2.5, 1))
-        height = (foot - c.y) / (0.17 + 0.07 * rays)
+        rays = 0.66 + 0.34 * profile(rng, x * rng.uniform(10, 14), 2)
+        fold = smoothstep(-1.1, 0.3, profile(rng, x * 2.5, 1))
+        height = (foot - c.y) / (0.22 + 0.1 * rays)
         curtain = np.exp(-np.maximum(height, 0)) * smoothstep(-0.14, 0.06, height)
         curtain *= rays * fold * (1 - 0.2 * k)
         low, high = hues[int(rng.integers(2))]
         upper = smoothstep(0.3, 1.7, height)
-        c.glow(curtain * (1 - upper) * 0.95, low)
+        c.glow(curtain * (1 - upper) * 1.1, low)
         c.glow(curtain * upper * 1.6, high)
 
 
@@ -135,7 +137,7 @@ def paint_weather(c: Canvas) -> None:
         c.over(np.full((n, n), 0.12, np.float32), c.light.haze)
         flake = mix(c.light.haze, rgb(0xFFFFFF), 0.8)
         for x, y, r, a in zip(
-            rng.random(70), rng.random(70), rng.uniform(0.006, 0.015, 70),
+            rng.random(70), rng.random(70), rng.uniform(0.008, 0.018, 70),
             rng.uniform(0.6, 0.95, 70), strict=True,
         ):  # fmt: skip
             row, column, u, v = c.box(x - r, y - r, x + r, y + r)

@@ -103,7 +103,7 @@ def _headland(c: Canvas, edge: float, top: float, foot: float, stone, depth: flo
     x = c.x[0]
     d = x - edge + 0.014 * profile(c.rng, x * 10, 2)
     height = foot - top
-    steps = np.interp(d, [-0.1, -0.06, -0.05, -0.01, 0.0, 0.03, 0.04, 0.5],
+    steps = np.interp(d, [-0.16, -0.1, -0.08, -0.03, -0.01, 0.04, 0.06, 0.5],
                       [1.1, 0.95, 0.7, 0.5, 0.2, 0.12, 0.03, -0.12])  # fmt: skip
     _wall(c, top + height * steps, foot + 0.1 * np.maximum(d, -0.1), stone, depth, 0.035)
 
@@ -116,10 +116,11 @@ def _wall(c: Canvas, top, foot, stone, depth: float, turf: float) -> None:
     foot = np.broadcast_to(np.asarray(foot, np.float32), x.shape)
     mask = mask * c.edge(foot - y)
     warp = fbm(rng, y[:, 0] * 6, x * 6, 2)
-    columns = profile(rng, np.linspace(0, 13, 512), 2)
-    facet = columns[np.clip((c.x + 0.05 * warp) * 480 + 16, 0, 511).astype(int)]
+    columns = profile(rng, np.linspace(0, 8, 512), 2)
+    slant = c.x + 0.1 * warp + 0.12 * (y - 0.5) * c.side
+    facet = columns[np.clip(slant * 440 + 36, 0, 511).astype(int)]
     slope = np.gradient(np.asarray(top, np.float64)) * c.n * c.side
-    lit = 0.4 + 0.35 * np.clip(facet * 5, -1, 1) + 0.3 * np.clip(slope, -1, 1)
+    lit = 0.45 + 0.28 * np.clip(facet * 6, -1, 1) + 0.12 * warp + 0.3 * np.clip(slope, -1, 1)
     beds = smoothstep(0.35, 0.45, ((y + 0.02 * warp) * 11) % 1) * 0.12
     dark, bright = (c.colour(stone, v, depth)[:, None, None] for v in (0.0, 1.0))
     colour = mix(dark * 0.85, bright, np.clip(lit + beds, 0, 1))

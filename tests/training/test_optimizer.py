@@ -1,0 +1,67 @@
+"""The optimisers: Muon's step against a singular value decomposition, rates, and who decays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dg2_jax.config import OptimConfig
+from dg2_jax.training import optimizer
+
+KEY = jax.random.key(0)
+
+
+def first_update(config: OptimConfig, params, grads):
+    """The update of the first step at the full rate."""
+    transform = optimizer.make(config, num_steps=10)
+    return transform.update(grads, transform.init(params), params)[0]
+
+
+def config(**values) -> OptimConfig:
+    """A rate of 1 from the first step, no decay, clipping out of reach."""
+    plain = {"name": "muon", "learning_rate": 1.0, "warmup_steps": 0, "weight_decay": 0.0}
+    return OptimConfig(**{**plain, "clip_norm": 1e6, **values})
+
+
+@pytest.mark.parametrize("shape", [(24, 8), (3, 3, 4, 16)])
+def test_muon_turns_a_gradient_into_its_orthogonal_factor(shape):
+    grads = {"w": jax.random.normal(KEY, shape)}
+    update = first_update(config(), grads, grads)["w"]
+    matrix = np.asarray(grads["w"]).reshape(-1, shape[-1])
+    left, _, right = np.linalg.svd(matrix, full_matrices=False)
+    wanted = -0.2 * np.sqrt(max(matrix.shape)) * left @ right
+    got = np.asarray(update).reshape(matrix.shape)
+    cosine = np.sum(got * wanted) / np.linalg.norm(got) / np.linalg.norm(wanted)
+    # Five Newton-Schulz steps leave singular values between 0.7 and 1.2, not at 1.
+    assert cosine > 0.97
+    assert 0.7 < np.linalg.norm(got) / np.linalg.norm(wanted) < 1.2
+
+
+def test_muon_leaves_vectors_to_nadam():
+    grads = {"w": jax.random.normal(KEY, (8, 8)), "b": jnp.array([3.0, -0.5, 1e-3])}
+    update = first_update(config(), grads, grads)["b"]
+    size = 1 + 0.9 / 1.9  # NAdam's first step: g (1 + b1 (1 - b1) / (1 - b1²)) / |g|
+    np.testing.assert_allclose(update, [-size, size, -size], rtol=1e-4)
+
+
+def test_decay_acts_on_matrices_only():
+    params = {"w": jnp.ones((4, 4)), "b": jnp.ones(4)}
+    grads = jax.tree.map(jnp.zeros_like, params)
+    for name in ("adamw", "muon"):
+        update = first_update(config(name=name, weight_decay=0.1), params, grads)
+        np.testing.assert_allclose(update["w"], -0.1, rtol=1e-5)
+        np.testing.assert_array_equal(update["b"], 0.0)
+
+
+def test_adamw_is_optax_adamw():
+    params = {"w": jax.random.normal(KEY, (4, 4))}
+    update = first_update(config(name="adamw"), params, params)
+    reference = optax.adamw(1.0, b1=0.9, b2=0.99, weight_decay=0.0)
+    wanted = reference.update(params, reference.init(params), params)[0]
+    np.testing.assert_allclose(update["w"], wanted["w"], rtol=1e-6)
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match=r"optim\.name must be one of adamw, muon"):
+        OptimConfig(name="sgd")
