@@ -86,6 +86,22 @@ class TextEncoder:
         tokens = self._pad(rows, self.max_length)
         return Tokens(*(array.reshape(len(prompts), pieces * self.max_length) for array in tokens))
 
+    def offsets(self, prompts: Sequence[str]) -> np.ndarray:
+        """Where the tokens of `tokenize` stand in their prompts, int32 (B, L, 2).
+
+        First character and last + 1; (0, 0) for start, end and padding.
+
+        Raises:
+            ValueError: as `tokenize`.
+        """
+        check_prompts(prompts)
+        split = [self._pieces(e.offsets) for e in self.tokenizer.encode_batch(prompts)]
+        out = np.zeros((len(prompts), max(map(len, split)), self.max_length, 2), np.int32)
+        for i, pieces in enumerate(split):
+            for j, piece in enumerate(pieces):
+                out[i, j, : len(piece)] = piece
+        return out.reshape(len(prompts), -1, 2)
+
     def encode(self, prompts: Sequence[str]) -> Encoding:
         """Encodes prompts; a prompt's result does not depend on the others (to about 1e-6).
 
@@ -154,19 +170,25 @@ class TextEncoder:
         room = self.max_length - 2
         split = []
         for prompt, encoded in zip(prompts, self.tokenizer.encode_batch(prompts), strict=True):
-            start, *body, end = encoded.ids
-            if len(body) > room and self.long_prompts == "cut":
+            if len(encoded.ids) > room + 2 and self.long_prompts == "cut":
                 lost = prompt[encoded.offsets[room + 1][0] :]
                 warnings.warn(
                     f"the prompt is longer than the {room} tokens that {self.name!r} takes; "
                     f"ignored: {lost!r}",
                     stacklevel=3,
                 )
-                body = body[:room]
-            pieces = [body[i : i + room] for i in range(0, len(body), room)] or [[]]
-            split.append([[start, *piece, end] for piece in pieces])
+            split.append(self._pieces(encoded.ids))
         longest = max(map(len, split))
         return [row for rows in split for row in rows + [[]] * (longest - len(rows))], longest
+
+    def _pieces(self, tokens: list) -> list[list]:
+        """A prompt's tokens, cut or in chunks, each piece between the start and the end token."""
+        room = self.max_length - 2
+        start, *body, end = tokens
+        if self.long_prompts == "cut":
+            body = body[:room]
+        pieces = [body[i : i + room] for i in range(0, len(body), room)] or [[]]
+        return [[start, *piece, end] for piece in pieces]
 
 
 def load_text_encoder(
