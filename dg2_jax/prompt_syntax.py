@@ -106,14 +106,15 @@ def token_weights(
 
 
 def apply_weights(context: Context, weights: Float[Array, "b l"], mask: ContextMask) -> Context:
-    """Token embeddings scaled about the mean token, the mean restored.
+    """Token embeddings scaled about the prompt's mean token.
 
-        eᵢ ← eᵢ + (wᵢ - 1)(eᵢ - m) - meanⱼ (wⱼ - 1)(eⱼ - m),   m = meanⱼ eⱼ
+        eᵢ ← eᵢ + (wᵢ - 1)(eᵢ - m),   m = meanⱼ eⱼ over the tokens that the mask admits
 
-    What sets a token apart from the prompt's others is multiplied by its weight (0 makes it say
-    nothing of its own), and the mean over the prompt, which the networks here also read, stays what
-    it was. The means are over the tokens that the mask admits; the others do not change. With all
-    weights 1 the context is returned exactly.
+    What sets a token apart from the rest of its prompt is multiplied by its weight: 0 makes it say
+    nothing of its own, though an encoder has let its neighbours know of it. Scaling about 0, as web
+    UIs do for CLIP, and then restoring the mean of all numbers would not do here: m is most of a
+    token of MiniLM, and that mean is so close to 0 that the quotient can have any sign.
+    Padding does not change, and with all weights 1 the context is returned exactly.
 
     Args:
         context: token embeddings.
@@ -123,8 +124,7 @@ def apply_weights(context: Context, weights: Float[Array, "b l"], mask: ContextM
     real = mask[:, :, None].astype(context.dtype)
     count = jnp.maximum(jnp.sum(real, axis=1, keepdims=True), 1.0)
     mean = jnp.sum(real * context, axis=1, keepdims=True) / count
-    change = real * (weights[:, :, None] - 1.0) * (context - mean)
-    return context + change - real * (jnp.sum(change, axis=1, keepdims=True) / count)
+    return context + real * (weights[:, :, None] - 1.0) * (context - mean)
 
 
 class _Part:
