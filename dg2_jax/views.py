@@ -128,7 +128,7 @@ def apply_to_images(
     """
     view = make(name, images.shape[1], **board)
     turned = _permute(images, view.index)
-    return 255 - turned if view.sign < 0 else turned
+    return 255 - turned if name == "negate" else turned
 
 
 def _permute(x, index):
