@@ -1,0 +1,69 @@
+"""Starts the server: `python -m serve [--port=8000] [--model=demo] …`; settings also as DG2_*."""
+
+import argparse
+import os
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from serve import observe
+from serve.settings import ServerSettings
+
+
+def _settings(arguments: list[str] | None) -> ServerSettings:
+    """Flags over environment over defaults."""
+    parser = argparse.ArgumentParser(prog="serve", description="The dg2_jax server.")
+    for name, field in ServerSettings.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, dest=name, default=None, help=field.description)
+    given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
+    for name in ("allowed_hosts", "allowed_origins"):
+        if name in given:
+            given[name] = given[name].split(",")
+    try:
+        return ServerSettings(**given)
+    except ValidationError as error:
+        for place in error.errors():
+            name = ".".join(map(str, place["loc"])) or "settings"
+            print(f"error: {name}: {place['msg']}", file=sys.stderr)
+        sys.exit(2)
+
+
+class _Server(uvicorn.Server):
+    """Prints where it listens."""
+
+    async def startup(self, sockets: list | None = None) -> None:
+        await super().startup(sockets)
+        if self.servers:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            host = f"[{host}]" if ":" in host else host
+            print(f"dg2_jax is at http://{host}:{port}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains."""
+    settings = _settings(arguments)
+    observe.configure_logging()
+    from dg2_jax import compile_cache
+    from serve.app import create_app
+
+    compile_cache.enable()
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        timeout_keep_alive=30,
+    )
+    _Server(config).run()
+    # A compilation cannot be interrupted, and its thread must not keep the process alive.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

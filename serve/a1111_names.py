@@ -1,0 +1,39 @@
+"""What A1111 clients call things, and what they are here."""
+
+SAMPLERS = {
+    "Euler a": "euler_ancestral",
+    "Euler": "euler",
+    "DPM++ 2M": "dpmpp_2m",
+    "DPM++ 2M SDE": "dpmpp_2m_sde",
+    "Heun": "heun",
+    "DDIM": "ddim",
+    "DDPM": "ddpm",
+    "UniPC": "unipc",
+}
+UPSCALERS = {
+    "R-ESRGAN 4x+": "x4plus",
+    "R-ESRGAN 4x+ Anime6B": "x4plus-anime",
+    "R-ESRGAN AnimeVideo": "animevideov3",
+}
+RESIZED = ("None", "Lanczos", "Nearest")  # enlarging without a network
+
+
+def solver(name: str | None) -> str:
+    """The solver that comes nearest to a sampler's name; DPM-Solver++(2M) where none does."""
+    wanted = (name or "").lower().replace("k_", "").strip()
+    for label, found in sorted(SAMPLERS.items(), key=lambda item: -len(item[0])):
+        if wanted in (label.lower(), found) or wanted.startswith(label.lower() + " "):
+            return found
+    return "dpmpp_2m"
+
+
+def sampler(solver_name: str) -> str:
+    """The A1111 name of a solver, its own name where there is none."""
+    return next((label for label, name in SAMPLERS.items() if name == solver_name), solver_name)
+
+
+def upscaler(name: str) -> str | None:
+    """The network of an upscaler's name; None for plain resizing."""
+    if name in RESIZED:
+        return None
+    return UPSCALERS.get(name, name if name in UPSCALERS.values() else "x4plus")

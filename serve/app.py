@@ -1,0 +1,99 @@
+"""The application: parts put together, routes included, layers wrapped around."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+from fastapi.staticfiles import StaticFiles
+from starlette.middleware.cors import CORSMiddleware
+
+from serve import problems
+from serve.context import Context
+from serve.engine import LocalEngine
+from serve.files import Files
+from serve.metrics import Metrics
+from serve.models import Loader, Models, load_pipeline
+from serve.observe import Observe
+from serve.routes import a1111, bank, images, jobs, openai, page, system
+from serve.security import Guard
+from serve.settings import ServerSettings
+from serve.store import Store
+from serve.worker import Worker
+
+
+def _upscale(*args: Any, **kwargs: Any) -> np.ndarray:
+    from dg2_jax import upscale
+
+    return upscale(*args, **kwargs)
+
+
+def create_app(
+    settings: ServerSettings | None = None,
+    load: Loader = load_pipeline,
+    upscale: Callable[..., np.ndarray] = _upscale,
+    prompt_bank: Any = None,
+) -> FastAPI:
+    """A server; its worker starts and drains with the application's lifespan.
+
+    Args:
+        settings: from the environment if None.
+        load: makes a pipeline from a model's name or folder.
+        upscale: `dg2_jax.upscale` or something like it.
+        prompt_bank: a `bank.Bank`; loaded on first use if None.
+    """
+    settings = settings or ServerSettings()
+    metrics = Metrics()
+    store = Store.at(settings.data)
+    files = Files(settings.data)
+    models = Models(settings.model, settings.models_dir, load, settings.max_loaded_models)
+    engine = LocalEngine(store, files, metrics, settings.queue_limit, settings.client_limit)
+    engine.worker = worker = Worker(engine, models, upscale, settings.max_batch, settings.warmup)
+    context = Context(settings, store, files, engine, worker, models, metrics, _bank=prompt_bank)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(engine.start)
+        yield
+        await run_in_threadpool(engine.drain, settings.drain_seconds)
+        store.close()
+
+    app = FastAPI(
+        title="dg2_jax",
+        summary="Pictures from prompts: a queue of jobs over one diffusion model.",
+        version="1",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        responses={
+            code: {"description": text, "content": {problems.MEDIA_TYPE: {}}}
+            for code, text in (
+                (401, "no API key"),
+                (403, "from another site"),
+                (413, "too large"),
+                (422, "a field is wrong"),
+            )
+        },
+    )
+    app.state.context = context
+    problems.install(app)
+    for module in (jobs, images, bank, system):
+        app.include_router(module.router, prefix="/api/v1")
+    app.include_router(a1111.router, prefix="/sdapi/v1")
+    app.include_router(openai.router, prefix="/v1")
+    app.include_router(page.router)
+    app.mount("/static", StaticFiles(directory=page.STATIC, check_dir=False))
+    app.add_middleware(Guard, settings=settings, policy=page.policy())
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Location", "Retry-After"],
+        )
+    app.add_middleware(Observe, metrics=metrics)
+    return app

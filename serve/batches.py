@@ -1,0 +1,177 @@
+"""From queued jobs to one call of the pipeline, and from its result to stored pictures."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image as PilImage
+
+from serve import pictures
+from serve.files import Files
+from serve.schemas import Anagram, Upscale, job_request
+from serve.store import Image, Job
+
+# These may differ between pictures of one call, or do not change the picture.
+_OWN = ("prompt", "prompt_matching", "negative_prompt", "seed", "num_images", "embed_metadata")
+_PREVIEW_OWN = ("preview_every", "preview_mode")
+
+
+class StoppedError(Exception):
+    """The computation was stopped by its watcher."""
+
+
+def key(job: Job) -> Hashable:
+    """Jobs of equal keys may be computed in one call without changing any picture."""
+    if job.kind == "upscale":
+        return job.id
+    own = set(_OWN)
+    if job.kind == "anagram":
+        own.remove("negative_prompt")  # the pipeline takes one for all readings
+    if job.request["preview_mode"] != "vae":
+        own |= set(_PREVIEW_OWN)
+    return json.dumps({k: v for k, v in job.request.items() if k not in own}, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a batch."""
+
+    job: Job
+    index: int
+
+    @property
+    def seed(self) -> int:
+        """Picture i of a job has the job's seed + i."""
+        return (self.job.request["seed"] + self.index) % 2**32
+
+
+class Batch:
+    """Pictures that are computed together."""
+
+    def __init__(self, items: Sequence[Item]):
+        self.items = list(items)
+        self.jobs = list({item.job.id: item.job for item in items}.values())
+        self.request = job_request.validate_python(self.jobs[0].request)
+        self.started_at = time.monotonic()
+
+    @property
+    def model(self) -> str | None:
+        """The model it needs, None for no model."""
+        return getattr(self.request, "model", None)
+
+    def compute(
+        self,
+        pipe: Any,
+        upscale: Callable[..., np.ndarray],
+        files: Files,
+        watch: Callable[[int, int, Sequence[np.ndarray]], bool],
+    ) -> list[tuple[np.ndarray, dict[str, Any]]]:
+        """Runs it; returns (pixels, metadata) one an item.
+
+        Args:
+            pipe: the pipeline of `model`.
+            upscale: `dg2_jax.upscale`.
+            files: where input pictures lie.
+            watch: is told (step, num_steps, previews so far) after every step, and returns
+                whether to stop.
+
+        Raises:
+            StoppedError: `watch` said so.
+            Exception: what the pipeline raises.
+        """
+        if isinstance(self.request, Upscale):
+            return [self._enlarge(upscale, files, watch)]
+        result = pipe(
+            **self._texts(),
+            **self._inputs(files),
+            **self.request.controls(),
+            seed=[item.seed for item in self.items],
+            on_preview=lambda preview: watch(preview.step, preview.num_steps, preview.images),
+            **self._previews(),
+        )
+        if result.stopped:
+            raise StoppedError
+        return [(pixels, result.metadata(i)) for i, pixels in enumerate(result.images)]
+
+    def _texts(self) -> dict[str, Any]:
+        if isinstance(self.request, Anagram):
+            negative = self.request.negative_prompt
+            return {"negative_prompt": negative, "num_images": len(self.items)}
+        requests = [item.job.request for item in self.items]
+        return {name: [r[name] for r in requests] for name in ("prompt", "negative_prompt")}
+
+    def _inputs(self, files: Files) -> dict[str, np.ndarray]:
+        found = {}
+        for name in ("image", "mask"):
+            picture_id = getattr(self.request, name, None)
+            if picture_id is not None:
+                found[name] = _read(files, picture_id)
+        return found
+
+    def _previews(self) -> dict[str, Any]:
+        """A linear preview costs nothing, so every step is shown, and may be the last."""
+        if self.request.preview_mode == "vae":
+            return {"preview_mode": "vae", "preview_every": self.request.preview_every}
+        return {"preview_mode": "linear", "preview_every": 1}
+
+    def _enlarge(
+        self, upscale: Callable[..., np.ndarray], files: Files, watch: Callable
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        def progress(done: int, total: int) -> None:
+            if watch(done, total, ()):
+                raise StoppedError
+
+        request = self.request
+        pixels = _read(files, request.image)
+        found = upscale(pixels, request.upscaler, request.upscale, progress=progress)
+        metadata = {
+            "upscale": request.upscale,
+            "upscaler": request.upscaler,
+            "width": found.shape[1],
+            "height": found.shape[0],
+            "image": request.image,
+        }
+        return found, metadata
+
+
+def stored(item: Item, pixels: np.ndarray, metadata: dict[str, Any]) -> tuple[Image, bytes]:
+    """A finished picture's row and its PNG."""
+    request = item.job.request
+    metadata = {
+        **metadata,
+        "kind": item.job.kind,
+        **{name: request[name] for name in ("image", "mask") if request.get(name)},
+    }
+    if item.job.matched_from is not None:
+        metadata["matched_from"] = item.job.matched_from
+    png = pictures.encode(pixels, metadata if request["embed_metadata"] else None)
+    return (
+        Image(
+            id=f"{item.job.id}_{item.index:03d}",
+            job_id=item.job.id,
+            index=item.index,
+            kind=item.job.kind,
+            seed=metadata.get("seed"),
+            prompt=metadata.get("prompt", ""),
+            negative_prompt=metadata.get("negative_prompt", ""),
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            sha256=hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest(),
+            metadata=metadata,
+            created_at=time.time(),
+        ),
+        png,
+    )
+
+
+def _read(files: Files, picture_id: str) -> np.ndarray:
+    """A stored picture's pixels: uint8 (h, w, 3), or (h, w) for a mask."""
+    path = files.path(picture_id)
+    if not path.exists():
+        raise ValueError(f"image {picture_id} has been deleted")
+    with PilImage.open(path) as picture:
+        return np.asarray(picture)

@@ -1,0 +1,95 @@
+"""The order in which jobs are computed: clients take turns, each client's jobs in their order.
+
+A turn is one batch of pictures, not one job, so that a job of many pictures does not keep others
+waiting. Pictures of other jobs that share their settings fill a batch up.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+
+
+@dataclass
+class Waiting:
+    """What is left to do of a job.
+
+    Attributes:
+        job_id: whose.
+        client: who asked for it.
+        key: jobs of equal keys may be computed together.
+        indices: of the pictures that are not finished.
+        limit: pictures a batch may have while this job takes part.
+    """
+
+    job_id: str
+    client: str
+    key: Hashable
+    indices: list[int]
+    limit: int = 1 << 30
+    started: bool = field(default=False, compare=False)
+
+
+class FairQueue:
+    """Jobs by client; not thread-safe, its owner locks."""
+
+    def __init__(self) -> None:
+        self._clients: OrderedDict[str, list[Waiting]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._clients.values()))
+
+    def __iter__(self) -> Iterator[Waiting]:
+        """The jobs in the order in which they will be taken: one of each client, then the next."""
+        rounds = zip_longest(*self._clients.values())
+        return (job for job in chain.from_iterable(rounds) if job is not None)
+
+    def count(self, client: str) -> int:
+        """How many jobs of a client wait."""
+        return len(self._clients.get(client, ()))
+
+    def push(self, job: Waiting, first: bool = False) -> None:
+        """Adds a job after the others of its client, or before them."""
+        jobs = self._clients.setdefault(job.client, [])
+        jobs.insert(0 if first else len(jobs), job)
+
+    def remove(self, job_id: str) -> bool:
+        """Takes a job out; False if it is not here."""
+        found = next((job for job in self if job.job_id == job_id), None)
+        if found is not None:
+            self._drop(found)
+        return found is not None
+
+    def take(self, sizes: tuple[int, ...]) -> list[tuple[Waiting, list[int]]]:
+        """The next batch: pairs (job, indices of its pictures), as many in all as one of `sizes`.
+
+        The client whose turn it is gives the settings; its turn is then over. A job whose pictures
+        are not all taken keeps the others in the queue, at its place.
+
+        Args:
+            sizes: allowed batch sizes, growing, the first 1.
+        """
+        head = next(iter(self), None)
+        if head is None:
+            return []
+        alike = [job for job in self if job.key == head.key and job.limit == head.limit]
+        available = min(sum(len(job.indices) for job in alike), head.limit)
+        room = max(size for size in sizes if size <= max(1, available))
+        batch = []
+        for job in alike:
+            taken, job.indices = job.indices[:room], job.indices[room:]
+            room -= len(taken)
+            batch.append((job, taken))
+            if not job.indices:
+                self._drop(job)
+            if room == 0:
+                break
+        if head.client in self._clients:
+            self._clients.move_to_end(head.client)
+        return batch
+
+    def _drop(self, job: Waiting) -> None:
+        jobs = self._clients[job.client]
+        jobs[:] = [other for other in jobs if other is not job]
+        if not jobs:
+            del self._clients[job.client]

@@ -1,0 +1,89 @@
+"""Picture files on disk: each written to a temporary name, flushed, then renamed into place."""
+
+import hashlib
+import os
+import re
+import secrets
+import threading
+import time
+from pathlib import Path
+
+_ID = re.compile(r"[a-z0-9]{1,40}_[a-z0-9]{1,40}")
+
+
+class Ids:
+    """Job ids: the time in ms and a random part, in hexadecimal; growing within a process."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> str:
+        """A new id: 20 characters."""
+        with self._lock:
+            self._last = max(self._last + 1, time.time_ns() // 1000)
+            return f"{self._last:014x}{secrets.token_hex(3)}"
+
+
+class Files:
+    """The folder of all pictures, results (`<job>_<index>`) and inputs (`in_<digest>`), as PNG."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder / "pictures"
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, picture_id: str) -> Path:
+        """Where a picture lies or would lie.
+
+        Raises:
+            ValueError: not an id.
+        """
+        if not _ID.fullmatch(picture_id):
+            raise ValueError(f"not a picture's id: {picture_id!r}")
+        return self._folder / picture_id[-2:] / f"{picture_id}.png"
+
+    def write(self, picture_id: str, data: bytes) -> None:
+        """Stores a picture, durably; replaces one of the same id."""
+        path = self.path(picture_id)
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def write_input(self, data: bytes) -> str:
+        """Stores an input under its digest; returns its id."""
+        picture_id = f"in_{hashlib.sha256(data).hexdigest()[:32]}"
+        if not self.path(picture_id).exists():
+            self.write(picture_id, data)
+        return picture_id
+
+    def read(self, picture_id: str) -> bytes | None:
+        """A picture's PNG bytes, None if there is none of that id."""
+        try:
+            return self.path(picture_id).read_bytes()
+        except (ValueError, FileNotFoundError):
+            return None
+
+    def has(self, picture_id: str) -> bool:
+        """Whether there is a picture of that id."""
+        return self.is_id(picture_id) and self.path(picture_id).exists()
+
+    def delete(self, picture_id: str) -> None:
+        """Deletes a picture, if it is there."""
+        self.path(picture_id).unlink(missing_ok=True)
+
+    @staticmethod
+    def is_id(text: str) -> bool:
+        """Whether a text has the form of a picture's id (base64 has no underscore)."""
+        return _ID.fullmatch(text) is not None

@@ -1,0 +1,140 @@
+"""Pictures in and out: uploads decoded under strict rules, results encoded with their settings.
+
+An upload may be hostile. PNG, JPEG and WebP are told by content; the pixel count is checked before
+anything is decoded; what decodes has one defined meaning: the first frame, turned as EXIF says, in
+8-bit RGB with transparency over white.
+"""
+
+import base64
+import binascii
+import io
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
+
+from dg2_jax.images import METADATA_KEY, PARAMETERS_KEY
+from serve import infotext
+from serve.problems import ProblemError
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_SIDE = 16384
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
+
+
+def from_text(text: str, field: str) -> bytes:
+    """Base64, with or without a `data:` prefix, to bytes; never an address that is fetched.
+
+    Raises:
+        ProblemError: 422 naming the field.
+    """
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise ProblemError(422, "a data: URI must be base64", field)
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ProblemError(422, "must be base64, a data: URI or a picture's id", field) from error
+
+
+def decode(data: bytes, field: str, max_pixels: int) -> Image.Image:
+    """Opens and fully decodes an upload, its first frame, turned as EXIF says, in its own mode.
+
+    Raises:
+        ProblemError: 422 naming the field: another format, too many pixels, a damaged file.
+    """
+    allowed = "must be a PNG, JPEG or WebP picture"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            width, height = picture.size
+            if width * height > max_pixels or max(width, height) > MAX_SIDE:
+                limit = f"at most {max_pixels} pixels and {MAX_SIDE} a side"
+                raise ProblemError(422, f"must have {limit}, got {width}x{height}", field)
+            picture.load()
+            return ImageOps.exif_transpose(picture)
+    except ProblemError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        raise ProblemError(422, f"{allowed}; this cannot be read", field) from error
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    if picture.mode in _SIXTEEN_BIT:
+        scaled = np.asarray(picture).astype(np.int64) >> 8
+        return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
+    return picture
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """8-bit RGB, transparency over white."""
+    picture = _eight_bit(picture)
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return picture.convert("RGB")
+
+
+def to_mask(picture: Image.Image) -> Image.Image:
+    """8-bit grey; white is repainted. Transparency counts as black."""
+    picture = _eight_bit(picture)
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        black = Image.new("RGBA", rgba.size, "black")
+        picture = Image.alpha_composite(black, rgba)
+    return picture.convert("L")
+
+
+def alpha(picture: Image.Image) -> Image.Image | None:
+    """The transparency, 8-bit; None where all is opaque."""
+    if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
+        return None
+    found = picture.convert("RGBA").getchannel("A")
+    return None if found.getextrema() == (255, 255) else found
+
+
+def encode(
+    picture: np.ndarray | Image.Image,
+    metadata: Mapping[str, Any] | None = None,
+    fmt: str = "PNG",
+    quality: int = 92,
+) -> bytes:
+    """A picture as PNG, WEBP or JPEG bytes; a PNG carries `metadata`, if given."""
+    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    options: dict[str, Any] = {"quality": quality}
+    if fmt == "PNG":
+        info = PngInfo()
+        if metadata is not None:
+            info.add_itxt(METADATA_KEY, json.dumps(dict(metadata), ensure_ascii=False))
+            info.add_itxt(PARAMETERS_KEY, infotext.build(metadata))
+        options = {"pnginfo": info}
+    out = io.BytesIO()
+    image.save(out, fmt, **options)
+    return out.getvalue()
+
+
+def base64_text(data: bytes) -> str:
+    """Bytes as base64."""
+    return base64.b64encode(data).decode()
+
+
+def data_uri(png: bytes) -> str:
+    """PNG bytes as `data:` URI."""
+    return "data:image/png;base64," + base64_text(png)
+
+
+def read_metadata(picture: Image.Image) -> tuple[dict[str, Any] | None, str | None]:
+    """What a PNG says of itself: (our settings, the readable text), None where missing."""
+    text = picture.info.get(PARAMETERS_KEY)
+    try:
+        found = json.loads(picture.info.get(METADATA_KEY, "null"))
+    except (ValueError, TypeError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else None, text if isinstance(text, str) else None

@@ -1,0 +1,141 @@
+"""Errors that name the field at fault, in each interface's own form.
+
+`application/problem+json` (RFC 9457) for ours, and what A1111 and OpenAI clients expect for theirs.
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from serve.choices import KINDS
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemError(Exception):
+    """An error to tell the client about.
+
+    Attributes:
+        status: of the response.
+        detail: one sentence for people.
+        field: the field of the request at fault, if one is.
+        retry_after: seconds after which to try again, if that makes sense.
+    """
+
+    def __init__(
+        self, status: int, detail: str, field: str | None = None, retry_after: int | None = None
+    ):
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.field = field
+        self.retry_after = retry_after
+
+
+def problem(status: int, detail: str, fields: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    """A problem object; `fields` are pairs (field, message)."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": "Client Closed Request" if status == 499 else HTTPStatus(status).phrase,
+        "status": status,
+        "detail": _printable(detail),
+    }
+    if fields:
+        body["errors"] = [
+            {"field": _printable(name), "message": _printable(message)} for name, message in fields
+        ]
+    return body
+
+
+def respond(
+    path: str,
+    status: int,
+    detail: str,
+    fields: Sequence[tuple[str, str]] = (),
+    retry_after: int | None = None,
+) -> JSONResponse:
+    """An error as the interface that `path` belongs to words it."""
+    headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
+    body = problem(status, detail, fields)
+    if path.startswith("/sdapi/"):
+        if status == 401:
+            headers["WWW-Authenticate"] = 'Basic realm="dg2_jax"'
+        detail = body["detail"]
+        errors = {"error": body["title"], "detail": detail, "body": "", "errors": detail}
+        return JSONResponse(errors, status, headers)
+    if path.startswith("/v1/"):
+        return _openai_error(400 if status == 422 else status, body, headers)
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="dg2_jax"'
+    return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
+
+
+def _openai_error(status: int, body: dict[str, Any], headers: dict[str, str]) -> JSONResponse:
+    kinds = {400: "invalid_request_error", 401: "authentication_error", 429: "rate_limit_error"}
+    if status not in (429, 503):  # these were not computed, so that asking again makes sense
+        headers["x-should-retry"] = "false"
+    error = {
+        "message": body["detail"],
+        "type": kinds.get(status, "invalid_request_error" if status < 500 else "server_error"),
+        "param": body["errors"][0]["field"] if "errors" in body else None,
+        "code": "invalid_api_key" if status == 401 else None,
+    }
+    return JSONResponse({"error": error}, status, headers)
+
+
+def field_errors(errors: Sequence[Any]) -> list[tuple[str, str]]:
+    """Pydantic's errors as pairs (field, message), without the values that were sent."""
+    return [(_field(error), error["msg"].removeprefix("Value error, ")) for error in errors]
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of an application a problem."""
+
+    async def of_problem(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ProblemError)
+        fields = [(error.field, error.detail)] if error.field else []
+        return respond(request.url.path, error.status, error.detail, fields, error.retry_after)
+
+    async def of_validation(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        fields = field_errors(error.errors())
+        detail = "; ".join(f"{name}: {message}" for name, message in fields[:3])
+        return respond(request.url.path, 422, detail, fields)
+
+    async def of_http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        result = respond(request.url.path, error.status_code, str(error.detail))
+        result.headers.update(error.headers or {})
+        return result
+
+    async def of_anything(request: Request, error: Exception) -> JSONResponse:
+        return respond(request.url.path, 500, f"internal error: {type(error).__name__}")
+
+    app.add_exception_handler(ProblemError, of_problem)
+    app.add_exception_handler(RequestValidationError, of_validation)
+    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(Exception, of_anything)
+
+
+def _field(error: Any) -> str:
+    """Where an error is, as the client wrote it: "anagram.0.view"."""
+    if error["type"].startswith("union_tag"):
+        return "kind"
+    if error["type"] == "json_invalid":
+        return "body"
+    parts = list(error["loc"])
+    if len(parts) > 1 and parts[0] in ("body", "query", "path", "header"):
+        parts = parts[1:]
+    if len(parts) > 1 and parts[0] in KINDS and isinstance(parts[1], str):
+        parts = parts[1:]  # the tag of the union, which is no field
+    return ".".join(map(str, parts))
+
+
+def _printable(text: str) -> str:
+    """Lone surrogates cannot be sent as UTF-8."""
+    return text.encode("utf-8", "replace").decode()

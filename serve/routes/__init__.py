@@ -1,0 +1,1 @@
+"""Routes validate and enqueue; the work is done behind `serve.engine`."""

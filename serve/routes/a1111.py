@@ -1,0 +1,262 @@
+"""The A1111 API: making pictures. What it lists is in `a1111_lists`."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from PIL import Image, ImageOps
+
+from serve import a1111_names, infotext, intake, pictures
+from serve.a1111_schemas import Change, ExtraBatch, ExtraSingle, Generate, PngInfo
+from serve.context import Client, Context, Ctx
+from serve.problems import ProblemError
+from serve.routes import a1111_lists
+from serve.routes.images import read_info
+from serve.store import Job
+from serve.waiting import Watched, submit
+
+router = APIRouter(tags=["A1111"])
+router.include_router(a1111_lists.router)
+_OPAQUE = 128  # of 255: opacity above it means "repaint"
+
+
+@router.post("/txt2img")
+async def txt2img(
+    context: Ctx, client: Client, request: Request, wanted: Generate
+) -> dict[str, Any]:
+    """Pictures from a prompt."""
+    fields = {"kind": "txt2img", **_common(context, wanted)}
+    return await _generate(context, client, request, wanted, fields)
+
+
+@router.post("/img2img")
+async def img2img(context: Ctx, client: Client, request: Request, wanted: Change) -> dict[str, Any]:
+    """Pictures changed or repainted."""
+
+    def prepare() -> dict[str, Any]:
+        data = pictures.from_text(wanted.init_images[0], "init_images")
+        image = intake.store_decoded(context, intake.decode(context, data, "init_images"))
+        fields = {"kind": "img2img", "image": image, **_common(context, wanted)}
+        if wanted.mask is not None:
+            fields |= {"kind": "inpaint", "mask": _mask(context, wanted)}
+        return fields
+
+    return await _generate(context, client, request, wanted, await run_in_threadpool(prepare))
+
+
+def _common(context: Context, wanted: Generate) -> dict[str, Any]:
+    fields = wanted.fields()
+    fields["solver"] = a1111_names.solver(wanted.sampler_name or wanted.sampler_index)
+    chosen = wanted.override_settings.get("sd_model_checkpoint")
+    fields["model"] = a1111_lists.find_model(context, chosen if isinstance(chosen, str) else None)
+    return fields
+
+
+def _mask(context: Context, wanted: Change) -> str:
+    """White is repainted; a mask with real transparency says so by that instead."""
+    assert wanted.mask is not None
+    decoded = intake.decode(context, pictures.from_text(wanted.mask, "mask"), "mask")
+    transparency = pictures.alpha(decoded)
+    if transparency is not None:
+        mask = transparency.point([255 * (value > _OPAQUE) for value in range(256)])
+    else:
+        mask = pictures.to_mask(decoded)
+    if wanted.inpainting_mask_invert:
+        mask = ImageOps.invert(mask)
+    return intake.store_decoded(context, mask, mask=True)
+
+
+async def _generate(
+    context: Context, client: str, request: Request, wanted: Generate, fields: dict[str, Any]
+) -> dict[str, Any]:
+    watched = await submit(context, intake.request_from(fields), client)
+    await watched.finish(request)
+    return await run_in_threadpool(_reply, context, watched, wanted)
+
+
+def _reply(context: Context, watched: Watched, wanted: Generate) -> dict[str, Any]:
+    job = watched.job
+    found = [context.files.read(image.id) for image in job.images]
+    images = [pictures.base64_text(data) for data in found if data is not None]
+    if not images and watched.preview is not None:  # interrupted: what it looked like
+        images = [entry["url"].partition(",")[2] for entry in watched.preview["images"]]
+    if isinstance(wanted, Change) and wanted.include_init_images:
+        images += [text.partition(",")[2] or text for text in wanted.init_images]
+    return {
+        "images": images if wanted.send_images else [],
+        "parameters": wanted.model_dump(),
+        "info": json.dumps(_info(context, job)),
+    }
+
+
+def _info(context: Context, job: Job) -> dict[str, Any]:
+    """What was used, which is not always what was asked for."""
+    request = job.request
+    model = next(m for m in context.models.describe() if m["name"] == request["model"])
+    images = job.images
+    count = job.num_images
+    seeds = [(request["seed"] + i) % 2**32 for i in range(count)]
+    return {
+        "prompt": request["prompt"],
+        "all_prompts": [request["prompt"]] * count,
+        "negative_prompt": request["negative_prompt"],
+        "all_negative_prompts": [request["negative_prompt"]] * count,
+        "seed": seeds[0],
+        "all_seeds": seeds,
+        "subseed": 0,
+        "all_subseeds": [0] * count,
+        "subseed_strength": 0,
+        "width": images[0].width if images else model["size"],
+        "height": images[0].height if images else model["size"],
+        "sampler_name": a1111_names.sampler(request["solver"]),
+        "cfg_scale": request["guidance_scale"],
+        "steps": request["num_inference_steps"],
+        "batch_size": count,
+        "restore_faces": False,
+        "face_restoration_model": None,
+        "sd_model_name": model["name"],
+        "sd_model_hash": model["hash"],
+        "sd_vae_name": None,
+        "seed_resize_from_w": -1,
+        "seed_resize_from_h": -1,
+        "denoising_strength": request.get("strength"),
+        "extra_generation_params": {},
+        "index_of_first_image": 0,
+        "infotexts": [infotext.build(image.metadata) for image in images],
+        "styles": [],
+        "job_timestamp": datetime.fromtimestamp(job.created_at, UTC).strftime("%Y%m%d%H%M%S"),
+        "clip_skip": 1,
+        "is_using_inpainting_conditioning": False,
+        "version": "dg2_jax",
+    }
+
+
+@router.get("/progress")
+async def progress(
+    context: Ctx, client: Client, skip_current_image: bool = False
+) -> dict[str, Any]:
+    """How far this client's oldest request is; of nobody else's."""
+    watched = _oldest(context, client)
+    view = context.engine.progress(watched.job.id) if watched is not None else None
+    current = None
+    if watched is not None and watched.preview is not None and not skip_current_image:
+        current = watched.preview["images"][0]["url"].partition(",")[2]
+    view = view or {}
+    return {
+        "progress": view.get("fraction", 0.0),
+        "eta_relative": view.get("eta_seconds") or 0.0,
+        "state": {
+            "skipped": False,
+            "interrupted": False,
+            "stopping_generation": False,
+            "job": watched.job.id if watched is not None else "",
+            "job_count": watched.job.num_images if watched is not None else 0,
+            "job_timestamp": datetime.now(UTC).strftime("%Y%m%d%H%M%S"),
+            "job_no": view.get("images_done", 0),
+            "sampling_step": view.get("step", 0),
+            "sampling_steps": view.get("num_steps", 0),
+        },
+        "current_image": current,
+        "textinfo": None,
+    }
+
+
+def _oldest(context: Context, client: str) -> Watched | None:
+    return next((watched for watched in context.watched if watched.client == client), None)
+
+
+@router.post("/interrupt")
+async def interrupt(context: Ctx, client: Client) -> dict[str, Any]:
+    """Stops this client's oldest request, which then answers with what there is."""
+    watched = _oldest(context, client)
+    if watched is not None:
+        await run_in_threadpool(context.engine.cancel, watched.job.id)
+    return {}
+
+
+@router.post("/skip")
+async def skip(context: Ctx, client: Client) -> None:
+    """The same here: a request is one job."""
+    await interrupt(context, client)
+
+
+@router.post("/extra-single-image")
+async def extra_single_image(
+    context: Ctx, client: Client, request: Request, wanted: ExtraSingle
+) -> dict[str, Any]:
+    """Enlarges a picture."""
+    image = await _enlarge(context, client, request, wanted, wanted.image, "image")
+    return {"image": image, "html_info": ""}
+
+
+@router.post("/extra-batch-images")
+async def extra_batch_images(
+    context: Ctx, client: Client, request: Request, wanted: ExtraBatch
+) -> dict[str, Any]:
+    """Enlarges several."""
+    images = [
+        await _enlarge(context, client, request, wanted, entry.data, "imageList")
+        for entry in wanted.imageList
+    ]
+    return {"images": images, "html_info": ""}
+
+
+async def _enlarge(
+    context: Context,
+    client: str,
+    request: Request,
+    wanted: ExtraSingle | ExtraBatch,
+    text: str,
+    field: str,
+) -> str:
+    data = pictures.from_text(text, field)
+    decoded = await run_in_threadpool(intake.decode, context, data, field)
+    size = _target(wanted, decoded.size)
+    if size[0] * size[1] > context.settings.max_pixels:
+        raise ProblemError(
+            422, f"the result must have at most {context.settings.max_pixels} pixels", field
+        )
+    network = a1111_names.upscaler(wanted.upscaler_1)
+    source = pictures.to_rgb(decoded)
+    factor = max(size[0] / source.width, size[1] / source.height)
+    if network is not None and factor > 1:
+        stored = await run_in_threadpool(intake.store_decoded, context, source)
+        upscale = 2 if factor <= 2 else 4
+        fields = {"kind": "upscale", "image": stored, "upscale": upscale, "upscaler": network}
+        watched = await submit(context, intake.request_from(fields), client)
+        job = await watched.finish(request)
+        made = context.files.read(job.images[0].id) if job.images else None
+        if made is not None:
+            source = pictures.to_rgb(intake.decode(context, made, field))
+    method = (
+        Image.Resampling.NEAREST if wanted.upscaler_1 == "Nearest" else Image.Resampling.LANCZOS
+    )
+    if source.size != size:
+        source = await run_in_threadpool(ImageOps.fit, source, size, method)
+    return pictures.base64_text(await run_in_threadpool(pictures.encode, source))
+
+
+def _target(wanted: ExtraSingle | ExtraBatch, size: tuple[int, int]) -> tuple[int, int]:
+    """The size of the result: by factor, or into or over a given box."""
+    width, height = size
+    factor = min(8.0, max(1 / 8, wanted.upscaling_resize))
+    if wanted.resize_mode == 1:
+        box = (max(1, wanted.upscaling_resize_w), max(1, wanted.upscaling_resize_h))
+        if wanted.upscaling_crop:
+            return box
+        factor = min(box[0] / width, box[1] / height)
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+@router.post("/png-info")
+def png_info(context: Ctx, wanted: PngInfo) -> dict[str, Any]:
+    """The settings in a PNG."""
+    info = read_info(context, pictures.from_text(wanted.image, "image"))
+    text = info.parameters or ""
+    return {
+        "info": text,
+        "items": {"parameters": text} if text else {},
+        "parameters": infotext.parse(text) if text else {},
+    }

@@ -1,0 +1,134 @@
+"""Pictures: results and inputs, the gallery, and what a PNG says of itself."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, File, Request, Response, UploadFile
+from fastapi.concurrency import run_in_threadpool
+from PIL import Image
+from pydantic import BaseModel, Field
+
+from serve import infotext, intake, pictures, restore
+from serve.context import Context, Ctx
+from serve.problems import ProblemError
+from serve.routes.jobs import Before, JobKind, Limit, Search
+from serve.schemas import Picture
+from serve.views import ImagePage, image_view
+
+router = APIRouter(tags=["pictures"])
+_TYPES = {"png": "image/png", "webp": "image/webp"}
+
+
+@router.get("/images")
+def gallery(
+    context: Ctx,
+    limit: Limit = 50,
+    before: Before = None,
+    q: Search = None,
+    kind: JobKind | None = None,
+) -> ImagePage:
+    """Finished pictures, newest first."""
+    found = context.store.images(limit + 1, before, q, kind)
+    after = found[limit - 1].id if len(found) > limit else None
+    return {"images": [image_view(image) for image in found[:limit]], "next": after}  # type: ignore
+
+
+@router.get("/images/{image_id}.{suffix}", response_class=Response)
+def picture(
+    context: Ctx, image_id: str, suffix: Literal["png", "webp"], download: bool = False
+) -> Response:
+    """A picture; a PNG carries its settings."""
+    data = context.files.read(image_id)
+    if data is None:
+        raise ProblemError(404, f"there is no picture {image_id[:80]}")
+    if suffix == "webp":
+        data = pictures.encode(intake.decode(context, data, "image"), fmt="WEBP")
+    headers = {"Cache-Control": "private, max-age=31536000, immutable"}
+    if download:
+        headers["Content-Disposition"] = f'attachment; filename="{image_id}.{suffix}"'
+    return Response(data, media_type=_TYPES[suffix], headers=headers)
+
+
+@router.delete("/images/{image_id}", status_code=204)
+def delete(context: Ctx, image_id: str) -> None:
+    """Deletes a finished picture of a finished job."""
+    image = context.store.image(image_id)
+    if image is None:
+        raise ProblemError(404, f"there is no picture {image_id[:80]}")
+    job = context.store.get(image.job_id)
+    if job is not None and not job.finished:
+        raise ProblemError(409, "its job is not finished: cancel it first")
+    context.store.delete_image(image_id)
+    context.files.delete(image_id)
+
+
+class Input(BaseModel):
+    """A stored input picture."""
+
+    id: str
+    url: str
+    width: int
+    height: int
+
+
+@router.post("/inputs", status_code=201)
+def upload(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
+    """Stores a picture to be named by its id in jobs."""
+    decoded = intake.decode(context, file.file.read(), "file")
+    picture_id = intake.store_decoded(context, decoded)
+    width, height = decoded.size
+    return Input(id=picture_id, url=f"/api/v1/images/{picture_id}.png", width=width, height=height)
+
+
+class PngInfoRequest(BaseModel):
+    """A picture to be read."""
+
+    image: Picture
+
+
+class PngInfo(BaseModel):
+    """What a picture says of itself."""
+
+    metadata: dict[str, Any] | None = Field(description="this project's settings")
+    parameters: str | None = Field(description="the readable text")
+    request: dict[str, Any] | None = Field(description="what to post to make it again")
+    width: int
+    height: int
+
+
+@router.post("/png-info")
+async def png_info(context: Ctx, request: Request) -> PngInfo:
+    """Reads the settings out of a picture: JSON `{"image": …}` or multipart `file`."""
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        async with request.form(max_files=1, max_fields=4) as form:
+            file = form.get("file")
+            if not hasattr(file, "read"):
+                raise ProblemError(422, "a multipart request needs the field file", "file")
+            data = await file.read()  # type: ignore[union-attr]
+    else:
+        try:
+            wanted = PngInfoRequest.model_validate_json(await request.body())
+        except ValueError as error:
+            raise ProblemError(
+                422, "image must be base64, a data: URI or an id", "image"
+            ) from error
+        data = await run_in_threadpool(_stored_or_sent, context, wanted.image)
+    return await run_in_threadpool(read_info, context, data)
+
+
+def _stored_or_sent(context: Context, text: str) -> bytes:
+    found = context.files.read(text) if context.files.is_id(text) else None
+    return found if found is not None else pictures.from_text(text, "image")
+
+
+def read_info(context: Context, data: bytes) -> PngInfo:
+    """What a picture's bytes say."""
+    decoded: Image.Image = intake.decode(context, data, "image")
+    metadata, text = pictures.read_metadata(decoded)
+    fields = dict(metadata) if metadata else infotext.to_fields(text) if text else {}
+    return PngInfo(
+        metadata=restore.finite(metadata),
+        parameters=text,
+        request=restore.request_of(fields, context.files.has) if fields else None,
+        width=decoded.width,
+        height=decoded.height,
+    )

@@ -1,0 +1,120 @@
+"""Jobs: submit, look, watch, cancel."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi.concurrency import run_in_threadpool
+
+from serve import intake
+from serve.choices import KINDS
+from serve.context import Client, Context, Ctx
+from serve.events import Event, EventStream
+from serve.problems import ProblemError
+from serve.schemas import EXAMPLES, JobRequest
+from serve.store import Job
+from serve.views import JobPage, JobView, job_view
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+JobKind = Literal[KINDS]  # type: ignore[valid-type]
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Before = Annotated[str | None, Query(max_length=64, description="`next` of the page before")]
+Search = Annotated[str | None, Query(max_length=200, description="words of the prompt")]
+
+
+def view(context: Context, job: Job) -> dict[str, Any]:
+    """A job with what only the engine knows."""
+    return job_view(job, context.engine.position(job.id), context.engine.progress(job.id))
+
+
+def find(context: Context, job_id: str) -> Job:
+    """A job by id.
+
+    Raises:
+        ProblemError: 404.
+    """
+    job = context.store.get(job_id)
+    if job is None:
+        raise ProblemError(404, f"there is no job {job_id[:80]}")
+    return job
+
+
+@router.post("", status_code=202)
+def submit(
+    context: Ctx,
+    client: Client,
+    response: Response,
+    request: Annotated[JobRequest, Body(openapi_examples=EXAMPLES)],
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=128)] = None,
+) -> JobView:
+    """Queues a job; it is stored when this returns."""
+    job = intake.make_job(context, request, client, idempotency_key)
+    job, new = context.engine.submit(job)
+    if not new:
+        response.status_code = 200
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    return view(context, job)  # type: ignore[return-value]
+
+
+@router.get("")
+def history(
+    context: Ctx,
+    limit: Limit = 50,
+    before: Before = None,
+    q: Search = None,
+    status: Status | None = None,
+    kind: JobKind | None = None,
+    client: Annotated[str | None, Query(max_length=64)] = None,
+) -> JobPage:
+    """Jobs, newest first."""
+    jobs = context.store.jobs(limit + 1, before, q, status=status, kind=kind, client=client)
+    after = jobs[limit - 1].id if len(jobs) > limit else None
+    return {"jobs": [view(context, job) for job in jobs[:limit]], "next": after}  # type: ignore
+
+
+@router.get("/{job_id}")
+def look(context: Ctx, job_id: str) -> JobView:
+    """One job."""
+    return view(context, find(context, job_id))  # type: ignore[return-value]
+
+
+@router.delete("/{job_id}", responses={204: {"description": "forgotten"}})
+def cancel(context: Ctx, job_id: str, forget: bool = False) -> JobView:
+    """Cancels a job that is not finished; with `forget` deletes it and its pictures."""
+    find(context, job_id)
+    context.engine.cancel(job_id)
+    if forget:
+        for image_id in context.store.forget(job_id):
+            context.files.delete(image_id)
+        return Response(status_code=204)  # type: ignore[return-value]
+    return view(context, find(context, job_id))  # type: ignore[return-value]
+
+
+@router.get("/{job_id}/events", response_class=EventStream)
+async def events(
+    context: Ctx,
+    job_id: str,
+    after: Annotated[str | None, Query(max_length=32)] = None,
+    last_event_id: Annotated[str | None, Header(max_length=32)] = None,
+) -> EventStream:
+    """What happens to a job, as server-sent events."""
+    channel = context.engine.channel(job_id)  # first: a job without one is finished
+    job = await run_in_threadpool(find, context, job_id)
+    seen = _number(last_event_id) or _number(after)
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"retry: 1000\n\n"
+        if channel is not None:
+            async for event in channel.read(seen):
+                yield event.encode()
+        else:
+            finished = int((job.finished_at or 0) * 1000)
+            yield Event(max(seen + 1, finished), job.status, job_view(job)).encode()
+
+    return EventStream(stream())
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else 0

@@ -1,0 +1,228 @@
+"""The OpenAI images API: generations, edits, models."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from PIL import Image, ImageOps
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+
+from serve import intake, pictures
+from serve.context import Client, Context, Ctx
+from serve.events import EventStream
+from serve.openai_schemas import FormRequest, ImageRequest
+from serve.problems import ProblemError
+from serve.security import picture_token
+from serve.store import Job
+from serve.waiting import Watched, submit
+
+router = APIRouter(tags=["OpenAI"])
+
+
+@router.get("/models")
+def models(context: Ctx) -> dict[str, Any]:
+    """The models."""
+    return {
+        "object": "list",
+        "data": [_model(entry["name"]) for entry in context.models.describe()],
+    }
+
+
+@router.get("/models/{name}")
+def model(context: Ctx, name: str) -> dict[str, Any]:
+    """One model."""
+    try:
+        return _model(context.models.resolve(name))
+    except ValueError as error:
+        raise ProblemError(404, str(error), "model") from error
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "dg2_jax"}
+
+
+@router.post("/images/generations")
+async def generations(context: Ctx, client: Client, request: Request, wanted: ImageRequest) -> Any:
+    """Pictures from a prompt."""
+    fields = {"kind": "txt2img", **_common(context, wanted)}
+    return await _answer(context, client, request, wanted, fields, "image_generation")
+
+
+@router.post("/images/edits")
+async def edits(context: Ctx, client: Client, request: Request) -> Any:
+    """A picture changed; where a mask is given, only where it is transparent."""
+    async with request.form(max_files=18, max_fields=64) as form:
+        texts = {name: value for name, value in form.items() if isinstance(value, str)}
+        try:
+            wanted = FormRequest.of(texts)
+        except ValidationError as error:
+            raise RequestValidationError(error.errors()) from error
+        images = [*form.getlist("image"), *form.getlist("image[]")]
+        uploads = [part for part in images if isinstance(part, UploadFile)]
+        if len(uploads) != 1:
+            raise ProblemError(422, "image must be exactly one picture", "image")
+        image = await uploads[0].read()
+        mask = form.get("mask")
+        mask_data = await mask.read() if isinstance(mask, UploadFile) else None
+
+    def prepare() -> dict[str, Any]:
+        return _edit_fields(context, wanted, image, mask_data)
+
+    fields = await run_in_threadpool(prepare)
+    return await _answer(context, client, request, wanted, fields, "image_edit")
+
+
+def _edit_fields(
+    context: Context, wanted: ImageRequest, image: bytes, mask: bytes | None
+) -> dict[str, Any]:
+    """A transparent region, of the mask or of the picture itself, is repainted."""
+    decoded = intake.decode(context, image, "image")
+    field = "image" if mask is None else "mask"
+    masking = decoded if mask is None else intake.decode(context, mask, "mask")
+    transparency = pictures.alpha(masking)
+    if mask is not None and transparency is None:
+        raise ProblemError(422, "mask must have transparency where the picture is to change", field)
+    fields = {"kind": "img2img", **_common(context, wanted)}
+    fields["image"] = intake.store_decoded(context, _opaque(decoded))
+    if transparency is not None:
+        repaint = ImageOps.invert(transparency)
+        fields |= {"kind": "inpaint", "mask": intake.store_decoded(context, repaint, mask=True)}
+    return fields
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """The colours, also where they are transparent: what lies there may still guide."""
+    return picture.convert("RGBA").convert("RGB") if pictures.alpha(picture) else picture
+
+
+def _common(context: Context, wanted: ImageRequest) -> dict[str, Any]:
+    fields = wanted.fields()
+    try:
+        fields["model"] = context.models.resolve(wanted.model)
+    except ValueError:
+        fields["model"] = None  # clients name models that only their maker has
+    return fields
+
+
+async def _answer(
+    context: Context,
+    client: str,
+    request: Request,
+    wanted: ImageRequest,
+    fields: dict[str, Any],
+    event: str,
+) -> Any:
+    watched = await submit(context, intake.request_from(fields), client)
+    if wanted.stream:
+        return EventStream(_stream(context, watched, wanted, event))
+    job = await watched.finish(request)
+    if job.status == "cancelled":
+        raise ProblemError(409, "the job was cancelled")
+    return await run_in_threadpool(_reply, context, request, job, wanted)
+
+
+def _described(job: Job, wanted: ImageRequest) -> dict[str, Any]:
+    image = job.images[0]
+    return {
+        "size": f"{image.width}x{image.height}",
+        "quality": "high",
+        "background": "opaque",
+        "output_format": wanted.output_format or "png",
+    }
+
+
+def _usage(job: Job) -> dict[str, Any]:
+    """Nothing is charged for; clients want numbers all the same: words, and latents' cells."""
+    words = len(job.request["prompt"].split())
+    cells = sum(image.width * image.height // 64 for image in job.images)
+    return {
+        "input_tokens": words,
+        "input_tokens_details": {"image_tokens": 0, "text_tokens": words},
+        "output_tokens": cells,
+        "total_tokens": words + cells,
+    }
+
+
+def _encoded(context: Context, image_id: str, wanted: ImageRequest) -> str:
+    data = context.files.read(image_id)
+    if data is None:
+        raise ProblemError(500, "a picture of this job was deleted")
+    if wanted.format != "PNG":
+        picture = intake.decode(context, data, "image")
+        quality = 92 if wanted.output_compression is None else wanted.output_compression
+        data = pictures.encode(picture, fmt=wanted.format, quality=quality)
+    return pictures.base64_text(data)
+
+
+def _reply(context: Context, request: Request, job: Job, wanted: ImageRequest) -> dict[str, Any]:
+    entries = []
+    for image in job.images:
+        entry: dict[str, Any] = {}
+        if wanted.response_format == "url":
+            token = picture_token(context.settings.key, image.id)
+            entry["url"] = f"{request.base_url}api/v1/images/{image.id}.png{token}"
+        else:
+            entry["b64_json"] = _encoded(context, image.id, wanted)
+        if job.matched_from is not None:
+            entry["revised_prompt"] = job.request["prompt"]
+        entries.append(entry)
+    return {
+        "created": int(job.created_at),
+        "data": entries,
+        "usage": _usage(job),
+        **_described(job, wanted),
+    }
+
+
+async def _stream(
+    context: Context, watched: Watched, wanted: ImageRequest, kind: str
+) -> AsyncIterator[bytes]:
+    """Partial pictures as they come, then each finished one."""
+    partial = 0
+    async with aclosing(watched.events(None)) as events:
+        async for event in events:
+            if event.name == "preview" and partial < (wanted.partial_images or 0):
+                size = f"{_side(context)}x{_side(context)}"
+                shown = await run_in_threadpool(_partial, context, event.data)
+                data = {
+                    "b64_json": shown,
+                    "partial_image_index": partial,
+                    "size": size,
+                    "quality": "high",
+                    "background": "opaque",
+                    "output_format": "png",
+                }
+                partial += 1
+                yield _event(f"{kind}.partial_image", data)
+    job = watched.job
+    if job.status != "done":
+        detail = (job.error or {}).get("detail", "the job was cancelled")
+        yield f"data: {json.dumps({'error': {'message': detail}})}\n\n".encode()
+        return
+    for image in job.images:
+        text = await run_in_threadpool(_encoded, context, image.id, wanted)
+        data = {"b64_json": text, "usage": _usage(job), **_described(job, wanted)}
+        yield _event(f"{kind}.completed", data)
+
+
+def _event(name: str, data: dict[str, Any]) -> bytes:
+    data = {"type": name, "created_at": int(time.time()), **data}
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def _side(context: Context) -> int:
+    return context.models.describe()[0]["size"] or 128
+
+
+def _partial(context: Context, preview: dict[str, Any]) -> str:
+    """A preview at the size of the result."""
+    data = pictures.from_text(preview["images"][0]["url"], "preview")
+    small = intake.decode(context, data, "preview")
+    side = (_side(context), _side(context))
+    return pictures.base64_text(pictures.encode(small.resize(side, Image.Resampling.BICUBIC)))

@@ -1,0 +1,340 @@
+"""Jobs and pictures in a database: what the server knows after a crash.
+
+SQLAlchemy Core over SQLite (WAL, synchronous=FULL); nothing here is SQLite's own but the pragmas,
+so that another database can take its place. Every method is one transaction and safe in any thread.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+UNFINISHED = (QUEUED, RUNNING)
+MAX_ATTEMPTS = 2  # a job that the server died with twice is not tried again
+
+_metadata = sa.MetaData()
+_jobs = sa.Table(
+    "jobs",
+    _metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False, index=True),
+    sa.Column("client", sa.String(64), nullable=False),
+    sa.Column("idempotency_key", sa.String(128)),
+    sa.Column("request", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("matched_from", sa.Text),
+    sa.Column("num_images", sa.Integer, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("error", sa.Text),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("started_at", sa.Float),
+    sa.Column("finished_at", sa.Float),
+    sa.UniqueConstraint("client", "idempotency_key"),
+)
+_images = sa.Table(
+    "images",
+    _metadata,
+    sa.Column("id", sa.String(48), primary_key=True),
+    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("index", sa.Integer, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("seed", sa.BigInteger),
+    sa.Column("prompt", sa.Text, nullable=False),
+    sa.Column("negative_prompt", sa.Text, nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("metadata", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("job_id", "index"),
+)
+
+
+@dataclass
+class Image:
+    """A finished picture's row; the pixels are a file."""
+
+    id: str
+    job_id: str
+    index: int
+    kind: str
+    seed: int | None
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    sha256: str
+    metadata: dict[str, Any]
+    created_at: float
+
+
+@dataclass
+class Job:
+    """A job's row and its finished pictures."""
+
+    id: str
+    kind: str
+    status: str
+    client: str
+    request: dict[str, Any]
+    text: str
+    num_images: int
+    created_at: float
+    idempotency_key: str | None = None
+    matched_from: str | None = None
+    attempts: int = 0
+    error: dict[str, Any] | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    images: list[Image] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more happens to it."""
+        return self.status not in UNFINISHED
+
+
+class Store:
+    """All that is kept."""
+
+    def __init__(self, url: str):
+        self._engine = sa.create_engine(url)
+        self._writing = threading.Lock()  # SQLite has one writer; waiting here is fair and quick
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _set_pragmas)
+        _metadata.create_all(self._engine)
+
+    @classmethod
+    def at(cls, folder: Path) -> "Store":
+        """The store in a folder, which is made if missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(f"sqlite:///{folder / 'jobs.sqlite3'}")
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with self._writing, self._engine.begin() as connection:
+            yield connection
+
+    def add(self, job: Job) -> None:
+        """Stores a new job."""
+        values = {k: v for k, v in vars(job).items() if k != "images"}
+        values["request"] = json.dumps(job.request)
+        values["error"] = json.dumps(job.error) if job.error else None
+        with self._write() as connection:
+            connection.execute(_jobs.insert().values(values))
+
+    def by_key(self, client: str, idempotency_key: str | None) -> Job | None:
+        """The job that a client sent with an idempotency key."""
+        if idempotency_key is None:
+            return None
+        query = sa.select(_jobs).where(
+            _jobs.c.client == client, _jobs.c.idempotency_key == idempotency_key
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).mappings().all()
+            return next(iter(_with_images(connection, rows)), None)
+
+    def get(self, job_id: str) -> Job | None:
+        """A job, None if there is none of that id."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(_jobs).where(_jobs.c.id == job_id)).mappings()
+            return next(iter(_with_images(connection, rows.all())), None)
+
+    def jobs(
+        self,
+        limit: int,
+        before: str | None = None,
+        text: str | None = None,
+        **equals: str | Sequence[str] | None,
+    ) -> list[Job]:
+        """Jobs, newest first: older than `before`, with these words, of equal columns."""
+        query = _page(_jobs, limit, before, equals)
+        if text:
+            query = query.where(_contains(_jobs.c.text, text))
+        with self._engine.connect() as connection:
+            return _with_images(connection, connection.execute(query).mappings().all())
+
+    def start(self, job_ids: Sequence[str]) -> None:
+        """Jobs are about to be computed; counts an attempt, so that a deadly job is known."""
+        now = sa.func.coalesce(_jobs.c.started_at, time.time())
+        with self._write() as connection:
+            connection.execute(
+                _jobs.update()
+                .where(_jobs.c.id.in_(job_ids), _jobs.c.status.in_(UNFINISHED))
+                .values(status=RUNNING, started_at=now, attempts=_jobs.c.attempts + 1)
+            )
+
+    def put_back(self, job_ids: Sequence[str]) -> None:
+        """Jobs that were started wait again, through no fault of theirs."""
+        with self._write() as connection:
+            connection.execute(
+                _jobs.update()
+                .where(_jobs.c.id.in_(job_ids), _jobs.c.status == RUNNING)
+                .values(status=QUEUED, attempts=_jobs.c.attempts - 1)
+            )
+
+    def add_images(self, images: Sequence[Image]) -> list[str]:
+        """Stores finished pictures, all or none; returns the ids of the jobs that this completes.
+
+        A picture of a job that is finished (cancelled meanwhile) is left out, and one that is there
+        already is not stored twice.
+        """
+        job_ids = {image.job_id for image in images}
+        with self._write() as connection:
+            query = sa.select(_jobs.c.id, _jobs.c.num_images).where(
+                _jobs.c.id.in_(job_ids), _jobs.c.status.in_(UNFINISHED)
+            )
+            wanted = {row.id: row.num_images for row in connection.execute(query)}
+            known = set(
+                connection.scalars(sa.select(_images.c.id).where(_images.c.job_id.in_(wanted)))
+            )
+            rows = [
+                {**vars(image), "metadata": json.dumps(image.metadata)}
+                for image in images
+                if image.job_id in wanted and image.id not in known
+            ]
+            if rows:
+                connection.execute(_images.insert(), rows)
+            connection.execute(_jobs.update().where(_jobs.c.id.in_(wanted)).values(attempts=0))
+            counts = connection.execute(
+                sa.select(_images.c.job_id, sa.func.count())
+                .where(_images.c.job_id.in_(wanted))
+                .group_by(_images.c.job_id)
+            )
+            complete = [job_id for job_id, count in counts if count == wanted[job_id]]
+            if complete:
+                connection.execute(
+                    _jobs.update()
+                    .where(_jobs.c.id.in_(complete))
+                    .values(status=DONE, finished_at=time.time())
+                )
+        return complete
+
+    def finish(self, job_id: str, status: str, error: Mapping[str, Any] | None = None) -> bool:
+        """Ends a job as failed or cancelled; False if it was finished already."""
+        with self._write() as connection:
+            found = connection.execute(
+                _jobs.update()
+                .where(_jobs.c.id == job_id, _jobs.c.status.in_(UNFINISHED))
+                .values(
+                    status=status,
+                    finished_at=time.time(),
+                    error=json.dumps(error) if error else None,
+                )
+            )
+            return found.rowcount == 1
+
+    def recover(self) -> list[Job]:
+        """After a start: jobs to be computed, oldest first; those tried too often have failed."""
+        unfinished = _jobs.c.status.in_(UNFINISHED)
+        error = {
+            "type": "about:blank",
+            "title": "Internal Server Error",
+            "status": 500,
+            "detail": f"the server stopped {MAX_ATTEMPTS} times while it computed this job",
+        }
+        with self._write() as connection:
+            connection.execute(
+                _jobs.update()
+                .where(unfinished, _jobs.c.attempts >= MAX_ATTEMPTS)
+                .values(status=FAILED, finished_at=time.time(), error=json.dumps(error))
+            )
+            connection.execute(_jobs.update().where(unfinished).values(status=QUEUED))
+            query = sa.select(_jobs).where(unfinished).order_by(_jobs.c.id)
+            return _with_images(connection, connection.execute(query).mappings().all())
+
+    def forget(self, job_id: str) -> list[str]:
+        """Deletes a finished job; returns the ids of its pictures."""
+        with self._write() as connection:
+            ids = connection.scalars(sa.select(_images.c.id).where(_images.c.job_id == job_id))
+            found = list(ids)
+            connection.execute(_images.delete().where(_images.c.job_id == job_id))
+            connection.execute(_jobs.delete().where(_jobs.c.id == job_id))
+        return found
+
+    def image(self, image_id: str) -> Image | None:
+        """A picture's row, None if there is none of that id."""
+        with self._engine.connect() as connection:
+            query = sa.select(_images).where(_images.c.id == image_id)
+            row = connection.execute(query).mappings().first()
+        return _image(row) if row is not None else None
+
+    def images(
+        self,
+        limit: int,
+        before: str | None = None,
+        text: str | None = None,
+        kind: str | None = None,
+    ) -> list[Image]:
+        """Pictures, newest first."""
+        query = _page(_images, limit, before, {"kind": kind})
+        if text:
+            query = query.where(_contains(_images.c.prompt, text))
+        with self._engine.connect() as connection:
+            return [_image(row) for row in connection.execute(query).mappings()]
+
+    def delete_image(self, image_id: str) -> bool:
+        """Deletes a picture's row."""
+        with self._write() as connection:
+            query = _images.delete().where(_images.c.id == image_id)
+            return connection.execute(query).rowcount == 1
+
+
+def _set_pragmas(connection: Any, _: Any) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _page(
+    table: sa.Table,
+    limit: int,
+    before: str | None,
+    equals: Mapping[str, str | Sequence[str] | None],
+) -> sa.Select:
+    query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(table.c.id < before)
+    for name, value in equals.items():
+        if value is not None:
+            query = query.where(table.c[name] == value)
+    return query
+
+
+def _contains(column: sa.Column, text: str) -> sa.ColumnElement[bool]:
+    return sa.and_(*(column.icontains(word, autoescape=True) for word in text.split()[:8]))
+
+
+def _with_images(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Job]:
+    ids = [row["id"] for row in rows]
+    query = sa.select(_images).where(_images.c.job_id.in_(ids)).order_by(_images.c.index)
+    of_job: dict[str, list[Image]] = {job_id: [] for job_id in ids}
+    for row in connection.execute(query).mappings() if ids else ():
+        of_job[row["job_id"]].append(_image(row))
+    return [
+        Job(
+            **{
+                **row,
+                "request": json.loads(row["request"]),
+                "error": json.loads(row["error"]) if row["error"] else None,
+                "images": of_job[row["id"]],
+            }
+        )
+        for row in rows
+    ]
+
+
+def _image(row: Mapping[str, Any]) -> Image:
+    return Image(**{**row, "metadata": json.loads(row["metadata"])})

@@ -1,0 +1,108 @@
+"""Interfaces without job ids wait in the request; a job whose client leaves is cancelled."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+
+from serve import intake
+from serve.context import Context
+from serve.events import FINAL, Event
+from serve.problems import ProblemError
+from serve.schemas import JobRequest
+from serve.store import Job
+
+_LOOK_SECONDS = 0.5  # between looks whether the client is still there
+
+
+class ClientLeftError(ProblemError):
+    """Nobody is there to be answered."""
+
+    def __init__(self) -> None:
+        super().__init__(499, "the client left")
+
+
+class Watched:
+    """A job that a request waits for.
+
+    Attributes:
+        job: the job, updated when it ends.
+        preview: the last preview's data, if there was one.
+    """
+
+    def __init__(self, context: Context, job: Job, client: str):
+        self._context = context
+        self.job = job
+        self.client = client
+        self.preview: dict | None = None
+
+    async def events(self, request: Request | None) -> AsyncIterator[Event]:
+        """Yields the job's events to the final one.
+
+        Raises:
+            ClientLeftError: the job is then cancelled.
+        """
+        channel = self._context.engine.channel(self.job.id)
+        ended = channel is None
+        try:
+            if channel is not None:
+                async with aclosing(channel.read()) as events:
+                    async for event in self._patiently(events, request):
+                        if event.name == "preview":
+                            self.preview = event.data
+                        ended = event.name in FINAL
+                        yield event
+        finally:
+            self._context.leave(self)
+            if not ended:  # who broke off wants no result
+                await asyncio.shield(run_in_threadpool(self._context.engine.cancel, self.job.id))
+            found = await run_in_threadpool(self._context.store.get, self.job.id)
+            self.job = found if found is not None else self.job
+
+    @staticmethod
+    async def _patiently(
+        events: AsyncIterator[Event], request: Request | None
+    ) -> AsyncIterator[Event]:
+        while True:
+            following = asyncio.ensure_future(anext(events))  # type: ignore[arg-type]
+            try:
+                while not (await asyncio.wait({following}, timeout=_LOOK_SECONDS))[0]:
+                    if request is not None and await request.is_disconnected():
+                        raise ClientLeftError
+                event = following.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                if not following.done():
+                    following.cancel()
+                    await asyncio.gather(following, return_exceptions=True)
+            yield event
+            if event.name in FINAL:
+                return
+
+    async def finish(self, request: Request) -> Job:
+        """Waits for the end.
+
+        Raises:
+            ProblemError: the job failed, with its status; or the client left.
+        """
+        async with aclosing(self.events(request)) as events:
+            async for _ in events:
+                pass
+        if self.job.status == "failed":
+            error = self.job.error or {}
+            raise ProblemError(error.get("status", 500), error.get("detail", "the job failed"))
+        return self.job
+
+
+async def submit(context: Context, request: JobRequest, client: str) -> Watched:
+    """Queues a job to wait for."""
+
+    def work() -> Job:
+        return context.engine.submit(intake.make_job(context, request, client))[0]
+
+    watched = Watched(context, await run_in_threadpool(work), client)
+    context.enter(watched)
+    return watched

@@ -1,0 +1,159 @@
+"""The one thread that owns the accelerator: takes batches, computes, delivers."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import structlog
+
+from serve import batches, pictures
+from serve.batches import Batch, StoppedError
+from serve.engine import LocalEngine
+from serve.models import Models
+from serve.views import progress_view
+
+log = structlog.get_logger()
+
+SIZES = (1, 2, 4, 8, 16)  # of batches; those that the pipeline compiles
+
+
+class Worker(threading.Thread):
+    """Computes batches until the engine drains.
+
+    Attributes:
+        state: "loading", "warming", "ready" or "failed".
+        detail: why it failed, or what it does.
+        warm: batch sizes that are compiled, of `sizes`.
+    """
+
+    def __init__(
+        self,
+        engine: LocalEngine,
+        models: Models,
+        upscale: Callable[..., np.ndarray],
+        max_batch: int = 8,
+        warmup: bool = True,
+    ):
+        super().__init__(name="accelerator", daemon=True)
+        self._engine = engine
+        self._models = models
+        self._upscale = upscale
+        self.sizes = tuple(size for size in SIZES if size <= max_batch)
+        self.warm = 0 if warmup else len(self.sizes)
+        self.state = "loading"
+        self.detail = "loading the model"
+
+    @property
+    def ready(self) -> bool:
+        """Whether a job would be computed without delay."""
+        return self.state == "ready" or (self.state == "warming" and self.warm > 0)
+
+    def run(self) -> None:
+        """See the class."""
+        try:
+            self._models.get(self._models.default)
+            self._warm_next()
+        except Exception as error:
+            log.exception("the model cannot be used")
+            self.state, self.detail = "failed", f"the model cannot be used: {error}"
+            self._engine.unavailable = self.detail
+            return
+        while not self._engine.draining:
+            # A batch of the next size compiles as it runs: then the demand for it is there.
+            sizes = self.sizes[: self.warm + 1]
+            busy = self.warm < len(self.sizes)
+            batch = self._engine.take(sizes, timeout=0.05 if busy else 1.0)
+            if batch is not None:
+                self._run(batch)
+            elif busy and not self._engine.draining:
+                self._warm_next()
+
+    def _warm_next(self) -> None:
+        """Compiles the next batch size by computing one step of it."""
+        if self.warm < len(self.sizes):
+            size = self.sizes[self.warm]
+            self.state, self.detail = "warming", f"compiling batches of {size}"
+            start = time.monotonic()
+            self._models.get(self._models.default)(
+                prompt=["a lake at dawn"] * size,
+                negative_prompt=[""] * size,
+                num_inference_steps=1,
+                seed=list(range(size)),
+                on_preview=lambda _: self._engine.draining,
+                preview_every=1,
+            )
+            log.info("compiled", batch=size, seconds=round(time.monotonic() - start, 2))
+            self.warm += 1
+        if self.warm == len(self.sizes):
+            self.state, self.detail = "ready", "ready"
+
+    def _run(self, batch: Batch) -> None:
+        try:
+            pipe = self._models.get(self._models.resolve(batch.model))
+            found = batch.compute(
+                pipe, self._upscale, self._engine.files, lambda *seen: self._watch(batch, *seen)
+            )
+            made = [
+                batches.stored(item, *result)
+                for item, result in zip(batch.items, found, strict=True)
+            ]
+            self._engine.deliver(batch, made)
+        except StoppedError:
+            self._engine.release(batch)
+        except Exception as error:
+            self._recover(batch, error)
+
+    def _recover(self, batch: Batch, error: Exception) -> None:
+        """One job's fault must not be another's: what failed together is tried apart."""
+        exhausted = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        count = len(batch.items)
+        jobs = [job.id for job in batch.jobs]
+        log.warning("batch failed", jobs=jobs, images=count, error=str(error)[:500])
+        if count > 1 and exhausted:
+            self._engine.retry(batch, max(s for s in SIZES if s <= count // 2), alone=True)
+        elif len(jobs) > 1:
+            self._engine.retry(batch, count, alone=True)
+        elif exhausted:
+            self._engine.fail(batch, 503, "the device has not enough memory for this job")
+        elif isinstance(error, ValueError):
+            self._engine.fail(batch, 422, str(error))
+        else:
+            log.error("job failed", jobs=jobs, exc_info=error)
+            self._engine.fail(batch, 500, f"the job failed: {type(error).__name__}")
+
+    def _watch(
+        self, batch: Batch, step: int, num_steps: int, previews: Sequence[np.ndarray]
+    ) -> bool:
+        """Tells watchers how far a batch is; True stops it."""
+        if self._engine.must_stop(batch):
+            return True
+        elapsed = time.monotonic() - batch.started_at
+        eta = elapsed / step * (num_steps - step)
+        for job in batch.jobs:
+            indices = [item.index for item in batch.items if item.job is job]
+            view = progress_view(job, step, num_steps, len(indices), eta)
+            self._engine.put(job.id, "progress", view)
+            if len(previews) and _wants_preview(job.request, step, num_steps):
+                channel = self._engine.channel(job.id)
+                if channel is not None and channel.watched:
+                    channel.put("preview", self._preview(batch, job, step, num_steps, previews))
+        return self._engine.must_stop(batch)
+
+    @staticmethod
+    def _preview(
+        batch: Batch, job: Any, step: int, num_steps: int, previews: Sequence[np.ndarray]
+    ) -> dict[str, Any]:
+        images = [
+            {"index": item.index, "url": pictures.data_uri(pictures.encode(pixels))}
+            for item, pixels in zip(batch.items, previews, strict=False)
+            if item.job is job
+        ]
+        return {"step": step, "num_steps": num_steps, "images": images}
+
+
+def _wants_preview(request: dict[str, Any], step: int, num_steps: int) -> bool:
+    if request.get("preview_mode", "none") == "none":
+        return False
+    return step % request["preview_every"] == 0 and step < num_steps

@@ -1,0 +1,203 @@
+"""A pipeline that makes deterministic pictures in no time, for tests of the server and the page."""
+
+import dataclasses
+import hashlib
+import json
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dg2_jax.settings import Settings, expand_prompts, expand_seed
+
+SIZE = 64
+
+
+class Preview(NamedTuple):
+    step: int
+    num_steps: int
+    first_image: int
+    images: np.ndarray
+
+
+@dataclasses.dataclass
+class Result:
+    images: np.ndarray
+    seeds: list[int]
+    prompts: list[str]
+    negative_prompts: list[str]
+    settings: Settings
+    stopped: bool = False
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        return {
+            "prompt": self.prompts[index],
+            "negative_prompt": self.negative_prompts[index],
+            "seed": self.seeds[index],
+            "width": self.images.shape[2],
+            "height": self.images.shape[1],
+            "model": "fake",
+            **dataclasses.asdict(self.settings),
+        }
+
+
+def picture(size: int, *what: Any) -> np.ndarray:
+    """A smooth picture that only depends on `what`."""
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).digest()
+    coarse = np.random.default_rng(list(digest)).integers(0, 256, (4, 4, 3))
+    return np.kron(coarse, np.ones((size // 4, size // 4, 1))).astype(np.uint8)
+
+
+class FakePipeline:
+    """Behaves as `dg2_jax.Pipeline` does, as far as the server can tell.
+
+    A prompt may ask for trouble: "!oom" fails for lack of memory in batches above one, "!oom1"
+    always, "!value" and "!crash" with other errors.
+
+    Attributes:
+        step_seconds: how long a step takes.
+        calls: the keyword arguments of every call.
+    """
+
+    def __init__(self, step_seconds: float = 0.0, size: int = SIZE):
+        self.model = SimpleNamespace(
+            name="fake", default_size=size, params={"ema": None, "raw": None}
+        )
+        self.size = size
+        self.step_seconds = step_seconds
+        self.calls: list[dict[str, Any]] = []
+        self.steps_run = 0
+        self._inside = threading.Lock()
+
+    def __call__(
+        self,
+        prompt="",
+        negative_prompt="",
+        num_images=1,
+        *,
+        seed=0,
+        image=None,
+        mask=None,
+        on_preview=None,
+        preview_every=5,
+        preview_mode="linear",
+        **controls,
+    ) -> Result:
+        assert self._inside.acquire(blocking=False), "the pipeline is not re-entrant"
+        try:
+            self.calls.append({"prompt": prompt, "seed": seed, "image": image, **controls})
+            settings = Settings(**controls)
+            if settings.anagram is not None:
+                prompt = " | ".join(text for text, _ in settings.anagram)
+            prompts, negatives = expand_prompts(prompt, negative_prompt, num_images)
+            seeds = expand_seed(seed, len(prompts))
+            _trouble(prompts)
+            result = Result(
+                self._make(prompts, negatives, seeds, image, mask, settings),
+                seeds,
+                prompts,
+                negatives,
+                settings,
+            )
+            for step in range(1, settings.num_inference_steps + 1):
+                time.sleep(self.step_seconds)
+                self.steps_run += 1
+                if on_preview is not None and step % preview_every == 0:
+                    shown = result.images[:, ::8, ::8]
+                    if on_preview(Preview(step, settings.num_inference_steps, 0, shown)):
+                        return dataclasses.replace(result, images=result.images[:0], stopped=True)
+            return result
+        finally:
+            self._inside.release()
+
+    def _make(self, prompts, negatives, seeds, image, mask, settings) -> np.ndarray:
+        about = dataclasses.asdict(settings)
+        given = [a.tobytes() for a in (image, mask) if a is not None]
+        about["given"] = [hashlib.sha256(data).hexdigest() for data in given]
+        side = self.size * (settings.upscale or 1)
+        made = np.stack(
+            [picture(side, *row, about) for row in zip(prompts, negatives, seeds, strict=True)]
+        )
+        if mask is not None and image is not None:
+            from PIL import Image
+
+            def fit(array):
+                return np.asarray(Image.fromarray(array).resize((side, side)))
+
+            keep = fit(mask) < 128
+            made[:, keep] = fit(image)[keep]
+        return made
+
+
+def _trouble(prompts: list[str]) -> None:
+    text = " ".join(prompts)
+    if "!oom1" in text or ("!oom" in text and len(prompts) > 1):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+    if "!value" in text:
+        raise ValueError("prompt must be kinder")
+    if "!crash" in text:
+        raise KeyError("unexpected")
+
+
+def fake_upscale(images, model="x4plus", scale=4, *, progress=None):
+    """Enlarges by repetition."""
+    if progress is not None:
+        progress(1, 1)
+    return images.repeat(scale, axis=-3).repeat(scale, axis=-2)
+
+
+class Match(NamedTuple):
+    prompt: str
+    score: float
+    category: str
+
+
+class FakeBank:
+    """A bank of four prompts."""
+
+    def __init__(self) -> None:
+        self.prompts = {
+            ("train", "lakes"): ["a lake at dawn", "a tarn in the mist"],
+            ("train", "mountains"): ["a snowy summit"],
+            ("validation", "lakes"): ["a pond at noon"],
+        }
+
+    def categories(self) -> list[str]:
+        return ["lakes", "mountains"]
+
+    def match(
+        self,
+        prompt,
+        k=5,
+        temperature=0.0,
+        bank="train",
+        category=None,
+        diversity=0.0,
+        min_similarity=None,
+        seed=None,
+    ) -> list[Match]:
+        words = set(prompt.split())
+        found = [
+            Match(text, len(words & set(text.split())) / len(words | set(text.split())), c)
+            for (split, c), texts in self.prompts.items()
+            for text in texts
+            if split == bank and category in (None, c)
+        ]
+        return sorted(found, key=lambda m: -m.score)[:k]
+
+    def random_prompt(self, category=None, split="train", seed=None) -> str:
+        if category is not None and category not in self.categories():
+            raise ValueError(f"category must be one of lakes, mountains; got {category!r}")
+        return self.prompts[split, category or "lakes"][0]
+
+    def add(self, prompt, category, split="train") -> None:
+        self.prompts.setdefault((split, category), []).append(prompt)
+
+    def remove(self, prompt, split="train") -> bool:
+        for (where, _), texts in self.prompts.items():
+            if where == split and prompt in texts:
+                texts.remove(prompt)
+                return True
+        return False

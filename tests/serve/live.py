@@ -1,0 +1,96 @@
+"""Servers for tests: in a thread of this process, or as a process of their own.
+
+python -m tests.serve.live --port=8000      # a server with the fake pipeline, to try the page
+"""
+
+import logging
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+import httpx
+import structlog
+import uvicorn
+
+from serve.app import create_app
+from serve.settings import ServerSettings
+from tests.serve.fakes import FakeBank, FakePipeline, fake_upscale
+
+
+class LiveServer:
+    """A server on loopback with a fake pipeline.
+
+    Attributes:
+        pipe: the fake.
+        url: where it is.
+        client: an HTTP client for it.
+    """
+
+    def __init__(self, data: Any, step_seconds: float = 0.0, pipe: Any = None, **settings: Any):
+        self.pipe = pipe or FakePipeline(step_seconds)
+        settings = {"warmup": False, "drain_seconds": 2, **settings}
+        self.settings = ServerSettings(port=0, data=data, **settings)
+        self.app = create_app(self.settings, lambda _: self.pipe, fake_upscale, FakeBank())
+        self.context = self.app.state.context
+        config = uvicorn.Config(
+            self.app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1
+        )
+        self.server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self.server.run, daemon=True)
+        self._thread.start()
+        while not self.server.started:
+            if not self._thread.is_alive():
+                raise RuntimeError("the server did not start")
+            time.sleep(0.005)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        headers = {"X-API-Key": self.settings.key} if self.settings.key else {}
+        self.client = httpx.Client(base_url=self.url, headers=headers, timeout=30)
+        while self.context.worker.state == "loading":
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        self.client.close()
+        self.server.should_exit = True
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+    def submit(self, **fields: Any) -> dict[str, Any]:
+        """Posts a job (txt2img by default) and returns it."""
+        answer = self.client.post("/api/v1/jobs", json={"kind": "txt2img", **fields})
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    def finished(self, job_id: str, seconds: float = 20) -> dict[str, Any]:
+        """Waits for a job's end and returns it."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            job = self.client.get(f"/api/v1/jobs/{job_id}").json()
+            if job["status"] not in ("queued", "running"):
+                return job
+            time.sleep(0.01)
+        raise AssertionError(f"job {job_id} did not end: {job}")
+
+
+def quiet() -> None:
+    """No log lines in tests."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def main() -> None:
+    """A server with the fake pipeline; flags and environment as for `python -m serve`."""
+    from serve import app, models
+    from serve.__main__ import main as serve_main
+
+    seconds = float(os.environ.get("FAKE_STEP_SECONDS", "0.05"))
+    pipe = FakePipeline(seconds, size=128)
+    real = app.create_app
+    app.create_app = lambda settings: real(settings, lambda _: pipe, fake_upscale, FakeBank())
+    models.load_pipeline = lambda _: pipe
+    serve_main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()
