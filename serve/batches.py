@@ -144,7 +144,7 @@ def stored(item: Item, pixels: np.ndarray, metadata: dict[str, Any]) -> tuple[Im
     metadata = {
         **metadata,
         "kind": item.job.kind,
-        **{name: request[name] for name in ("image", "mask") if request.get(name)},
+        **{name: request[name] for name in ("model", "image", "mask") if request.get(name)},
     }
     if item.job.matched_from is not None:
         metadata["matched_from"] = item.job.matched_from

@@ -41,6 +41,11 @@ class Models:
             self.default = Path(default).name or default
             self._places[self.default] = default
 
+    @property
+    def names(self) -> list[str]:
+        """Of all models."""
+        return list(self._places)
+
     def resolve(self, name: str | None) -> str:
         """A model's name, the default for None.
 

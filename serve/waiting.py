@@ -1,6 +1,7 @@
 """Interfaces without job ids wait in the request; a job whose client leaves is cancelled."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -65,12 +66,16 @@ class Watched:
     async def _patiently(
         events: AsyncIterator[Event], request: Request | None
     ) -> AsyncIterator[Event]:
+        looked = time.monotonic()
         while True:
             following = asyncio.ensure_future(anext(events))  # type: ignore[arg-type]
             try:
-                while not (await asyncio.wait({following}, timeout=_LOOK_SECONDS))[0]:
-                    if request is not None and await request.is_disconnected():
-                        raise ClientLeftError
+                while not following.done():
+                    await asyncio.wait({following}, timeout=_LOOK_SECONDS)
+                    if request is not None and time.monotonic() - looked >= _LOOK_SECONDS:
+                        looked = time.monotonic()
+                        if await request.is_disconnected():
+                            raise ClientLeftError
                 event = following.result()
             except StopAsyncIteration:
                 return

@@ -125,6 +125,8 @@ def read_info(context: Context, data: bytes) -> PngInfo:
     decoded: Image.Image = intake.decode(context, data, "image")
     metadata, text = pictures.read_metadata(decoded)
     fields = dict(metadata) if metadata else infotext.to_fields(text) if text else {}
+    if fields.get("model") not in context.models.names:
+        fields.pop("model", None)
     return PngInfo(
         metadata=restore.finite(metadata),
         parameters=text,

@@ -210,7 +210,8 @@ def test_batches_have_compiled_sizes(start):
 
 
 def test_clients_take_turns(start):
-    server = start(step_seconds=0.01, max_batch=1)
+    server = start(step_seconds=0.02, max_batch=1)
+    server.submit(prompt="blocker", num_inference_steps=20)
     submit = [("greedy", 6), ("modest", 1)]
     ids = {}
     for client, count in submit:
@@ -224,7 +225,7 @@ def test_clients_take_turns(start):
     for job_id in ids.values():
         server.finished(job_id)
     order = [call["prompt"][0] for call in server.pipe.calls]
-    assert order.index("modest0") <= 2
+    assert order[:3] in (["blocker", "greedy0", "modest0"], ["blocker", "modest0", "greedy0"])
 
 
 def test_positions_count_down(start):
