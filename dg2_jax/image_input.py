@@ -75,7 +75,7 @@ def load_image(
         ValueError: not such a picture, a damaged one, or one of more than MAX_PIXELS.
     """
     picture = read(source, "image")
-    with _clear_errors("image"):
+    with clear_errors("image"):
         picture = to_rgb(picture)
     box, (left, top, right, bottom) = fit(picture.size, (width, height), resize_mode)
     inner = picture.resize((right - left, bottom - top), Image.Resampling.LANCZOS, box=box)
@@ -95,7 +95,7 @@ def read(source: ImageSource, name: str) -> Image.Image:
     """
     if isinstance(source, str | Path):
         source = _read_file(Path(source), name)
-    with _clear_errors(name):
+    with clear_errors(name):
         if isinstance(source, Image.Image):
             picture = source
         elif isinstance(source, bytes):
@@ -146,7 +146,8 @@ class _BadImageError(ValueError):
 
 
 @contextlib.contextmanager
-def _clear_errors(name: str):
+def clear_errors(name: str):
+    """Turns whatever decoding or converting a picture raises into one ValueError naming `name`."""
     try:
         yield
     except _BadImageError as error:

@@ -54,11 +54,12 @@ def _read(source: ImageSource) -> Mask:
         if values.dtype != np.uint8:
             return _check_values(values)
     picture = image_input.read(source, "mask")
-    if picture.has_transparency_data:
-        alpha = np.asarray(picture.convert("RGBA"))[:, :, 3]
-        if alpha.min() < 255:
-            return (alpha > 128).astype(np.float32)
-    values = np.asarray(image_input.to_rgb(picture).convert("L"), np.float32) / 255
+    with image_input.clear_errors("mask"):
+        if picture.has_transparency_data:
+            alpha = np.asarray(picture.convert("RGBA"))[:, :, 3]
+            if alpha.min() < 255:
+                return (alpha > 128).astype(np.float32)
+        values = np.asarray(image_input.to_rgb(picture).convert("L"), np.float32) / 255
     values[values < _NOISE] = 0.0
     values[values > 1 - _NOISE] = 1.0
     return values

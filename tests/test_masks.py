@@ -121,6 +121,7 @@ def test_pad_leaves_the_rest_alone():
         (np.zeros((4, 4), np.int64), "mask as an array must be bool, float or uint8"),
         (np.zeros((4, 4, 2)), "mask as an array must be"),
         (np.zeros((0, 4)), "mask as an array must be"),
+        (Image.fromarray(np.full((2, 2), np.nan, np.float32)), "mask is damaged"),
         (b"no picture", "mask must be a PNG, JPEG or WebP"),
     ],
 )
