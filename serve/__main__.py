@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 
 import uvicorn
@@ -59,6 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
         timeout_graceful_shutdown=2,
         timeout_keep_alive=30,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # uvicorn drains, then raises it once more
     _Server(config).run()
     # A compilation cannot be interrupted, and its thread must not keep the process alive.
     sys.stdout.flush()

@@ -1,6 +1,7 @@
 """From queued jobs to one call of the pipeline, and from its result to stored pictures."""
 
 import hashlib
+import io
 import json
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -170,8 +171,8 @@ def stored(item: Item, pixels: np.ndarray, metadata: dict[str, Any]) -> tuple[Im
 
 def _read(files: Files, picture_id: str) -> np.ndarray:
     """A stored picture's pixels: uint8 (h, w, 3), or (h, w) for a mask."""
-    path = files.path(picture_id)
-    if not path.exists():
+    data = files.read(picture_id)
+    if data is None:
         raise ValueError(f"image {picture_id} has been deleted")
-    with PilImage.open(path) as picture:
+    with PilImage.open(io.BytesIO(data)) as picture:
         return np.asarray(picture)

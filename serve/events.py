@@ -10,7 +10,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple
 
 from starlette.responses import Response
@@ -71,7 +71,7 @@ class Channel:
             found = [event.data for event in self._events if event.name == name]
         return found[-1] if found else None
 
-    async def read(self, after: int = 0) -> AsyncIterator[Event]:
+    async def read(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """Yields events with ids above `after` until the final one."""
         waker = asyncio.Event()
         entry = (asyncio.get_running_loop(), waker)
@@ -125,7 +125,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes], ping_seconds: float = PING_SECONDS):
+    def __init__(self, events: AsyncGenerator[bytes, None], ping_seconds: float = PING_SECONDS):
         self.status_code = 200
         self.background = None
         self._events = events
@@ -149,6 +149,7 @@ class EventStream(Response):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._events.aclose()
         for task in done:
             error = None if task.cancelled() else task.exception()
             if error is not None and not isinstance(error, OSError | TimeoutError):

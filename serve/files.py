@@ -69,15 +69,17 @@ class Files:
         return picture_id
 
     def read(self, picture_id: str) -> bytes | None:
-        """A picture's PNG bytes, None if there is none of that id."""
-        try:
-            return self.path(picture_id).read_bytes()
-        except (ValueError, FileNotFoundError):
+        """A picture's PNG bytes, None if there is none of that id; links are not followed."""
+        if not self.has(picture_id):
             return None
+        return self.path(picture_id).read_bytes()
 
     def has(self, picture_id: str) -> bool:
         """Whether there is a picture of that id."""
-        return self.is_id(picture_id) and self.path(picture_id).exists()
+        if not self.is_id(picture_id):
+            return False
+        path = self.path(picture_id)
+        return path.is_file() and not path.is_symlink()
 
     def delete(self, picture_id: str) -> None:
         """Deletes a picture, if it is there."""

@@ -3,6 +3,7 @@
 `application/problem+json` (RFC 9457) for ours, and what A1111 and OpenAI clients expect for theirs.
 """
 
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from serve.choices import KINDS
 
+_NAME = re.compile(r"[a-z_]+")
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -131,6 +133,10 @@ def _field(error: Any) -> str:
     parts = list(error["loc"])
     if len(parts) > 1 and parts[0] in ("body", "query", "path", "header"):
         parts = parts[1:]
+    if parts[:1] == ["body"] or (parts[:1] and parts[0] in KINDS and len(parts) == 1):
+        # About the whole request: the library's messages begin with the parameter.
+        word = error["msg"].removeprefix("Value error, ").partition(" ")[0]
+        return word if _NAME.fullmatch(word) else "body"
     if len(parts) > 1 and parts[0] in KINDS and isinstance(parts[1], str):
         parts = parts[1:]  # the tag of the union, which is no field
     return ".".join(map(str, parts))

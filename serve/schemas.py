@@ -43,11 +43,12 @@ def choice(name: str) -> Any:
     kind: Any = type(allowed[0])
 
     def check(value: Any) -> Any:
-        if value not in allowed or isinstance(value, bool):
+        if type(value) is not kind or value not in allowed:
             raise ValueError(f"must be one of {', '.join(map(str, allowed))}")
         return value
 
-    return Annotated[kind, AfterValidator(check), Field(json_schema_extra={"enum": list(allowed)})]
+    schema = Field(json_schema_extra={"enum": list(allowed)})
+    return Annotated[kind, BeforeValidator(check, json_schema_input_type=kind), schema]
 
 
 Text = Annotated[str, Field(max_length=MAX_PROMPT), AfterValidator(_no_nul)]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from fastapi import Request
@@ -39,7 +39,7 @@ class Watched:
         self.client = client
         self.preview: dict | None = None
 
-    async def events(self, request: Request | None) -> AsyncIterator[Event]:
+    async def events(self, request: Request | None) -> AsyncGenerator[Event, None]:
         """Yields the job's events to the final one.
 
         Raises:
@@ -64,8 +64,8 @@ class Watched:
 
     @staticmethod
     async def _patiently(
-        events: AsyncIterator[Event], request: Request | None
-    ) -> AsyncIterator[Event]:
+        events: AsyncGenerator[Event, None], request: Request | None
+    ) -> AsyncGenerator[Event, None]:
         looked = time.monotonic()
         while True:
             following = asyncio.ensure_future(anext(events))  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """Jobs: submit, look, watch, cancel."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Header, Query, Response
@@ -92,7 +92,7 @@ def cancel(context: Ctx, job_id: str, forget: bool = False) -> JobView:
     return view(context, find(context, job_id))  # type: ignore[return-value]
 
 
-@router.get("/{job_id}/events", response_class=EventStream)
+@router.get("/{job_id}/events", response_class=EventStream, status_code=200)
 async def events(
     context: Ctx,
     job_id: str,
@@ -104,7 +104,7 @@ async def events(
     job = await run_in_threadpool(find, context, job_id)
     seen = _number(last_event_id) or _number(after)
 
-    async def stream() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncGenerator[bytes, None]:
         yield b"retry: 1000\n\n"
         if channel is not None:
             async for event in channel.read(seen):

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -182,7 +182,7 @@ def _reply(context: Context, request: Request, job: Job, wanted: ImageRequest) -
 
 async def _stream(
     context: Context, watched: Watched, wanted: ImageRequest, kind: str
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Partial pictures as they come, then each finished one."""
     partial = 0
     async with aclosing(watched.events(None)) as events:

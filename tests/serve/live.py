@@ -5,9 +5,13 @@ python -m tests.serve.live --port=8000      # a server with the fake pipeline, t
 
 import logging
 import os
+import re
+import signal
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +21,9 @@ import uvicorn
 from serve.app import create_app
 from serve.settings import ServerSettings
 from tests.serve.fakes import FakeBank, FakePipeline, fake_upscale
+
+PROCESS_SIZE = 128  # of the pictures of a server with a process of its own
+_ROOT = Path(__file__).parents[2]
 
 
 class LiveServer:
@@ -74,6 +81,36 @@ class LiveServer:
         raise AssertionError(f"job {job_id} did not end: {job}")
 
 
+class Process:
+    """`tests.serve.live` as a process of its own."""
+
+    def __init__(self, data: Path, step_seconds: float = 0.0, **settings):
+        env = {**os.environ, "FAKE_STEP_SECONDS": str(step_seconds), "DG2_WARMUP": "false"}
+        env |= {f"DG2_{name.upper()}": str(value) for name, value in settings.items()}
+        command = [sys.executable, "-m", "tests.serve.live", "--port=0", f"--data={data}"]
+        self.process = subprocess.Popen(
+            command,
+            cwd=_ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        line = self.process.stdout.readline()
+        self.url = re.search(r"http://\S+", line).group()
+        self.client = httpx.Client(base_url=self.url, timeout=30)
+
+    def jobs(self) -> list[dict]:
+        return self.client.get("/api/v1/jobs", params={"limit": 200}).json()["jobs"]
+
+    def end(self, number: int = signal.SIGKILL) -> int:
+        self.client.close()
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        self.process.stdout.close()
+        return code
+
+
 def quiet() -> None:
     """No log lines in tests."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -85,7 +122,7 @@ def main() -> None:
     from serve.__main__ import main as serve_main
 
     seconds = float(os.environ.get("FAKE_STEP_SECONDS", "0.05"))
-    pipe = FakePipeline(seconds, size=128)
+    pipe = FakePipeline(seconds, size=PROCESS_SIZE)
     real = app.create_app
     app.create_app = lambda settings: real(settings, lambda _: pipe, fake_upscale, FakeBank())
     models.load_pipeline = lambda _: pipe

@@ -1,0 +1,139 @@
+// The server's interface: calls with readable errors, and the events of a job with resume.
+import { clientId, uniqueName } from "./storage.js";
+import { S } from "./strings.js";
+
+const ROOT = "/api/v1";
+const FINAL = ["done", "failed", "cancelled"];
+const EVENTS = ["queued", "position", "started", "progress", "preview", "image", ...FINAL];
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** What the server refused, or that it was not there: `status` 0. */
+export class Problem extends Error {
+  constructor(status, detail, fields = [], retryAfter = null) {
+    super(detail);
+    this.status = status;
+    this.fields = fields;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** Called when the server asks for its key. */
+export const onUnauthorised = { handler: () => {} };
+
+async function once(path, { method = "GET", json, body, headers = {} }) {
+  let reply;
+  try {
+    reply = await fetch(ROOT + path, {
+      method,
+      body: json === undefined ? body : JSON.stringify(json),
+      headers: {
+        "X-Client-ID": clientId,
+        ...(json === undefined ? {} : { "Content-Type": "application/json" }),
+        ...headers,
+      },
+    });
+  } catch {
+    throw new Problem(0, S.errors.offline);
+  }
+  if (reply.status === 204) return null;
+  const data = await reply.json().catch(() => null);
+  if (reply.ok || (path === "/ready" && data)) return data;
+  if (reply.status === 401 && path !== "/login") onUnauthorised.handler();
+  const seconds = Number(reply.headers.get("Retry-After")) || null;
+  throw new Problem(reply.status, data?.detail ?? S.errors.status(reply.status), data?.errors ?? [], seconds);
+}
+
+/** One call; what may be repeated is, when the connection fails. */
+async function call(path, options = {}, tries = 1) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await once(path, options);
+    } catch (problem) {
+      if (problem.status !== 0 || attempt >= tries) throw problem;
+      await pause(400 * 2 ** attempt);
+    }
+  }
+}
+
+const query = (parameters) => {
+  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== "" && value !== undefined);
+  return given.length ? `?${new URLSearchParams(given)}` : "";
+};
+
+const upload = (path, file) => {
+  const body = new FormData();
+  body.append("file", file, file.name || "picture.png");
+  return call(path, { method: "POST", body }, 2);
+};
+
+export const api = {
+  options: () => call("/options", {}, 4),
+  ready: () => call("/ready"),
+  login: () => call("/login", {}, 4),
+  sendKey: (key) => call("/login", { method: "POST", json: { key } }),
+
+  /** Repeating a submission is harmless: the server knows it by its key. */
+  submit: (request) =>
+    call("/jobs", { method: "POST", json: request, headers: { "Idempotency-Key": uniqueName() } }, 4),
+  job: (id) => call(`/jobs/${encodeURIComponent(id)}`, {}, 4),
+  jobs: (parameters) => call(`/jobs${query(parameters)}`),
+  cancel: (id) => call(`/jobs/${encodeURIComponent(id)}`, { method: "DELETE" }, 3),
+
+  images: (parameters) => call(`/images${query(parameters)}`, {}, 2),
+  deleteImage: (id) => call(`/images/${encodeURIComponent(id)}`, { method: "DELETE" }),
+  upload: (file) => upload("/inputs", file),
+  pngInfo: (file) => upload("/png-info", file),
+
+  categories: () => call("/bank/categories", {}, 2),
+  match: (request) => call("/bank/match", { method: "POST", json: request }),
+  random: (parameters) => call(`/bank/random${query(parameters)}`),
+};
+
+/** Where a stored picture is. */
+export const pictureUrl = (id, suffix = "png") => `${ROOT}/images/${encodeURIComponent(id)}.${suffix}`;
+
+/**
+ * Watches a job until it ends.
+ *
+ * The browser resumes a dropped stream by itself with Last-Event-ID; a stream that the server
+ * refused is opened anew here, after a growing pause.
+ *
+ * @param {string} id the job
+ * @param {(name: string, data: any) => void} onEvent
+ * @param {(connected: boolean) => void} onConnection
+ * @returns {() => void} stops watching
+ */
+export function watch(id, onEvent, onConnection) {
+  let source = null;
+  let timer = 0;
+  let failures = 0;
+  let last = "";
+  const close = () => {
+    clearTimeout(timer);
+    source?.close();
+    source = null;
+  };
+  const open = () => {
+    source = new EventSource(`${ROOT}/jobs/${encodeURIComponent(id)}/events${last && `?after=${last}`}`);
+    source.onopen = () => {
+      failures = 0;
+      onConnection(true);
+    };
+    source.onerror = () => {
+      onConnection(false);
+      if (source?.readyState !== EventSource.CLOSED) return;
+      close();
+      timer = setTimeout(open, Math.min(15000, 500 * 2 ** failures++));
+    };
+    for (const name of EVENTS) {
+      source.addEventListener(name, (event) => {
+        last = event.lastEventId;
+        const data = JSON.parse(event.data);
+        if (FINAL.includes(name)) close();
+        onEvent(name, data);
+      });
+    }
+  };
+  open();
+  return close;
+}

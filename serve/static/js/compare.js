@@ -1,0 +1,19 @@
+// Before and after under one slider: a range input laid over two pictures.
+import { useState } from "preact/hooks";
+import { html } from "./html.js";
+import { S } from "./strings.js";
+
+export function Compare({ before, after, alt }) {
+  const [share, setShare] = useState(50);
+  return html`
+    <div class="compare" style=${{ "--split": `${share}%` }}>
+      <img src=${after} alt=${alt} draggable=${false} />
+      <div class="compare-before"><img src=${before} alt=${S.picture.before} draggable=${false} /></div>
+      <span class="compare-label start" aria-hidden="true">${S.picture.before}</span>
+      <span class="compare-label end" aria-hidden="true">${S.picture.after}</span>
+      <span class="compare-line" aria-hidden="true"></span>
+      <input type="range" min="0" max="100" step="0.5" value=${share} aria-label=${S.picture.slider}
+        onInput=${(e) => setShare(e.currentTarget.valueAsNumber)} />
+    </div>
+  `;
+}

@@ -1,0 +1,129 @@
+// Form controls: each has a label, a hint, and its error next to it. `name` is the form's field.
+import { useState } from "preact/hooks";
+import { html } from "./html.js";
+import { Icon } from "./icons.js";
+import { change, errors, form } from "./state.js";
+
+const ids = (name) => ({ input: `f-${name}`, hint: `h-${name}`, error: `e-${name}` });
+
+/** The message of a field, if any; screen readers hear it when it comes. */
+export function ErrorText({ name }) {
+  const message = errors.value[name];
+  return message ? html`<p class="error" id=${ids(name).error} role="alert">${message}</p>` : null;
+}
+
+/** The attributes that tie a control to its hint and error. */
+export function described(name, hint) {
+  const wrong = Boolean(errors.value[name]);
+  const by = [hint && ids(name).hint, wrong && ids(name).error].filter(Boolean).join(" ");
+  return { id: ids(name).input, "aria-invalid": wrong ? "true" : undefined, "aria-describedby": by || undefined };
+}
+
+export function Field({ name, label, hint, aside, children }) {
+  return html`
+    <div class="field">
+      <div class="field-head"><label for=${ids(name).input}>${label}</label>${aside}</div>
+      ${children}
+      ${hint && html`<p class="hint" id=${ids(name).hint}>${hint}</p>`}
+      <${ErrorText} name=${name} />
+    </div>
+  `;
+}
+
+/** Text that becomes a number; what is no number is kept on screen and reported on use. */
+export function NumberInput({ name, label, min, max, step = 1, placeholder, disabled, hint }) {
+  const value = form.value[name];
+  const shown = typeof value === "number" && !Number.isNaN(value) ? String(value) : "";
+  return html`<input
+    ...${described(name, hint)}
+    class="number" type="number" inputmode="decimal" autocomplete="off"
+    aria-label=${label} min=${min} max=${max} step=${step} value=${shown} placeholder=${placeholder} disabled=${disabled}
+    onInput=${(e) => change({ [name]: e.currentTarget.value === "" ? Number.NaN : e.currentTarget.valueAsNumber })}
+  />`;
+}
+
+/** A slider for the usual values, with a box beside it for all of them. */
+export function Slider({ name, label, hint, min, max, step = 1, most = max }) {
+  const value = form.value[name];
+  const number = typeof value === "number" && !Number.isNaN(value) ? value : min;
+  const share = `${(100 * (Math.min(Math.max(number, min), max) - min)) / (max - min)}%`;
+  return html`
+    <${Field} name=${name} label=${label} hint=${hint}
+      aside=${html`<${NumberBox} name=${name} label=${label} min=${min} max=${most} step=${step} />`}>
+      <input
+        type="range" ...${described(name, hint)} min=${min} max=${max} step=${step} value=${number} style=${{ "--share": share }}
+        onInput=${(e) => change({ [name]: e.currentTarget.valueAsNumber })}
+      />
+    <//>
+  `;
+}
+
+function NumberBox({ name, label, min, max, step }) {
+  const value = form.value[name];
+  const [text, setText] = useState(null); // what is being typed, while it has the focus
+  return html`<input
+    class="number small" type="number" inputmode="decimal" autocomplete="off" aria-label=${`${label}, exactly`}
+    aria-invalid=${errors.value[name] ? "true" : undefined}
+    min=${min} max=${max} step=${step} value=${text ?? (Number.isNaN(value) ? "" : value)}
+    onInput=${(e) => {
+      setText(e.currentTarget.value);
+      change({ [name]: e.currentTarget.value === "" ? Number.NaN : e.currentTarget.valueAsNumber });
+    }}
+    onBlur=${() => setText(null)}
+  />`;
+}
+
+export function Select({ name, label, hint, choices }) {
+  const value = form.value[name];
+  return html`
+    <${Field} name=${name} label=${label} hint=${hint}>
+      <${Choice} ...${described(name, hint)} value=${value} choices=${choices} onChange=${(v) => change({ [name]: v })} />
+    <//>
+  `;
+}
+
+/** A plain select; `choices` is [[value, label], …], and any value may be chosen, also null. */
+export function Choice({ value, choices, onChange, ...rest }) {
+  const index = choices.findIndex(([v]) => v === value);
+  return html`
+    <span class="select">
+      <select ...${rest} onChange=${(e) => onChange(choices[e.currentTarget.selectedIndex][0])}>
+        ${choices.map(([v, text], i) => html`<option key=${String(v)} selected=${i === index}>${text}</option>`)}
+      </select>
+      <${Icon} name="down" />
+    </span>
+  `;
+}
+
+/** A few exclusive choices side by side. */
+export function Segmented({ name, label, choices }) {
+  const value = form.value[name];
+  return html`
+    <fieldset class="field">
+      <legend>${label}</legend>
+      <div class="segmented">
+        ${choices.map(
+          ([v, text]) => html`
+            <label key=${String(v)}>
+              <input type="radio" name=${name} checked=${v === value} onChange=${() => change({ [name]: v })} />
+              <span>${text}</span>
+            </label>
+          `,
+        )}
+      </div>
+      <${ErrorText} name=${name} />
+    </fieldset>
+  `;
+}
+
+export const Switch = ({ label, checked, onChange }) => html`
+  <label class="switch">
+    <input type="checkbox" role="switch" checked=${checked} onChange=${(e) => onChange(e.currentTarget.checked)} />
+    <span class="track" aria-hidden="true"></span>${label}
+  </label>
+`;
+
+/** A button with an icon only; its name is also its tooltip. */
+export const IconButton = ({ icon, label, class: extra = "", ...rest }) => html`
+  <button type="button" class=${`icon-button ${extra}`} aria-label=${label} title=${label} ...${rest}><${Icon} name=${icon} /></button>
+`;

@@ -1,0 +1,101 @@
+// The composer: what to make, from which words or picture, with which settings.
+import { useEffect, useRef } from "preact/hooks";
+import { Readings } from "./anagram.js";
+import { BankTools } from "./bank.js";
+import { described, Field } from "./fields.js";
+import { html } from "./html.js";
+import { Icon } from "./icons.js";
+import { active, generate, sending } from "./jobs.js";
+import { Settings } from "./settings.js";
+import { Source, SourceSettings } from "./source.js";
+import { change, dialog, errors, form, MODES, options } from "./state.js";
+import { S } from "./strings.js";
+
+const ICONS = { txt2img: "text", img2img: "image", inpaint: "brush", anagram: "turn", upscale: "enlarge" };
+
+function Modes() {
+  return html`
+    <fieldset class="modes">
+      <legend class="visually-hidden">${S.modesLabel}</legend>
+      ${MODES.map(
+        (mode) => html`
+          <label key=${mode} title=${S.modes[mode].title}>
+            <input type="radio" name="mode" value=${mode} checked=${form.value.mode === mode} onChange=${() => change({ mode })} />
+            <span><${Icon} name=${ICONS[mode]} />${S.modes[mode].label}</span>
+          </label>
+        `,
+      )}
+    </fieldset>
+  `;
+}
+
+/** A text area as tall as its text. */
+function Text({ name, label, placeholder, rows }) {
+  const element = useRef(null);
+  const value = form.value[name];
+  useEffect(() => {
+    const area = element.current;
+    area.style.height = "auto";
+    area.style.height = `${area.scrollHeight + 2}px`;
+  }, [value, placeholder]);
+  return html`
+    <${Field} name=${name} label=${label}>
+      <textarea ref=${element} ...${described(name)} rows=${rows} placeholder=${placeholder} maxlength=${options.value?.limits?.max_prompt ?? 4000}
+        spellcheck="true" value=${value} onInput=${(e) => change({ [name]: e.currentTarget.value })}></textarea>
+    <//>
+  `;
+}
+
+export function Composer() {
+  const { mode } = form.value;
+  const prompted = mode !== "anagram" && mode !== "upscale";
+  const submit = (event) => {
+    event.preventDefault();
+    generate();
+  };
+  return html`
+    <form class="composer" id="composer" onSubmit=${submit} novalidate aria-label=${S.modesLabel}>
+      <div class="composer-scroll">
+        <${Modes} />
+        <section class="group" aria-label=${S.modes[mode].title}>
+          ${["img2img", "inpaint", "upscale"].includes(mode) && html`<${Source} />`}
+          ${
+            prompted &&
+            html`<div class="prompt">
+              <${Text} name="prompt" label=${S.prompt.label} placeholder=${S.prompt.placeholder} rows=${3} />
+              <${BankTools} />
+            </div>`
+          }
+          ${mode === "anagram" && html`<${Readings} />`}
+          ${mode !== "upscale" && html`<${Text} name="negative_prompt" label=${S.prompt.negative} placeholder=${S.prompt.negativePlaceholder} rows=${1} />`}
+          <${SourceSettings} />
+        </section>
+        ${mode !== "upscale" && html`<${Settings} />`}
+      </div>
+      <${Submit} />
+    </form>
+  `;
+}
+
+function Submit() {
+  const { mode } = form.value;
+  const wrong = errors.value.form;
+  const others = Object.keys(errors.value).length > 0 && !wrong;
+  return html`
+    <div class="submit">
+      ${wrong && html`<p class="error form-error" role="alert" tabindex="-1">${wrong}</p>`}
+      <div class="submit-row">
+        <button type="submit" class="primary large" id="generate" disabled=${sending.value} aria-keyshortcuts="Control+Enter" data-wrong=${others}>
+          <${Icon} name=${ICONS[mode]} />${sending.value ? S.run.sending : active.value.length ? S.run.queue : mode === "upscale" ? S.modes.upscale.label : S.run.generate}
+        </button>
+        ${
+          mode !== "upscale" &&
+          html`<button type="button" class="secondary large" title=${S.grid.title} aria-label=${S.grid.open} onClick=${() => {
+            dialog.value = { name: "grid" };
+          }}><${Icon} name="grid" /></button>`
+        }
+      </div>
+    </div>
+  `;
+}
+

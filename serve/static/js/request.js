@@ -1,0 +1,107 @@
+// Between the form and what is posted: pure functions, both ways.
+import { pictureUrl } from "./api.js";
+import { S } from "./strings.js";
+import { DEFAULTS } from "./state.js";
+
+const SAMPLING = [
+  "negative_prompt", "num_images", "num_inference_steps", "guidance_scale", "solver", "weights", "model", "eta",
+  "guidance_rescale", "spacing", "upscale", "upscaler", "preview_mode", "preview_every", "embed_metadata",
+]; // prettier-ignore
+const PROMPTED = ["prompt", "prompt_matching", ...SAMPLING];
+const FIELDS = {
+  txt2img: PROMPTED,
+  img2img: [...PROMPTED, "strength", "strength_mode", "resize_mode", "inversion", "source_prompt"],
+  inpaint: [...PROMPTED, "mask_feather", "num_resamples", "resize_mode"],
+  anagram: [...SAMPLING, "anagram", "anagram_mode"],
+  upscale: ["upscaler", "embed_metadata"],
+};
+
+/** Limits of numbers, as the server has them: [low, high, whole]. */
+export const LIMITS = {
+  num_images: [1, 64, true],
+  num_inference_steps: [1, 1000, true],
+  guidance_scale: [0, 100, false],
+  seed: [0, 2 ** 32 - 1, true],
+  strength: [0, 1, false],
+  inpaint_strength: [0, 1, false],
+  eta: [0, 1, false],
+  guidance_rescale: [0, 1, false],
+  mask_feather: [0, 64, false],
+  num_resamples: [1, 20, true],
+  preview_every: [1, 1000, true],
+};
+
+/**
+ * The job that a form asks for.
+ *
+ * @param {object} form as in state.js
+ * @param {string | null} mask the painted mask as a data: URI
+ */
+export function toRequest(form, mask = null) {
+  const kind = form.mode;
+  const request = { kind };
+  for (const name of FIELDS[kind]) {
+    if (form[name] !== null) request[name] = form[name];
+  }
+  if (kind !== "upscale" && form.seed_locked && form.seed !== null) request.seed = form.seed;
+  if (["img2img", "inpaint", "upscale"].includes(kind)) request.image = form.image?.id;
+  if (kind === "img2img" && !form.inversion) delete request.source_prompt;
+  if (kind === "inpaint") Object.assign(request, { strength: form.inpaint_strength, mask });
+  if (kind === "upscale") request.upscale = form.factor;
+  return request;
+}
+
+/** What is wrong with a form, by field; empty if nothing is. */
+export function check(form, limits) {
+  const found = {};
+  const used = [...FIELDS[form.mode], ...(form.mode === "inpaint" ? ["inpaint_strength"] : [])];
+  if (form.seed_locked && form.mode !== "upscale") used.push("seed");
+  for (const name of used.filter((field) => field in LIMITS)) {
+    const [low, most, whole] = LIMITS[name];
+    const high = name === "num_images" ? Math.min(most, limits?.max_images ?? most) : most;
+    const value = form[name];
+    if (typeof value !== "number" || Number.isNaN(value)) found[name] = S.errors.number;
+    else if (value < low || value > high) found[name] = S.errors.range(low, high);
+    else if (whole && !Number.isInteger(value)) found[name] = S.errors.whole;
+  }
+  if (["img2img", "inpaint", "upscale"].includes(form.mode) && !form.image) found.image = S.errors.image;
+  if (form.mode === "inpaint" && form.image && !form.mask.length) found.mask = S.errors.mask;
+  if (form.mode === "anagram") {
+    form.anagram.forEach((reading, i) => {
+      if (!reading.prompt.trim()) found[`anagram.${i}.prompt`] = S.errors.reading;
+    });
+    if (new Set(form.anagram.map((reading) => reading.view)).size < form.anagram.length) {
+      found.anagram = S.errors.views;
+    }
+  }
+  return found;
+}
+
+const picture = (id) => ({ id, url: pictureUrl(id) });
+
+/**
+ * The form that makes a job's request again.
+ *
+ * @param {object} request as a job or a PNG tells it
+ * @param {number | null} seed of the picture meant, the request's own if null
+ * @param {number} count pictures to make
+ */
+export function toForm(request, seed = null, count = request.num_images ?? 1) {
+  const kind = request.kind ?? "txt2img";
+  const form = { mode: kind };
+  for (const name of FIELDS[kind]) {
+    if (name in request) form[name] = request[name] ?? DEFAULTS[name];
+  }
+  if (form.anagram) form.anagram = form.anagram.map(({ prompt, view }) => ({ prompt, view }));
+  if (kind === "upscale") form.factor = request.upscale;
+  else form.num_images = count;
+  const exact = seed ?? request.seed;
+  if (exact !== null && exact !== undefined) Object.assign(form, { seed: exact, seed_locked: true });
+  if (request.image) form.image = picture(request.image);
+  if (kind === "inpaint") {
+    form.inpaint_strength = request.strength ?? 1;
+    form.mask = request.mask ? [{ op: "picture", id: request.mask }] : [];
+  }
+  delete form.prompt_matching; // the request is about the prompt that was found
+  return form;
+}

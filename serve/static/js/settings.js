@@ -1,0 +1,110 @@
+// Steps, guidance, solver, seed, batch, weights, and what is seldom touched.
+import { described, Field, IconButton, NumberInput, Segmented, Select, Slider, Switch } from "./fields.js";
+import { html } from "./html.js";
+import { Presets } from "./presets.js";
+import { change, DEFAULTS, form, model, notify, options } from "./state.js";
+import { S } from "./strings.js";
+
+const drawSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
+
+/** Locks the seed last used, or frees it. */
+export function toggleSeed() {
+  const { seed, seed_locked: locked } = form.value;
+  change(locked ? { seed_locked: false } : { seed_locked: true, seed: seed ?? drawSeed() });
+}
+
+function Seed() {
+  const { seed, seed_locked: locked } = form.value;
+  const last = !locked && seed !== null && !Number.isNaN(seed);
+  return html`
+    <${Field} name="seed" label=${S.settings.seed}>
+      <div class="seed">
+        ${
+          locked
+            ? html`<${NumberInput} name="seed" min=${0} max=${2 ** 32 - 1} />`
+            : html`<input ...${described("seed")} class="number" readonly value="" placeholder=${S.settings.seedRandom} />`
+        }
+        <${IconButton} icon=${locked ? "lock" : "unlock"} label=${locked ? S.settings.seedUnlock : S.settings.seedLock} aria-pressed=${locked} onClick=${toggleSeed} />
+        <${IconButton} icon="dice" label=${S.settings.seedDraw} onClick=${() => change({ seed: drawSeed(), seed_locked: true })} />
+        <${IconButton} icon="back" label=${last ? `${S.settings.seedReuse}: ${seed}` : S.settings.seedReuse} disabled=${!last} onClick=${() => change({ seed_locked: true })} />
+      </div>
+    <//>
+  `;
+}
+
+const names = (list, labels = {}) => (list ?? []).map((name) => [name, labels[name] ?? name]);
+
+/** All settings of a kind of job that samples. */
+export function Settings() {
+  const choices = options.value?.choices ?? {};
+  const models = options.value?.models ?? [];
+  const weights = model.value?.weights ?? ["ema", "raw"];
+  const most = options.value?.limits?.max_images ?? 64;
+  return html`
+    <section class="group" aria-labelledby="settings-title">
+      <div class="group-head"><h2 id="settings-title">${S.settings.title}</h2><${Presets} /></div>
+      <${Slider} name="num_inference_steps" label=${S.settings.steps} min=${1} max=${100} most=${1000} />
+      <${Slider} name="guidance_scale" label=${S.settings.guidance} hint=${S.settings.guidanceHint} min=${1} max=${15} step=${0.1} most=${100} />
+      <${Slider} name="num_images" label=${S.settings.images} min=${1} max=${Math.min(16, most)} most=${most} />
+      <div class="pair">
+        <${Select} name="solver" label=${S.settings.solver} choices=${names(choices.solver ?? [form.value.solver], S.solvers)} />
+        <${Seed} />
+      </div>
+      <${Segmented} name="weights" label=${S.settings.weights} choices=${names(weights, S.settings.weightNames)} />
+      ${models.length > 1 && html`<${Select} name="model" label=${S.settings.model} choices=${models.map((m) => [m.default ? null : m.name, m.title])} />`}
+      <${Segmented} name="upscale" label=${S.settings.upscale} choices=${[[null, S.settings.off], ...(choices.upscale ?? [2, 4]).map((f) => [f, `${f}×`])]} />
+      ${form.value.upscale && html`<${Select} name="upscaler" label=${S.settings.upscaler} choices=${names(choices.upscaler)} />`}
+      <${Advanced} choices=${choices} />
+    </section>
+  `;
+}
+
+function Advanced({ choices }) {
+  const { mode } = form.value;
+  const edits = mode === "img2img" || mode === "inpaint";
+  return html`
+    <details class="advanced">
+      <summary>${S.settings.advanced}</summary>
+      <div class="group">
+        <${Segmented} name="preview_mode" label=${S.settings.preview} choices=${names(choices.preview_mode ?? ["none", "linear", "vae"], S.settings.previews)} />
+        ${form.value.preview_mode !== "none" && html`<${Slider} name="preview_every" label=${S.settings.every} min=${1} max=${20} most=${1000} />`}
+        ${
+          edits &&
+          html`
+            <${Segmented} name="resize_mode" label=${S.source.fit} choices=${names(choices.resize_mode, S.source.fits)} />
+            ${mode === "img2img" && html`<${Segmented} name="strength_mode" label=${S.source.strengthMode} choices=${names(choices.strength_mode, S.source.strengthModes)} />`}
+            ${mode === "inpaint" && html`<${Slider} name="num_resamples" label=${S.mask.resamples} min=${1} max=${20} />`}
+            ${mode === "img2img" && html`<${Inversion} choices=${choices} />`}
+          `
+        }
+        ${mode === "anagram" && html`<${Segmented} name="anagram_mode" label=${S.anagram.mode} choices=${names(choices.anagram_mode, S.anagram.modes)} />`}
+        <${Slider} name="eta" label=${S.settings.eta} min=${0} max=${1} step=${0.05} />
+        <${Slider} name="guidance_rescale" label=${S.settings.rescale} min=${0} max=${1} step=${0.05} />
+        <${Select} name="spacing" label=${S.settings.spacing} choices=${[[null, S.settings.automatic], ...names(choices.spacing)]} />
+        <${Switch} label=${S.settings.embed} checked=${form.value.embed_metadata} onChange=${(on) => change({ embed_metadata: on })} />
+        <button type="button" class="quiet" onClick=${reset}>${S.settings.reset}</button>
+      </div>
+    </details>
+  `;
+}
+
+function Inversion({ choices }) {
+  const value = form.value.inversion;
+  return html`
+    <${Segmented} name="inversion" label=${S.source.inversion} choices=${[[null, S.settings.off], ...names(choices.inversion, S.source.inversions)]} />
+    ${
+      value &&
+      html`<${Field} name="source_prompt" label=${S.source.sourcePrompt}>
+        <input type="text" ...${described("source_prompt")} value=${form.value.source_prompt} onInput=${(e) => change({ source_prompt: e.currentTarget.value })} />
+      <//>`
+    }
+  `;
+}
+
+const KEPT = ["mode", "prompt", "negative_prompt", "image", "mask", "anagram", "source_prompt"];
+
+function reset() {
+  change(Object.fromEntries(Object.entries(DEFAULTS).filter(([name]) => !KEPT.includes(name))));
+  notify(S.settings.resetDone);
+}
+

@@ -1,0 +1,43 @@
+// Keys for everything that is done often. Single letters work outside of text fields only.
+import { matchPrompt, panel, randomPrompt } from "./bank.js";
+import { cancel, FINAL, generate, shown } from "./jobs.js";
+import { opened } from "./gallery_state.js";
+import { toggleSeed } from "./settings.js";
+import { change, dialog, MODES } from "./state.js";
+import { toggleTheme } from "./header.js";
+
+const focus = (selector) => {
+  const element = document.querySelector(selector);
+  element?.focus();
+  element?.select?.();
+};
+
+const LETTERS = {
+  "/": () => focus("#f-prompt, .reading input"),
+  g: () => focus("#gallery-search"),
+  r: randomPrompt,
+  m: () => (panel.value === "match" ? (panel.value = null) : matchPrompt()),
+  l: toggleSeed,
+  t: toggleTheme,
+  "?": () => {
+    dialog.value = { name: "help" };
+  },
+  ...Object.fromEntries(MODES.map((mode, i) => [String(i + 1), () => change({ mode })])),
+};
+
+const typesText = (element) => element.matches("input:not([type=range], [type=radio], [type=checkbox]), textarea, select");
+
+export function onKeyDown(event) {
+  if (dialog.value || opened.value || event.defaultPrevented) return;
+  if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
+    event.preventDefault();
+    generate();
+  } else if (event.key === "Escape") {
+    const open = document.querySelector("details.menu[open]");
+    if (open) open.open = false;
+    else if (shown.value && !FINAL.includes(shown.value.status)) cancel(shown.value.id);
+  } else if (!event.ctrlKey && !event.metaKey && !event.altKey && event.key in LETTERS && !typesText(event.target)) {
+    event.preventDefault();
+    LETTERS[event.key]();
+  }
+}

@@ -1,0 +1,119 @@
+// The source picture of img2img, in-painting and upscaling: dropped, pasted or chosen.
+import { signal } from "@preact/signals";
+import { useRef } from "preact/hooks";
+import { useFile } from "./actions.js";
+import { ErrorText, Segmented, Select, Slider } from "./fields.js";
+import { html } from "./html.js";
+import { Icon } from "./icons.js";
+import { MaskThumb } from "./mask_editor.js";
+import { change, dialog, errors, form, options } from "./state.js";
+import { S } from "./strings.js";
+
+const reading = signal(false);
+const over = signal(false);
+
+async function take(file) {
+  if (!file) return;
+  reading.value = true;
+  try {
+    if ((await useFile(file)) && form.value.mode === "inpaint") dialog.value = { name: "mask" };
+  } finally {
+    reading.value = false;
+  }
+}
+
+/** The picture, or a place for one. */
+export function Source() {
+  const input = useRef(null);
+  const { image, mode, mask } = form.value;
+  const choose = () => input.current.click();
+  const drop = {
+    onDragOver: (e) => {
+      e.preventDefault();
+      over.value = true;
+    },
+    onDragLeave: () => {
+      over.value = false;
+    },
+    onDrop: (e) => {
+      e.preventDefault();
+      e.stopPropagation();
+      over.value = false;
+      dispatchEvent(new Event("dg2-drop-over"));
+      take(e.dataTransfer.files[0]);
+    },
+  };
+  return html`
+    <div class="field source" data-over=${over.value} ...${drop}>
+      <div class="field-head"><span class="label" id="source-label">${S.source.label}</span></div>
+      <input ref=${input} class="visually-hidden" id="source-file" type="file" accept="image/png,image/jpeg,image/webp" tabindex="-1" aria-label=${S.source.browse}
+        onChange=${(e) => {
+          take(e.currentTarget.files[0]);
+          e.currentTarget.value = "";
+        }} />
+      ${
+        image
+          ? html`
+              <div class="source-picture">
+                ${
+                  mode === "inpaint"
+                    ? html`<button type="button" class="thumb" aria-label=${mask.length ? S.mask.edit : S.mask.open} onClick=${() => {
+                        dialog.value = { name: "mask" };
+                      }}><${MaskThumb} /></button>`
+                    : html`<img class="thumb" src=${image.url} alt=${S.source.alt} onError=${() => change({ image: null })} />`
+                }
+                <div class="source-actions">
+                  ${
+                    mode === "inpaint" &&
+                    html`<button type="button" class=${mask.length ? "secondary" : "secondary strong"} aria-invalid=${errors.value.mask ? "true" : undefined}
+                      onClick=${() => {
+                        dialog.value = { name: "mask" };
+                      }}><${Icon} name="brush" />${mask.length ? S.mask.edit : S.mask.open}</button>`
+                  }
+                  <button type="button" class="secondary" onClick=${choose}><${Icon} name="image" />${S.source.replace}</button>
+                  <button type="button" class="quiet" onClick=${() => change({ image: null, mask: [] })}><${Icon} name="close" />${S.source.remove}</button>
+                </div>
+              </div>
+            `
+          : html`
+              <button type="button" class="dropzone" aria-invalid=${errors.value.image ? "true" : undefined} onClick=${choose}>
+                <${Icon} name="image" /><span>${reading.value ? S.source.reading : S.source.drop}</span>
+              </button>
+            `
+      }
+      <${ErrorText} name="image" /><${ErrorText} name="mask" />
+    </div>
+  `;
+}
+
+/** What belongs to the source of each kind. */
+export function SourceSettings() {
+  const { mode } = form.value;
+  if (mode === "img2img") {
+    return html`<${Slider} name="strength" label=${S.source.strength} hint=${S.source.strengthHint} min=${0} max=${1} step=${0.01} />`;
+  }
+  if (mode === "inpaint") {
+    return html`
+      <${Slider} name="inpaint_strength" label=${S.source.strength} hint=${S.source.strengthHint} min=${0} max=${1} step=${0.01} />
+      <${Slider} name="mask_feather" label=${S.mask.feather} hint=${S.mask.featherHint} min=${0} max=${64} step=${1} />
+    `;
+  }
+  if (mode === "upscale") {
+    const upscalers = options.value?.upscalers ?? [{ name: form.value.upscaler, factors: [2, 4] }];
+    const factors = upscalers.find((u) => u.name === form.value.upscaler)?.factors ?? [2, 4];
+    return html`
+      <${Segmented} name="factor" label=${S.source.factor} choices=${factors.map((f) => [f, `${f}×`])} />
+      <${Select} name="upscaler" label=${S.settings.upscaler} choices=${upscalers.map((u) => [u.name, u.name])} />
+    `;
+  }
+  return null;
+}
+
+/** Takes a pasted picture. */
+export function onPaste(event) {
+  const file = [...(event.clipboardData?.files ?? [])].find((f) => f.type.startsWith("image/"));
+  if (!file) return;
+  event.preventDefault();
+  take(file);
+}
+

@@ -1,0 +1,133 @@
+// The stage: the job shown, from its place in the queue over its previews to its pictures.
+import { Actions, altOf, Facts, Picture } from "./picture.js";
+import { IconButton } from "./fields.js";
+import { opened } from "./gallery_state.js";
+import { Grid } from "./grid.js";
+import { html } from "./html.js";
+import { Icon } from "./icons.js";
+import { active, announcement, cancel, describe, FINAL, generate, grid, leave, preview, retry, show, shown, took } from "./jobs.js";
+import { change, connected } from "./state.js";
+import { S } from "./strings.js";
+
+export function Stage() {
+  return html`
+    <section class="stage" id="stage" aria-label=${S.run.finished}>
+      ${!connected.value && html`<p class="banner" role="status">${S.run.reconnecting}</p>`}
+      ${grid.value ? html`<${Grid} />` : shown.value ? html`<${Job} key=${shown.value.id} job=${shown.value} />` : html`<${Empty} />`}
+      <${Others} />
+      <p class="visually-hidden" role="status">${announcement.value}</p>
+    </section>
+  `;
+}
+
+const titleOf = (job) =>
+  job.request.prompt || job.request.anagram?.map((reading) => reading.prompt).join(" / ") || S.modes[job.kind].title;
+
+function Job({ job }) {
+  const running = !FINAL.includes(job.status);
+  const count = job.request.num_images ?? 1;
+  const [first] = job.images;
+  return html`
+    <div class="job" data-status=${job.status} data-kind=${job.kind}>
+      <div class="job-media">
+        ${count > 1 ? html`<${Tiles} job=${job} count=${count} />` : first ? html`<${Picture} key=${first.id} image=${first} />` : html`<${Waiting} job=${job} index=${0} />`}
+      </div>
+      <div class="job-side">
+        <p class="eyebrow">${S.modes[job.kind].title}</p>
+        <h2 class="job-title">${titleOf(job)}</h2>
+        ${job.matched_from && html`<p class="hint">${S.prompt.matched(job.matched_from)}</p>`}
+        ${running && html`<${Progress} job=${job} />`}
+        ${job.status === "done" && html`<p class="hint">${took(job)}</p>`}
+        ${job.status === "cancelled" && html`<p class="note"><${Icon} name="close" />${S.run.cancelled}</p>`}
+        ${job.status === "failed" && html`<div class="failure" role="alert"><b>${S.run.failed}</b><p>${job.error?.detail}</p></div>`}
+        ${(job.status === "failed" || job.status === "cancelled") && html`<button type="button" class="secondary strong" onClick=${() => retry(job)}><${Icon} name="reset" />${S.run.retry}</button>`}
+        ${first && !running && html`<${Facts} image=${first} />`}
+        ${first && !running && count === 1 && html`<${Actions} image=${first} onRemoved=${leave} />`}
+      </div>
+    </div>
+  `;
+}
+
+/** The place of a picture that is not there yet. */
+function Waiting({ job, index }) {
+  const seen = preview.value?.images.find((image) => image.index === index);
+  const ended = FINAL.includes(job.status);
+  return html`
+    <div class="waiting" data-busy=${!ended}>
+      ${seen && !ended ? html`<img class="preview" src=${seen.url} alt=${S.run.preview(titleOf(job))} data-step=${preview.value.step} />` : html`<span class="visually-hidden">${S.run.waiting}</span>`}
+    </div>
+  `;
+}
+
+const Tiles = ({ job, count }) => html`
+  <div class="tiles" data-count=${count}>
+    ${Array.from({ length: count }, (_, index) => {
+      const image = job.images.find((i) => i.index === index);
+      return image
+        ? html`<button type="button" class="tile" key=${index} aria-label=${S.picture.open(`${image.prompt}, ${image.seed}`)} onClick=${() => {
+            opened.value = image;
+          }}><img src=${image.url} alt=${altOf(image)} /></button>`
+        : html`<${Waiting} key=${index} job=${job} index=${index} />`;
+    })}
+  </div>
+`;
+
+function Progress({ job }) {
+  const percent = Math.round(100 * (job.progress?.fraction ?? 0));
+  const text = describe(job);
+  return html`
+    <div class="progress">
+      <div class="bar" role="progressbar" aria-label=${S.run.progress} aria-valuemin="0" aria-valuemax="100" aria-valuenow=${percent} aria-valuetext=${text}
+        data-waiting=${job.status === "queued" || percent === 0}>
+        <span style=${{ width: `${percent}%` }}></span>
+      </div>
+      <div class="progress-row">
+        <span class="progress-text">${text}</span>
+        <button type="button" class="secondary" id="cancel" disabled=${job.cancelling} onClick=${() => cancel(job.id)}>
+          ${job.cancelling ? S.run.cancelling : S.run.cancel}
+        </button>
+      </div>
+    </div>
+  `;
+}
+
+/** Jobs under way that are not on the stage. */
+function Others() {
+  const inGrid = new Set((grid.value?.jobs ?? []).flat());
+  const others = active.value.filter((job) => job.id !== shown.value?.id && !inGrid.has(job.id));
+  if (!others.length) return null;
+  return html`
+    <div class="others">
+      <h3>${S.run.jobs}</h3>
+      <ul>
+        ${others.map(
+          (job) => html`<li key=${job.id}>
+            <button type="button" class="quiet" onClick=${() => show(job)}><b>${titleOf(job)}</b><small>${describe(job)}</small></button>
+            <${IconButton} icon="close" label=${`${S.run.cancel}: ${titleOf(job)}`} disabled=${job.cancelling} onClick=${() => cancel(job.id)} />
+          </li>`,
+        )}
+      </ul>
+    </div>
+  `;
+}
+
+/** What a first visit shows: a prompt that works and one button. */
+function Empty() {
+  const [first, ...others] = S.empty.prompts;
+  const make = (prompt) => {
+    change({ mode: "txt2img", prompt });
+    generate();
+  };
+  return html`
+    <div class="empty">
+      <div class="empty-art" aria-hidden="true"><span></span><span></span><span></span></div>
+      <h2>${S.empty.title}</h2>
+      <p>${S.empty.text}</p>
+      <blockquote>${first}</blockquote>
+      <button type="button" class="primary large" onClick=${() => make(first)}><${Icon} name="spark" />${S.empty.go}</button>
+      <div class="ideas" role="group" aria-label=${S.empty.more}>
+        ${others.map((prompt) => html`<button type="button" class="chip" key=${prompt} onClick=${() => make(prompt)}>${prompt}</button>`)}
+      </div>
+    </div>
+  `;
+}

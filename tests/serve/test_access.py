@@ -1,0 +1,195 @@
+"""Who may ask: RELIABILITY 14 and 15."""
+
+import re
+import socket
+import time
+
+import httpx
+import pytest
+from pydantic import ValidationError
+
+from serve.routes.page import policy
+from serve.security import is_public, session_token
+from serve.settings import ServerSettings
+
+KEY = "open sesame"
+
+
+def all_routes(app):
+    """(method, path) of every route, also those that the schema hides."""
+    schema = app.openapi()["paths"]
+    found = {(m.upper(), path) for path, methods in schema.items() for m in methods}
+    return sorted(found | {("GET", "/"), ("GET", "/favicon.ico"), ("GET", "/api/v1/openapi.json")})
+
+
+def test_every_route_but_the_public_ones_needs_the_key(start):
+    server = start(api_key=KEY)
+    routes = all_routes(server.app)
+    assert len(routes) > 45
+    open_to_all = set()
+    with httpx.Client(base_url=server.url) as stranger:
+        for method, path in routes:
+            url = re.sub(r"{\w+}", "x", path)
+            for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer x"}):
+                answer = stranger.request(method, url, headers=headers)
+                if answer.status_code != 401:
+                    open_to_all.add(path)
+            if method == "GET":
+                assert (stranger.head(url).status_code == 401) == (not is_public(path))
+    assert open_to_all == {
+        "/", "/favicon.ico", "/api/v1/health", "/api/v1/ready", "/api/v1/login",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-API-Key": KEY},
+        {"Authorization": f"Bearer {KEY}"},
+        {"Authorization": "Basic YTpvcGVuIHNlc2FtZQ=="},
+        {"Cookie": f"dg2_session={session_token(KEY)}"},
+    ],
+)
+def test_ways_to_show_the_key(start, headers):
+    url = start(api_key=KEY).url
+    assert httpx.get(f"{url}/api/v1/jobs", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-API-Key": KEY + "x"},
+        {"X-API-Key": "ö".encode()},
+        {"Authorization": "Basic !!!"},
+        {"Authorization": "Basic /w=="},
+        {"Cookie": "dg2_session=1.x"},
+        {"Cookie": f"dg2_session={session_token(KEY, int(time.time()) - 1)}"},
+        {"Cookie": f"dg2_session={session_token('another key')}"},
+        {"Cookie": "dg2_session=٣.x".encode()},
+    ],
+)
+def test_ways_to_fail(start, headers):
+    url = start(api_key=KEY).url
+    assert httpx.get(f"{url}/api/v1/jobs", headers=headers).status_code == 401
+
+
+def test_login_gives_a_cookie(start):
+    server = start(api_key=KEY)
+    with httpx.Client(base_url=server.url) as browser:
+        assert browser.get("/api/v1/login").json() == {"required": True, "authenticated": False}
+        assert browser.post("/api/v1/login", json={"key": "wrong"}).status_code == 401
+        answer = browser.post("/api/v1/login", json={"key": KEY})
+        cookie = answer.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        assert KEY not in cookie
+        assert browser.get("/api/v1/jobs").status_code == 200
+        browser.delete("/api/v1/login")
+        assert browser.get("/api/v1/jobs").status_code == 401
+
+
+METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS", "HEAD")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "127.0.0.1.evil.example"}, 421),
+        ({"Host": "192.168.1.5"}, 421),
+        ({"Host": ""}, 421),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+    ],
+)
+def test_other_sites_are_refused_whatever_the_method(shared, method, headers, status):
+    answer = shared.client.request(method, "/api/v1/jobs", headers=headers)
+    assert answer.status_code == status
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    from tests.serve.live import LiveServer
+
+    server = LiveServer(tmp_path_factory.mktemp("shared"))
+    yield server
+    server.stop()
+
+
+def test_our_own_page_and_links_to_it_are_not_refused(shared):
+    get = shared.client.get
+    for host in (f"127.0.0.1:{shared.port}", "localhost:1", "[::1]:8000", "LOCALHOST"):
+        headers = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+        assert get("/api/v1/jobs", headers=headers).status_code == 200
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert get("/", headers={**link, "Sec-Fetch-Dest": "document"}).status_code in (200, 404)
+    assert get("/", headers={**link, "Sec-Fetch-Dest": "iframe"}).status_code == 403
+    assert get("/api/v1/jobs", headers=link).status_code == 403
+
+
+def test_allowed_sites_may_call(start):
+    site = "https://friend.example"
+    server = start(allowed_origins=[site])
+    headers = {"Origin": site, "Sec-Fetch-Site": "cross-site"}
+    answer = server.client.get("/api/v1/jobs", headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == site
+
+
+def test_headers_of_every_answer(shared):
+    for path in ("/", "/api/v1/jobs", "/api/v1/none", "/static/none"):
+        headers = shared.client.get(path).headers
+        assert headers["content-security-policy"] == policy()
+        assert headers["x-content-type-options"] == "nosniff"
+    assert "unsafe" not in policy().split("script-src")[1].split(";")[0]
+
+
+def test_other_addresses_need_a_key():
+    for host in ("0.0.0.0", "::", "192.168.1.1", "example.org"):
+        with pytest.raises(ValidationError, match="DG2_API_KEY"):
+            ServerSettings(host=host)
+        ServerSettings(host=host, api_key=KEY)
+    for host in ("127.0.0.1", "::1", "localhost", "127.1.2.3"):
+        ServerSettings(host=host)
+
+
+def raw(port: int, target: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        lines = [b"GET " + target + b" HTTP/1.1", b"Host: 127.0.0.1", b"Connection: close"]
+        connection.sendall(b"\r\n".join([*lines, b"", b""]))
+        found = b""
+        while data := connection.recv(65536):
+            found += data
+    return found
+
+
+def test_nothing_outside_leaks(shared, tmp_path):
+    secret = shared.settings.data / "jobs.sqlite3"
+    assert secret.exists()
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(b"a secret")
+    link = shared.context.files.path("link_000")
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(outside)
+    ups = [b"..", b"%2e%2e", b"%252e%252e", b".%2e", b"..%5c", b"..;", b"%c0%ae%c0%ae"]
+    targets = [b"/static/" + b"/".join([up] * 6) + b"/etc/passwd" for up in ups]
+    targets += [b"/api/v1/images/" + b"%2f".join([up] * 4) + b"%2fetc%2fpasswd.png" for up in ups]
+    targets += [b"/" + b"/".join([up] * 9) + b"/etc/passwd" for up in ups]
+    targets += [
+        b"/static//etc/passwd", b"/static/%00", b"/api/v1/images/%00.png", b"//etc/passwd",
+        b"/static/..%2f..%2fsettings.py", b"/static/../settings.py",
+        b"/api/v1/images/..%2f..%2fjobs.sqlite3", b"/api/v1/images/jobs.sqlite3.png",
+        b"/api/v1/jobs/..%2f..%2fetc%2fpasswd", b"/api/v1/jobs/%ff%fe/events",
+        b"/api/v1/images/link_000.png",
+    ]  # fmt: skip
+    for target in targets:
+        answer = raw(shared.port, target)
+        status = int(answer.split(b" ", 2)[1])
+        assert status in (400, 404, 405, 422), (target, status)
+        for leaked in (b"root:", b"SQLite", b"pydantic", b"a secret"):
+            assert leaked not in answer, target
