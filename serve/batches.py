@@ -56,7 +56,7 @@ class Batch:
     def __init__(self, items: Sequence[Item]):
         self.items = list(items)
         self.jobs = list({item.job.id: item.job for item in items}.values())
-        self.request = job_request.validate_python(self.jobs[0].request)
+        self.request: Any = job_request.validate_python(self.jobs[0].request)
         self.started_at = time.monotonic()
 
     @property

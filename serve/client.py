@@ -151,8 +151,9 @@ class Client:
         last, lost = "0", time.monotonic()
         while True:
             try:
-                request = {"headers": {"Last-Event-ID": last}}
-                with self.http.stream("GET", f"/api/v1/jobs/{job_id}/events", **request) as answer:
+                path = f"/api/v1/jobs/{job_id}/events"
+                headers = {"Last-Event-ID": last}
+                with self.http.stream("GET", path, headers=headers) as answer:
                     if answer.is_error:
                         answer.read()
                     _checked(answer)

@@ -51,7 +51,7 @@ class Context:
             if self._bank is None:
                 from bank import Bank
 
-                self._bank = Bank.load()
+                self._bank = Bank.load(user=self.settings.data / "bank")
             return self._bank
 
 

@@ -137,7 +137,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends until the first of: no more events, the client left, the server stops."""
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await send(start)  # type: ignore[arg-type]
+        await send(start)
         tasks = {
             asyncio.create_task(self._pump(send)),
             asyncio.create_task(self._ping(send)),
@@ -168,7 +168,7 @@ class EventStream(Response):
     async def _send(self, send: Send, chunk: bytes) -> None:
         message = {"type": "http.response.body", "body": chunk, "more_body": True}
         async with self._sending, asyncio.timeout(SEND_SECONDS):
-            await send(message)  # type: ignore[arg-type]
+            await send(message)
 
     @staticmethod
     async def _wait_for_disconnect(receive: Receive) -> None:

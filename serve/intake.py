@@ -81,9 +81,8 @@ def make_job(
     matched_from = None
     if fields.get("prompt_matching") is not None and fields["prompt"].strip():
         matched_from = fields["prompt"]
-        matches = context.bank().match(matched_from, k=1, bank=fields["prompt_matching"])
-        if matches:
-            fields["prompt"] = matches[0].prompt
+        split = fields["prompt_matching"]
+        fields["prompt"] = context.bank().match(matched_from, temperature=0.0, bank=split).prompt
         fields["prompt_matching"] = None  # the request, sent again, is about the prompt found
     text = fields["prompt"] if matched_from is not None else request.text
     return Job(

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.schemas import MAX_SEED, Text, choice
+from serve.schemas import MAX_SEED, OneOf, Text
 
 # Ours, which clients send through `extra_body`.
 OURS = (
@@ -44,14 +44,14 @@ class ImageRequest(BaseModel):
     negative_prompt: Text | None = None
     num_inference_steps: int | None = Field(None, ge=1, le=1000)
     guidance_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
-    solver: choice("solver") | None = None  # type: ignore[valid-type]
-    weights: choice("weights") | None = None  # type: ignore[valid-type]
+    solver: Annotated[str, OneOf("solver")] | None = None
+    weights: Annotated[str, OneOf("weights")] | None = None
     strength: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     upscale: Literal[2, 4] | None = None
-    upscaler: choice("upscaler") | None = None  # type: ignore[valid-type]
-    prompt_matching: choice("prompt_matching") | None = None  # type: ignore[valid-type]
+    upscaler: Annotated[str, OneOf("upscaler")] | None = None
+    prompt_matching: Annotated[str, OneOf("prompt_matching")] | None = None
     eta: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
-    preview_mode: choice("preview_mode") | None = None  # type: ignore[valid-type]
+    preview_mode: Annotated[str, OneOf("preview_mode")] | None = None
 
     def fields(self) -> dict[str, Any]:
         """As fields of our own requests; a model of another maker's name is the default one."""

@@ -30,7 +30,7 @@ def request_of(fields: dict[str, Any], has: Callable[[str], bool]) -> dict[str, 
     Returns:
         A valid request, None if nothing is left of it.
     """
-    kind = fields.get("kind") if fields.get("kind") in KINDS else "txt2img"
+    kind: str = fields["kind"] if fields.get("kind") in KINDS else "txt2img"
     inputs = [fields[name] for name in ("image", "mask") if fields.get(name) is not None]
     if not all(isinstance(name, str) and has(name) for name in inputs):
         kind = "txt2img"

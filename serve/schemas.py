@@ -1,6 +1,7 @@
 """What a job may ask for: a model a kind, every field bounded, so that nothing odd is compiled."""
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,6 +14,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import core_schema
 
 from dg2_jax.settings import Settings
 from serve.choices import CHOICES
@@ -37,18 +39,27 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
-def choice(name: str) -> Any:
-    """One of `CHOICES[name]`, as a type."""
-    allowed = CHOICES[name]
-    kind: Any = type(allowed[0])
+@dataclass(frozen=True)
+class OneOf:
+    """Annotates a field whose values are `CHOICES[name]`, and nothing that merely equals one."""
 
-    def check(value: Any) -> Any:
-        if type(value) is not kind or value not in allowed:
+    name: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Replaces the annotated type's validation."""
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        """Shows the values."""
+        allowed = CHOICES[self.name]
+        kind = "integer" if isinstance(allowed[0], int) else "string"
+        return {"type": kind, "enum": list(allowed)}
+
+    def _check(self, value: Any) -> Any:
+        allowed = CHOICES[self.name]
+        if type(value) is not type(allowed[0]) or value not in allowed:
             raise ValueError(f"must be one of {', '.join(map(str, allowed))}")
         return value
-
-    schema = Field(json_schema_extra={"enum": list(allowed)})
-    return Annotated[kind, BeforeValidator(check, json_schema_input_type=kind), schema]
 
 
 Text = Annotated[str, Field(max_length=MAX_PROMPT), AfterValidator(_no_nul)]
@@ -65,7 +76,7 @@ class View(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     prompt: Text
-    view: choice("view")  # type: ignore[valid-type]
+    view: Annotated[str, OneOf("view")]
 
 
 class _Request(BaseModel):
@@ -73,7 +84,7 @@ class _Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    upscaler: choice("upscaler") = "x4plus"  # type: ignore[valid-type]
+    upscaler: Annotated[str, OneOf("upscaler")] = "x4plus"
     embed_metadata: bool = Field(True, strict=True)
 
     @property
@@ -94,17 +105,17 @@ class _Sampling(_Request):
     num_images: Annotated[Integer, Field(ge=1, le=MAX_IMAGES)] = 1
     num_inference_steps: Annotated[Integer, Field(ge=1, le=1000)] = 20
     guidance_scale: Annotated[Number, Field(ge=0, le=100)] = 5.0
-    solver: choice("solver") = "dpmpp_2m"  # type: ignore[valid-type]
+    solver: Annotated[str, OneOf("solver")] = "dpmpp_2m"
     seed: Annotated[Integer, Field(ge=0, le=MAX_SEED)] | None = None
-    weights: choice("weights") = "ema"  # type: ignore[valid-type]
+    weights: Annotated[str, OneOf("weights")] = "ema"
     model: Annotated[str, Field(max_length=200)] | None = None
     eta: Unit = 0.0
     guidance_rescale: Unit = 0.0
     guidance_interval: tuple[Unit, Unit] | None = None
-    spacing: choice("spacing") | None = None  # type: ignore[valid-type]
-    upscale: choice("upscale") | None = None  # type: ignore[valid-type]
+    spacing: Annotated[str, OneOf("spacing")] | None = None
+    upscale: Annotated[int, OneOf("upscale")] | None = None
     preview_every: Annotated[Integer, Field(ge=1, le=1000)] = 5
-    preview_mode: choice("preview_mode") = "linear"  # type: ignore[valid-type]
+    preview_mode: Annotated[str, OneOf("preview_mode")] = "linear"
 
     @model_validator(mode="after")
     def _library_agrees(self) -> "_Sampling":
@@ -115,14 +126,14 @@ class _Sampling(_Request):
 
 class _Prompted(_Sampling):
     prompt: Text = ""
-    prompt_matching: choice("prompt_matching") | None = None  # type: ignore[valid-type]
+    prompt_matching: Annotated[str, OneOf("prompt_matching")] | None = None
 
 
 class _Editing(_Prompted):
     image: Picture
     strength: Unit = 0.75
-    strength_mode: choice("strength_mode") = "partial"  # type: ignore[valid-type]
-    resize_mode: choice("resize_mode") = "crop"  # type: ignore[valid-type]
+    strength_mode: Annotated[str, OneOf("strength_mode")] = "partial"
+    resize_mode: Annotated[str, OneOf("resize_mode")] = "crop"
 
 
 class Txt2Img(_Prompted):
@@ -135,7 +146,7 @@ class Img2Img(_Editing):
     """A picture changed towards a prompt."""
 
     kind: Literal["img2img"] = "img2img"
-    inversion: choice("inversion") | None = None  # type: ignore[valid-type]
+    inversion: Annotated[str, OneOf("inversion")] | None = None
     source_prompt: Text = ""
 
 
@@ -168,7 +179,7 @@ class Anagram(_Sampling):
 
     kind: Literal["anagram"] = "anagram"
     anagram: list[View] = Field(min_length=2, max_length=4)
-    anagram_mode: choice("anagram_mode") = "latent"  # type: ignore[valid-type]
+    anagram_mode: Annotated[str, OneOf("anagram_mode")] = "latent"
 
     @property
     def text(self) -> str:
@@ -186,7 +197,7 @@ class Upscale(_Request):
 
     kind: Literal["upscale"] = "upscale"
     image: Picture
-    upscale: choice("upscale")  # type: ignore[valid-type]
+    upscale: Annotated[int, OneOf("upscale")]
 
 
 JobRequest = Annotated[Txt2Img | Img2Img | Inpaint | Anagram | Upscale, Field(discriminator="kind")]

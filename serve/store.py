@@ -317,7 +317,7 @@ def _contains(column: sa.Column, text: str) -> sa.ColumnElement[bool]:
     return sa.and_(*(column.icontains(word, autoescape=True) for word in text.split()[:8]))
 
 
-def _with_images(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Job]:
+def _with_images(connection: Connection, rows: Sequence[Any]) -> list[Job]:
     ids = [row["id"] for row in rows]
     query = sa.select(_images).where(_images.c.job_id.in_(ids)).order_by(_images.c.index)
     of_job: dict[str, list[Image]] = {job_id: [] for job_id in ids}
@@ -336,5 +336,5 @@ def _with_images(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> l
     ]
 
 
-def _image(row: Mapping[str, Any]) -> Image:
+def _image(row: Any) -> Image:
     return Image(**{**row, "metadata": json.loads(row["metadata"])})

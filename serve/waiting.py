@@ -68,7 +68,7 @@ class Watched:
     ) -> AsyncGenerator[Event, None]:
         looked = time.monotonic()
         while True:
-            following = asyncio.ensure_future(anext(events))  # type: ignore[arg-type]
+            following = asyncio.ensure_future(anext(events))
             try:
                 while not following.done():
                     await asyncio.wait({following}, timeout=_LOOK_SECONDS)

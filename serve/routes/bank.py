@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.choices import SPLITS
 from serve.context import Context, Ctx
 from serve.problems import ProblemError
-from serve.schemas import MAX_SEED, Integer, Number, Text, Unit, choice
+from serve.schemas import MAX_SEED, Integer, Number, OneOf, Text, Unit
 
 router = APIRouter(prefix="/bank", tags=["prompt bank"])
-Split = choice("prompt_matching")
+Split = Annotated[str, OneOf("prompt_matching")]
 Category = Annotated[str, Field(min_length=1, max_length=100)]
 Seed = Annotated[int | None, Query(ge=0, le=MAX_SEED)]
 
@@ -23,7 +23,7 @@ class MatchRequest(BaseModel):
 
     prompt: Annotated[Text, Field(min_length=1)]
     k: Annotated[Integer, Field(ge=1, le=100)] = 5
-    temperature: Annotated[Number, Field(ge=0, le=10)] = 0.0
+    temperature: Annotated[Number, Field(ge=0, le=100)] = 0.0
     bank: Split = "train"
     category: Category | None = None
     diversity: Unit = 0.0
@@ -31,14 +31,42 @@ class MatchRequest(BaseModel):
     seed: Annotated[Integer, Field(ge=0, le=MAX_SEED)] | None = None
 
 
-class BankPrompt(BaseModel):
-    """A prompt of the bank."""
+class Candidate(BaseModel):
+    """A prompt of the bank that is close to the one asked about."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    prompt: str
+    category: str
+    split: str
+    score: float = Field(description="cosine, -1 to 1")
+    probability: float = Field(description="of being chosen at the temperature")
+
+
+class MatchAnswer(BaseModel):
+    """The candidates, best first, and the choice among them."""
+
+    prompt: str = Field(description="what to use: the chosen prompt, or the one asked about")
+    matched: bool = Field(description="whether a candidate was similar enough to be chosen")
+    seed: int = Field(description="of the choice")
+    matches: list[Candidate]
+
+
+class NewPrompt(BaseModel):
+    """A prompt to add."""
 
     model_config = ConfigDict(extra="forbid")
 
     prompt: Annotated[Text, Field(min_length=1)]
-    category: Category | None = None
+    category: Category
     split: Split = "train"
+
+
+class StoredPrompt(NewPrompt):
+    """A prompt of the bank."""
+
+    id: str
 
 
 def _bank(context: Context) -> Any:
@@ -55,16 +83,16 @@ def categories(context: Ctx) -> dict[str, list[str]]:
 
 
 @router.post("/match")
-def match(context: Ctx, request: MatchRequest) -> dict[str, list[dict[str, Any]]]:
-    """The prompts nearest in meaning, best first."""
-    wanted = {k: v for k, v in request.model_dump().items() if v is not None}
-    matches = _ask(_bank(context).match, **wanted)
-    return {
-        "matches": [
-            {"prompt": found.prompt, "score": float(found.score), "category": found.category}
-            for found in matches
-        ]
-    }
+def match(context: Ctx, request: MatchRequest) -> MatchAnswer:
+    """The prompts nearest in meaning, best first, and one of them chosen."""
+    wanted = {name: value for name, value in request.model_dump().items() if value is not None}
+    found = _ask(_bank(context).match, **wanted)
+    return MatchAnswer(
+        prompt=found.prompt,
+        matched=found.chosen is not None,
+        seed=found.seed,
+        matches=[Candidate.model_validate(candidate) for candidate in found.candidates],
+    )
 
 
 @router.get("/random")
@@ -80,19 +108,23 @@ def random_prompt(
 
 
 @router.post("/prompts", status_code=201)
-def add(context: Ctx, request: BankPrompt) -> BankPrompt:
-    """Adds a prompt."""
-    if request.category is None:
-        raise ProblemError(422, "category is required", "category")
-    _ask(_bank(context).add, request.prompt, request.category, request.split)
-    return request
+def add(context: Ctx, request: NewPrompt) -> StoredPrompt:
+    """Adds a prompt, which stays over restarts."""
+    bank = _bank(context)
+    ids = _ask(bank.add, [request.prompt], request.category, request.split)
+    _ask(bank.save)
+    return StoredPrompt(id=ids[0], **request.model_dump())
 
 
-@router.delete("/prompts", status_code=204)
-def remove(context: Ctx, request: BankPrompt) -> None:
+@router.delete("/prompts/{prompt_id}", status_code=204)
+def remove(context: Ctx, prompt_id: str) -> None:
     """Removes a prompt."""
-    if not _ask(_bank(context).remove, request.prompt, request.split):
-        raise ProblemError(404, "the bank has no such prompt")
+    bank = _bank(context)
+    try:
+        bank.remove([prompt_id])
+    except ValueError as error:
+        raise ProblemError(404, f"the bank has no prompt {prompt_id[:80]}") from error
+    _ask(bank.save)
 
 
 def _ask(method: Any, *args: Any, **kwargs: Any) -> Any:
@@ -100,6 +132,7 @@ def _ask(method: Any, *args: Any, **kwargs: Any) -> Any:
     try:
         return method(*args, **kwargs)
     except ValueError as error:
-        field = str(error).split(" ")[0]
-        known = ("prompt", "category", "split", "bank", "min_similarity")
+        word = str(error).split(" ")[0].rstrip(":").partition("[")[0]
+        field = "prompt" if word == "prompts" else word
+        known = ("prompt", "category", "split", "bank", "min_similarity", "seed", "temperature")
         raise ProblemError(422, str(error), field if field in known else None) from error

@@ -148,56 +148,60 @@ def fake_upscale(images, model="x4plus", scale=4, *, progress=None):
     return images.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
-class Match(NamedTuple):
+class Candidate(NamedTuple):
+    id: str
     prompt: str
-    score: float
     category: str
+    split: str
+    score: float
+    probability: float
 
 
 class FakeBank:
-    """A bank of four prompts."""
+    """A bank of four prompts, with the interface of `bank.Bank`."""
 
     def __init__(self) -> None:
         self.prompts = {
-            ("train", "lakes"): ["a lake at dawn", "a tarn in the mist"],
-            ("train", "mountains"): ["a snowy summit"],
-            ("validation", "lakes"): ["a pond at noon"],
+            "1": ("train", "lakes", "a lake at dawn"),
+            "2": ("train", "lakes", "a tarn in the mist"),
+            "3": ("train", "mountains", "a snowy summit"),
+            "4": ("validation", "lakes", "a pond at noon"),
         }
+        self.saved = 0
 
     def categories(self) -> list[str]:
         return ["lakes", "mountains"]
 
-    def match(
-        self,
-        prompt,
-        k=5,
-        temperature=0.0,
-        bank="train",
-        category=None,
-        diversity=0.0,
-        min_similarity=None,
-        seed=None,
-    ) -> list[Match]:
-        words = set(prompt.split())
+    def match(self, prompt, k=5, temperature=1.0, bank="train", category=None, **_):
+        def score(text: str) -> float:
+            words, theirs = set(prompt.split()), set(text.split())
+            return len(words & theirs) / len(words | theirs)
+
         found = [
-            Match(text, len(words & set(text.split())) / len(words | set(text.split())), c)
-            for (split, c), texts in self.prompts.items()
-            for text in texts
+            Candidate(key, text, c, split, score(text), 0.0)
+            for key, (split, c, text) in self.prompts.items()
             if split == bank and category in (None, c)
         ]
-        return sorted(found, key=lambda m: -m.score)[:k]
+        found.sort(key=lambda candidate: -candidate.score)
+        chosen = found[0] if found[0].score > 0 else None
+        best = chosen.prompt if chosen else prompt
+        return SimpleNamespace(prompt=best, chosen=chosen, candidates=found[:k], seed=0)
 
     def random_prompt(self, category=None, split="train", seed=None) -> str:
         if category is not None and category not in self.categories():
             raise ValueError(f"category must be one of lakes, mountains; got {category!r}")
-        return self.prompts[split, category or "lakes"][0]
+        return next(t for s, c, t in self.prompts.values() if s == split and category in (None, c))
 
-    def add(self, prompt, category, split="train") -> None:
-        self.prompts.setdefault((split, category), []).append(prompt)
+    def add(self, prompts, category, split="train") -> list[str]:
+        keys = [str(len(self.prompts) + 1 + i) for i in range(len(prompts))]
+        self.prompts |= {key: (split, category, p) for key, p in zip(keys, prompts, strict=True)}
+        return keys
 
-    def remove(self, prompt, split="train") -> bool:
-        for (where, _), texts in self.prompts.items():
-            if where == split and prompt in texts:
-                texts.remove(prompt)
-                return True
-        return False
+    def remove(self, ids) -> None:
+        if missing := [key for key in ids if key not in self.prompts]:
+            raise ValueError(f"ids must be in the bank; these are not: {missing}")
+        for key in ids:
+            del self.prompts[key]
+
+    def save(self) -> None:
+        self.saved += 1

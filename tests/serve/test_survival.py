@@ -216,11 +216,10 @@ def test_bank_routes(server):
     bad = get("/api/v1/bank/random", params={"category": "none"})
     assert bad.json()["errors"][0]["field"] == "category"
     new = {"prompt": "a pass", "category": "mountains"}
-    assert post("/api/v1/bank/prompts", json=new).status_code == 201
-    delete = server.client.request("DELETE", "/api/v1/bank/prompts", json=new)
-    assert delete.status_code == 204
-    delete = server.client.request("DELETE", "/api/v1/bank/prompts", json=new)
-    assert delete.status_code == 404
+    added = post("/api/v1/bank/prompts", json=new)
+    assert added.status_code == 201
+    address = f"/api/v1/bank/prompts/{added.json()['id']}"
+    assert [server.client.delete(address).status_code for _ in range(2)] == [204, 404]
 
 
 def test_forms_get_what_they_need(server):
