@@ -1,0 +1,22 @@
+"""The soak and the fuzz in short; their long forms are scripts."""
+
+from tests.serve.fuzz import fuzz
+from tests.serve.soak import soak
+
+
+def test_soak_is_steady_in_what_can_be_counted(tmp_path):
+    figures = soak(tmp_path, jobs=150)
+    assert figures.open_jobs == figures.channels == 0
+    assert figures.files_after <= figures.files_before + 3
+    assert figures.growth < 1.2
+
+
+def test_soak_notices_a_leak(tmp_path):
+    assert not soak(tmp_path, jobs=150, leak=True).holds
+
+
+def test_no_request_brings_a_500(start):
+    server = start(queue_limit=10_000, client_limit=10_000)
+    statuses = fuzz(server.url, cases=120)
+    assert statuses.total() >= 120
+    assert {200, 422} <= set(statuses)
