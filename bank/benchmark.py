@@ -39,8 +39,8 @@ def main(argv: list[str]) -> None:
     del argv
     source = ClusteredVectors(_SEED.value)
     vectors = np.empty((_VECTORS.value, DIMENSION), np.float32)
-    for start in range(0, len(vectors), _PART):
-        part = vectors[start : start + _PART]
+    for first in range(0, len(vectors), _PART):
+        part = vectors[first : first + _PART]
         part[:] = source.draw(len(part))
     queries = source.draw(_QUERIES.value)
     print(
@@ -51,9 +51,9 @@ def main(argv: list[str]) -> None:
     index = VectorIndex(DIMENSION)
     start = time.perf_counter()
     index.add(np.arange(len(vectors), dtype=np.int64), vectors)
-    seconds = time.perf_counter() - start
+    built = time.perf_counter() - start
     kind = f"{index.cells} inverted lists" if index.cells else "exhaustive"
-    print(f"{kind}, built in {seconds:.0f} s, {faiss.omp_get_max_threads()} threads")
+    print(f"{kind}, built in {built:.0f} s, {faiss.omp_get_max_threads()} threads")
     del vectors
 
     for probes in map(int, _PROBES.value) if index.cells else [0]:

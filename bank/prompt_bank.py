@@ -21,7 +21,7 @@ from bank.matching import Candidate, Match
 from bank.search import FLAT_LIMIT, VectorIndex
 from dg2_jax.text import load_text_encoder
 
-MIN_SIMILARITY = 0.3  # see README.md for how it was chosen
+MIN_SIMILARITY = 0.37  # see README.md for how it was chosen
 _SEEDS = 2**32
 
 

@@ -8,12 +8,15 @@ graphs are as fast, but FAISS cannot take vectors out of them, and banks shrink 
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
-import faiss
+import faiss as _faiss
 import numpy as np
 
+faiss: Any = _faiss  # its type stubs lack half of what is used here
+
 FLAT_LIMIT = 100_000
-PROBES = 32  # chosen by `python -m bank.benchmark`, see README.md
+PROBES = 16  # chosen by `python -m bank.benchmark`, see README.md
 _POINTS_PER_CELL = 64  # k-means sees a sample of this size
 _ROUNDS = 8
 
@@ -57,7 +60,7 @@ class VectorIndex:
         """Adds vectors (n, D) float32 under new ids (n,) int64.
 
         An index that outgrows its cells (past `flat_limit`, then at about every fourfold growth)
-        is trained and filled anew, which takes a minute or two for a million vectors.
+        is trained and filled anew: the dear part, see README.md.
         """
         wanted = self._wanted_cells(len(self) + len(ids))
         if wanted > self._cells:
@@ -109,7 +112,7 @@ class VectorIndex:
     def _wanted_cells(self, count: int) -> int:
         return 0 if count <= self.flat_limit else 1 << round(np.log2(4 * count**0.5))
 
-    def _parameters(self, probes: int, selector: object | None) -> object:
+    def _parameters(self, probes: int, selector: Any) -> Any:
         if self._cells:
             return faiss.SearchParametersIVF(sel=selector, nprobe=min(probes, self._cells))
         return faiss.SearchParameters(sel=selector)
