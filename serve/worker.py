@@ -16,6 +16,7 @@ from serve.views import progress_view
 
 log = structlog.get_logger()
 
+PATIENCE_SECONDS = 3.0  # without a job before one must fear to wait for a compilation
 SIZES = (1, 2, 4, 8, 16)  # of batches; those that the pipeline compiles
 
 
@@ -48,7 +49,7 @@ class Worker(threading.Thread):
     @property
     def ready(self) -> bool:
         """Whether a job would be computed without delay."""
-        return self.state == "ready" or (self.state == "warming" and self.warm > 0)
+        return self.state in ("ready", "warming") and self.warm > 0
 
     def run(self) -> None:
         """See the class."""
@@ -63,12 +64,22 @@ class Worker(threading.Thread):
         while not self._engine.draining:
             # A batch of the next size compiles as it runs: then the demand for it is there.
             sizes = self.sizes[: self.warm + 1]
-            busy = self.warm < len(self.sizes)
-            batch = self._engine.take(sizes, timeout=0.05 if busy else 1.0)
+            batch = self._engine.take(sizes, timeout=PATIENCE_SECONDS)
             if batch is not None:
                 self._run(batch)
-            elif busy and not self._engine.draining:
-                self._warm_next()
+                if batch.request.kind in ("txt2img", "img2img", "inpaint"):
+                    self.warm = max(self.warm, sizes.index(len(batch.items)) + 1)
+            elif self.warm < len(self.sizes) and not self._engine.draining:
+                self._try_next_size()
+
+    def _try_next_size(self) -> None:
+        """Batches that cannot be compiled, for lack of memory say, are not made."""
+        try:
+            self._warm_next()
+        except Exception as error:
+            log.warning("batch size given up", size=self.sizes[self.warm], error=str(error)[:500])
+            self.sizes = self.sizes[: self.warm]
+            self.state, self.detail = "ready", "ready"
 
     def _warm_next(self) -> None:
         """Compiles the next batch size by computing one step of it."""
@@ -86,8 +97,7 @@ class Worker(threading.Thread):
             )
             log.info("compiled", batch=size, seconds=round(time.monotonic() - start, 2))
             self.warm += 1
-        if self.warm == len(self.sizes):
-            self.state, self.detail = "ready", "ready"
+        self.state, self.detail = "ready", "ready"
 
     def _run(self, batch: Batch) -> None:
         try:

@@ -173,6 +173,9 @@ class FakeBank:
         return ["lakes", "mountains"]
 
     def match(self, prompt, k=5, temperature=1.0, bank="train", category=None, **_):
+        if category not in (None, *self.categories()):
+            raise ValueError(f"category must be one of lakes, mountains; got {category!r}")
+
         def score(text: str) -> float:
             words, theirs = set(prompt.split()), set(text.split())
             return len(words & theirs) / len(words | theirs)
@@ -183,14 +186,17 @@ class FakeBank:
             if split == bank and category in (None, c)
         ]
         found.sort(key=lambda candidate: -candidate.score)
-        chosen = found[0] if found[0].score > 0 else None
+        chosen = found[0] if found and found[0].score > 0 else None
         best = chosen.prompt if chosen else prompt
         return SimpleNamespace(prompt=best, chosen=chosen, candidates=found[:k], seed=0)
 
     def random_prompt(self, category=None, split="train", seed=None) -> str:
         if category is not None and category not in self.categories():
             raise ValueError(f"category must be one of lakes, mountains; got {category!r}")
-        return next(t for s, c, t in self.prompts.values() if s == split and category in (None, c))
+        for where, theirs, text in self.prompts.values():
+            if where == split and category in (None, theirs):
+                return text
+        raise ValueError(f"category {category!r} has no prompts in this split")
 
     def add(self, prompts, category, split="train") -> list[str]:
         keys = [str(len(self.prompts) + 1 + i) for i in range(len(prompts))]

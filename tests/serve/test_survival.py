@@ -197,13 +197,28 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
         assert "model must be one of" in answer.json()["detail"]
 
 
-def test_warm_up_is_visible_and_grows(start):
+def test_warm_up_is_visible_and_grows(start, monkeypatch):
+    monkeypatch.setattr("serve.worker.PATIENCE_SECONDS", 0.05)
     server = start(warmup=True, max_batch=4)
-    wait_for(lambda: server.client.get("/api/v1/ready").json()["state"] == "ready")
-    assert server.client.get("/api/v1/ready").json()["warmup"]["done"] == 3
+    assert server.client.get("/api/v1/ready").status_code == 200
+    wait_for(lambda: server.client.get("/api/v1/ready").json()["warmup"]["done"] == 3)
     assert [len(call["prompt"]) for call in server.pipe.calls] == [1, 2, 4]
     text = server.client.get("/api/v1/metrics").text
     assert "dg2_queue_jobs 0.0" in text
+
+
+def test_batch_sizes_that_do_not_fit_are_given_up(start, monkeypatch):
+    class Small(FakePipeline):
+        def __call__(self, prompt="", **options):
+            if len(prompt) > 2:
+                raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+            return super().__call__(prompt, **options)
+
+    monkeypatch.setattr("serve.worker.PATIENCE_SECONDS", 0.05)
+    server = start(warmup=True, pipe=Small())
+    wait_for(lambda: server.client.get("/api/v1/ready").json()["warmup"]["total"] == 2)
+    job = server.finished(server.submit(prompt="x", num_images=5)["id"])
+    assert len(job["images"]) == 5
 
 
 def test_bank_routes(server):

@@ -160,7 +160,10 @@ export async function generate() {
   }
   const mask = form.value.mode === "inpaint" ? await maskPicture(form.value.mask, form.value.image) : null;
   const job = await send(toRequest(form.value, mask));
-  if (job) show(job);
+  if (!job) return;
+  show(job);
+  const stage = document.querySelector("#stage");
+  if (matchMedia("(max-width: 760px)").matches) stage.scrollIntoView({ behavior: "smooth", block: "start" });
 }
 
 export async function cancel(id) {

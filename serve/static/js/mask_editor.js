@@ -11,6 +11,7 @@ import { S } from "./strings.js";
 
 const SHARP = 1024; // canvas pixels of the longer side
 const MAX_ZOOM = 8;
+const INK = "#e0186e"; // seen on every landscape
 
 const tool = signal("brush"); // "brush", "eraser" or "hand"
 const brush = signal(0.12); // diameter, of the picture's width
@@ -44,7 +45,7 @@ function useMask(canvas, size) {
   const { mask } = form.value;
   useEffect(() => {
     let current = true;
-    const paint = () => current && canvas.current && draw(canvas.current.getContext("2d"), mask);
+    const paint = () => current && canvas.current && draw(canvas.current.getContext("2d"), mask, INK);
     if (mask.some((o) => o.op === "picture")) loadPictures(mask).then(paint);
     else paint();
     return () => {
@@ -89,7 +90,7 @@ function pointerHandlers(canvas, view, setView) {
   };
   const paint = () => {
     const context = canvas.current.getContext("2d");
-    apply(context, { ...stroke, points: stroke.points.slice(-6) });
+    apply(context, { ...stroke, points: stroke.points.slice(-6) }, INK);
   };
   const spread = () => {
     const [a, b] = [...pointers.values()];
@@ -103,7 +104,7 @@ function pointerHandlers(canvas, view, setView) {
       pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
       if (pointers.size === 2 && stroke) {
         stroke = null; // a second finger: it was a gesture, not a stroke
-        draw(canvas.current.getContext("2d"), form.value.mask);
+        draw(canvas.current.getContext("2d"), form.value.mask, INK);
       } else if (pointers.size === 1 && tool.value !== "hand" && event.button !== 1) {
         const erase = tool.value === "eraser" || event.button === 2 || (event.pointerType === "pen" && event.button === 5);
         stroke = { op: "stroke", erase, size: brush.value, points: position(event) };
@@ -138,7 +139,7 @@ function pointerHandlers(canvas, view, setView) {
     onPointerCancel(event) {
       pointers.delete(event.pointerId);
       stroke = null;
-      draw(canvas.current.getContext("2d"), form.value.mask);
+      draw(canvas.current.getContext("2d"), form.value.mask, INK);
     },
     onContextMenu: (event) => event.preventDefault(),
   };

@@ -23,35 +23,36 @@ export async function loadPictures(operations) {
 }
 
 /**
- * Draws operations: white is repainted, transparent is kept.
+ * Draws operations: what has colour is repainted, what is transparent is kept.
  *
  * @param {CanvasRenderingContext2D} context its canvas is cleared first
  * @param {object[]} operations
+ * @param {string} ink the colour, of seven characters
  */
-export function draw(context, operations) {
+export function draw(context, operations, ink = "#ffffff") {
   const { width, height } = context.canvas;
   context.globalCompositeOperation = "source-over";
   context.clearRect(0, 0, width, height);
-  for (const operation of operations) apply(context, operation);
+  for (const operation of operations) apply(context, operation, ink);
 }
 
 /** Draws one more operation. */
-export function apply(context, operation) {
+export function apply(context, operation, ink = "#ffffff") {
   const { width, height } = context.canvas;
   context.globalCompositeOperation = "source-over";
-  context.fillStyle = "#fff";
+  context.fillStyle = ink;
   if (operation.op === "clear") context.clearRect(0, 0, width, height);
   else if (operation.op === "fill") context.fillRect(0, 0, width, height);
   else if (operation.op === "invert") {
     context.globalCompositeOperation = "xor";
     context.fillRect(0, 0, width, height);
-  } else if (operation.op === "picture") drawPicture(context, pictures.get(operation.id));
-  else drawStroke(context, operation);
+  } else if (operation.op === "picture") drawPicture(context, pictures.get(operation.id), ink);
+  else drawStroke(context, operation, ink);
   context.globalCompositeOperation = "source-over";
 }
 
 /** A stored mask's brightness becomes coverage. */
-function drawPicture(context, image) {
+function drawPicture(context, image, ink) {
   if (!image?.naturalWidth) return;
   const { width, height } = context.canvas;
   const copy = new OffscreenCanvas(width, height).getContext("2d");
@@ -59,16 +60,18 @@ function drawPicture(context, image) {
   const data = copy.getImageData(0, 0, width, height);
   for (let i = 0; i < data.data.length; i += 4) {
     data.data[i + 3] = data.data[i];
-    data.data.fill(255, i, i + 3);
   }
   copy.putImageData(data, 0, 0);
+  copy.globalCompositeOperation = "source-in";
+  copy.fillStyle = ink;
+  copy.fillRect(0, 0, width, height);
   context.drawImage(copy.canvas, 0, 0);
 }
 
-function drawStroke(context, { erase, size, points }) {
+function drawStroke(context, { erase, size, points }, ink) {
   const scale = context.canvas.width;
   context.globalCompositeOperation = erase ? "destination-out" : "source-over";
-  context.strokeStyle = "#fff";
+  context.strokeStyle = ink;
   context.lineCap = "round";
   context.lineJoin = "round";
   for (let i = 0; i < points.length; i += 3) {

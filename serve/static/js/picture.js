@@ -86,7 +86,6 @@ export function facts(image) {
 export const Facts = ({ image, all = false }) => {
   const pairs = facts(image);
   if (all) {
-    pairs.unshift([S.details.kind, S.modes[image.kind].title]);
     if (image.metadata.matched_from) pairs.push([S.details.matched_from, image.metadata.matched_from]);
     pairs.push([S.details.created_at, new Date(image.created_at).toLocaleString()]);
   }

@@ -1,9 +1,13 @@
 // Steps, guidance, solver, seed, batch, weights, and what is seldom touched.
+import { signal } from "@preact/signals";
 import { described, Field, IconButton, NumberInput, Segmented, Select, Slider, Switch } from "./fields.js";
 import { html } from "./html.js";
 import { Presets } from "./presets.js";
 import { change, DEFAULTS, form, model, notify, options } from "./state.js";
 import { S } from "./strings.js";
+
+/** On a phone the settings would stand between the prompt and its picture. */
+const open = signal(matchMedia("(min-width: 761px)").matches);
 
 const drawSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
 
@@ -36,26 +40,41 @@ const names = (list, labels = {}) => (list ?? []).map((name) => [name, labels[na
 
 /** All settings of a kind of job that samples. */
 export function Settings() {
+  return html`
+    <section class="group" aria-labelledby="settings-title">
+      <div class="group-head">
+        <h2 id="settings-title">
+          <button type="button" class="disclosure" aria-expanded=${open.value} onClick=${() => {
+            open.value = !open.value;
+          }}>${S.settings.title}</button>
+        </h2>
+        <${Presets} />
+      </div>
+      ${open.value && html`<${AllSettings} />`}
+    </section>
+  `;
+}
+
+function AllSettings() {
   const choices = options.value?.choices ?? {};
   const models = options.value?.models ?? [];
   const weights = model.value?.weights ?? ["ema", "raw"];
   const most = options.value?.limits?.max_images ?? 64;
   return html`
-    <section class="group" aria-labelledby="settings-title">
-      <div class="group-head"><h2 id="settings-title">${S.settings.title}</h2><${Presets} /></div>
+    <div class="group">
       <${Slider} name="num_inference_steps" label=${S.settings.steps} min=${1} max=${100} most=${1000} />
       <${Slider} name="guidance_scale" label=${S.settings.guidance} hint=${S.settings.guidanceHint} min=${1} max=${15} step=${0.1} most=${100} />
       <${Slider} name="num_images" label=${S.settings.images} min=${1} max=${Math.min(16, most)} most=${most} />
       <div class="pair">
         <${Select} name="solver" label=${S.settings.solver} choices=${names(choices.solver ?? [form.value.solver], S.solvers)} />
-        <${Seed} />
+        <${Segmented} name="weights" label=${S.settings.weights} choices=${names(weights, S.settings.weightNames)} />
       </div>
-      <${Segmented} name="weights" label=${S.settings.weights} choices=${names(weights, S.settings.weightNames)} />
+      <${Seed} />
       ${models.length > 1 && html`<${Select} name="model" label=${S.settings.model} choices=${models.map((m) => [m.default ? null : m.name, m.title])} />`}
       <${Segmented} name="upscale" label=${S.settings.upscale} choices=${[[null, S.settings.off], ...(choices.upscale ?? [2, 4]).map((f) => [f, `${f}×`])]} />
       ${form.value.upscale && html`<${Select} name="upscaler" label=${S.settings.upscaler} choices=${names(choices.upscaler)} />`}
       <${Advanced} choices=${choices} />
-    </section>
+    </div>
   `;
 }
 

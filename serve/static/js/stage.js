@@ -11,7 +11,7 @@ import { S } from "./strings.js";
 
 export function Stage() {
   return html`
-    <section class="stage" id="stage" aria-label=${S.run.finished}>
+    <section class="stage" id="stage" aria-label=${S.run.stage}>
       ${!connected.value && html`<p class="banner" role="status">${S.run.reconnecting}</p>`}
       ${grid.value ? html`<${Grid} />` : shown.value ? html`<${Job} key=${shown.value.id} job=${shown.value} />` : html`<${Empty} />`}
       <${Others} />

@@ -151,6 +151,7 @@ export const S = {
   }, // prettier-ignore
 
   run: {
+    stage: "Result",
     generate: "Generate",
     queue: "Add to queue",
     sending: "Sending…",
@@ -281,7 +282,7 @@ export const S = {
   },
 
   details: {
-    kind: "Kind", seed: "Seed", num_inference_steps: "Steps", guidance_scale: "Guidance", solver: "Solver", weights: "Weights", model: "Model",
+    seed: "Seed", num_inference_steps: "Steps", guidance_scale: "Guidance", solver: "Solver", weights: "Weights", model: "Model",
     strength: "Strength", size: "Size", upscaler: "Upscaler", created_at: "Made", matched_from: "Typed",
   }, // prettier-ignore
 };
