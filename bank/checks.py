@@ -5,11 +5,11 @@ import numpy as np
 from bank.store import SPLITS
 
 _REAL = (int, float, np.integer, np.floating)
-_LONGEST = 1000  # characters of a prompt
+_LONGEST = 4000  # characters of a prompt
 
 
 def prompt(name: str, value: object) -> str:
-    """A string that is not blank, of at most 1000 characters."""
+    """A string that is not blank, of at most 4000 characters."""
     if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST:
         raise ValueError(
             f"{name} must be a string of 1 to {_LONGEST} characters, not {value!r:.80}"

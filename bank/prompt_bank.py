@@ -114,7 +114,7 @@ class Bank:
         """Finds prompts close in meaning and chooses one of them.
 
         Args:
-            prompt: the user's.
+            prompt: the user's, of at most 4000 characters.
             k: number of candidates, 1..1000; there are fewer where the bank has fewer.
             temperature: 0 takes the best, inf any of the k alike; between them the effective
                 number of choices grows steadily (`bank.matching.probabilities`).
@@ -179,7 +179,7 @@ class Bank:
         """Adds prompts, for this process until `save`. The category may be a new one.
 
         Args:
-            prompts: n prompts of at most 1000 characters. One that is there already stays as it is.
+            prompts: n prompts of at most 4000 characters. One that is there already stays as it is.
             category: its name.
             split: "train" or "validation".
             vectors: (n, D), their sentence vectors if they are known; None computes them.
