@@ -145,7 +145,7 @@ const Candidates = ({ matches }) => html`
     ${matches.map(
       ({ prompt, score }) => html`
         <li key=${prompt}>
-          <button type="button" aria-label=${`${S.prompt.matchUse(prompt)}, ${score.toFixed(2)}`}
+          <button type="button" title=${S.prompt.matchUse(prompt)}
             aria-pressed=${form.value.prompt === prompt} onClick=${() => use(prompt)}>
             <span>${prompt}</span>
             <span class="score">${score.toFixed(2)}</span>

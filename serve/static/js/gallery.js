@@ -1,4 +1,5 @@
 // The gallery below the stage, and the dialog that shows one of its pictures.
+import { useEffect } from "preact/hooks";
 import { downloadUrl, save } from "./actions.js";
 import { pictureUrl } from "./api.js";
 import { Choice, IconButton } from "./fields.js";
@@ -56,6 +57,7 @@ export function Viewer() {
     opened.value = null;
   };
   const onKeyDown = (event) => {
+    const image = opened.value;
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=range]")) return;
     const actions = {
       ArrowLeft: () => step(-1),
@@ -67,9 +69,13 @@ export function Viewer() {
     event.preventDefault();
     actions[event.key]();
   };
+  useEffect(() => {
+    addEventListener("keydown", onKeyDown); // of the window: a button that turns disabled loses the focus
+    return () => removeEventListener("keydown", onKeyDown);
+  }, []);
   return html`
     <${Dialog} label=${altOf(image)} class="viewer" onClose=${close}>
-      <div class="viewer-body" onKeyDown=${onKeyDown}>
+      <div class="viewer-body">
         <div class="viewer-media">
           <${Picture} key=${image.id} image=${image} />
           ${at >= 0 && html`<${IconButton} icon="left" class="previous" label=${S.picture.previous} disabled=${at === 0} onClick=${() => step(-1)} />`}

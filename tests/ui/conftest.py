@@ -1,0 +1,82 @@
+"""The page in a real browser, against a live server with a fake pipeline."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.serve.live import LiveServer, quiet
+from tests.ui.painter import ScenePipeline
+
+EXECUTABLE = os.environ.get("DG2_CHROMIUM") or shutil.which("chromium")
+DESKTOP = {"width": 1440, "height": 900}
+SCREENSHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--screenshots", action="store_true", help="write docs/screenshots")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium, or the one of $DG2_CHROMIUM; without one the tests fail."""
+    if EXECUTABLE is None:
+        pytest.fail("the tests of the page need chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def live(tmp_path) -> Iterator[LiveServer]:
+    """A server whose pipeline paints scenes at once; set `pipe.step_seconds` to slow it down."""
+    quiet()
+    server = LiveServer(tmp_path / "data", pipe=ScenePipeline())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def open_page(browser, live) -> Iterator:
+    """Opens the page in a fresh browser profile; the page must stay free of errors."""
+    problems: list[str] = []
+    contexts = []
+
+    def open_page(path: str = "/", **options) -> Page:
+        context = browser.new_context(**{"viewport": DESKTOP, "color_scheme": "light", **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(5_000)
+        page.on("console", lambda m: m.type in ("error", "warning") and problems.append(m.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(live.url + path)
+        expect(page.locator("#generate")).to_be_visible()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not problems, problems
+
+
+@pytest.fixture
+def page(open_page) -> Page:
+    """The page on a desktop, empty."""
+    return open_page()
+
+
+@pytest.fixture
+def shoot(request):
+    """Writes a screenshot into docs/screenshots, with `--screenshots` only."""
+
+    def shoot(page: Page, name: str) -> None:
+        if request.config.getoption("--screenshots"):
+            page.wait_for_timeout(600)  # transitions and messages
+            SCREENSHOTS.mkdir(exist_ok=True)
+            page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+    return shoot

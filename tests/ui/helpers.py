@@ -1,0 +1,44 @@
+"""What tests of the page do again and again."""
+
+import io
+import re
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+
+def shown_job(page: Page, live) -> dict:
+    """The job whose id is in the address."""
+    page.wait_for_url(re.compile("#job="))
+    return live.client.get(f"/api/v1/jobs/{page.url.split('#job=')[1]}").json()
+
+
+def wait_done(page: Page, live) -> dict:
+    """Waits until the page shows its job as done."""
+    expect(page.locator(".job")).to_have_attribute("data-status", "done", timeout=15_000)
+    return shown_job(page, live)
+
+
+def generate(page: Page, live) -> dict:
+    """Presses the button and waits for the result."""
+    page.locator("#generate").click()
+    return wait_done(page, live)
+
+
+def png_bytes(pixels: np.ndarray, name: str) -> dict:
+    """A file for Playwright."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return {"name": name, "mimeType": "image/png", "buffer": out.getvalue()}
+
+
+def fetch_picture(live, image: dict) -> np.ndarray:
+    """A result's pixels."""
+    with Image.open(io.BytesIO(live.client.get(image["url"]).content)) as picture:
+        return np.asarray(picture)
+
+
+def mask_of(live, job: dict) -> np.ndarray:
+    """The mask a job was sent with."""
+    return fetch_picture(live, {"url": f"/api/v1/images/{job['request']['mask']}.png"})

@@ -1,0 +1,52 @@
+"""A fake pipeline that paints the scene a prompt names, so that pages look as they do in use."""
+
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+from dg2_jax.data.scenes.attributes import SEASONS, SUBJECTS, TIMES, WEATHERS, Scene
+from dg2_jax.data.scenes.render import render
+from tests.serve.fakes import FakePipeline
+
+SIZE = 128
+
+
+def scene_of(prompt: str) -> Scene:
+    """The attributes a prompt names, fair summer days where it names none."""
+    words = prompt.lower().replace("clear sky", "clear").replace("noon", "day")
+    chosen = {"dunes": "desert", "bamboo": "bamboo_grove", "cliff": "sea_cliff"}
+    subject = next((s for s in SUBJECTS if s.split("_")[0] in words), None)
+    subject = subject or next((s for w, s in chosen.items() if w in words), "hills")
+    weathers = {"mist": "foggy", "fog": "foggy", "cloud": "cloudy", "rain": "rain", "snow": "snow"}
+    weather = next((name for word, name in weathers.items() if word in words), WEATHERS[0])
+    time = next((t for t in TIMES if t in words), "night" if subject == "aurora" else "day")
+    season = next((s for s in SEASONS if s in words), "winter" if weather == "snow" else "summer")
+    return Scene(subject, time, weather, season)
+
+
+@lru_cache(maxsize=256)
+def paint(prompt: str, seed: int, size: int = SIZE) -> np.ndarray:
+    """The scene of a prompt: uint8 (size, size, 3)."""
+    return render(scene_of(prompt), seed % 2**31, size)
+
+
+class ScenePipeline(FakePipeline):
+    """`FakePipeline` with landscapes; a mask keeps what is black, bit by bit."""
+
+    def __init__(self, step_seconds: float = 0.0):
+        super().__init__(step_seconds, SIZE)
+
+    def _make(self, prompts, negatives, seeds, image, mask, settings) -> np.ndarray:
+        side = self.size * (settings.upscale or 1)
+        if settings.anagram is not None:
+            prompts = [settings.anagram[0][0]] * len(seeds)
+        made = np.stack([paint(p, s, side) for p, s in zip(prompts, seeds, strict=True)])
+        if image is None:
+            return made
+        given = np.asarray(Image.fromarray(image).resize((side, side)))
+        if mask is None:
+            mixed = settings.strength * made + (1 - settings.strength) * given
+            return mixed.astype(np.uint8)
+        white = np.asarray(Image.fromarray(mask).resize((side, side)))[..., None] >= 128
+        return np.where(white, made, given)

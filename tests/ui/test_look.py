@@ -1,0 +1,165 @@
+"""How the page looks and reads: themes, widths, and what axe-core finds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from dg2_jax import views
+from tests.ui.helpers import generate, png_bytes, wait_done
+from tests.ui.painter import paint
+
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+PROMPTS = (
+    "a calm lake at dawn",
+    "green aurora over the night sky",
+    "a waterfall in spring",
+    "a misty pine forest",
+    "desert dunes at sunset",
+    "a glacier under a cloudy sky",
+    "a red canyon in the evening sun",
+    "a bamboo grove in the rain",
+    "a snowy mountain at dusk",
+)
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+def serious(page: Page) -> list[str]:
+    """What axe-core calls serious or critical, in short."""
+    page.wait_for_timeout(350)  # colours are checked at rest
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+    return [
+        f"{v['id']}: {v['nodes'][0]['html'][:200]} ({len(v['nodes'])})"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
+def fill_gallery(live) -> None:
+    for i, prompt in enumerate(PROMPTS):
+        live.finished(live.submit(prompt=prompt, seed=i + 3, num_inference_steps=1)["id"])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(open_page, live, scheme):
+    fill_gallery(live)
+    page = open_page(color_scheme=scheme)
+    assert serious(page) == []
+    page.get_by_label("Prompt", exact=True).fill("a lake")
+    page.get_by_role("button", name="Match", exact=True).click()
+    expect(page.locator(".candidates button").first).to_be_visible()
+    page.get_by_text("Advanced").click()
+    generate(page, live)
+    page.get_by_label("Steps, exactly").fill("0")
+    page.locator("#generate").click()
+    assert serious(page) == []
+    page.get_by_label("Steps, exactly").fill("3")
+    page.locator(".thumbs .tile").first.click()
+    assert serious(page) == []
+    page.get_by_role("dialog").get_by_role("button", name="In-paint").click()
+    expect(page.locator("#mask-canvas")).to_be_visible()
+    assert serious(page) == []
+    page.get_by_role("button", name="Done").click()
+    page.get_by_role("radio", name="Anagram", exact=True).check()
+    assert serious(page) == []
+    for i in (1, 2):
+        page.get_by_label(f"Reading {i}", exact=True).fill("a lake")
+    generate(page, live)
+    page.get_by_role("button", name="X/Y grid").click()
+    assert serious(page) == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    page.locator("h1").click()
+    page.keyboard.press("?")
+    assert serious(page) == []
+
+
+def test_dark_follows_the_system_and_the_switch(open_page, live, shoot):
+    fill_gallery(live)
+    page = open_page(color_scheme="dark")
+    body = page.locator("body")
+    expect(body).to_have_css("background-color", "rgb(17, 18, 17)")
+    page.get_by_label("Prompt", exact=True).fill("a volcano at sunset")
+    generate(page, live)
+    shoot(page, "dark")
+    page.get_by_role("button", name="Light").click()
+    expect(body).to_have_css("background-color", "rgb(247, 246, 243)")
+    shoot(page, "light")
+    page.reload()
+    expect(body).to_have_css("background-color", "rgb(247, 246, 243)")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_phone(open_page, live, shoot, scheme):
+    fill_gallery(live)
+    page = open_page(color_scheme=scheme, **PHONE)
+
+    def fits() -> bool:
+        return page.evaluate("document.documentElement.scrollWidth") == 390
+
+    assert fits()
+    shoot(page, f"phone-{scheme}")
+    page.get_by_label("Prompt", exact=True).fill("a volcano at sunset")
+    generate(page, live)
+    expect(page.locator(".job-media img")).to_be_in_viewport()
+    page.wait_for_timeout(600)
+    shoot(page, f"phone-result-{scheme}")
+    assert fits() and serious(page) == []
+    page.get_by_role("button", name="Settings", exact=True).tap()
+    for mode in ("Image", "In-paint", "Anagram", "Upscale"):
+        page.get_by_role("radio", name=mode, exact=True).check()
+        assert fits(), mode
+    page.locator(".thumbs .tile").first.tap()
+    assert fits()
+    page.get_by_role("dialog").get_by_role("button", name="In-paint").tap()
+    box = page.locator("#mask-canvas").bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.get_by_text("1 % painted")).to_be_visible()
+    assert fits()
+    shoot(page, f"phone-mask-{scheme}")
+
+
+def test_tablet(open_page, live, shoot):
+    fill_gallery(live)
+    page = open_page(viewport={"width": 900, "height": 1100}, color_scheme="dark")
+    page.get_by_label("Prompt", exact=True).fill("a volcano at sunset")
+    page.get_by_label("Pictures, exactly").fill("4")
+    generate(page, live)
+    assert page.evaluate("document.documentElement.scrollWidth") == 900
+    shoot(page, "tablet")
+
+
+def test_everything_is_reached_by_keyboard(open_page, live):
+    page = open_page()
+    seen = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+    wanted = {"f-prompt", "f-negative_prompt", "f-num_inference_steps", "f-solver", "generate"}
+    assert wanted <= seen
+    page.get_by_role("button", name="Make this picture").focus()
+    page.keyboard.press("Enter")
+    wait_done(page, live)
+
+
+@pytest.mark.parametrize("name", ["jigsaw", "patch_permutation", "inner_circle", "skew"])
+def test_views_are_drawn_as_the_library_has_them(open_page, live, name):
+    page = open_page()
+    pixels = paint("a volcano at sunset", 5)
+    data = list(png_bytes(pixels, "")["buffer"])
+    drawn = page.evaluate(
+        """async ([bytes, name]) => {
+          const { drawView } = await import("/static/js/views.js");
+          const image = new Image();
+          image.src = URL.createObjectURL(new Blob([new Uint8Array(bytes)], {type: "image/png"}));
+          await image.decode();
+          const canvas = document.createElement("canvas");
+          drawView(canvas, image, name);
+          return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data];
+        }""",
+        [data, name],
+    )
+    drawn = np.array(drawn, np.uint8).reshape(128, 128, 4)[..., :3]
+    np.testing.assert_array_equal(drawn, views.apply_to_images(pixels[None], name)[0])

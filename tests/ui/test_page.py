@@ -1,0 +1,413 @@
+"""Every feature of the page, as its user meets it."""
+
+import re
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.ui.helpers import (
+    fetch_picture,
+    generate,
+    mask_of,
+    png_bytes,
+    shown_job,
+    wait_done,
+)
+from tests.ui.painter import paint
+
+STEP = 0.05
+
+
+def test_first_visit_offers_a_prompt_and_one_button(page: Page, live, shoot):
+    shoot(page, "first-visit")
+    page.get_by_role("button", name="Make this picture").click()
+    job = wait_done(page, live)
+    assert job["request"]["prompt"] == "a volcano at sunset"
+    picture = page.locator(".job-media img")
+    expect(picture).to_have_attribute("alt", f"a volcano at sunset, seed {job['request']['seed']}")
+    got = fetch_picture(live, job["images"][0])
+    np.testing.assert_array_equal(got, paint("a volcano at sunset", job["request"]["seed"]))
+
+
+def test_txt2img_sends_every_setting(page: Page, live):
+    page.get_by_label("Prompt", exact=True).fill("a waterfall in spring")
+    page.get_by_label("Negative prompt").fill("people")
+    page.get_by_label("Steps, exactly").fill("7")
+    page.get_by_label("Guidance, exactly").fill("3.5")
+    page.get_by_label("Pictures, exactly").fill("3")
+    page.get_by_label("Solver").select_option("Heun")
+    page.get_by_role("radio", name="Raw").check()
+    page.get_by_role("button", name="Keep this seed").click()
+    page.locator("#f-seed").fill("41")
+    job = generate(page, live)
+    wanted = {
+        "kind": "txt2img",
+        "prompt": "a waterfall in spring",
+        "negative_prompt": "people",
+        "num_inference_steps": 7,
+        "guidance_scale": 3.5,
+        "num_images": 3,
+        "solver": "heun",
+        "weights": "raw",
+        "seed": 41,
+    }
+    assert wanted.items() <= job["request"].items()
+    assert [image["seed"] for image in job["images"]] == [41, 42, 43]
+    expect(page.locator(".tiles .tile img")).to_have_count(3)
+
+
+def test_preview_and_progress_appear_during_the_run(page: Page, live, shoot):
+    live.pipe.step_seconds = STEP
+    page.get_by_label("Prompt", exact=True).fill("a volcano at sunset")
+    page.locator("#generate").click()
+    preview = page.locator("img.preview")
+    expect(preview).to_be_visible()
+    assert shown_job(page, live)["status"] == "running"
+    expect(page.locator(".progress-text")).to_have_text(re.compile(r"Step \d+ of 20 · .* left"))
+    first = int(preview.get_attribute("data-step"))
+    bar = page.get_by_role("progressbar", name="Progress")
+    expect(bar).not_to_have_attribute("aria-valuenow", "0")
+    page.wait_for_function(
+        "n => +document.querySelector('img.preview').dataset.step > n", arg=first
+    )
+    shoot(page, "running")
+    wait_done(page, live)
+    expect(preview).to_have_count(0)
+
+
+def test_queue_position_and_cancel_of_the_right_job(page: Page, live):
+    live.pipe.step_seconds = STEP
+    page.get_by_label("Prompt", exact=True).fill("a glacier")
+    page.locator("#generate").click()
+    expect(page.locator("img.preview")).to_be_visible()
+    first = shown_job(page, live)["id"]
+    page.get_by_label("Steps, exactly").fill("11")  # not to be batched with the first
+    page.locator("#generate").click()
+    page.wait_for_function("id => !location.hash.endsWith(id)", arg=first)
+    expect(page.locator(".progress-text")).to_have_text("Next in the queue")
+    expect(page.locator(".others li")).to_have_count(1)
+    second = shown_job(page, live)["id"]
+    page.locator("#cancel").click()
+    expect(page.locator(".job")).to_have_attribute("data-status", "cancelled")
+    assert live.finished(second)["status"] == "cancelled"
+    assert live.finished(first)["status"] == "done"
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
+
+
+def test_cancel_by_key_stops_a_running_job(page: Page, live):
+    live.pipe.step_seconds = STEP
+    page.get_by_label("Prompt", exact=True).fill("a glacier")
+    page.get_by_label("Prompt", exact=True).press("Control+Enter")
+    expect(page.locator("img.preview")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator(".job")).to_have_attribute("data-status", "cancelled")
+    assert live.pipe.steps_run < 20
+
+
+def test_img2img_from_a_chosen_file(page: Page, live, shoot):
+    page.get_by_role("radio", name="Image", exact=True).check()
+    page.set_input_files("#source-file", [png_bytes(paint("a lake at dawn", 3), "lake.png")])
+    expect(page.locator(".source img.thumb")).to_be_visible()
+    page.get_by_label("Prompt", exact=True).fill("a snowy mountain")
+    page.get_by_label("Strength, exactly").fill("0.5")
+    job = generate(page, live)
+    assert job["kind"] == "img2img" and job["request"]["strength"] == 0.5
+    got = fetch_picture(live, job["images"][0]).astype(int)
+    seed = job["request"]["seed"]
+    mean = (paint("a lake at dawn", 3).astype(int) + paint("a snowy mountain", seed)) // 2
+    assert abs(got - mean).max() <= 1
+    page.get_by_role("button", name="Compare").click()
+    slider = page.get_by_role("slider", name="How much of the picture before is shown")
+    slider.focus()
+    slider.press("ArrowRight")
+    expect(slider).to_have_value("50.5")
+    shoot(page, "img2img")
+
+
+def test_img2img_from_a_pasted_picture(page: Page, live):
+    data = list(png_bytes(paint("a lake at dawn", 3), "x.png")["buffer"])
+    page.evaluate(
+        """bytes => {
+          const files = new DataTransfer();
+          files.items.add(new File([new Uint8Array(bytes)], "pasted.png", {type: "image/png"}));
+          dispatchEvent(new ClipboardEvent("paste", {clipboardData: files, bubbles: true}));
+        }""",
+        data,
+    )
+    expect(page.locator(".source img.thumb")).to_be_visible()
+    expect(page.get_by_role("radio", name="Image", exact=True)).to_be_checked()
+
+
+def test_inpaint_paints_the_mask_and_keeps_the_rest(page: Page, live, shoot):
+    lake = paint("a lake at dawn", 3)
+    page.get_by_role("radio", name="In-paint", exact=True).check()
+    page.locator("#generate").click()
+    expect(page.get_by_text("Choose a picture first.")).to_be_visible()
+    page.set_input_files("#source-file", [png_bytes(lake, "lake.png")])
+    canvas = page.locator("#mask-canvas")
+    expect(canvas).to_be_visible()
+    box = canvas.bounding_box()
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+    page.mouse.move(*at(0.3, 0.5))
+    page.mouse.down()
+    page.mouse.move(*at(0.7, 0.5), steps=6)
+    page.mouse.up()
+    expect(page.get_by_text("% painted")).to_be_visible()
+    shoot(page, "mask-editor")
+    page.get_by_role("button", name="Done").click()
+    page.get_by_label("Prompt", exact=True).fill("a volcano at sunset")
+    job = generate(page, live)
+
+    mask = mask_of(live, job)
+    side = mask.shape[0]
+    y, x = (np.mgrid[:side, :side] + 0.5) / side
+    distance = np.hypot(np.clip(np.abs(x - 0.5) - 0.2, 0, None), y - 0.5)
+    assert (mask[distance < 0.05] == 255).all()  # the brush is 0.12 wide; its edge is smooth
+    assert (mask[distance > 0.07] == 0).all()
+
+    got = fetch_picture(live, job["images"][0])
+    new = paint("a volcano at sunset", job["request"]["seed"])
+    assert mask.shape == got.shape[:2]
+    np.testing.assert_array_equal(got, np.where(mask[..., None] >= 128, new, lake))
+
+
+def test_mask_editor_erases_inverts_undoes_and_survives_a_reload(page: Page, live):
+    page.get_by_role("radio", name="In-paint", exact=True).check()
+    page.set_input_files("#source-file", [png_bytes(paint("a lake", 3), "lake.png")])
+    canvas = page.locator("#mask-canvas")
+    expect(canvas).to_be_visible()
+    status = page.locator(".mask-editor .dialog-head .hint")
+    canvas.focus()
+    page.keyboard.press("Space")
+    expect(status).to_have_text("1 % painted")
+    page.get_by_role("button", name="Invert").click()
+    expect(status).to_have_text("99 % painted")
+    page.get_by_role("button", name="Eraser").click()
+    page.mouse.move(*[canvas.bounding_box()[k] + 100 for k in ("x", "y")])
+    page.mouse.down()
+    page.mouse.up()
+    expect(status).to_have_text("98 % painted")
+    for text in ("99 % painted", "1 % painted", "Nothing painted yet"):
+        page.keyboard.press("Control+z")
+        expect(status).to_have_text(text)
+    page.keyboard.press("Control+Shift+z")
+    expect(status).to_have_text("1 % painted")
+    page.get_by_role("button", name="Zoom in").click()
+    assert canvas.bounding_box()["width"] > 800
+    page.get_by_role("button", name="Done").click()
+    page.reload()
+    page.get_by_role("button", name="Edit the mask").first.click()
+    expect(status).to_have_text("1 % painted")
+
+
+def test_anagram_turns(page: Page, live, shoot):
+    page.get_by_role("radio", name="Anagram", exact=True).check()
+    page.locator("#generate").click()
+    expect(page.get_by_text("Say what is seen here.").first).to_be_visible()
+    page.get_by_label("Reading 1", exact=True).fill("a volcano at sunset")
+    page.get_by_label("Reading 2", exact=True).fill("a lake")
+    job = generate(page, live)
+    assert job["request"]["anagram"] == [
+        {"prompt": "a volcano at sunset", "view": "identity"},
+        {"prompt": "a lake", "view": "rot180"},
+    ]
+    frame = page.locator(".anagram-frame")
+    expect(frame).to_have_attribute("data-view", "identity")
+    frame.focus()
+    page.keyboard.press("Space")
+    expect(frame).to_have_attribute("data-view", "rot180")
+    box = frame.bounding_box()
+    centre = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(centre[0] + 150, centre[1])
+    page.mouse.down()
+    page.mouse.move(centre[0] + 100, centre[1] + 120, steps=4)
+    page.mouse.move(centre[0] - 140, centre[1] + 30, steps=6)
+    shoot(page, "anagram")
+    page.mouse.up()
+    expect(frame).to_have_attribute("data-view", "identity")
+
+
+def test_random_prompt_by_category_and_split(page: Page, live):
+    prompt = page.get_by_label("Prompt", exact=True)
+    page.get_by_role("button", name="Random", exact=True).click()
+    expect(prompt).to_have_value("a lake at dawn")
+    page.get_by_role("button", name="Random prompt options").click()
+    page.get_by_label("Category").select_option("mountains")
+    page.get_by_role("button", name="Random", exact=True).click()
+    expect(prompt).to_have_value("a snowy summit")
+    page.get_by_label("Category").select_option("lakes")
+    page.get_by_label("From", exact=True).select_option("Validation prompts")
+    page.get_by_role("button", name="Random", exact=True).click()
+    expect(prompt).to_have_value("a pond at noon")
+
+
+def test_matching_shows_candidates_before_use(page: Page, live, shoot):
+    prompt = page.get_by_label("Prompt", exact=True)
+    prompt.fill("a lake")
+    page.get_by_role("button", name="Match", exact=True).click()
+    rows = page.locator(".candidates button")
+    expect(rows).to_have_count(3)
+    expect(rows.first.locator(".score")).to_have_text("0.50")
+    expect(prompt).to_have_value("a lake")
+    shoot(page, "prompt-matching")
+    rows.first.click()
+    expect(prompt).to_have_value("a lake at dawn")
+    page.get_by_role("button", name="Undo").click()
+    expect(prompt).to_have_value("a lake")
+    page.get_by_label("Bank").select_option("Validation prompts")
+    expect(rows).to_have_count(1)
+    page.get_by_role("switch", name="Match every time I generate").check()
+    job = generate(page, live)
+    assert job["matched_from"] == "a lake"
+    expect(page.get_by_text("Matched from “a lake”")).to_be_visible()
+
+
+def test_upscale_with_a_slider_between_before_and_after(page: Page, live, shoot):
+    page.get_by_role("radio", name="Upscale", exact=True).check()
+    page.set_input_files("#source-file", [png_bytes(paint("a waterfall", 3), "w.png")])
+    page.get_by_role("radio", name="2×").check()
+    page.locator("#generate").click()
+    job = wait_done(page, live)
+    assert fetch_picture(live, job["images"][0]).shape == (256, 256, 3)
+    expect(page.locator(".compare")).to_be_visible()
+    slider = page.get_by_role("slider", name="How much of the picture before is shown")
+    slider.fill("20")
+    assert page.locator(".compare").evaluate("e => e.style.getPropertyValue('--split')") == "20%"
+    shoot(page, "upscale")
+
+
+def test_gallery_searches_reuses_and_deletes(page: Page, live, shoot):
+    for i, prompt in enumerate(("a lake at dawn", "a volcano at sunset", "a snowy mountain")):
+        settings = {"num_inference_steps": 3 + i, "guidance_scale": 2.5, "num_images": 2}
+        live.finished(live.submit(prompt=prompt, seed=10 * i, **settings)["id"])
+    page.reload()
+    tiles = page.locator(".thumbs .tile")
+    expect(tiles).to_have_count(6)
+    page.get_by_label("Search prompts").fill("volcano")
+    expect(tiles).to_have_count(2)
+    tiles.first.click()
+    viewer = page.get_by_role("dialog")
+    expect(viewer.get_by_role("heading")).to_have_text("a volcano at sunset")
+    shoot(page, "picture")
+    page.keyboard.press("ArrowRight")
+    expect(viewer.locator("img")).to_have_attribute("alt", "a volcano at sunset, seed 10")
+    page.keyboard.press("ArrowLeft")
+    viewer.get_by_role("button", name="Reuse settings").click()
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a volcano at sunset")
+    expect(page.get_by_label("Steps, exactly")).to_have_value("4")
+    expect(page.get_by_label("Guidance, exactly")).to_have_value("2.5")
+    expect(page.locator("#f-seed")).to_have_value("11")
+    tiles.first.click()
+    with page.expect_download() as download:
+        viewer.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename.endswith(".png")
+    page.once("dialog", lambda dialog: dialog.accept())
+    viewer.get_by_role("button", name="Delete").click()
+    expect(tiles).to_have_count(1)
+    assert len(live.client.get("/api/v1/images").json()["images"]) == 5
+
+
+@pytest.mark.parametrize("button, kind", [("Change it", "img2img"), ("Upscale", "upscale")])
+def test_gallery_sends_pictures_on(page: Page, live, button, kind):
+    image = live.finished(live.submit(prompt="a lake", seed=1)["id"])["images"][0]
+    page.reload()
+    page.locator(".thumbs .tile").click()
+    page.get_by_role("dialog").get_by_role("button", name=button).click()
+    expect(page.locator(f"input[value={kind}]")).to_be_checked()
+    expect(page.locator(".source img.thumb")).to_have_attribute("src", image["url"])
+
+
+def test_reload_during_a_job_loses_nothing(page: Page, live):
+    live.pipe.step_seconds = STEP
+    page.get_by_label("Prompt", exact=True).fill("a glacier")
+    page.get_by_label("Steps, exactly").fill("40")
+    page.locator("#generate").click()
+    expect(page.locator("img.preview")).to_be_visible()
+    job = shown_job(page, live)["id"]
+    page.reload()
+    assert page.url.endswith(job)
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a glacier")
+    expect(page.locator("img.preview")).to_be_visible()
+    page.goto(live.url)  # without the job in the address
+    expect(page.locator("img.preview")).to_be_visible()
+    assert wait_done(page, live)["id"] == job
+
+
+def test_dropped_png_restores_its_settings(page: Page, live, browser):
+    made = live.submit(prompt="a waterfall in spring", seed=77, num_inference_steps=9)
+    image = live.finished(made["id"])["images"][0]
+    png = live.client.get(image["url"]).content
+    page.evaluate(
+        """bytes => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([new Uint8Array(bytes)], "a.png", {type: "image/png"}));
+          for (const type of ["dragenter", "dragover", "drop"])
+            document.body.dispatchEvent(new DragEvent(type, {dataTransfer, bubbles: true}));
+        }""",
+        list(png),
+    )
+    expect(page.get_by_text("Settings restored from the picture.")).to_be_visible()
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a waterfall in spring")
+    expect(page.get_by_label("Steps, exactly")).to_have_value("9")
+    expect(page.locator("#f-seed")).to_have_value("77")
+    expect(page.locator(".drop-target")).to_have_count(0)
+
+
+def test_xy_grid(page: Page, live, shoot):
+    page.get_by_label("Prompt", exact=True).fill("a volcano at sunset")
+    page.get_by_role("button", name="X/Y grid").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Across: values").fill("4, x")
+    dialog.get_by_role("button", name="Make").click()
+    expect(dialog.get_by_text("“x” is not a number.")).to_be_visible()
+    dialog.get_by_label("Across: values").fill("4, 8, 16")
+    dialog.get_by_label("Down", exact=True).select_option("Seed")
+    dialog.get_by_label("Down: values").fill("1, 2")
+    dialog.get_by_role("button", name="Make 6 pictures").click()
+    cells = page.locator(".grid-view td img")
+    expect(cells).to_have_count(6)
+    shoot(page, "xy-grid")
+    page.reload()
+    expect(cells).to_have_count(6)
+    jobs = live.client.get("/api/v1/jobs").json()["jobs"]
+    found = {(j["request"]["num_inference_steps"], j["request"]["seed"]) for j in jobs}
+    assert found == {(steps, seed) for steps in (4, 8, 16) for seed in (1, 2)}
+
+
+def test_presets_and_shortcuts(page: Page, live):
+    page.get_by_text("Presets").click()
+    page.get_by_role("button", name="Fine").click()
+    expect(page.get_by_label("Steps, exactly")).to_have_value("60")
+    page.get_by_label("Steps, exactly").fill("33")
+    page.get_by_text("Presets").click()
+    page.get_by_label("Name of the preset").fill("mine")
+    page.get_by_label("Name of the preset").press("Enter")
+    page.get_by_role("button", name="Draft").click()
+    page.reload()
+    page.get_by_text("Presets").click()
+    page.get_by_role("button", name="mine 33 steps").click()
+    expect(page.get_by_label("Steps, exactly")).to_have_value("33")
+    page.keyboard.press("r")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a lake at dawn")
+    page.keyboard.press("4")
+    expect(page.get_by_role("radio", name="Anagram")).to_be_checked()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_errors_are_next_to_their_fields(page: Page, live):
+    page.get_by_label("Steps, exactly").fill("0")
+    page.locator("#generate").click()
+    expect(page.locator("#e-num_inference_steps")).to_have_text("From 1 to 1000.")
+    expect(page.get_by_label("Steps, exactly")).to_be_focused()
+    page.get_by_label("Steps, exactly").fill("5")
+    expect(page.locator("#e-num_inference_steps")).to_have_count(0)
+    page.get_by_label("Prompt", exact=True).fill("!value")
+    page.locator("#generate").click()
+    expect(page.locator(".failure")).to_contain_text("prompt must be kinder")
