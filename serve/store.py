@@ -16,47 +16,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from serve.tables import IMAGES, JOBS, metadata
+
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 UNFINISHED = (QUEUED, RUNNING)
 MAX_ATTEMPTS = 2  # a job that the server died with twice is not tried again
-
-_metadata = sa.MetaData()
-_jobs = sa.Table(
-    "jobs",
-    _metadata,
-    sa.Column("id", sa.String(40), primary_key=True),
-    sa.Column("kind", sa.String(16), nullable=False),
-    sa.Column("status", sa.String(16), nullable=False, index=True),
-    sa.Column("client", sa.String(64), nullable=False),
-    sa.Column("idempotency_key", sa.String(128)),
-    sa.Column("request", sa.Text, nullable=False),
-    sa.Column("text", sa.Text, nullable=False),
-    sa.Column("matched_from", sa.Text),
-    sa.Column("num_images", sa.Integer, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column("error", sa.Text),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("started_at", sa.Float),
-    sa.Column("finished_at", sa.Float),
-    sa.UniqueConstraint("client", "idempotency_key"),
-)
-_images = sa.Table(
-    "images",
-    _metadata,
-    sa.Column("id", sa.String(48), primary_key=True),
-    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
-    sa.Column("index", sa.Integer, nullable=False),
-    sa.Column("kind", sa.String(16), nullable=False),
-    sa.Column("seed", sa.BigInteger),
-    sa.Column("prompt", sa.Text, nullable=False),
-    sa.Column("negative_prompt", sa.Text, nullable=False),
-    sa.Column("width", sa.Integer, nullable=False),
-    sa.Column("height", sa.Integer, nullable=False),
-    sa.Column("sha256", sa.String(64), nullable=False),
-    sa.Column("metadata", sa.Text, nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.UniqueConstraint("job_id", "index"),
-)
 
 
 @dataclass
@@ -111,7 +75,7 @@ class Store:
         self._writing = threading.Lock()  # SQLite has one writer; waiting here is fair and quick
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _set_pragmas)
-        _metadata.create_all(self._engine)
+        metadata.create_all(self._engine)
 
     @classmethod
     def at(cls, folder: Path) -> "Store":
@@ -134,14 +98,14 @@ class Store:
         values["request"] = json.dumps(job.request)
         values["error"] = json.dumps(job.error) if job.error else None
         with self._write() as connection:
-            connection.execute(_jobs.insert().values(values))
+            connection.execute(JOBS.insert().values(values))
 
     def by_key(self, client: str, idempotency_key: str | None) -> Job | None:
         """The job that a client sent with an idempotency key."""
         if idempotency_key is None:
             return None
-        query = sa.select(_jobs).where(
-            _jobs.c.client == client, _jobs.c.idempotency_key == idempotency_key
+        query = sa.select(JOBS).where(
+            JOBS.c.client == client, JOBS.c.idempotency_key == idempotency_key
         )
         with self._engine.connect() as connection:
             rows = connection.execute(query).mappings().all()
@@ -150,7 +114,7 @@ class Store:
     def get(self, job_id: str) -> Job | None:
         """A job, None if there is none of that id."""
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_jobs).where(_jobs.c.id == job_id)).mappings()
+            rows = connection.execute(sa.select(JOBS).where(JOBS.c.id == job_id)).mappings()
             return next(iter(_with_images(connection, rows.all())), None)
 
     def jobs(
@@ -161,29 +125,29 @@ class Store:
         **equals: str | Sequence[str] | None,
     ) -> list[Job]:
         """Jobs, newest first: older than `before`, with these words, of equal columns."""
-        query = _page(_jobs, limit, before, equals)
+        query = _page(JOBS, limit, before, equals)
         if text:
-            query = query.where(_contains(_jobs.c.text, text))
+            query = query.where(_contains(JOBS.c.text, text))
         with self._engine.connect() as connection:
             return _with_images(connection, connection.execute(query).mappings().all())
 
     def start(self, job_ids: Sequence[str]) -> None:
         """Jobs are about to be computed; counts an attempt, so that a deadly job is known."""
-        now = sa.func.coalesce(_jobs.c.started_at, time.time())
+        now = sa.func.coalesce(JOBS.c.started_at, time.time())
         with self._write() as connection:
             connection.execute(
-                _jobs.update()
-                .where(_jobs.c.id.in_(job_ids), _jobs.c.status.in_(UNFINISHED))
-                .values(status=RUNNING, started_at=now, attempts=_jobs.c.attempts + 1)
+                JOBS.update()
+                .where(JOBS.c.id.in_(job_ids), JOBS.c.status.in_(UNFINISHED))
+                .values(status=RUNNING, started_at=now, attempts=JOBS.c.attempts + 1)
             )
 
     def put_back(self, job_ids: Sequence[str]) -> None:
         """Jobs that were started wait again, through no fault of theirs."""
         with self._write() as connection:
             connection.execute(
-                _jobs.update()
-                .where(_jobs.c.id.in_(job_ids), _jobs.c.status == RUNNING)
-                .values(status=QUEUED, attempts=_jobs.c.attempts - 1)
+                JOBS.update()
+                .where(JOBS.c.id.in_(job_ids), JOBS.c.status == RUNNING)
+                .values(status=QUEUED, attempts=JOBS.c.attempts - 1)
             )
 
     def add_images(self, images: Sequence[Image]) -> list[str]:
@@ -194,12 +158,12 @@ class Store:
         """
         job_ids = {image.job_id for image in images}
         with self._write() as connection:
-            query = sa.select(_jobs.c.id, _jobs.c.num_images).where(
-                _jobs.c.id.in_(job_ids), _jobs.c.status.in_(UNFINISHED)
+            query = sa.select(JOBS.c.id, JOBS.c.num_images).where(
+                JOBS.c.id.in_(job_ids), JOBS.c.status.in_(UNFINISHED)
             )
             wanted = {row.id: row.num_images for row in connection.execute(query)}
             known = set(
-                connection.scalars(sa.select(_images.c.id).where(_images.c.job_id.in_(wanted)))
+                connection.scalars(sa.select(IMAGES.c.id).where(IMAGES.c.job_id.in_(wanted)))
             )
             rows = [
                 {**vars(image), "metadata": json.dumps(image.metadata)}
@@ -207,18 +171,18 @@ class Store:
                 if image.job_id in wanted and image.id not in known
             ]
             if rows:
-                connection.execute(_images.insert(), rows)
-            connection.execute(_jobs.update().where(_jobs.c.id.in_(wanted)).values(attempts=0))
+                connection.execute(IMAGES.insert(), rows)
+            connection.execute(JOBS.update().where(JOBS.c.id.in_(wanted)).values(attempts=0))
             counts = connection.execute(
-                sa.select(_images.c.job_id, sa.func.count())
-                .where(_images.c.job_id.in_(wanted))
-                .group_by(_images.c.job_id)
+                sa.select(IMAGES.c.job_id, sa.func.count())
+                .where(IMAGES.c.job_id.in_(wanted))
+                .group_by(IMAGES.c.job_id)
             )
             complete = [job_id for job_id, count in counts if count == wanted[job_id]]
             if complete:
                 connection.execute(
-                    _jobs.update()
-                    .where(_jobs.c.id.in_(complete))
+                    JOBS.update()
+                    .where(JOBS.c.id.in_(complete))
                     .values(status=DONE, finished_at=time.time())
                 )
         return complete
@@ -227,8 +191,8 @@ class Store:
         """Ends a job as failed or cancelled; False if it was finished already."""
         with self._write() as connection:
             found = connection.execute(
-                _jobs.update()
-                .where(_jobs.c.id == job_id, _jobs.c.status.in_(UNFINISHED))
+                JOBS.update()
+                .where(JOBS.c.id == job_id, JOBS.c.status.in_(UNFINISHED))
                 .values(
                     status=status,
                     finished_at=time.time(),
@@ -239,7 +203,7 @@ class Store:
 
     def recover(self) -> list[Job]:
         """After a start: jobs to be computed, oldest first; those tried too often have failed."""
-        unfinished = _jobs.c.status.in_(UNFINISHED)
+        unfinished = JOBS.c.status.in_(UNFINISHED)
         error = {
             "type": "about:blank",
             "title": "Internal Server Error",
@@ -248,27 +212,27 @@ class Store:
         }
         with self._write() as connection:
             connection.execute(
-                _jobs.update()
-                .where(unfinished, _jobs.c.attempts >= MAX_ATTEMPTS)
+                JOBS.update()
+                .where(unfinished, JOBS.c.attempts >= MAX_ATTEMPTS)
                 .values(status=FAILED, finished_at=time.time(), error=json.dumps(error))
             )
-            connection.execute(_jobs.update().where(unfinished).values(status=QUEUED))
-            query = sa.select(_jobs).where(unfinished).order_by(_jobs.c.id)
+            connection.execute(JOBS.update().where(unfinished).values(status=QUEUED))
+            query = sa.select(JOBS).where(unfinished).order_by(JOBS.c.id)
             return _with_images(connection, connection.execute(query).mappings().all())
 
     def forget(self, job_id: str) -> list[str]:
         """Deletes a finished job; returns the ids of its pictures."""
         with self._write() as connection:
-            ids = connection.scalars(sa.select(_images.c.id).where(_images.c.job_id == job_id))
+            ids = connection.scalars(sa.select(IMAGES.c.id).where(IMAGES.c.job_id == job_id))
             found = list(ids)
-            connection.execute(_images.delete().where(_images.c.job_id == job_id))
-            connection.execute(_jobs.delete().where(_jobs.c.id == job_id))
+            connection.execute(IMAGES.delete().where(IMAGES.c.job_id == job_id))
+            connection.execute(JOBS.delete().where(JOBS.c.id == job_id))
         return found
 
     def image(self, image_id: str) -> Image | None:
         """A picture's row, None if there is none of that id."""
         with self._engine.connect() as connection:
-            query = sa.select(_images).where(_images.c.id == image_id)
+            query = sa.select(IMAGES).where(IMAGES.c.id == image_id)
             row = connection.execute(query).mappings().first()
         return _image(row) if row is not None else None
 
@@ -280,16 +244,16 @@ class Store:
         kind: str | None = None,
     ) -> list[Image]:
         """Pictures, newest first."""
-        query = _page(_images, limit, before, {"kind": kind})
+        query = _page(IMAGES, limit, before, {"kind": kind})
         if text:
-            query = query.where(_contains(_images.c.prompt, text))
+            query = query.where(_contains(IMAGES.c.prompt, text))
         with self._engine.connect() as connection:
             return [_image(row) for row in connection.execute(query).mappings()]
 
     def delete_image(self, image_id: str) -> bool:
         """Deletes a picture's row."""
         with self._write() as connection:
-            query = _images.delete().where(_images.c.id == image_id)
+            query = IMAGES.delete().where(IMAGES.c.id == image_id)
             return connection.execute(query).rowcount == 1
 
 
@@ -319,7 +283,7 @@ def _contains(column: sa.Column, text: str) -> sa.ColumnElement[bool]:
 
 def _with_images(connection: Connection, rows: Sequence[Any]) -> list[Job]:
     ids = [row["id"] for row in rows]
-    query = sa.select(_images).where(_images.c.job_id.in_(ids)).order_by(_images.c.index)
+    query = sa.select(IMAGES).where(IMAGES.c.job_id.in_(ids)).order_by(IMAGES.c.index)
     of_job: dict[str, list[Image]] = {job_id: [] for job_id in ids}
     for row in connection.execute(query).mappings() if ids else ():
         of_job[row["job_id"]].append(_image(row))

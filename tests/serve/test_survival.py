@@ -200,7 +200,7 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
 def test_warm_up_is_visible_and_grows(start, monkeypatch):
     monkeypatch.setattr("serve.worker.PATIENCE_SECONDS", 0.05)
     server = start(warmup=True, max_batch=4)
-    assert server.client.get("/api/v1/ready").status_code == 200
+    wait_for(lambda: server.client.get("/api/v1/ready").status_code == 200)
     wait_for(lambda: server.client.get("/api/v1/ready").json()["warmup"]["done"] == 3)
     assert [len(call["prompt"]) for call in server.pipe.calls] == [1, 2, 4]
     text = server.client.get("/api/v1/metrics").text
