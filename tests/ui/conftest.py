@@ -40,6 +40,11 @@ def live(tmp_path) -> Iterator[LiveServer]:
     server.stop()
 
 
+def is_problem(message) -> bool:
+    """A console message that should not be; a request that a test itself aborted may be."""
+    return message.type in ("error", "warning") and "ERR_FAILED" not in message.text
+
+
 @pytest.fixture
 def open_page(browser, live) -> Iterator:
     """Opens the page in a fresh browser profile; the page must stay free of errors."""
@@ -51,7 +56,7 @@ def open_page(browser, live) -> Iterator:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(5_000)
-        page.on("console", lambda m: m.type in ("error", "warning") and problems.append(m.text))
+        page.on("console", lambda m: is_problem(m) and problems.append(m.text))
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(live.url + path)
         expect(page.locator("#generate")).to_be_visible()

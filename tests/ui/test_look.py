@@ -106,7 +106,8 @@ def test_phone(open_page, live, shoot, scheme):
     expect(page.locator(".job-media img")).to_be_in_viewport()
     page.wait_for_timeout(600)
     shoot(page, f"phone-result-{scheme}")
-    assert fits() and serious(page) == []
+    assert fits()
+    assert serious(page) == []
     page.get_by_role("button", name="Settings", exact=True).tap()
     for mode in ("Image", "In-paint", "Anagram", "Upscale"):
         page.get_by_role("radio", name=mode, exact=True).check()

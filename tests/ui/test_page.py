@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.serve.live import LiveServer, quiet
 from tests.ui.helpers import (
     fetch_picture,
     generate,
@@ -14,7 +15,7 @@ from tests.ui.helpers import (
     shown_job,
     wait_done,
 )
-from tests.ui.painter import paint
+from tests.ui.painter import ScenePipeline, paint
 
 STEP = 0.05
 
@@ -112,7 +113,8 @@ def test_img2img_from_a_chosen_file(page: Page, live, shoot):
     page.get_by_label("Prompt", exact=True).fill("a snowy mountain")
     page.get_by_label("Strength, exactly").fill("0.5")
     job = generate(page, live)
-    assert job["kind"] == "img2img" and job["request"]["strength"] == 0.5
+    assert job["kind"] == "img2img"
+    assert job["request"]["strength"] == 0.5
     got = fetch_picture(live, job["images"][0]).astype(int)
     seed = job["request"]["seed"]
     mean = (paint("a lake at dawn", 3).astype(int) + paint("a snowy mountain", seed)) // 2
@@ -146,7 +148,7 @@ def test_inpaint_paints_the_mask_and_keeps_the_rest(page: Page, live, shoot):
     expect(page.get_by_text("Choose a picture first.")).to_be_visible()
     page.set_input_files("#source-file", [png_bytes(lake, "lake.png")])
     canvas = page.locator("#mask-canvas")
-    expect(canvas).to_be_visible()
+    canvas.hover()  # waits until the dialog has come to rest
     box = canvas.bounding_box()
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -311,7 +313,7 @@ def test_gallery_searches_reuses_and_deletes(page: Page, live, shoot):
     assert len(live.client.get("/api/v1/images").json()["images"]) == 5
 
 
-@pytest.mark.parametrize("button, kind", [("Change it", "img2img"), ("Upscale", "upscale")])
+@pytest.mark.parametrize(("button", "kind"), [("Change it", "img2img"), ("Upscale", "upscale")])
 def test_gallery_sends_pictures_on(page: Page, live, button, kind):
     image = live.finished(live.submit(prompt="a lake", seed=1)["id"])["images"][0]
     page.reload()
@@ -411,3 +413,41 @@ def test_errors_are_next_to_their_fields(page: Page, live):
     page.get_by_label("Prompt", exact=True).fill("!value")
     page.locator("#generate").click()
     expect(page.locator(".failure")).to_contain_text("prompt must be kinder")
+
+
+def test_a_key_is_asked_for_once(browser, tmp_path):
+    quiet()
+    live = LiveServer(tmp_path / "keyed", pipe=ScenePipeline(), api_key="correct horse")
+    context = browser.new_context()
+    page = context.new_page()
+    try:
+        page.goto(live.url)
+        dialog = page.get_by_role("dialog", name="This server needs a key")
+        dialog.get_by_label("API key").fill("wrong horse")
+        dialog.get_by_label("API key").press("Enter")
+        expect(dialog.get_by_role("alert")).to_have_text("this is not the key")
+        dialog.get_by_label("API key").fill("correct horse")
+        dialog.get_by_role("button", name="Enter").click()
+        expect(dialog).to_have_count(0)
+        page.get_by_role("button", name="Make this picture").click()
+        wait_done(page, live)
+        page.reload()
+        expect(page.locator(".thumbs .tile")).to_have_count(1)
+        expect(dialog).to_have_count(0)
+    finally:
+        context.close()
+        live.stop()
+
+
+def test_a_lost_connection_is_said_and_mended(open_page, live):
+    live.pipe.step_seconds = STEP
+    page = open_page()
+    page.route("**/events*", lambda route: route.abort())
+    page.get_by_label("Prompt", exact=True).fill("a glacier")
+    page.get_by_label("Steps, exactly").fill("80")
+    page.locator("#generate").click()
+    expect(page.get_by_text("Connection lost.")).to_be_visible()
+    page.unroute("**/events*")
+    expect(page.locator("img.preview")).to_be_visible()
+    expect(page.get_by_text("Connection lost.")).to_have_count(0)
+    wait_done(page, live)

@@ -81,7 +81,7 @@ export function AnagramPicture({ url, readings }) {
     const [nearest] = turned.sort(([, a], [, b]) => away(a) - away(b))[0] ?? [at];
     setAt(nearest);
   };
-  const style = dragged === null ? STYLES[view] : { transform: `rotate(${(ANGLES[view] ?? 0) + dragged}deg)` };
+  const style = dragged === null ? STYLES[view] : { transform: `rotate(${(ANGLES[view] ?? 0) + dragged}deg) scale(${1 - 0.29 * Math.abs(Math.sin((dragged * Math.PI) / 90))})` };
   return html`
     <div class="anagram">
       <button type="button" class="anagram-frame" ref=${frame} data-view=${view} data-dragging=${dragged !== null} aria-label=${S.anagram.turn}

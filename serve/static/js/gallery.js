@@ -83,7 +83,7 @@ export function Viewer() {
         </div>
         <div class="viewer-side">
           <${IconButton} icon="close" class="corner" label=${S.picture.close} onClick=${(e) => e.currentTarget.closest("dialog").close()} />
-          <p class="eyebrow">${S.modes[image.kind].title}</p>
+          ${image.prompt && html`<p class="eyebrow">${S.modes[image.kind].title}</p>`}
           <h2 class="job-title">${image.prompt || S.modes[image.kind].title}</h2>
           ${image.negative_prompt && html`<p class="hint">${S.prompt.negative}: ${image.negative_prompt}</p>`}
           <${Facts} image=${image} all />

@@ -269,7 +269,7 @@ function Toolbar({ view, setView }) {
         <${IconButton} icon="invert" label=${S.mask.invert} onClick=${() => add({ op: "invert" })} />
         <${IconButton} icon="trash" label=${S.mask.clear} disabled=${!mask.length} onClick=${() => add({ op: "clear" })} />
       </span>
-      <span class="tool-group">
+      <span class="tool-group zoom">
         <${IconButton} icon="minus" label=${S.mask.zoomOut} disabled=${view.zoom <= 1} onClick=${() => setView((v) => zoomAt(v, 1 / 1.4))} />
         <${IconButton} icon="plus" label=${S.mask.zoomIn} disabled=${view.zoom >= MAX_ZOOM} onClick=${() => setView((v) => zoomAt(v, 1.4))} />
         <${IconButton} icon="fit" label=${S.mask.fit} onClick=${() => setView({ zoom: 1, x: 0, y: 0 })} />

@@ -70,8 +70,8 @@ export async function removeAfterAsking(image, onRemoved = () => {}) {
 
 const SHOWN = ["num_inference_steps", "guidance_scale", "solver", "weights", "strength", "upscaler", "model"];
 
-/** What is known of a picture, as pairs [label, text]. */
-export function facts(image) {
+/** What is known of a picture, or of the first of `count`, as pairs [label, text]. */
+export function facts(image, count = 1) {
   const { metadata } = image;
   const edited = ["img2img", "inpaint"].includes(image.kind);
   const skip = new Set([...(edited ? [] : ["strength"]), ...(metadata.upscale ? [] : ["upscaler"])]);
@@ -79,12 +79,13 @@ export function facts(image) {
     const names = { solver: S.solvers, weights: S.settings.weightNames }[name] ?? {};
     return [S.details[name], names[metadata[name]] ?? String(metadata[name])];
   });
-  const seed = image.seed === null ? [] : [[S.details.seed, String(image.seed)]];
+  const last = count > 1 ? ` – ${image.seed + count - 1}` : "";
+  const seed = image.seed === null ? [] : [[S.details.seed, `${image.seed}${last}`]];
   return [...seed, ...pairs, [S.details.size, `${image.width} × ${image.height}`]];
 }
 
-export const Facts = ({ image, all = false }) => {
-  const pairs = facts(image);
+export const Facts = ({ image, count = 1, all = false }) => {
+  const pairs = facts(image, count);
   if (all) {
     if (image.metadata.matched_from) pairs.push([S.details.matched_from, image.metadata.matched_from]);
     pairs.push([S.details.created_at, new Date(image.created_at).toLocaleString()]);

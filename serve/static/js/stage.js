@@ -33,7 +33,7 @@ function Job({ job }) {
         ${count > 1 ? html`<${Tiles} job=${job} count=${count} />` : first ? html`<${Picture} key=${first.id} image=${first} />` : html`<${Waiting} job=${job} index=${0} />`}
       </div>
       <div class="job-side">
-        <p class="eyebrow">${S.modes[job.kind].title}</p>
+        ${titleOf(job) !== S.modes[job.kind].title && html`<p class="eyebrow">${S.modes[job.kind].title}</p>`}
         <h2 class="job-title">${titleOf(job)}</h2>
         ${job.matched_from && html`<p class="hint">${S.prompt.matched(job.matched_from)}</p>`}
         ${running && html`<${Progress} job=${job} />`}
@@ -41,7 +41,8 @@ function Job({ job }) {
         ${job.status === "cancelled" && html`<p class="note"><${Icon} name="close" />${S.run.cancelled}</p>`}
         ${job.status === "failed" && html`<div class="failure" role="alert"><b>${S.run.failed}</b><p>${job.error?.detail}</p></div>`}
         ${(job.status === "failed" || job.status === "cancelled") && html`<button type="button" class="secondary strong" onClick=${() => retry(job)}><${Icon} name="reset" />${S.run.retry}</button>`}
-        ${first && !running && html`<${Facts} image=${first} />`}
+        ${first && !running && html`<${Facts} image=${first} count=${count} />`}
+        ${first && !running && count > 1 && html`<p class="hint">${S.run.openOne}</p>`}
         ${first && !running && count === 1 && html`<${Actions} image=${first} onRemoved=${leave} />`}
       </div>
     </div>

@@ -169,6 +169,7 @@ export const S = {
     gone: "This job is no longer on the server.",
     reconnecting: "Connection lost. The job goes on; reconnecting…",
     finished: "Finished",
+    openOne: "Open a picture to reuse, change or save it.",
     preview: (prompt) => `Preview of “${prompt}”`,
     waiting: "Waiting for the first preview",
     jobs: "Jobs under way",
