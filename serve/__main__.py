@@ -6,6 +6,7 @@ import signal
 import sys
 
 import uvicorn
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from serve import observe
@@ -49,6 +50,13 @@ def main(arguments: list[str] | None = None) -> None:
     from dg2_jax import compile_cache
     from serve.app import create_app
 
+    settings.data.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.data / "server.lock")  # the system releases it when the process ends
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"error: data: another server uses {settings.data}", file=sys.stderr)
+        sys.exit(2)
     compile_cache.enable()
     config = uvicorn.Config(
         create_app(settings),

@@ -62,15 +62,23 @@ class Worker(threading.Thread):
             self._engine.unavailable = self.detail
             return
         while not self._engine.draining:
-            # A batch of the next size compiles as it runs: then the demand for it is there.
-            sizes = self.sizes[: self.warm + 1]
-            batch = self._engine.take(sizes, timeout=PATIENCE_SECONDS)
-            if batch is not None:
-                self._run(batch)
-                if batch.request.kind in ("txt2img", "img2img", "inpaint"):
-                    self.warm = max(self.warm, sizes.index(len(batch.items)) + 1)
-            elif self.warm < len(self.sizes) and not self._engine.draining:
-                self._try_next_size()
+            try:
+                self._turn()
+            except Exception:  # the disk is full, say: jobs are stored, and taken up at a restart
+                log.exception("the store cannot be written")
+                time.sleep(1)
+
+    def _turn(self) -> None:
+        """Computes a batch; without one, compiles."""
+        # A batch of the next size compiles as it runs: then the demand for it is there.
+        sizes = self.sizes[: self.warm + 1]
+        batch = self._engine.take(sizes, timeout=PATIENCE_SECONDS)
+        if batch is not None:
+            self._run(batch)
+            if batch.request.kind in ("txt2img", "img2img", "inpaint"):
+                self.warm = max(self.warm, sizes.index(len(batch.items)) + 1)
+        elif self.warm < len(self.sizes) and not self._engine.draining:
+            self._try_next_size()
 
     def _try_next_size(self) -> None:
         """Batches that cannot be compiled, for lack of memory say, are not made."""

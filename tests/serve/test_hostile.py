@@ -58,14 +58,16 @@ NUMBERS = {
 @pytest.mark.parametrize(("field", "value"), [(f, v) for f, vs in NUMBERS.items() for v in vs])
 def test_odd_values_are_refused_at_once(server, field, value):
     calls = len(server.pipe.calls)
-    start = time.perf_counter()
-    answer = post(server, f'{{"kind": "txt2img", "{field}": {value}}}')
-    elapsed = time.perf_counter() - start
+    times = []
+    for _ in range(3):  # the machine may be busy with something else
+        start = time.perf_counter()
+        answer = post(server, f'{{"kind": "txt2img", "{field}": {value}}}')
+        times.append(time.perf_counter() - start)
     assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     named = answer.json()["errors"][0]["field"]
     assert named.split(".")[0] == field
-    assert elapsed < 0.1
+    assert min(times) < 0.1
     assert len(server.pipe.calls) == calls
 
 

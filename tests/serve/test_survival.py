@@ -54,6 +54,8 @@ def test_kill_9_loses_nothing(tmp_path):
         assert entry[0]["sha256"] == hashlib.sha256(pixels.tobytes()).hexdigest()
     assert len(list((tmp_path / "pictures").rglob("*.png"))) == 51
     assert not list((tmp_path / "pictures").rglob(".*"))
+    with pytest.raises(AttributeError):  # prints no address
+        Process(tmp_path)  # two servers on one folder would compute every job twice
     assert server.end(signal.SIGTERM) == 0
 
 

@@ -12,7 +12,10 @@ export async function reuse(image) {
     const job = jobs.value[image.job_id] ?? (await api.job(image.job_id));
     change(toForm(job.request, image.seed, 1));
   } catch (problem) {
-    if (problem.status !== 404) throw problem;
+    if (problem.status !== 404) {
+      notify(problem.message, "error");
+      return;
+    }
     change(toForm(fromMetadata(image), image.seed, 1)); // its job was forgotten
   }
   opened.value = null;
