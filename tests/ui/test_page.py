@@ -61,11 +61,12 @@ def test_txt2img_sends_every_setting(page: Page, live):
 def test_preview_and_progress_appear_during_the_run(page: Page, live, shoot):
     live.pipe.step_seconds = STEP
     page.get_by_label("Prompt", exact=True).fill("a volcano at sunset")
+    page.get_by_label("Steps, exactly").fill("60")
     page.locator("#generate").click()
     preview = page.locator("img.preview")
     expect(preview).to_be_visible()
     assert shown_job(page, live)["status"] == "running"
-    expect(page.locator(".progress-text")).to_have_text(re.compile(r"Step \d+ of 20 · .* left"))
+    expect(page.locator(".progress-text")).to_have_text(re.compile(r"Step \d+ of 60 · .* left"))
     first = int(preview.get_attribute("data-step"))
     bar = page.get_by_role("progressbar", name="Progress")
     expect(bar).not_to_have_attribute("aria-valuenow", "0")
