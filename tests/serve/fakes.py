@@ -69,6 +69,8 @@ class FakePipeline:
         self.step_seconds = step_seconds
         self.calls: list[dict[str, Any]] = []
         self.steps_run = 0
+        self.go = threading.Event()  # cleared, every step waits, however slow the machine
+        self.go.set()
         self._inside = threading.Lock()
 
     def __call__(
@@ -103,6 +105,7 @@ class FakePipeline:
             )
             for step in range(1, settings.num_inference_steps + 1):
                 time.sleep(self.step_seconds)
+                self.go.wait(60)
                 self.steps_run += 1
                 if on_preview is not None and step % preview_every == 0:
                     shown = result.images[:, ::8, ::8]

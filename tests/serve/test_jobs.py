@@ -155,11 +155,13 @@ def test_previews_reach_the_reader_at_once(start):
 
 def test_a_waiting_job_that_is_cancelled_never_runs(start):
     server = start(step_seconds=0.02)
+    server.pipe.go.clear()
     first = server.submit(prompt="first", num_inference_steps=20)
     second = server.submit(prompt="second", num_inference_steps=19)
     assert second["queue_position"] == 0
     answer = server.client.delete(f"/api/v1/jobs/{second['id']}")
     assert answer.json()["status"] == "cancelled"
+    server.pipe.go.set()
     assert server.finished(first["id"])["status"] == "done"
     assert [call["prompt"] for call in server.pipe.calls] == [["first"]]
 
@@ -192,8 +194,10 @@ def test_cancelling_one_of_a_batch_leaves_the_others(start):
 
 def test_jobs_that_agree_are_computed_together_and_unchanged(start):
     server = start(step_seconds=0.02)
+    server.pipe.go.clear()
     blocker = server.submit(prompt="b", num_inference_steps=7)
     jobs = [server.submit(prompt=f"p{i}", negative_prompt=f"n{i}", seed=100 + i) for i in range(8)]
+    server.pipe.go.set()
     ended = [server.finished(job["id"]) for job in (blocker, *jobs)][1:]
     assert [len(call["prompt"]) for call in server.pipe.calls] == [1, 8]
     alone = FakePipeline()
@@ -211,6 +215,7 @@ def test_batches_have_compiled_sizes(start):
 
 def test_clients_take_turns(start):
     server = start(step_seconds=0.02, max_batch=1)
+    server.pipe.go.clear()
     server.submit(prompt="blocker", num_inference_steps=20)
     submit = [("greedy", 6), ("modest", 1)]
     ids = {}
@@ -222,6 +227,7 @@ def test_clients_take_turns(start):
                 headers={"X-Client-ID": client},
             )
             ids[client] = answer.json()["id"]
+    server.pipe.go.set()
     for job_id in ids.values():
         server.finished(job_id)
     order = [call["prompt"][0] for call in server.pipe.calls]
@@ -341,6 +347,7 @@ def test_prompt_matching_uses_the_bank(server):
 
 def test_failures_are_told_and_do_not_spread(start):
     server = start(step_seconds=0.01)
+    server.pipe.go.clear()
     blocker = server.submit(prompt="b", num_inference_steps=20)
     asked = {
         "fine": ("done", None),
@@ -351,6 +358,7 @@ def test_failures_are_told_and_do_not_spread(start):
         "also fine": ("done", None),
     }
     jobs = {prompt: server.submit(prompt=prompt, seed=1) for prompt in asked}
+    server.pipe.go.set()
     server.finished(blocker["id"])
     for prompt, (status, code) in asked.items():
         job = server.finished(jobs[prompt]["id"])
