@@ -12,10 +12,16 @@ const MOST = 4;
 /** The readings: a prompt and a view each. */
 export function Readings() {
   const readings = form.value.anagram;
-  const views = (options.value?.choices.view ?? Object.keys(S.anagram.views)).map((view) => [view, S.anagram.views[view] ?? view]);
-  const set = (i, patch) => change({ anagram: readings.map((reading, k) => (k === i ? { ...reading, ...patch } : reading)) });
+  const views = (options.value?.choices.view ?? Object.keys(S.anagram.views)).map((view) => [
+    view,
+    S.anagram.views[view] ?? view,
+  ]);
+  const set = (i, patch) =>
+    change({ anagram: readings.map((reading, k) => (k === i ? { ...reading, ...patch } : reading)) });
   const add = () => {
-    const free = views.map(([view]) => view).find((view) => readings.every((reading) => reading.view !== view));
+    const free = views
+      .map(([view]) => view)
+      .find((view) => readings.every((reading) => reading.view !== view));
     change({ anagram: [...readings, { prompt: "", view: free ?? "identity" }] });
   };
   return html`
@@ -64,7 +70,10 @@ export function AnagramPicture({ url, readings }) {
 
   const angleAt = (event) => {
     const box = frame.current.getBoundingClientRect();
-    return (Math.atan2(event.clientY - box.top - box.height / 2, event.clientX - box.left - box.width / 2) * 180) / Math.PI;
+    return (
+      (Math.atan2(event.clientY - box.top - box.height / 2, event.clientX - box.left - box.width / 2) * 180) /
+      Math.PI
+    );
   };
   const turn = () => setAt((i) => (i + 1) % readings.length);
   const release = () => {
@@ -77,11 +86,18 @@ export function AnagramPicture({ url, readings }) {
       return;
     }
     const away = (angle) => Math.abs(((((seen - angle) % 360) + 540) % 360) - 180);
-    const turned = readings.map((reading, i) => [i, ANGLES[reading.view]]).filter(([, angle]) => angle !== undefined);
+    const turned = readings
+      .map((reading, i) => [i, ANGLES[reading.view]])
+      .filter(([, angle]) => angle !== undefined);
     const [nearest] = turned.sort(([, a], [, b]) => away(a) - away(b))[0] ?? [at];
     setAt(nearest);
   };
-  const style = dragged === null ? STYLES[view] : { transform: `rotate(${(ANGLES[view] ?? 0) + dragged}deg) scale(${1 - 0.29 * Math.abs(Math.sin((dragged * Math.PI) / 90))})` };
+  const style =
+    dragged === null
+      ? STYLES[view]
+      : {
+          transform: `rotate(${(ANGLES[view] ?? 0) + dragged}deg) scale(${1 - 0.29 * Math.abs(Math.sin((dragged * Math.PI) / 90))})`,
+        };
   return html`
     <div class="anagram">
       <button type="button" class="anagram-frame" ref=${frame} data-view=${view} data-dragging=${dragged !== null} aria-label=${S.anagram.turn}
@@ -99,7 +115,10 @@ export function AnagramPicture({ url, readings }) {
       </button>
       <div class="anagram-readings" role="group" aria-label=${S.anagram.label}>
         ${readings.map(
-          (reading, i) => html`<button type="button" key=${i} aria-pressed=${i === at} onClick=${() => setAt(i)}>
+          (
+            reading,
+            i,
+          ) => html`<button type="button" key=${i} aria-pressed=${i === at} onClick=${() => setAt(i)}>
             <b>${reading.prompt}</b><small>${S.anagram.views[reading.view] ?? reading.view}</small>
           </button>`,
         )}

@@ -56,7 +56,9 @@ async function call(path, options = {}, tries = 1) {
 }
 
 const query = (parameters) => {
-  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== "" && value !== undefined);
+  const given = Object.entries(parameters).filter(
+    ([, value]) => value !== null && value !== "" && value !== undefined,
+  );
   return given.length ? `?${new URLSearchParams(given)}` : "";
 };
 

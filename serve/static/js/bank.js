@@ -72,10 +72,13 @@ export function BankTools() {
         <${Icon} name="match" />${S.prompt.match}
       </button>
       ${form.value.prompt_matching && html`<span class="chip">${S.prompt.automatic}</span>`}
-      ${replaced.value !== null && html`<button type="button" class="quiet end" onClick=${() => {
-        change({ prompt: replaced.value });
-        replaced.value = null;
-      }}><${Icon} name="undo" />${S.prompt.swap}</button>`}
+      ${
+        replaced.value !== null &&
+        html`<button type="button" class="quiet end" onClick=${() => {
+          change({ prompt: replaced.value });
+          replaced.value = null;
+        }}><${Icon} name="undo" />${S.prompt.swap}</button>`
+      }
     </div>
     ${open === "random" && html`<${RandomPanel} />`} ${open === "match" && html`<${MatchPanel} />`}
   `;
@@ -96,7 +99,10 @@ function RandomPanel() {
     choice.value = { ...choice.value, ...patch };
     save("random", choice.value);
   };
-  const names = [[null, S.prompt.anyCategory], ...categories.value.map((name) => [name, name.replaceAll("_", " ")])];
+  const names = [
+    [null, S.prompt.anyCategory],
+    ...categories.value.map((name) => [name, name.replaceAll("_", " ")]),
+  ];
   return html`
     <div class="panel pair">
       <div class="field">

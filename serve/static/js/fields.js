@@ -16,7 +16,11 @@ export function ErrorText({ name }) {
 export function described(name, hint) {
   const wrong = Boolean(errors.value[name]);
   const by = [hint && ids(name).hint, wrong && ids(name).error].filter(Boolean).join(" ");
-  return { id: ids(name).input, "aria-invalid": wrong ? "true" : undefined, "aria-describedby": by || undefined };
+  return {
+    id: ids(name).input,
+    "aria-invalid": wrong ? "true" : undefined,
+    "aria-describedby": by || undefined,
+  };
 }
 
 export function Field({ name, label, hint, aside, children }) {

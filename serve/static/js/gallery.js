@@ -4,7 +4,20 @@ import { downloadUrl, save } from "./actions.js";
 import { pictureUrl } from "./api.js";
 import { Choice, IconButton } from "./fields.js";
 import { Dialog } from "./dialog.js";
-import { images, kind, loadMore, more, opened, place, refreshGallery, search, setKind, setSearch, status, step } from "./gallery_state.js";
+import {
+  images,
+  kind,
+  loadMore,
+  more,
+  opened,
+  place,
+  refreshGallery,
+  search,
+  setKind,
+  setSearch,
+  status,
+  step,
+} from "./gallery_state.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { Actions, altOf, Facts, Picture, removeAfterAsking } from "./picture.js";

@@ -45,9 +45,17 @@ export function setKind(name) {
 
 export async function loadMore() {
   const mine = request;
-  const page = await api.images({ limit: PAGE, q: search.value.trim(), kind: kind.value, before: more.value });
+  const page = await api.images({
+    limit: PAGE,
+    q: search.value.trim(),
+    kind: kind.value,
+    before: more.value,
+  });
   if (mine !== request) return;
-  images.value = [...images.value, ...page.images.filter((image) => !images.value.some((i) => i.id === image.id))];
+  images.value = [
+    ...images.value,
+    ...page.images.filter((image) => !images.value.some((i) => i.id === image.id)),
+  ];
   more.value = page.next;
 }
 
@@ -55,7 +63,8 @@ export async function loadMore() {
 export function showInGallery(image) {
   const text = search.value.trim().toLowerCase();
   if (images.value.some((i) => i.id === image.id)) return;
-  if ((kind.value && image.kind !== kind.value) || (text && !image.prompt.toLowerCase().includes(text))) return;
+  if ((kind.value && image.kind !== kind.value) || (text && !image.prompt.toLowerCase().includes(text)))
+    return;
   images.value = [image, ...images.value];
 }
 

@@ -20,7 +20,10 @@ const KEPT = 10;
 
 /** Asks for the two axes and sends the jobs. */
 export function GridDialog() {
-  const draft = load("grid-draft", { x: { name: "num_inference_steps", text: "5, 10, 20" }, y: { name: "guidance_scale", text: "2, 5, 8" } });
+  const draft = load("grid-draft", {
+    x: { name: "num_inference_steps", text: "5, 10, 20" },
+    y: { name: "guidance_scale", text: "2, 5, 8" },
+  });
   const [axes, setAxes] = useState(draft);
   const [wrong, setWrong] = useState({});
   const [busy, setBusy] = useState(false);
@@ -28,12 +31,19 @@ export function GridDialog() {
   const close = () => {
     dialog.value = null;
   };
-  const parsed = { x: parseAxis(axes.x, form.value, options.value), y: parseAxis(axes.y, form.value, options.value) };
+  const parsed = {
+    x: parseAxis(axes.x, form.value, options.value),
+    y: parseAxis(axes.y, form.value, options.value),
+  };
   const count = parsed.x.values.length * parsed.y.values.length;
 
   const make = async (event) => {
     event.preventDefault();
-    const found = Object.fromEntries(Object.entries(parsed).filter(([, axis]) => axis.error).map(([key, axis]) => [key, axis.error]));
+    const found = Object.fromEntries(
+      Object.entries(parsed)
+        .filter(([, axis]) => axis.error)
+        .map(([key, axis]) => [key, axis.error]),
+    );
     if (count > most) found.x = S.grid.tooMany(most);
     setWrong(found);
     if (Object.keys(found).length) return;
@@ -145,7 +155,8 @@ export function Grid() {
 
 function Cell({ job }) {
   const image = job?.images[0];
-  if (!image) return html`<div class="waiting" data-busy=${job ? !FINAL.includes(job.status) : false}>${job?.status === "failed" && html`<small>${job.error?.detail}</small>`}</div>`;
+  if (!image)
+    return html`<div class="waiting" data-busy=${job ? !FINAL.includes(job.status) : false}>${job?.status === "failed" && html`<small>${job.error?.detail}</small>`}</div>`;
   return html`<button type="button" class="tile" aria-label=${S.picture.open(altOf(image))} onClick=${() => {
     opened.value = image;
   }}><img src=${image.url} alt=${altOf(image)} /></button>`;
@@ -174,10 +185,15 @@ async function saveSheet() {
   y.values.forEach((text, i) => context.fillText(text, 6, top + i * side + side / 2, left - 12));
   cells.forEach((image, i) => {
     if (!image.naturalWidth) return;
-    context.drawImage(image, left + (i % x.values.length) * side, top + Math.floor(i / x.values.length) * side, side, side);
+    context.drawImage(
+      image,
+      left + (i % x.values.length) * side,
+      top + Math.floor(i / x.values.length) * side,
+      side,
+      side,
+    );
   });
   const url = URL.createObjectURL(await canvas.convertToBlob());
   save(url, "grid.png");
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
-

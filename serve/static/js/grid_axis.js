@@ -13,13 +13,19 @@ const NOTHING = { label: "", values: [{ label: "", patch: {} }] };
 export function parseAxis(axis, form, options) {
   if (!axis.name) return NOTHING;
   const label = S.grid.parameters[axis.name];
-  const texts = axis.text.split(",").map((text) => text.trim()).filter(Boolean);
+  const texts = axis.text
+    .split(",")
+    .map((text) => text.trim())
+    .filter(Boolean);
   const fail = (error) => ({ label, values: texts.map((text) => ({ label: text, patch: {} })), error });
   if (!texts.length) return fail(S.grid.values0);
   if (axis.name === "prompt") {
     const [sought] = texts;
     if (!form.prompt.includes(sought)) return fail(S.grid.missing(sought));
-    return { label: S.prompt.label, values: texts.map((text) => ({ label: text, patch: { prompt: form.prompt.replaceAll(sought, text) } })) };
+    return {
+      label: S.prompt.label,
+      values: texts.map((text) => ({ label: text, patch: { prompt: form.prompt.replaceAll(sought, text) } })),
+    };
   }
   const allowed = { solver: options?.choices.solver, weights: options?.choices.weights }[axis.name];
   const values = [];

@@ -236,4 +236,3 @@ export function describe(job) {
   if (eta !== null && eta !== undefined) parts.push(S.run.left(eta));
   return parts.join(" · ");
 }
-

@@ -56,7 +56,8 @@ function useMask(canvas, size) {
 
 function useSize(image) {
   const [size, setSize] = useState(image?.width ? image : null);
-  const onLoad = (event) => setSize({ width: event.currentTarget.naturalWidth, height: event.currentTarget.naturalHeight });
+  const onLoad = (event) =>
+    setSize({ width: event.currentTarget.naturalWidth, height: event.currentTarget.naturalHeight });
   return [size, onLoad];
 }
 
@@ -106,7 +107,10 @@ function pointerHandlers(canvas, view, setView) {
         stroke = null; // a second finger: it was a gesture, not a stroke
         draw(canvas.current.getContext("2d"), form.value.mask, INK);
       } else if (pointers.size === 1 && tool.value !== "hand" && event.button !== 1) {
-        const erase = tool.value === "eraser" || event.button === 2 || (event.pointerType === "pen" && event.button === 5);
+        const erase =
+          tool.value === "eraser" ||
+          event.button === 2 ||
+          (event.pointerType === "pen" && event.button === 5);
         stroke = { op: "stroke", erase, size: brush.value, points: position(event) };
         paint();
       }
@@ -170,9 +174,15 @@ export function MaskEditor() {
     const moves = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] };
     const onCanvas = event.target === canvas.current;
     const actions = {
-      b: () => (tool.value = "brush"), e: () => (tool.value = "eraser"), h: () => (tool.value = "hand"), i: () => add({ op: "invert" }),
-      "[": () => resize(1 / 1.2), "]": () => resize(1.2), "+": () => setView((v) => zoomAt(v, 1.4)), "-": () => setView((v) => zoomAt(v, 1 / 1.4)),
-    }; // prettier-ignore
+      b: () => (tool.value = "brush"),
+      e: () => (tool.value = "eraser"),
+      h: () => (tool.value = "hand"),
+      i: () => add({ op: "invert" }),
+      "[": () => resize(1 / 1.2),
+      "]": () => resize(1.2),
+      "+": () => setView((v) => zoomAt(v, 1.4)),
+      "-": () => setView((v) => zoomAt(v, 1 / 1.4)),
+    };
     if (command && key === "z") (event.shiftKey ? redo : undo)();
     else if (command && key === "y") redo();
     else if (command || event.target.matches("input")) return;
@@ -197,7 +207,8 @@ export function MaskEditor() {
   };
   const hover = (event) => {
     const box = canvas.current?.getBoundingClientRect();
-    if (box && event.pointerType !== "touch") setCursor([(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.width]);
+    if (box && event.pointerType !== "touch")
+      setCursor([(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.width]);
   };
   const share = size ? Math.round(100 * coverage(mask, size.width, size.height)) : 0;
 
@@ -247,9 +258,10 @@ function Toolbar({ view, setView }) {
     <div class="toolbar" role="toolbar" aria-label=${S.mask.title}>
       <div class="segmented icons" role="group">
         ${tools.map(
-          (name) => html`<button key=${name} type="button" aria-pressed=${tool.value === name} aria-label=${S.mask[name]} title=${S.mask[name]} onClick=${() => {
-            tool.value = name;
-          }}><${Icon} name=${name} /></button>`,
+          (name) =>
+            html`<button key=${name} type="button" aria-pressed=${tool.value === name} aria-label=${S.mask[name]} title=${S.mask[name]} onClick=${() => {
+              tool.value = name;
+            }}><${Icon} name=${name} /></button>`,
         )}
       </div>
       <label class="inline">${S.mask.size}

@@ -75,7 +75,9 @@ export function facts(image, count = 1) {
   const { metadata } = image;
   const edited = ["img2img", "inpaint"].includes(image.kind);
   const skip = new Set([...(edited ? [] : ["strength"]), ...(metadata.upscale ? [] : ["upscaler"])]);
-  const pairs = SHOWN.filter((name) => metadata[name] !== undefined && metadata[name] !== null && !skip.has(name)).map((name) => {
+  const pairs = SHOWN.filter(
+    (name) => metadata[name] !== undefined && metadata[name] !== null && !skip.has(name),
+  ).map((name) => {
     const names = { solver: S.solvers, weights: S.settings.weightNames }[name] ?? {};
     return [S.details[name], names[metadata[name]] ?? String(metadata[name])];
   });

@@ -14,9 +14,22 @@ const BUILT_IN = {
   fine: { num_inference_steps: 60, guidance_scale: 6, solver: "dpmpp_2m" },
 };
 const KEPT = [
-  "negative_prompt", "num_images", "num_inference_steps", "guidance_scale", "solver", "weights", "eta", "guidance_rescale",
-  "spacing", "upscale", "upscaler", "strength", "mask_feather", "preview_mode", "preview_every",
-]; // prettier-ignore
+  "negative_prompt",
+  "num_images",
+  "num_inference_steps",
+  "guidance_scale",
+  "solver",
+  "weights",
+  "eta",
+  "guidance_rescale",
+  "spacing",
+  "upscale",
+  "upscaler",
+  "strength",
+  "mask_feather",
+  "preview_mode",
+  "preview_every",
+];
 
 const own = signal(load("presets", {}));
 
@@ -50,7 +63,10 @@ export function Presets() {
       <div class="menu-body">
         <ul>
           ${Object.entries(BUILT_IN).map(
-            ([key, settings]) => html`<li key=${key}><button type="button" onClick=${() => use(S.presets.builtin[key], settings)}>
+            ([
+              key,
+              settings,
+            ]) => html`<li key=${key}><button type="button" onClick=${() => use(S.presets.builtin[key], settings)}>
               ${S.presets.builtin[key]}<small>${settings.num_inference_steps} ${S.settings.steps.toLowerCase()}</small>
             </button></li>`,
           )}

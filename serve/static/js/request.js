@@ -4,9 +4,22 @@ import { S } from "./strings.js";
 import { DEFAULTS } from "./state.js";
 
 const SAMPLING = [
-  "negative_prompt", "num_images", "num_inference_steps", "guidance_scale", "solver", "weights", "model", "eta",
-  "guidance_rescale", "spacing", "upscale", "upscaler", "preview_mode", "preview_every", "embed_metadata",
-]; // prettier-ignore
+  "negative_prompt",
+  "num_images",
+  "num_inference_steps",
+  "guidance_scale",
+  "solver",
+  "weights",
+  "model",
+  "eta",
+  "guidance_rescale",
+  "spacing",
+  "upscale",
+  "upscaler",
+  "preview_mode",
+  "preview_every",
+  "embed_metadata",
+];
 const PROMPTED = ["prompt", "prompt_matching", ...SAMPLING];
 const FIELDS = {
   txt2img: PROMPTED,

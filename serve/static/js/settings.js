@@ -126,4 +126,3 @@ function reset() {
   change(Object.fromEntries(Object.entries(DEFAULTS).filter(([name]) => !KEPT.includes(name))));
   notify(S.settings.resetDone);
 }
-

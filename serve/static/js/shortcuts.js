@@ -25,7 +25,8 @@ const LETTERS = {
   ...Object.fromEntries(MODES.map((mode, i) => [String(i + 1), () => change({ mode })])),
 };
 
-const typesText = (element) => element.matches("input:not([type=range], [type=radio], [type=checkbox]), textarea, select");
+const typesText = (element) =>
+  element.matches("input:not([type=range], [type=radio], [type=checkbox]), textarea, select");
 
 export function onKeyDown(event) {
   if (dialog.value || opened.value || event.defaultPrevented) return;
@@ -36,7 +37,13 @@ export function onKeyDown(event) {
     const open = document.querySelector("details.menu[open]");
     if (open) open.open = false;
     else if (shown.value && !FINAL.includes(shown.value.status)) cancel(shown.value.id);
-  } else if (!event.ctrlKey && !event.metaKey && !event.altKey && event.key in LETTERS && !typesText(event.target)) {
+  } else if (
+    !event.ctrlKey &&
+    !event.metaKey &&
+    !event.altKey &&
+    event.key in LETTERS &&
+    !typesText(event.target)
+  ) {
     event.preventDefault();
     LETTERS[event.key]();
   }

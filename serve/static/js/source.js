@@ -116,4 +116,3 @@ export function onPaste(event) {
   event.preventDefault();
   take(file);
 }
-

@@ -5,7 +5,21 @@ import { opened } from "./gallery_state.js";
 import { Grid } from "./grid.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
-import { active, announcement, cancel, describe, FINAL, generate, grid, leave, preview, retry, show, shown, took } from "./jobs.js";
+import {
+  active,
+  announcement,
+  cancel,
+  describe,
+  FINAL,
+  generate,
+  grid,
+  leave,
+  preview,
+  retry,
+  show,
+  shown,
+  took,
+} from "./jobs.js";
 import { change, connected } from "./state.js";
 import { S } from "./strings.js";
 
@@ -21,7 +35,9 @@ export function Stage() {
 }
 
 const titleOf = (job) =>
-  job.request.prompt || job.request.anagram?.map((reading) => reading.prompt).join(" / ") || S.modes[job.kind].title;
+  job.request.prompt ||
+  job.request.anagram?.map((reading) => reading.prompt).join(" / ") ||
+  S.modes[job.kind].title;
 
 function Job({ job }) {
   const running = !FINAL.includes(job.status);

@@ -71,7 +71,9 @@ export const connected = signal(true);
 /** The model that the form asks for. */
 export const model = computed(() => {
   const models = options.value?.models ?? [];
-  return models.find((m) => m.name === form.value.model) ?? models.find((m) => m.default) ?? models[0] ?? null;
+  return (
+    models.find((m) => m.name === form.value.model) ?? models.find((m) => m.default) ?? models[0] ?? null
+  );
 });
 
 /** Which dialog is open: null or {name, …}. */
@@ -84,9 +86,12 @@ export const toasts = signal([]);
 export function notify(text, kind = "info") {
   const id = Math.random();
   toasts.value = [...toasts.value.slice(-2), { id, text, kind }];
-  setTimeout(() => {
-    toasts.value = toasts.value.filter((toast) => toast.id !== id);
-  }, kind === "error" ? 9000 : 4500);
+  setTimeout(
+    () => {
+      toasts.value = toasts.value.filter((toast) => toast.id !== id);
+    },
+    kind === "error" ? 9000 : 4500,
+  );
 }
 
 export const theme = signal(document.documentElement.dataset.theme ?? "system");

@@ -89,9 +89,16 @@ export const S = {
     resetDone: "Settings are back to their defaults.",
   },
   solvers: {
-    ddim: "DDIM", ddpm: "DDPM", ddpm_large: "DDPM (large variance)", dpmpp_2m: "DPM++ 2M", dpmpp_2m_sde: "DPM++ 2M SDE",
-    unipc: "UniPC", heun: "Heun", euler: "Euler", euler_ancestral: "Euler ancestral",
-  }, // prettier-ignore
+    ddim: "DDIM",
+    ddpm: "DDPM",
+    ddpm_large: "DDPM (large variance)",
+    dpmpp_2m: "DPM++ 2M",
+    dpmpp_2m_sde: "DPM++ 2M SDE",
+    unipc: "UniPC",
+    heun: "Heun",
+    euler: "Euler",
+    euler_ancestral: "Euler ancestral",
+  },
 
   source: {
     label: "Source picture",
@@ -122,14 +129,25 @@ export const S = {
     edit: "Edit the mask",
     painted: (share) => `${share} % painted`,
     nothing: "Nothing painted yet",
-    brush: "Brush", eraser: "Eraser", hand: "Move", size: "Size", feather: "Feather", featherHint: "Soft edge of the repainted part, in pixels",
-    invert: "Invert", clear: "Clear", undo: "Undo", redo: "Redo", zoomIn: "Zoom in", zoomOut: "Zoom out", fit: "Fit",
+    brush: "Brush",
+    eraser: "Eraser",
+    hand: "Move",
+    size: "Size",
+    feather: "Feather",
+    featherHint: "Soft edge of the repainted part, in pixels",
+    invert: "Invert",
+    clear: "Clear",
+    undo: "Undo",
+    redo: "Redo",
+    zoomIn: "Zoom in",
+    zoomOut: "Zoom out",
+    fit: "Fit",
     done: "Done",
     resamples: "Resampling",
     canvas: "Mask canvas. Arrow keys move the brush, Space paints, with Shift in larger steps.",
     help: "Paint over what should change. Right button or the eraser takes away; Ctrl and wheel, or two fingers, zoom.",
     alt: "Source picture with the mask laid over it",
-  }, // prettier-ignore
+  },
 
   anagram: {
     label: "Readings",
@@ -141,14 +159,26 @@ export const S = {
     mode: "Method",
     modes: { latent: "Latent", corrected: "Corrected", pixel: "Pixel" },
     views: {
-      identity: "upright", rot90: "turned left", rot180: "upside down", rot270: "turned right", flip_horizontal: "mirrored", flip_vertical: "flipped",
-      negate: "inverted colours", jigsaw: "jigsaw", patch_permutation: "pieces shuffled", inner_circle: "inner disc turned", skew: "skewed",
+      identity: "upright",
+      rot90: "turned left",
+      rot180: "upside down",
+      rot270: "turned right",
+      flip_horizontal: "mirrored",
+      flip_vertical: "flipped",
+      negate: "inverted colours",
+      jigsaw: "jigsaw",
+      patch_permutation: "pieces shuffled",
+      inner_circle: "inner disc turned",
+      skew: "skewed",
     },
     turn: "Turn to the next reading",
     turnHint: "Drag the picture, or press Space, to turn it.",
     alt: (view, prompt) => `The picture ${view}: ${prompt}`,
-    example: [["a volcano at sunset", "identity"], ["a lake under a cloudy sky", "rot180"]],
-  }, // prettier-ignore
+    example: [
+      ["a volcano at sunset", "identity"],
+      ["a lake under a cloudy sky", "rot180"],
+    ],
+  },
 
   run: {
     stage: "Result",
@@ -157,7 +187,12 @@ export const S = {
     sending: "Sending…",
     cancel: "Cancel",
     cancelling: "Cancelling…",
-    queued: (before) => (before === 0 ? "Next in the queue" : before ? `${plural(before, "job", "jobs")} before yours` : "In the queue"),
+    queued: (before) =>
+      before === 0
+        ? "Next in the queue"
+        : before
+          ? `${plural(before, "job", "jobs")} before yours`
+          : "In the queue",
     starting: "Starting…",
     step: (step, steps) => `Step ${step} of ${steps}`,
     images: (done, all) => `${done} of ${all} pictures`,
@@ -179,7 +214,12 @@ export const S = {
   empty: {
     title: "Say what you want to see",
     text: "Start with this one, change it as you like.",
-    prompts: ["a volcano at sunset", "a calm lake under a clear sky", "green aurora over the night sky", "a waterfall in spring"],
+    prompts: [
+      "a volcano at sunset",
+      "a calm lake under a clear sky",
+      "green aurora over the night sky",
+      "a waterfall in spring",
+    ],
     go: "Make this picture",
     more: "Other ideas",
   },
@@ -187,12 +227,28 @@ export const S = {
   picture: {
     open: (prompt) => `Open “${prompt}”`,
     alt: (prompt, seed) => (prompt ? `${prompt}${seed === null ? "" : `, seed ${seed}`}` : "Picture"),
-    download: "Download", remove: "Delete", reuse: "Reuse settings", variation: "New seed", toImage: "Change it", toMask: "In-paint", toUpscale: "Upscale",
-    compare: "Compare", copy: "Copy prompt", copied: "Prompt copied.", close: "Close", previous: "Previous picture", next: "Next picture",
-    details: "Details", deleted: "Picture deleted.", confirm: "Delete this picture? This cannot be undone.", reused: "Settings restored.",
-    before: "Before", after: "After", slider: "How much of the picture before is shown",
+    download: "Download",
+    remove: "Delete",
+    reuse: "Reuse settings",
+    variation: "New seed",
+    toImage: "Change it",
+    toMask: "In-paint",
+    toUpscale: "Upscale",
+    compare: "Compare",
+    copy: "Copy prompt",
+    copied: "Prompt copied.",
+    close: "Close",
+    previous: "Previous picture",
+    next: "Next picture",
+    details: "Details",
+    deleted: "Picture deleted.",
+    confirm: "Delete this picture? This cannot be undone.",
+    reused: "Settings restored.",
+    before: "Before",
+    after: "After",
+    slider: "How much of the picture before is shown",
     noImage: "The picture is gone.",
-  }, // prettier-ignore
+  },
 
   gallery: {
     title: "Gallery",
@@ -222,8 +278,14 @@ export const S = {
     y: "Down",
     none: "Nothing",
     parameters: {
-      num_inference_steps: "Steps", guidance_scale: "Guidance", solver: "Solver", seed: "Seed", weights: "Weights", strength: "Strength",
-      guidance_rescale: "Guidance rescale", prompt: "Prompt: replace",
+      num_inference_steps: "Steps",
+      guidance_scale: "Guidance",
+      solver: "Solver",
+      seed: "Seed",
+      weights: "Weights",
+      strength: "Strength",
+      guidance_rescale: "Guidance rescale",
+      prompt: "Prompt: replace",
     },
     values: (axis) => `${axis}: values`,
     valuesHint: "Separated by commas. For a prompt: the first is searched for, all are put in.",
@@ -237,7 +299,7 @@ export const S = {
     list: "Grids",
     cell: (x, y) => `${x}, ${y}`,
     close: "Close grid",
-  }, // prettier-ignore
+  },
 
   presets: {
     label: "Presets",
@@ -262,12 +324,25 @@ export const S = {
     open: "Keyboard shortcuts",
     close: "Close",
     rows: [
-      ["Ctrl Enter", "Generate"], ["Esc", "Cancel the job shown"], ["/", "Go to the prompt"], ["R", "Random prompt"], ["M", "Match the prompt"],
-      ["L", "Lock or free the seed"], ["1 – 5", "Kind of job"], ["G", "Search the gallery"], ["T", "Light or dark"], ["?", "This list"],
-      ["← →", "In a picture: previous, next"], ["D", "In a picture: download"], ["Del", "In a picture: delete"],
-      ["Space", "In an anagram: turn"], ["[ ]", "In the mask: size of the brush"], ["B E", "In the mask: brush, eraser"], ["Ctrl Z", "In the mask: undo; with Shift redo"],
+      ["Ctrl Enter", "Generate"],
+      ["Esc", "Cancel the job shown"],
+      ["/", "Go to the prompt"],
+      ["R", "Random prompt"],
+      ["M", "Match the prompt"],
+      ["L", "Lock or free the seed"],
+      ["1 – 5", "Kind of job"],
+      ["G", "Search the gallery"],
+      ["T", "Light or dark"],
+      ["?", "This list"],
+      ["← →", "In a picture: previous, next"],
+      ["D", "In a picture: download"],
+      ["Del", "In a picture: delete"],
+      ["Space", "In an anagram: turn"],
+      ["[ ]", "In the mask: size of the brush"],
+      ["B E", "In the mask: brush, eraser"],
+      ["Ctrl Z", "In the mask: undo; with Shift redo"],
     ],
-  }, // prettier-ignore
+  },
 
   errors: {
     offline: "The server does not answer. Is it running?",
@@ -283,7 +358,16 @@ export const S = {
   },
 
   details: {
-    seed: "Seed", num_inference_steps: "Steps", guidance_scale: "Guidance", solver: "Solver", weights: "Weights", model: "Model",
-    strength: "Strength", size: "Size", upscaler: "Upscaler", created_at: "Made", matched_from: "Typed",
-  }, // prettier-ignore
+    seed: "Seed",
+    num_inference_steps: "Steps",
+    guidance_scale: "Guidance",
+    solver: "Solver",
+    weights: "Weights",
+    model: "Model",
+    strength: "Strength",
+    size: "Size",
+    upscaler: "Upscaler",
+    created_at: "Made",
+    matched_from: "Typed",
+  },
 };

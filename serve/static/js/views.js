@@ -6,7 +6,9 @@ export const ANGLES = { identity: 0, rot90: -90, rot180: 180, rot270: 90 };
 
 /** Views that are a style of the picture. */
 export const STYLES = {
-  ...Object.fromEntries(Object.entries(ANGLES).map(([name, angle]) => [name, { transform: `rotate(${angle}deg)` }])),
+  ...Object.fromEntries(
+    Object.entries(ANGLES).map(([name, angle]) => [name, { transform: `rotate(${angle}deg)` }]),
+  ),
   flip_horizontal: { transform: "scaleX(-1)" },
   flip_vertical: { transform: "scaleY(-1)" },
   negate: { filter: "invert(1)" },
@@ -16,12 +18,13 @@ const PIECES = 4;
 const CELLS = 16;
 // For each place, row by row: the piece that comes there, and its quarter turns to the left.
 const MOVES = {
+  // prettier-ignore
   jigsaw: [
     [15, 2], [1, 0], [11, 1], [0, 3], [7, 2], [9, 0], [5, 1], [2, 3],
     [14, 3], [10, 1], [6, 3], [8, 2], [3, 2], [4, 1], [13, 0], [12, 1],
   ],
   patch_permutation: [6, 11, 13, 7, 12, 14, 15, 0, 9, 4, 1, 2, 10, 5, 3, 8].map((piece) => [piece, 0]),
-}; // prettier-ignore
+};
 
 /**
  * Draws a square picture as a view that moves its parts shows it.
@@ -71,7 +74,7 @@ function drawInnerCircle(context, image, side) {
 function drawSkew(context, image, side) {
   const size = side / CELLS;
   for (let column = 0; column < CELLS; column++) {
-    const shift = (((column - CELLS / 2) * size) % side + side) % side;
+    const shift = ((((column - CELLS / 2) * size) % side) + side) % side;
     const x = column * size;
     if (shift > 0) context.drawImage(image, x, side - shift, size, shift, x, 0, size, shift);
     context.drawImage(image, x, 0, size, side - shift, x, shift, size, side - shift);
