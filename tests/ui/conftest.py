@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.serve.live import LiveServer, quiet
 from tests.ui.painter import ScenePipeline
 
+expect.set_options(timeout=15_000)  # machines of CI are slow
 EXECUTABLE = os.environ.get("DG2_CHROMIUM") or shutil.which("chromium")
 DESKTOP = {"width": 1440, "height": 900}
 SCREENSHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
@@ -55,7 +56,7 @@ def open_page(browser, live) -> Iterator:
         context = browser.new_context(**{"viewport": DESKTOP, "color_scheme": "light", **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(5_000)
+        page.set_default_timeout(15_000)
         page.on("console", lambda m: is_problem(m) and problems.append(m.text))
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(live.url + path)

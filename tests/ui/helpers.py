@@ -16,7 +16,7 @@ def shown_job(page: Page, live) -> dict:
 
 def wait_done(page: Page, live) -> dict:
     """Waits until the page shows its job as done."""
-    expect(page.locator(".job")).to_have_attribute("data-status", "done", timeout=15_000)
+    expect(page.locator(".job")).to_have_attribute("data-status", "done", timeout=30_000)
     return shown_job(page, live)
 
 
