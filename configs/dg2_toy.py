@@ -1,14 +1,17 @@
 """DiffusionGen2, the original's 35 M model for trials, with the original's hyper-parameters.
 
-Its training set is a folder of latent shards (`dg2_jax.interop.dg2_latents`), 32x32x4 latents of
-256x256 images and 77 CLIP tokens of width 512.
+    python -m scripts.train --config configs/dg2_toy.py --workdir runs/dg2_toy --data_dir SHARDS
+
+SHARDS is a folder of the original's latent shards (`dg2_jax.interop.dg2_latents`): 32x32x4 latents
+of 256x256 images and 77 CLIP tokens of width 512. Sample grids (--config.loop.sample_every=5000)
+need its autoencoder and CLIP, from the hub or from folders (--vae, --text_encoder).
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Data only; `denoiser` has the fields of `dg2_jax.nn.dg2_unet.DG2UNetConfig`."""
+    """Data only; the keys are the fields of `dg2_jax.training.runs.DenoiserRunConfig`."""
     return ConfigDict(
         {
             # 15 epochs of 60,000 images in batches of 64; the original counts epochs: set it to

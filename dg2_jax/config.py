@@ -199,7 +199,7 @@ def from_mapping(cls: type[T], values: Mapping[str, Any] | ConfigDict, path: str
 
     Args:
         cls: a dataclass whose fields are bool, int, float, str, tuples and unions of these, or
-            dataclasses.
+            dataclasses. Of a union of dataclasses, that one is built which knows most of the keys.
         values: a dict or ConfigDict.
         path: what error messages call `values`.
 
@@ -240,9 +240,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if value is None and type(None) in options:
             return None
         options = tuple(o for o in options if o is not type(None))
-        if len(options) == 1:
-            return _convert(options[0], value, path)
-        raise TypeError(f"{path}: unions of more than one type are not supported")
+        return _convert(_best_fit(options, value), value, path)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{path} must be a list, got {value!r}")
@@ -260,6 +258,14 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if hint is float and not math.isfinite(value):
         raise ValueError(f"{path} must be finite, got {value!r}")
     return value
+
+
+def _best_fit(options: tuple[Any, ...], value: Any) -> Any:
+    """Of several dataclasses the one that knows the most of the keys, the first of equals."""
+    if len(options) == 1:
+        return options[0]
+    keys = set(value) if isinstance(value, Mapping) else set()
+    return max(options, key=lambda o: len(keys & {f.name for f in dataclasses.fields(o)}))
 
 
 def parse_flags(argv: list[str]) -> list[str]:

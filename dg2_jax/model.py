@@ -22,6 +22,7 @@ from flax import nnx
 from dg2_jax import checkpoint, prediction, schedules
 from dg2_jax.files import sha256
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.schedules import Schedule
 
@@ -34,22 +35,31 @@ Params = Any  # a pytree of arrays, as `nnx.to_pure_dict` gives it
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """How a kind of denoiser is made from its configuration."""
+    """A kind of denoiser, for training and for model folders alike.
 
-    config: Callable[..., Any]
+    Attributes:
+        config: its configuration, with the fields `in_channels` and `context_width`.
+        module: makes it: `module(config, rngs=...)`.
+        context_width: the field of `config` that is the width of the text tokens.
+        masks_padding: whether it leaves padding tokens out. One that does not wants contexts of the
+            same length in training and sampling.
+    """
+
+    config: type
     module: Callable[..., nnx.Module]
+    context_width: str
+    masks_padding: bool
 
 
-def _dg2_unet() -> Architecture:
-    from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
-
-    return Architecture(DG2UNetConfig, DG2UNet)
-
-
-ARCHITECTURES: dict[str, Callable[[], Architecture]] = {
-    "unet": lambda: Architecture(UNetConfig, UNet),
-    "dg2_unet": _dg2_unet,
+ARCHITECTURES = {
+    "unet": Architecture(UNetConfig, UNet, "context_dim", masks_padding=True),
+    "dg2_unet": Architecture(DG2UNetConfig, DG2UNet, "n_embd", masks_padding=False),
 }
+
+
+def architecture_name(config: Any) -> str:
+    """The name in `ARCHITECTURES` of the denoiser that `config` is a configuration of."""
+    return next(name for name, a in ARCHITECTURES.items() if isinstance(config, a.config))
 
 
 class ModelError(ValueError):
@@ -85,6 +95,12 @@ class Model:
     autoencoder_config: AutoencoderConfig
     latent_channels: int
     default_size: int
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the latent of a picture of the default size."""
+        side = self.default_size // self.autoencoder_config.downsampling_factor
+        return side, side, self.latent_channels
 
 
 def _abstract(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, Params]:
@@ -135,15 +151,11 @@ def load(model: str | Path) -> Model:
     """
     folder = EMBEDDED.get(str(model), Path(model))
     config = _read_config(folder)
-    architecture = ARCHITECTURES[config["model"]]()
+    architecture = ARCHITECTURES[config["model"]]
     try:
         denoiser_config = architecture.config(**_tuples(config["denoiser"]))
         diffusion = config["diffusion"]
-        schedule = schedules.make(
-            diffusion["schedule"],
-            diffusion.get("num_train_timesteps", 1000),
-            diffusion.get("zero_terminal_snr", False),
-        )
+        schedule = _schedule(diffusion)
         prediction.check(diffusion["prediction_type"])
     except (TypeError, ValueError, KeyError) as error:
         raise ModelError(f"{folder / 'config.json'}: {error}") from error
@@ -171,6 +183,17 @@ def load(model: str | Path) -> Model:
         autoencoder_config=autoencoder_config,
         latent_channels=latent_channels,
         default_size=config.get("default_size", 128),
+    )
+
+
+def _schedule(diffusion: Mapping[str, Any]) -> Schedule:
+    """The schedule of a name, or, for an imported one that has none, its table `alpha_bar`."""
+    if "alpha_bar" in diffusion:
+        return schedules.from_table(diffusion["schedule"], diffusion["alpha_bar"])
+    return schedules.make(
+        diffusion["schedule"],
+        diffusion.get("num_train_timesteps", 1000),
+        diffusion.get("zero_terminal_snr", False),
     )
 
 

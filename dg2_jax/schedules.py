@@ -7,7 +7,7 @@ A schedule is the cumulative product ᾱ_t, t = 0 … T-1, of a variance-preserv
 Everything is computed on the host in float64; callers cast what they put on a device to float32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,7 +92,7 @@ def cosine(num_train_timesteps: int = 1000, s: float = 0.008) -> Schedule:
     return _from_betas("cosine", np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
 
 
-def cosine_legacy(num_train_timesteps: int = 1000) -> Schedule:
+def cosine_legacy(num_train_timesteps: int = 1000, s: float = 0.008) -> Schedule:
     """The cosine schedule as DiffusionGen2 published it; only for imported weights.
 
     It keeps every β above 0.001 too, and was computed in float32 throughout, which moves ᾱ by up to
@@ -100,7 +100,7 @@ def cosine_legacy(num_train_timesteps: int = 1000) -> Schedule:
     """
     f32 = np.float32
     t = np.linspace(0, num_train_timesteps, num_train_timesteps + 1, dtype=f32)
-    phase = (t / f32(num_train_timesteps) + f32(0.008)) / f32(1.008)
+    phase = (t / f32(num_train_timesteps) + f32(s)) / f32(1.0 + s)
     alpha_bar = np.cos(phase * f32(np.pi) * f32(0.5)) ** 2
     alpha = np.clip(alpha_bar[1:] / alpha_bar[:-1], f32(0.001), f32(0.999))
     return _from_betas("cosine_legacy", 1.0 - alpha.astype(np.float64))
@@ -159,6 +159,29 @@ def make(name: str, num_train_timesteps: int = 1000, zero_terminal_snr: bool = F
         raise ValueError(f"num_train_timesteps must be at least 2, got {num_train_timesteps}")
     schedule = SCHEDULES[name](num_train_timesteps)
     return zero_terminal(schedule) if zero_terminal_snr else schedule
+
+
+def from_table(name: str, alpha_bar: Sequence[float] | np.ndarray) -> Schedule:
+    """The schedule of a table ᾱ_t, for weights that were trained with another one than those here.
+
+    Args:
+        name: what it is called.
+        alpha_bar: at least two numbers in [0, 1], each below the one before.
+
+    Raises:
+        ValueError: it is not such a table.
+
+    >>> from_table("imported", [0.9, 0.5, 0.1]).num_train_timesteps
+    3
+    """
+    try:
+        table = np.asarray(alpha_bar, np.float64)
+    except (TypeError, ValueError):
+        table = np.zeros(0)
+    decreasing = table.ndim == 1 and len(table) >= 2 and bool(np.all(np.diff(table) < 0.0))
+    if not decreasing or not 0.0 <= table[-1] < table[0] <= 1.0:
+        raise ValueError("alpha_bar must be at least two decreasing numbers in [0, 1]")
+    return Schedule(name, table)
 
 
 def default_spacing(schedule: Schedule) -> Spacing:

@@ -3,33 +3,39 @@
     python -m scripts.import_checkpoint epoch_0024.pt models/dg2
     python -m scripts.sample --model=models/dg2 --prompt="a lake at dawn"
 
-No torch is needed, and nothing in the file is executed.
+The folder names the autoencoder and the CLIP of the checkpoint by their hub ids. Where there is no
+network, --vae and --text_encoder name folders that hold them. No torch is needed, and nothing in
+the file is executed.
 """
 
 import sys
 import time
 
-from absl import app
+from absl import app, flags
 
+from dg2_jax.config import parse_flags
 from dg2_jax.interop import dg2_folder
 
+_VAE = flags.DEFINE_string(
+    "vae", None, "Folder or hub id of the autoencoder; by default what the checkpoint names."
+)
+_TEXT_ENCODER = flags.DEFINE_string(
+    "text_encoder", None, "Folder or hub id of the CLIP; by default what the checkpoint names."
+)
+_SIZE = flags.DEFINE_integer("default_size", 256, "Side of the pictures in pixels.")
 
-def run(argv: list[str]) -> None:
+
+def main(argv: list[str]) -> None:
     """Converts argv[1] to the folder argv[2] and says how long it took."""
     if len(argv) != 3:
         raise app.UsageError("two arguments are needed: FILE.pt OUT_DIR")
     start = time.perf_counter()
-    dg2_folder.convert(argv[1], argv[2])
+    try:
+        dg2_folder.convert(argv[1], argv[2], _VAE.value, _TEXT_ENCODER.value, _SIZE.value)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
     print(f"wrote {argv[2]} in {time.perf_counter() - start:.1f} s")
 
 
-def main(argv: list[str]) -> None:
-    """Entry point: user errors are one line, not a traceback."""
-    try:
-        run(argv)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
-
-
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

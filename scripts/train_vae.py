@@ -4,27 +4,19 @@ Writes to --workdir: checkpoints/, metrics.jsonl, samples/ and, at the end, vae.
 averaged weights, bfloat16) and vae.json. Run again after an interruption, it goes on.
 """
 
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
 from flax import nnx
-from ml_collections import config_flags
 
-from dg2_jax import compile_cache
-from dg2_jax import config as config_lib
 from dg2_jax.data import encoding
 from dg2_jax.data import loader as loader_lib
 from dg2_jax.data.scenes import builder
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.training import autoencoder, loop, metrics, optimizer, runs, state, step
-
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/demo_vae.py", "What to train.")
-_WORKDIR = flags.DEFINE_string("workdir", "runs/vae", "Gets checkpoints, logs and the result.")
-_DATA_DIR = flags.DEFINE_string("data_dir", "data", "Where scripts.make_scenes built the pictures.")
+from scripts.launch import launch
 
 
 def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> bool:
@@ -77,19 +69,12 @@ def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> boo
     return True
 
 
-def main(argv: list[str]) -> None:
-    """Parses the flags and trains."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    logging.set_verbosity(logging.WARNING)  # the libraries' own notes would break the bar
-    compile_cache.enable()
-    try:
-        config = config_lib.from_mapping(runs.AutoencoderRunConfig, _CONFIG.value)
-        run(config, Path(_WORKDIR.value), Path(_DATA_DIR.value))
-    except (ValueError, OSError, loop.NonFiniteLossError) as error:
-        logging.error("%s", error)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=config_lib.parse_flags)
+    launch(
+        run,
+        runs.AutoencoderRunConfig,
+        config="configs/demo_vae.py",
+        workdir="runs/vae",
+        data_dir="data",
+        data_help="Where scripts.make_scenes built the pictures.",
+    )

@@ -129,15 +129,39 @@ def caption_drawer(max_length: int) -> Callable[[Mapping[str, np.ndarray], Any],
     return lambda record, rng: draw_caption(record, rng, max_length)
 
 
-def collate(examples: Sequence[Example]) -> Batch:
-    """Stacks examples, their contexts padded to a multiple of 32 tokens behind a mask.
+def caption_dropout(
+    null: np.ndarray, share: float
+) -> Callable[[Example, np.random.Generator], Example]:
+    """A transform of the loader: a share of the contexts gives way to `null` (l, d).
+
+    For denoisers without a null context of their own; the others drop captions in their loss.
+
+    Raises:
+        ValueError: `share` is not in [0, 1].
+    """
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"share must be in [0, 1], got {share}")
+
+    def transform(example: Example, rng: np.random.Generator) -> Example:
+        return {**example, "context": null} if rng.random() < share else example
+
+    return transform
+
+
+def collate(examples: Sequence[Example], length: int | None = None) -> Batch:
+    """Stacks examples, their contexts padded behind a mask.
+
+    Args:
+        examples: with mean, logvar (h, w, c) and context (tokens, d).
+        length: of the padded contexts; None takes the least multiple of 32 that holds them.
 
     Returns:
         mean, logvar (b, h, w, c) and context (b, l, d), float16, and mask (b, l), True on tokens.
     """
     contexts = [e["context"] for e in examples]
-    longest = max(1, max(len(c) for c in contexts))
-    length = -(-longest // LENGTH_STEP) * LENGTH_STEP
+    if length is None:
+        longest = max(1, max(len(c) for c in contexts))
+        length = -(-longest // LENGTH_STEP) * LENGTH_STEP
     context = np.zeros((len(examples), length, contexts[0].shape[1]), np.float16)
     mask = np.zeros((len(examples), length), bool)
     for i, tokens in enumerate(contexts):
@@ -149,9 +173,3 @@ def collate(examples: Sequence[Example]) -> Batch:
         "context": context,
         "mask": mask,
     }
-
-
-def fixed_batches(source: LatentSource, count: int, batch_size: int) -> list[Batch]:
-    """The first `count` records with their first captions, in batches, all in memory."""
-    examples = [draw_caption(source[i]) for i in range(min(count, len(source)))]
-    return [collate(examples[i : i + batch_size]) for i in range(0, len(examples), batch_size)]

@@ -11,29 +11,47 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from dg2_jax import checkpoint, model, schedules
+from dg2_jax import checkpoint, model
 from dg2_jax.files import sha256
+from dg2_jax.interop.dg2_settings import IMPORTED
 from dg2_jax.interop.diffusiongen2 import open_checkpoint
-from dg2_jax.interop.torch_checkpoint import CheckpointError
+from dg2_jax.interop.hf_folder import lasting_name
 
-VAE = "stabilityai/sd-vae-ft-ema"
-_IMAGE_SIZE = 256  # what the published model was trained at: latents of 32 x 32
+_IMAGE_SIZE = 256  # pixels: what the published model was trained at, latents of 32 x 32
 
 
-def convert(path: str | os.PathLike, folder: str | os.PathLike) -> None:
+def convert(
+    path: str | os.PathLike,
+    folder: str | os.PathLike,
+    vae: str | None = None,
+    text_encoder: str | None = None,
+    default_size: int = _IMAGE_SIZE,
+) -> None:
     """Write the model folder of a checkpoint, in float32; config.json last.
 
     One set of weights is in memory at a time. Where the file has no average, the raw weights stand
-    in for it.
+    in for it. The folder names the autoencoder and the text encoder and holds neither.
+
+    Args:
+        path: the checkpoint.
+        folder: made if missing.
+        vae: hub id or local folder of the autoencoder; None takes the id that the file names.
+        text_encoder: hub id or local folder of the CLIP; None takes the id that the file names.
+        default_size: side of a picture in pixels, which the file does not tell.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
-        CheckpointError: as `diffusiongen2.load`, or its schedule has no name in `schedules`.
+        FileNotFoundError: there is no such checkpoint, or `vae` or `text_encoder` is neither a
+            folder nor a hub id.
+        CheckpointError: as `diffusiongen2.load`.
+        ValueError: `default_size` is not positive.
     """
+    if default_size < 1:
+        raise ValueError(f"default_size must be a positive number of pixels, got {default_size}")
     folder = Path(folder)
     source = open_checkpoint(path)
-    if source.schedule.name not in schedules.SCHEDULES:
-        raise CheckpointError(f"{path}: its noise schedule is none of this library's by name")
+    settings = source.config
+    vae_name = lasting_name(vae or settings.vae)
+    text_name = lasting_name(text_encoder or settings.text_encoder)
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for weights in model.WEIGHTS:
@@ -43,19 +61,22 @@ def convert(path: str | os.PathLike, folder: str | os.PathLike) -> None:
         _write_safetensors(folder / name, flat)
         files[name] = sha256(folder / name)
         del unet, flat
-    diffusion = source.config.diffusion
+    diffusion: dict[str, Any] = {
+        "schedule": source.schedule.name,
+        "prediction_type": settings.diffusion.prediction_type,
+        "num_train_timesteps": settings.diffusion.num_train_timesteps,
+    }
+    if source.schedule.name == IMPORTED:
+        diffusion["alpha_bar"] = source.schedule.alpha_bar.tolist()
     config = {
         "format": model.FORMAT,
         "model": "dg2_unet",
-        "denoiser": dataclasses.asdict(source.config.unet),
-        "diffusion": {
-            "schedule": source.schedule.name,
-            "prediction_type": diffusion.prediction_type,
-            "num_train_timesteps": diffusion.num_train_timesteps,
-        },
-        "vae": {"pretrained": VAE},
-        "text_encoder": {"name": "clip", "max_length": 77},
-        "default_size": _IMAGE_SIZE,
+        "denoiser": dataclasses.asdict(settings.unet),
+        "diffusion": diffusion,
+        "vae": {"pretrained": vae_name},
+        # Without max_length, prompts are padded to what the encoder takes, as in training.
+        "text_encoder": {"name": text_name},
+        "default_size": default_size,
         "files": files,
     }
     partial = folder / "config.json.partial"

@@ -5,7 +5,6 @@ A shard is a dictionary of `latents` (n, c, h, w), already scaled by the autoenc
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import numpy as np
 
 from dg2_jax.interop.torch_checkpoint import CheckpointError, read_torch
 
-SCALING_FACTOR = 0.18215  # of the Stable Diffusion VAE that made the latents
 # The shards hold latents, not posteriors: a log-variance under which every draw is the mean.
 _CERTAIN = -60.0
 
@@ -64,10 +62,10 @@ class LatentShards:
     """Random access to the examples of a folder of shards, in the order of their names.
 
     An example is what `training.step` takes, one image: `mean` and `logvar` (h, w, c) of the
-    unscaled latents' posterior, `context` (l, d) and `mask` (l,), float32.
+    posterior of the latents, which are scaled already, and `context` (l, d), float32.
     """
 
-    def __init__(self, folder: str | os.PathLike, scaling_factor: float = SCALING_FACTOR):
+    def __init__(self, folder: str | os.PathLike):
         """Maps every `.pt` file of the folder; reads none of the latents yet.
 
         Raises:
@@ -77,7 +75,6 @@ class LatentShards:
         paths = sorted(Path(folder).glob("*.pt"))
         if not paths:
             raise FileNotFoundError(f"no .pt shards in {folder}")
-        self.scaling_factor = scaling_factor
         self.shards = [read_shard(path) for path in paths]
         first = self.shards[0]
         for path, shard in zip(paths, self.shards, strict=True):
@@ -97,30 +94,6 @@ class LatentShards:
         which = int(np.searchsorted(self._ends, index, side="right"))
         shard = self.shards[which]
         place = index - int(self._ends[which]) + len(shard.latents)
-        mean = np.asarray(shard.latents[place], np.float32) / self.scaling_factor
+        mean = np.asarray(shard.latents[place], np.float32)
         context = np.asarray(shard.text[place], np.float32)
-        return {
-            "mean": mean,
-            "logvar": np.full_like(mean, _CERTAIN),
-            "context": context,
-            "mask": np.ones(len(context), bool),
-        }
-
-
-def caption_dropout(
-    null: np.ndarray, share: float
-) -> Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray]]:
-    """A transform for `data.loader.Loader`: a share of the contexts gives way to `null` (l, d).
-
-    Raises:
-        ValueError: `share` is not in [0, 1].
-    """
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"share must be in [0, 1], got {share}")
-
-    def transform(
-        example: dict[str, np.ndarray], generator: np.random.Generator
-    ) -> dict[str, np.ndarray]:
-        return {**example, "context": null} if generator.random() < share else example
-
-    return transform
+        return {"mean": mean, "logvar": np.full_like(mean, _CERTAIN), "context": context}

@@ -3,20 +3,20 @@
 vae = from_pretrained("stabilityai/sd-vae-ft-ema")
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flax import nnx
 
+from dg2_jax.interop.hf_folder import find_folder, read_config, read_weights
 from dg2_jax.interop.weights import load_params
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+STABLE_DIFFUSION = "stabilityai/sd-vae-ft-ema"  # which has the defaults of `AutoencoderConfig`
+_STEM = "diffusion_pytorch_model"  # of the weights' file name
 
 # Keys of config.json that are fields of AutoencoderConfig under the same name.
 _FIELDS = (
@@ -69,25 +69,32 @@ def from_pretrained(path: str | os.PathLike, subfolder: str = "") -> Autoencoder
         ValueError: if a file is damaged, the configuration is of another network, or tensors and
             parameters do not correspond; names the keys.
     """
-    folder = _folder(path, subfolder)
-    config = read_config(folder)
+    folder = find_folder(path, _STEM, subfolder=subfolder)
+    config = _config(folder)
     vae = nnx.eval_shape(lambda: AutoencoderKL(config, rngs=nnx.Rngs(0)))
     try:
-        load_params(vae, _read_weights(folder), parameter_name)
+        load_params(vae, read_weights(folder, _STEM), parameter_name)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     return vae
 
 
-def read_config(folder: Path) -> AutoencoderConfig:
-    """The configuration in a folder's config.json; raises as `from_pretrained`."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise FileNotFoundError(f"no config.json in {folder}")
+def published_config(path: str | os.PathLike) -> AutoencoderConfig:
+    """The configuration of what `from_pretrained` would read; raises as it does.
+
+    That of `STABLE_DIFFUSION` is known and needs no network.
+    """
+    if path == STABLE_DIFFUSION:
+        return AutoencoderConfig()
+    return _config(find_folder(path, _STEM))
+
+
+def _config(folder: Path) -> AutoencoderConfig:
+    values = read_config(folder)
     try:
-        return parse_config(json.loads(file.read_text(encoding="utf-8")))
-    except ValueError as error:  # of which JSONDecodeError and UnicodeDecodeError are kinds
-        raise ValueError(f"{file}: {error}") from error
+        return parse_config(values)
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from error
 
 
 def parse_config(values: Mapping[str, Any]) -> AutoencoderConfig:
@@ -98,8 +105,6 @@ def parse_config(values: Mapping[str, Any]) -> AutoencoderConfig:
     Raises:
         ValueError: for a key or value that stands for a network this one is not.
     """
-    if not isinstance(values, Mapping):
-        raise ValueError("a model configuration must be a JSON object")
     known = [*_FIELDS, *_IGNORED, *_REQUIRED, *_BLOCKS]
     unknown = sorted(key for key in values if key not in known and not key.startswith("_"))
     if unknown:
@@ -127,43 +132,3 @@ def parameter_name(key: str) -> str:
     for pattern, replacement in _NAMES:
         key = re.sub(pattern, replacement, key)
     return key
-
-
-def _read_weights(folder: Path) -> dict[str, np.ndarray]:
-    safetensors, legacy = (folder / name for name in WEIGHTS)
-    if safetensors.is_file():
-        from dg2_jax.interop.safetensors_reader import read_safetensors
-
-        return read_safetensors(safetensors)
-    if legacy.is_file():
-        from dg2_jax.interop.torch_checkpoint import read_torch
-
-        tensors = read_torch(legacy)
-        if not isinstance(tensors, Mapping):
-            raise ValueError(f"{legacy.name} holds a {type(tensors).__name__}, not a state dict")
-        return dict(tensors)
-    raise FileNotFoundError(f"no weights in {folder}: expected {' or '.join(WEIGHTS)}")
-
-
-def _folder(path: str | os.PathLike, subfolder: str) -> Path:
-    """The local folder of a path or hub id."""
-    if Path(path).is_dir():
-        return Path(path) / subfolder
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", os.fspath(path)):
-        raise FileNotFoundError(
-            f"{path} is neither a folder nor a hub model's id such as stabilityai/sd-vae-ft-ema"
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    prefix = f"{subfolder}/" if subfolder else ""
-    wanted = [prefix + name for name in ("config.json", WEIGHTS[0])]
-    try:
-        snapshot = snapshot_download(os.fspath(path), allow_patterns=wanted)
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise FileNotFoundError(
-            f"cannot get {path} from the Hugging Face hub ({type(error).__name__}). Without a "
-            f"network, download {' and '.join(wanted)} of that model elsewhere, put them into one "
-            "folder and give the path of that folder."
-        ) from error
-    return Path(snapshot) / subfolder

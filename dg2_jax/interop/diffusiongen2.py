@@ -3,7 +3,6 @@
 import functools
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,61 +10,18 @@ import jax
 import numpy as np
 from flax import nnx
 
-from dg2_jax import schedules
-from dg2_jax.interop.torch_checkpoint import CheckpointError, Record, read_torch
+from dg2_jax.interop.dg2_settings import (
+    BUFFERS,
+    Settings,
+    check_buffers,
+    read_schedule,
+    read_settings,
+)
+from dg2_jax.interop.torch_checkpoint import CheckpointError, read_torch
 from dg2_jax.interop.weights import load_params
-from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
+from dg2_jax.nn.dg2_unet import DG2UNet
 from dg2_jax.schedules import Schedule
 from dg2_jax.typing import Context, Latent, Time
-
-_PREDICTION_TYPES = {
-    "velocity": "v_prediction",
-    "v": "v_prediction",
-    "v_prediction": "v_prediction",
-    "epsilon": "epsilon",
-    "eps": "epsilon",
-    "noise": "epsilon",
-    "x0": "sample",
-    "sample": "sample",
-}
-# Buffers beside the UNet: the schedule, as tables of length T.
-_BUFFERS = ("beta", "alpha", "alpha_bar", "sqrt_alpha_bar", "sqrt_one_minus_alpha_bar")
-_SCHEDULE_TOLERANCE = 1e-5  # the published tables are cumulative products in float32
-# Field of DG2UNetConfig: its name in the file's UNetConfig.
-_UNET_FIELDS = {
-    "in_channels": "in_channels",
-    "channels": "channels",
-    "n_layers": "n_layers",
-    "n_bn": "n_bn",
-    "n_groups": "n_groups",
-    "n_heads": "n_heads",
-    "n_embd": "n_embd",
-    "t_embd": "t_embd",
-    "t_embd_scale": "t_embd_scale",
-    "num_train_timesteps": "T",
-    "dropout": "dropout",
-}
-_OPTIONAL = {"in_channels", "num_train_timesteps", "dropout", "n_embd"}
-
-
-@dataclass(frozen=True)
-class DiffusionSettings:
-    """The diffusion process that the weights were trained with, in this library's terms."""
-
-    schedule: str = "curved"
-    prediction_type: str = "epsilon"
-    num_train_timesteps: int = 1000
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
-    s: float = 0.008
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the file's configuration says."""
-
-    unet: DG2UNetConfig
-    diffusion: DiffusionSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,10 +122,10 @@ def open_checkpoint(path: str | os.PathLike) -> CheckpointFile:
         states = {"raw": _state_dict(content, "model_state_dict")}
         if content.get("ema_state_dict"):
             states["ema"] = _state_dict(content, "ema_state_dict")
-        config = _settings(content.get("config"))
-        schedule = _schedule(config.diffusion, states["raw"])
+        config = read_settings(content.get("config"))
+        schedule = read_schedule(config.diffusion, states["raw"])
         for state in states.values():
-            _check_buffers(state, schedule)
+            check_buffers(state, schedule)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return CheckpointFile(config, schedule, states)
@@ -177,7 +133,7 @@ def open_checkpoint(path: str | os.PathLike) -> CheckpointFile:
 
 def parameter_name(key: str) -> str | None:
     """The module's name of a tensor of the state dict, or None for the schedule's buffers."""
-    if key in _BUFFERS:
+    if key in BUFFERS:
         return None
     name = key.removeprefix("unet.") if key.startswith("unet.") else f"outside unet: {key}"
     name = name.replace("time_embd_layer.te", "time_table")
@@ -195,100 +151,3 @@ def _state_dict(content: dict, name: str) -> dict[str, np.ndarray]:
         raise CheckpointError(f"{name} must map names to tensors")
     # torch.compile and DataParallel each put a word of their own before or inside the names.
     return {re.sub(r"(^|\.)(_orig_mod\.|module\.)+", r"\1", k): v for k, v in state.items()}
-
-
-def _section(config: Any, name: str) -> Mapping[str, Any]:
-    """A part of the file's configuration as a mapping, be it a record or a dictionary."""
-    value = config.get(name) if isinstance(config, Record | dict) else None
-    if isinstance(value, Record):
-        parts = value.state if isinstance(value.state, tuple) else (value.state,)
-        return {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
-    return value if isinstance(value, dict) else {}
-
-
-def _plain(value: Any) -> Any:
-    """The value of a pickled enumeration member; anything else as it is."""
-    if isinstance(value, Record) and len(value.args) == 1:
-        return _plain(value.args[0])
-    return value
-
-
-def _settings(config: Any) -> Settings:
-    unet, diffusion = _section(config, "unet"), _section(config, "diffusion")
-    missing = [n for f, n in _UNET_FIELDS.items() if n not in unet and f not in _OPTIONAL]
-    if missing:
-        raise CheckpointError(f"the configuration lacks unet.{', unet.'.join(missing)}")
-    fields = {f: _plain(unet[n]) for f, n in _UNET_FIELDS.items() if n in unet}
-    if isinstance(fields["channels"], list):
-        fields["channels"] = tuple(fields["channels"])
-    steps = _plain(diffusion.get("T", fields.get("num_train_timesteps", 1000)))
-    prediction = _plain(diffusion.get("prediction_type", "epsilon"))
-    schedule = _plain(diffusion.get("schedule", "curved"))
-    if not isinstance(prediction, str) or prediction not in _PREDICTION_TYPES:
-        raise CheckpointError(
-            f"diffusion.prediction_type must be one of {', '.join(_PREDICTION_TYPES)}; "
-            f"got {prediction!r}"
-        )
-    if not isinstance(schedule, str):
-        raise CheckpointError(f"diffusion.schedule must be text, got {schedule!r}")
-    try:
-        fields.setdefault("num_train_timesteps", steps)
-        unet_config = DG2UNetConfig(**{**fields, "legacy_time_table": True})
-        settings = DiffusionSettings(
-            schedule=schedule,
-            prediction_type=_PREDICTION_TYPES[prediction],
-            num_train_timesteps=steps,
-            beta_start=float(_plain(diffusion.get("beta1", 0.00085))),
-            beta_end=float(_plain(diffusion.get("beta2", 0.012))),
-            s=float(_plain(diffusion.get("s", 0.008))),
-        )
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"the configuration is unusable: {error}") from error
-    if type(steps) is not int or steps != unet_config.num_train_timesteps or steps < 2:
-        raise CheckpointError(
-            f"diffusion.T ({steps!r}) and unet.T ({unet_config.num_train_timesteps}) must be one "
-            "integer of at least 2"
-        )
-    return Settings(unet_config, settings)
-
-
-def _schedule(settings: DiffusionSettings, state: Mapping[str, np.ndarray]) -> Schedule:
-    """The schedule by name if the file's tables agree with it, else the file's own."""
-    steps = settings.num_train_timesteps
-    betas = (settings.beta_start, settings.beta_end)
-    # A name stands for its default figures, so others are the file's own schedule.
-    usual = betas == (0.00085, 0.012)
-    known = None
-    if settings.schedule == "cosine":
-        known = schedules.cosine_legacy(steps)
-    elif settings.schedule in ("linear", "curved"):
-        make = schedules.linear if settings.schedule == "linear" else schedules.curved
-        known = (
-            make(steps, *betas) if usual else Schedule("imported", make(steps, *betas).alpha_bar)
-        )
-    held = state.get("alpha_bar")
-    if held is None:
-        if known is None:
-            raise CheckpointError(f"diffusion.schedule {settings.schedule!r} is not known")
-        return known
-    table = np.asarray(held, np.float64)
-    if table.shape != (steps,) or not np.all((table >= 0) & (table <= 1)):
-        raise CheckpointError(f"alpha_bar must be {steps} numbers in [0, 1]")
-    if known is not None and np.allclose(known.alpha_bar, table, rtol=0, atol=_SCHEDULE_TOLERANCE):
-        return known
-    return Schedule("imported", table)
-
-
-def _check_buffers(state: Mapping[str, np.ndarray], schedule: Schedule) -> None:
-    """The five tables must tell of one and the same schedule."""
-    expected = {
-        "alpha_bar": schedule.alpha_bar,
-        "sqrt_alpha_bar": schedule.alpha,
-        "sqrt_one_minus_alpha_bar": schedule.sigma,
-    }
-    for name in _BUFFERS:
-        if name in state and state[name].shape != schedule.alpha_bar.shape:
-            raise CheckpointError(f"{name} must have shape {schedule.alpha_bar.shape}")
-    for name, values in expected.items():
-        if name in state and not np.allclose(state[name], values, rtol=0, atol=1e-3):
-            raise CheckpointError(f"{name} contradicts the schedule {schedule.name!r}")

@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flax import nnx
 
 from dg2_jax.files import sha256
-from dg2_jax.interop.weights import load_params, read_safetensors
+from dg2_jax.interop import hf_folder
+from dg2_jax.interop.hf_folder import read_config, read_weights
+from dg2_jax.interop.weights import load_params
 from dg2_jax.nn.bert import Bert, BertConfig
 from dg2_jax.nn.clip import ClipText, ClipTextConfig, ClipVision, ClipVisionConfig
 
@@ -45,8 +46,8 @@ _CLIP_NAMES = [  # (pattern in the checkpoint, name in `nn.clip`)
 _TEXT_KEYS = ("text_model.", "text_projection.")
 _VISION_KEYS = ("vision_model.", "visual_projection.")
 
-# What is fetched from a model's repository; the weights' other formats are left there.
-_SMALL_FILES = ["config.json", "tokenizer*.json", "vocab.json", "merges.txt", "special_tokens*"]
+_STEM = "model"  # of the weights' file name
+_TOKENIZER_FILES = ("tokenizer*.json", "vocab.json", "merges.txt", "special_tokens*")
 
 
 def minilm_folder() -> Path:
@@ -82,13 +83,13 @@ def load_bert(folder: Path) -> tuple[Bert, BertConfig]:
     """The BERT encoder in `folder`; its pooler and heads, of no use here, are left out."""
     config = BertConfig.from_dict(read_config(folder))
     model = nnx.eval_shape(lambda: Bert(config, rngs=nnx.Rngs(0)))
-    load_params(model, read_weights(folder), _bert_name)
+    load_params(model, read_weights(folder, _STEM), _bert_name)
     return model, config
 
 
 def load_clip_text(folder: Path) -> tuple[ClipText, ClipTextConfig]:
     """CLIP's text tower in `folder`, which may hold the whole CLIP or that tower alone."""
-    settings, tensors = read_config(folder), read_weights(folder)
+    settings, tensors = read_config(folder), read_weights(folder, _STEM)
     config = ClipTextConfig.from_dict(settings)
     projection = "text_config" in settings or "text_projection.weight" in tensors
     model = nnx.eval_shape(lambda: ClipText(config, projection=projection, rngs=nnx.Rngs(0)))
@@ -98,7 +99,7 @@ def load_clip_text(folder: Path) -> tuple[ClipText, ClipTextConfig]:
 
 def load_clip_vision(folder: Path) -> tuple[ClipVision, ClipVisionConfig]:
     """CLIP's vision tower in `folder`, which may hold the whole CLIP or that tower alone."""
-    settings, tensors = read_config(folder), read_weights(folder)
+    settings, tensors = read_config(folder), read_weights(folder, _STEM)
     config = ClipVisionConfig.from_dict(settings)
     projection = "vision_config" in settings or "visual_projection.weight" in tensors
     model = nnx.eval_shape(lambda: ClipVision(config, projection=projection, rngs=nnx.Rngs(0)))
@@ -126,60 +127,8 @@ def _bert_name(key: str) -> str | None:
 
 
 def find_folder(source: str) -> Path:
-    """`source` itself if it is a folder; else the model of that name on the Hugging Face hub.
-
-    Raises:
-        FileNotFoundError: if it is neither, or the hub cannot be reached and the model was not
-            fetched before.
-    """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        raise FileNotFoundError(f"text encoder {source!r} is neither a folder nor a hub id")
-    import httpx
-    from huggingface_hub import snapshot_download
-
-    try:
-        fetched = Path(snapshot_download(source, allow_patterns=[*_SMALL_FILES, "*.safetensors*"]))
-        if not any(fetched.glob("*.safetensors")):
-            snapshot_download(source, allow_patterns=["pytorch_model.bin"])
-    except (OSError, ValueError, httpx.HTTPError) as error:
-        raise FileNotFoundError(
-            f"the model {source!r} is not on this machine and could not be fetched "
-            f"({type(error).__name__}). Put config.json, model.safetensors (or pytorch_model.bin) "
-            f"and tokenizer.json (or vocab.json and merges.txt) into a folder and name that folder"
-        ) from error
-    return fetched
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a model folder."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"no config.json in {folder}")
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-
-
-def read_weights(folder: Path) -> dict[str, np.ndarray]:
-    """All tensors of a model folder: one safetensors file, its shards, or `pytorch_model.bin`."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    legacy = folder / "pytorch_model.bin"
-    if single.is_file():
-        return read_safetensors(single)
-    if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        return {k: v for shard in shards for k, v in read_safetensors(folder / shard).items()}
-    if legacy.is_file():
-        from dg2_jax.interop.torch_checkpoint import read_torch
-
-        return read_torch(legacy)
-    raise FileNotFoundError(
-        f"no weights in {folder}: expected {single.name}, {index.name} or {legacy.name}"
-    )
+    """The folder of a text or CLIP model; raises as `hf_folder.find_folder`."""
+    return hf_folder.find_folder(source, _STEM, _TOKENIZER_FILES)
 
 
 def load_tokenizer(folder: Path, vocab_size: int) -> Any:

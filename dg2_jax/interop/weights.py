@@ -1,4 +1,4 @@
-"""Fills a Flax NNX module from a flat, PyTorch-style dictionary of arrays, and reads safetensors.
+"""Fills a Flax NNX module from a flat, PyTorch-style dictionary of arrays.
 
 A module's parameters are addressed the way PyTorch would name them: the attribute path joined by
 dots, then `weight` or `bias` (`blocks.0.fc1.weight`). So a loader is a renaming and nothing else:
@@ -13,7 +13,6 @@ dots, then `weight` or `bias` (`blocks.0.fc1.weight`). So a loader is a renaming
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -79,19 +78,6 @@ def load_params(
         raise ValueError(f"wrong shapes for {type(module).__name__}: {_listing(wrong)}")
     for name, array in arrays.items():
         slots[name][0].set_value(jnp.asarray(array, jnp.float32))
-
-
-def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Reads one safetensors file; raises FileNotFoundError or a ValueError that names it."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
 
 
 def _parameter_slots(

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from dg2_jax import model
 from dg2_jax.config import DiffusionConfig, RunConfig, check
 from dg2_jax.nn.autoencoder import AutoencoderConfig
+from dg2_jax.nn.dg2_unet import DG2UNetConfig
 from dg2_jax.nn.unet import UNetConfig
 from dg2_jax.training.autoencoder import LossWeights
 
@@ -35,15 +37,16 @@ class DenoiserRunConfig(RunConfig):
     """A run of scripts/train.py.
 
     Attributes:
-        denoiser: the network.
+        denoiser: the network, one of `dg2_jax.model.ARCHITECTURES`; its fields tell which.
         diffusion: the process and its loss.
-        max_length: tokens that a caption is cut to.
-        validation_images: how many of the validation split the loss is taken over.
+        max_length: tokens that a caption is cut to; those of latent shards are left as they are.
+        validation_images: how many of the validation split the loss is taken over. Latent shards
+            have no splits: there, so many at the end are held out.
         sample_prompts: what the sample grids show, a column each.
         sample_guidance: guidance scales of the sample grids, a row each.
     """
 
-    denoiser: UNetConfig = field(default_factory=UNetConfig)
+    denoiser: UNetConfig | DG2UNetConfig = field(default_factory=UNetConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     max_length: int = 64
     validation_images: int = 512
@@ -54,12 +57,15 @@ class DenoiserRunConfig(RunConfig):
         super().__post_init__()
         for name in ("max_length", "validation_images"):
             check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        if isinstance(self.denoiser, DG2UNetConfig) and self.denoiser.legacy_time_table:
+            raise ValueError("denoiser.legacy_time_table must be false: it is for imported weights")
 
 
 def check_data(
     config: DenoiserRunConfig, latent_shape: tuple[int, int, int], context_dim: int
 ) -> None:
     """Raises ValueError unless the denoiser fits the latents (h, w, c) and the text's width."""
-    for name, needed in (("in_channels", latent_shape[-1]), ("context_dim", context_dim)):
+    width = model.ARCHITECTURES[model.architecture_name(config.denoiser)].context_width
+    for name, needed in (("in_channels", latent_shape[-1]), (width, context_dim)):
         value = getattr(config.denoiser, name)
         check(value == needed, f"denoiser.{name}", f"{needed}, as the encoded data has", value)

@@ -80,10 +80,11 @@ def diffusion_loss(
 
     A batch holds `mean` and `logvar` (b, h, w, c) of the posterior of the unscaled latents, and of
     one caption an image `context` (b, l, d) and `mask` (b, l). The posterior is drawn anew, the
-    timesteps are stratified, and a share of the captions gives way to the trained null context.
+    timesteps are stratified, and a share of the captions gives way to the trained null context. A
+    denoiser without one has its captions dropped by the loader (`data.latents.caption_dropout`).
 
     Args:
-        graphdef: of the denoiser: `null_context`, `project_context`, and calls (x, t, kv).
+        graphdef: of the denoiser: `project_context`, calls (x, t, kv), and maybe `null_context`.
         config: process and loss.
         scaling_factor: of the autoencoder.
         shift_factor: of the autoencoder.
@@ -97,8 +98,11 @@ def diffusion_loss(
         spread = jnp.exp(0.5 * batch["logvar"].astype(jnp.float32))
         latents = mean + spread * jax.random.normal(latent_key, mean.shape)
         x0 = (latents - shift_factor) * scaling_factor
-        dropped = jax.random.bernoulli(drop_key, config.caption_dropout, mean.shape[:1])
-        kv = model.project_context(*with_null(model, batch["context"], batch["mask"], dropped))
+        text = batch["context"].astype(jnp.float32), batch["mask"]
+        if hasattr(model, "null_context"):
+            dropped = jax.random.bernoulli(drop_key, config.caption_dropout, mean.shape[:1])
+            text = with_null(model, *text, dropped)
+        kv = model.project_context(*text)
         per_sample = losses.denoising_loss(
             lambda x, t: model(x, t, kv, dropout_key=dropout_key),
             x0,

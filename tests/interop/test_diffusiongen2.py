@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from torch_files import write_torch
 
 from dg2_jax import config, guidance, sampling, schedules, solvers
 from dg2_jax.interop import dg2_folder, diffusiongen2
-from dg2_jax.interop.torch_checkpoint import CheckpointError, Record, read_safetensors, read_torch
+from dg2_jax.interop.torch_checkpoint import CheckpointError, read_safetensors
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
+from dg2_jax.training.runs import DenoiserRunConfig
+from tests.interop.published import rewritten
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TINY = GOLDEN / "dg2_tiny_velocity_curved.pt"
@@ -135,17 +136,6 @@ def test_ddpm_over_all_steps_without_noise(loaded, recorded):
     np.testing.assert_allclose(found, recorded["ddpm_1000_zero_noise"], rtol=0, atol=1e-3)
 
 
-def rewritten(path, change):
-    """The golden checkpoint with its content changed, without the optimiser."""
-    content = read_torch(TINY)
-    content.pop("optimizer_state_dict")
-    content["config"] = {
-        k: dict(v.state) for k, v in content["config"].state.items() if isinstance(v, Record)
-    }
-    change(content)
-    return write_torch(path, content)
-
-
 def test_configuration_may_be_a_dictionary_and_optional_fields_may_be_missing(tmp_path, loaded):
     def change(content):
         del content["ema_state_dict"]
@@ -163,6 +153,30 @@ def test_configuration_may_be_a_dictionary_and_optional_fields_may_be_missing(tm
     assert found.config.unet.channels == (16, 24, 32)
     kernel = loaded.raw["in_conv"]["kernel"][...]
     np.testing.assert_array_equal(found.ema["in_conv"]["kernel"][...], kernel)
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [
+        ({"schedule": "linear", "beta2": 0.02}, schedules.linear(1000, 0.00085, 0.02)),
+        ({"schedule": "curved", "beta1": 0.001}, schedules.curved(1000, 0.001)),
+        ({"schedule": "cosine", "s": 0.02}, schedules.cosine_legacy(1000, 0.02)),
+        ({"schedule": "sigmoid"}, schedules.shifted_cosine(1000)),
+    ],
+)
+def test_schedules_without_a_name_keep_their_figures(tmp_path, figures, expected):
+    def change(content):
+        content["config"]["diffusion"].update(figures)
+        for state in (content["model_state_dict"], content["ema_state_dict"]):
+            for name in ("beta", "alpha"):
+                del state[name]
+            state["alpha_bar"] = expected.alpha_bar.astype(np.float32)
+            state["sqrt_alpha_bar"] = expected.alpha.astype(np.float32)
+            state["sqrt_one_minus_alpha_bar"] = expected.sigma.astype(np.float32)
+
+    found = diffusiongen2.open_checkpoint(rewritten(tmp_path / "a.pt", change)).schedule
+    assert found.name == "imported"
+    np.testing.assert_allclose(found.alpha_bar, expected.alpha_bar, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("held", ["cosine_legacy", "linear"])
@@ -203,6 +217,11 @@ def test_other_schedules(tmp_path, held):
         (lambda c: c["config"]["unet"].update(n_heads=5), "n_heads=5 must divide"),
         (lambda c: c["config"]["unet"].update(n_layers=10**9), "n_layers must be"),
         (lambda c: c["config"]["unet"].update(T=500), "must be one integer"),
+        (lambda c: c["config"]["data"].update(vae_model_id=3), "vae_model_id must be text"),
+        (
+            lambda c: c["model_state_dict"].update(alpha_bar=np.ones(1000, np.float32)),
+            "decreasing numbers",
+        ),
         (lambda c: c["config"]["diffusion"].update(prediction_type="x"), "prediction_type must"),
         (lambda c: c.pop("model_state_dict"), "no model_state_dict"),
     ],
@@ -235,10 +254,7 @@ def test_conversion_to_a_model_folder(tmp_path, loaded):
 @pytest.mark.parametrize(("name", "millions"), [("dg2_base", 354.25), ("dg2_toy", 34.5)])
 def test_training_configurations(name, millions):
     values = importlib.import_module(f"configs.{name}").get_config()
-    built = DG2UNetConfig(**values.denoiser)
+    built = config.from_mapping(DenoiserRunConfig, values).denoiser
     unet = nnx.eval_shape(lambda: DG2UNet(built, rngs=nnx.Rngs(0)))
     size = sum(v.size for _, v in flat(nnx.to_pure_dict(nnx.state(unet))))
     assert size / 1e6 == pytest.approx(millions, abs=0.1)
-    config.from_mapping(config.OptimConfig, values.optim)
-    config.from_mapping(config.EmaConfig, values.ema)
-    config.from_mapping(config.DiffusionConfig, values.diffusion)

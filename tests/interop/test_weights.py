@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dg2_jax.interop.weights import load_params, read_safetensors
+from dg2_jax.interop.weights import load_params
 
 
 class Small(nnx.Module):
@@ -80,12 +80,3 @@ def test_complaints_name_the_tensors():
     with pytest.raises(ValueError, match="both name the parameter scale"):
         load_params(module, given | {"old": 1.0}, lambda k: "scale" if k == "old" else k)
     load_params(module, given | {"buffer": 0}, lambda k: None if k == "buffer" else k)
-
-
-def test_unreadable_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="absent"):
-        read_safetensors(tmp_path / "absent.safetensors")
-    broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(b"\x10")
-    with pytest.raises(ValueError, match=r"broken.safetensors is not a whole"):
-        read_safetensors(broken)

@@ -1,0 +1,109 @@
+"""Models in Hugging Face layout, a folder or on the hub: `config.json` and weights."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dg2_jax.interop.safetensors_reader import read_safetensors
+from dg2_jax.interop.torch_checkpoint import read_torch
+
+_HUB_ID = r"\w[\w.-]*/\w[\w.-]*"
+LEGACY_STEMS = {"model": "pytorch_model"}  # of `.bin` files; other stems are the same for both
+
+
+def lasting_name(source: str | os.PathLike) -> str:
+    """What a model folder may call a pretrained model: its hub id, or a folder's absolute path.
+
+    Raises:
+        FileNotFoundError: it is neither.
+    """
+    if Path(source).expanduser().is_dir():
+        return str(Path(source).expanduser().resolve())
+    if not re.fullmatch(_HUB_ID, os.fspath(source)):
+        raise FileNotFoundError(
+            f"{os.fspath(source)!r} is neither a folder nor a hub id such as owner/name"
+        )
+    return os.fspath(source)
+
+
+def find_folder(
+    source: str | os.PathLike, stem: str, more: Sequence[str] = (), subfolder: str = ""
+) -> Path:
+    """The folder of a model: `source` itself, or what the hub has of that id (fetched once).
+
+    Args:
+        source: a folder or a hub id, "owner/name".
+        stem: of the weights' file name, such as "model" of model.safetensors.
+        more: patterns of the files wanted beside config.json and the weights.
+        subfolder: of that folder or model.
+
+    Raises:
+        FileNotFoundError: it is neither, or the hub cannot be reached and the model was not
+            fetched before; says which files to place.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder / subfolder
+    name = lasting_name(source)
+    import httpx
+    from huggingface_hub import snapshot_download
+
+    prefix = f"{subfolder}/" if subfolder else ""
+    legacy = f"{LEGACY_STEMS.get(stem, stem)}.bin"
+    weights = (f"{stem}.safetensors*", f"{stem}-*.safetensors")  # one file, or shards
+    files = [prefix + file for file in ("config.json", *weights, *more)]
+    try:
+        fetched = Path(snapshot_download(name, allow_patterns=files)) / subfolder
+        if not any(fetched.glob("*.safetensors")):
+            snapshot_download(name, allow_patterns=[prefix + legacy])
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        beside = f" and {', '.join(more)}" if more else ""
+        raise FileNotFoundError(
+            f"the model {name!r} is not on this machine and could not be fetched "
+            f"({type(error).__name__}). Put config.json and {stem}.safetensors (or {legacy})"
+            f"{beside} of https://huggingface.co/{name} into a folder and name that folder"
+        ) from error
+    return fetched
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a model folder; raises FileNotFoundError, or ValueError naming the file."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no config.json in {folder}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of which JSONDecodeError and UnicodeDecodeError are kinds
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must be a JSON object")
+    return values
+
+
+def read_weights(folder: Path, stem: str) -> dict[str, np.ndarray]:
+    """All tensors of a model folder: one safetensors file, its shards, or a `.bin` file.
+
+    Raises:
+        FileNotFoundError: there is none of them, or a shard is missing.
+        CheckpointError: a file is damaged.
+        ValueError: the `.bin` file holds something else.
+    """
+    single = folder / f"{stem}.safetensors"
+    index = folder / f"{stem}.safetensors.index.json"
+    legacy = folder / f"{LEGACY_STEMS.get(stem, stem)}.bin"
+    for path in (single, index):
+        if path.is_file():
+            return read_safetensors(path)
+    if not legacy.is_file():
+        raise FileNotFoundError(
+            f"no weights in {folder}: expected {single.name}, {index.name} or {legacy.name}"
+        )
+    tensors = read_torch(legacy)
+    if not isinstance(tensors, dict):
+        raise ValueError(f"{legacy} holds a {type(tensors).__name__}, not a state dict")
+    return tensors

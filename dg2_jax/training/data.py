@@ -1,0 +1,179 @@
+"""What a denoiser is trained on: an encoded data set, or DiffusionGen2's latent shards."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dg2_jax import model
+from dg2_jax.data import encoding, latents
+from dg2_jax.data.loader import Batch, Example, Source
+from dg2_jax.interop import diffusers_vae
+from dg2_jax.interop.dg2_latents import LatentShards
+from dg2_jax.interop.hf_folder import lasting_name
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.text import TextEncoder, load_text_encoder
+from dg2_jax.training import runs
+
+Transform = Callable[[Any, np.random.Generator], Example]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Examples, and what is needed to sample from and to export what learns from them.
+
+    Attributes:
+        train: the examples.
+        transform: of the loader; None leaves the examples as they are.
+        collate: of the loader.
+        validation: batches of examples that are held out.
+        latent_shape: (h, w, c).
+        context_dim: width of the text tokens.
+        scaling_factor: of the examples' latents, as of an autoencoder.
+        shift_factor: of the examples' latents.
+        vae: the autoencoder, as `dg2_jax.model` describes it.
+        text_encoder: the text encoder, as `dg2_jax.model` describes it.
+        load_autoencoder: loads it.
+        default_size: side of a picture in pixels.
+    """
+
+    train: Source
+    transform: Transform | None
+    collate: Callable[[Sequence[Example]], Batch]
+    validation: Sequence[Batch]
+    latent_shape: tuple[int, int, int]
+    context_dim: int
+    scaling_factor: float
+    shift_factor: float
+    vae: Mapping[str, Any]
+    text_encoder: Mapping[str, Any]
+    load_autoencoder: Callable[[], AutoencoderKL]
+    default_size: int
+
+    def load_text_encoder(self) -> TextEncoder:
+        """The text encoder whose tokens the examples hold."""
+        return load_text_encoder(self.text_encoder["name"], self.text_encoder["max_length"])
+
+
+def open_data(
+    folder: str | Path,
+    config: runs.DenoiserRunConfig,
+    vae: str = diffusers_vae.STABLE_DIFFUSION,
+    text_encoder: str = "clip",
+) -> TrainingData:
+    """The data in a folder.
+
+    Args:
+        folder: what `scripts.encode` made, or one of latent shards (`.pt`).
+        config: the run.
+        vae: the autoencoder of latent shards, which do not name theirs: a folder or hub id.
+        text_encoder: theirs too, as `dg2_jax.text.load_text_encoder` takes it.
+
+    Raises:
+        FileNotFoundError: there is no data.
+        ValueError: it is damaged, or the denoiser does not fit it.
+    """
+    folder = Path(folder)
+    if any(folder.glob("*.pt")):
+        return _shards(folder, config, vae, text_encoder)
+    return _encoded(folder, config)
+
+
+def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
+    manifest = latents.read_manifest(folder)
+    vae = encoding.load_autoencoder(folder)
+    train, validation = (latents.LatentSource(folder, s) for s in ("train", "validation"))
+    latent_shape = train[0]["mean"].shape
+    runs.check_data(config, latent_shape, manifest["context_dim"])
+    text = manifest["text_encoder"]
+    transform: Transform = latents.caption_drawer(config.max_length)
+    architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
+    if not hasattr(architecture.module, "null_context"):
+        encoded = load_text_encoder(text["name"], text["max_length"]).encode([""])
+        null = np.asarray(encoded.context[0])[np.asarray(encoded.mask[0])]
+        dropout = latents.caption_dropout(null, config.diffusion.caption_dropout)
+        transform = _both(transform, dropout)
+    length = None if architecture.masks_padding else text["max_length"]
+    collate = functools.partial(latents.collate, length=length)
+    held_out = [
+        latents.draw_caption(validation[i], max_length=config.max_length)
+        for i in range(min(config.validation_images, len(validation)))
+    ]
+    return TrainingData(
+        train,
+        transform,
+        collate,
+        _batches(held_out, config.batch_size, collate),
+        latent_shape,
+        manifest["context_dim"],
+        vae.config.scaling_factor,
+        vae.config.shift_factor,
+        vae=vae.config.to_dict(),
+        text_encoder=text,
+        load_autoencoder=lambda: vae,
+        default_size=latent_shape[0] * vae.downsampling_factor,
+    )
+
+
+def _shards(
+    folder: Path, config: runs.DenoiserRunConfig, vae: str, text_encoder: str
+) -> TrainingData:
+    shards = LatentShards(folder)
+    latent_shape, (length, context_dim) = shards[0]["mean"].shape, shards.null.shape
+    runs.check_data(config, latent_shape, context_dim)
+    count = len(shards) - config.validation_images
+    if count < 1:
+        raise ValueError(
+            f"validation_images must be below the number of examples ({len(shards)}), "
+            f"got {config.validation_images}"
+        )
+    transform = None
+    architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
+    if not hasattr(architecture.module, "null_context"):
+        transform = latents.caption_dropout(shards.null, config.diffusion.caption_dropout)
+    collate = functools.partial(latents.collate, length=length)
+    held_out = [shards[i] for i in range(count, len(shards))]
+    name = text_encoder if text_encoder in ("clip", "minilm") else lasting_name(text_encoder)
+    factor = diffusers_vae.published_config(vae).downsampling_factor
+    return TrainingData(
+        _First(shards, count),
+        transform,
+        collate,
+        _batches(held_out, config.batch_size, collate),
+        latent_shape,
+        context_dim,
+        scaling_factor=1.0,
+        shift_factor=0.0,
+        vae={"pretrained": lasting_name(vae)},
+        # The shards hold no masks, so that what learns from them attends to padding.
+        text_encoder={"name": name, "max_length": length, "mask_padding": False},
+        load_autoencoder=functools.partial(diffusers_vae.from_pretrained, vae),
+        default_size=latent_shape[0] * factor,
+    )
+
+
+@dataclass(frozen=True)
+class _First:
+    """The first `count` examples of a source."""
+
+    source: Source
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        return self.source[index]
+
+
+def _both(first: Transform, second: Transform) -> Transform:
+    return lambda example, rng: second(first(example, rng), rng)
+
+
+def _batches(
+    examples: Sequence[Example], size: int, collate: Callable[[Sequence[Example]], Batch]
+) -> list[Batch]:
+    return [collate(examples[i : i + size]) for i in range(0, len(examples), size)]

@@ -1,0 +1,32 @@
+"""The model folder of a finished run."""
+
+from pathlib import Path
+
+from flax import nnx
+
+from dg2_jax import config as config_lib
+from dg2_jax import model
+from dg2_jax.training.data import TrainingData
+from dg2_jax.training.runs import DenoiserRunConfig
+from dg2_jax.training.state import TrainState
+
+_PROCESS = ("schedule", "prediction_type", "num_train_timesteps", "zero_terminal_snr")
+
+
+def export(
+    folder: str | Path, config: DenoiserRunConfig, data: TrainingData, state: TrainState
+) -> None:
+    """Writes the folder, which `dg2_jax.Pipeline.load` opens; see `dg2_jax.model`."""
+    diffusion = config_lib.to_dict(config.diffusion)
+    description = {
+        "model": model.architecture_name(config.denoiser),
+        "denoiser": config_lib.to_dict(config.denoiser),
+        "diffusion": {key: diffusion[key] for key in _PROCESS},
+        "vae": data.vae,
+        "text_encoder": data.text_encoder,
+        "default_size": data.default_size,
+    }
+    own_vae = None
+    if "pretrained" not in data.vae:
+        own_vae = nnx.to_pure_dict(nnx.state(data.load_autoencoder()))
+    model.save(folder, description, {"raw": state.params, "ema": state.ema}, own_vae)

@@ -1,0 +1,79 @@
+"""From a checkpoint to pictures: scripts/import_checkpoint.py, then `Pipeline.load`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dg2_jax import Pipeline, model, schedules
+from dg2_jax.interop import dg2_folder
+from tests.interop import published
+
+ROOT = Path(__file__).parents[2]
+
+
+def convert(*arguments):
+    command = [sys.executable, "-m", "scripts.import_checkpoint", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_checkpoint_to_pictures(tmp_path):
+    def other_betas(content):
+        content["config"]["diffusion"].update(schedule="linear", beta2=0.02)
+        for state in (content["model_state_dict"], content["ema_state_dict"]):
+            for name in ("beta", "alpha", "alpha_bar", "sqrt_alpha_bar"):
+                del state[name]
+            del state["sqrt_one_minus_alpha_bar"]
+
+    path = published.narrow_checkpoint(tmp_path / "a.pt", other_betas)
+    clip = published.clip_folder(tmp_path / "clip")
+    options = (f"--vae={published.VAE}", f"--text_encoder={clip}", "--default_size=16")
+    done = convert(path, tmp_path / "model", *options)
+    assert done.returncode == 0, done.stderr
+    pipe = Pipeline.load(tmp_path / "model")
+    np.testing.assert_array_equal(
+        pipe.model.schedule.alpha_bar, schedules.linear(1000, 0.00085, 0.02).alpha_bar
+    )
+    calls = [
+        pipe(prompt, num_images=2, num_inference_steps=3, seed=1).images
+        for prompt in ("a lake at dawn", "a lake at dawn", "a volcano")
+    ]
+    assert calls[0].shape == (2, 16, 16, 3)
+    assert calls[0].dtype == np.uint8
+    assert calls[0].std() > 1.0
+    np.testing.assert_array_equal(calls[0], calls[1])
+    assert (calls[0] != calls[2]).any()
+
+
+def test_the_models_that_the_file_names_are_kept(tmp_path):
+    def name_others(content):
+        content["config"]["data"]["vae_model_id"] = "owner/another-vae"
+        content["config"]["data"]["clip_model_id"] = "owner/another-clip"
+
+    dg2_folder.convert(published.narrow_checkpoint(tmp_path / "a.pt", name_others), tmp_path / "m")
+    written = json.loads((tmp_path / "m" / "config.json").read_text())
+    assert written["vae"] == {"pretrained": "owner/another-vae"}
+    assert written["text_encoder"] == {"name": "owner/another-clip"}
+    assert "alpha_bar" not in written["diffusion"]
+    dg2_folder.convert(published.CHECKPOINT, tmp_path / "m")
+    written = json.loads((tmp_path / "m" / "config.json").read_text())
+    assert written["vae"] == {"pretrained": "stabilityai/sd-vae-ft-ema"}
+    assert written["text_encoder"] == {"name": "openai/clip-vit-base-patch32"}
+    with pytest.raises(FileNotFoundError, match=r"stabilityai/sd-vae-ft-ema.*could not be fetched"):
+        model.load(tmp_path / "m")
+
+
+def test_wrong_options_are_one_line(tmp_path):
+    for arguments, message in (
+        ((tmp_path / "absent.pt", tmp_path / "m"), "no checkpoint at"),
+        ((published.CHECKPOINT, tmp_path / "m", "--vae=/no/such"), "neither a folder nor a hub id"),
+        ((published.CHECKPOINT, tmp_path / "m", "--default_size=0"), "default_size must be"),
+    ):
+        done = convert(*arguments)
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "m" / "config.json").exists()
