@@ -16,7 +16,7 @@ import numpy as np
 faiss: Any = _faiss  # its type stubs lack half of what is used here
 
 FLAT_LIMIT = 100_000
-PROBES = 16  # chosen by `python -m bank.benchmark`, see README.md
+PROBES = 32  # chosen by `python -m bank.benchmark`, see README.md
 _POINTS_PER_CELL = 40  # k-means sees a sample of this size
 _ROUNDS = 5
 
