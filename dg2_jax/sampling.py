@@ -6,6 +6,7 @@ without recompilation, shows its x₀ estimates to the host every few steps and 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,12 @@ from jax.experimental import io_callback
 from jaxtyping import Array, Int, Integer, PRNGKeyArray
 
 from dg2_jax import solvers
-from dg2_jax.guidance import Conditioning, Denoiser, Level
+from dg2_jax.guidance import Conditioning, Denoiser, Level, Memory, Recurrent, recurrent
 from dg2_jax.solvers import SolverState, SolverTable
 from dg2_jax.typing import Keys, Latent
 
 # What noise is for: part of every key, so that no two uses share numbers.
-INITIAL_NOISE, STEP_NOISE, POSTERIOR_NOISE = range(3)
+INITIAL_NOISE, STEP_NOISE, POSTERIOR_NOISE, SOURCE_NOISE = range(4)
 
 
 def image_keys(seeds: Integer[Array, "b"]) -> Keys:
@@ -41,45 +42,54 @@ def initial_noise(keys: Keys, shape: tuple[int, ...]) -> Latent:
 
 
 def _step(
-    denoise: Denoiser,
+    denoise: Recurrent,
     conditioning: Conditioning,
     keys: Keys,
     index: Int[Array, ""],
     row: SolverTable,
     state: SolverState,
-) -> tuple[SolverState, Latent]:
-    """One row; returns the new state and the x₀ estimate that it used."""
-    x0 = denoise(state.x, Level(row.timestep, row.alpha, row.sigma), conditioning)
+    memory: Memory,
+) -> tuple[SolverState, Memory, Latent]:
+    """One row; returns the new state and memory, and the x₀ estimate that it used."""
+    level = Level(row.timestep, row.alpha, row.sigma)
+    x0, memory = denoise.step(state.x, level, conditioning, memory)
     noise = noise_for(keys, STEP_NOISE, index, x0.shape[1:])
-    return solvers.step(state, row.matrix, x0, noise), x0
+    return solvers.step(state, row.matrix, x0, noise), memory, x0
 
 
 def sample(
-    denoise: Denoiser, conditioning: Conditioning, x: Latent, table: SolverTable, keys: Keys
+    denoise: Denoiser | Recurrent,
+    conditioning: Conditioning,
+    x: Latent,
+    table: SolverTable,
+    keys: Keys,
 ) -> Latent:
     """Run every row of a table from `x` (at the level of its first row) to a clean latent."""
     rows = len(table.timestep)
     table = jax.tree.map(jnp.asarray, table.padded(rows))
+    denoise = recurrent(denoise)
 
-    def body(state: SolverState, item: tuple) -> tuple[SolverState, None]:
+    def body(carry: tuple, item: tuple) -> tuple[tuple, None]:
         index, row = item
-        return _step(denoise, conditioning, keys, index, row, state)[0], None
+        return _step(denoise, conditioning, keys, index, row, *carry)[:2], None
 
-    state, _ = jax.lax.scan(body, solvers.init(x), (jnp.arange(rows), table))
+    start = solvers.init(x), denoise.start(x)
+    (state, _), _ = jax.lax.scan(body, start, (jnp.arange(rows), table))
     return state.x
 
 
 def sample_interruptible(
-    denoise: Denoiser,
+    denoise: Denoiser | Recurrent,
     conditioning: Conditioning,
     x: Latent,
     table: SolverTable,
     keys: Keys,
     num_rows: Int[Array, ""],
     *,
-    on_step: Callable[[Array, Array], Array] | None = None,
-    show: Callable[[Latent], Array] = lambda x0: x0,
+    on_step: Callable[[Array, Any], Any] | None = None,
+    show: Callable[[Latent], Any] = lambda x0: x0,
     every: Int[Array, ""] | int = 1,
+    adjust: Callable[[Int[Array, ""], SolverTable, SolverState], SolverState] | None = None,
 ) -> tuple[Latent, Int[Array, ""]]:
     """`sample` over the first `num_rows` rows, with a watcher.
 
@@ -92,21 +102,25 @@ def sample_interruptible(
         num_rows: how many rows are real.
         on_step: called on the host, in order, as `on_step(rows_done, show(x0))`, and returns a
             numpy bool, True to stop; it must not call JAX. None: no host call is compiled in.
-        show: maps the x₀ estimate to what the host receives, on the device.
+        show: maps the x₀ estimate to what the host receives, any pytree, on the device.
         every: `on_step` is called after each `every`-th row and after the last.
+        adjust: changes the state after each row, as `adjust(index, row, state)`.
 
     Returns:
         The latents and the number of rows run, below `num_rows` if stopped.
     """
+    denoise = recurrent(denoise)
 
     def unfinished(carry: tuple) -> Array:
-        index, stopped, _ = carry
+        index, stopped, *_ = carry
         return (index < num_rows) & ~stopped
 
     def body(carry: tuple) -> tuple:
-        index, _, state = carry
+        index, _, state, memory = carry
         row = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, index, keepdims=False), table)
-        state, x0 = _step(denoise, conditioning, keys, index, row, state)
+        state, memory, x0 = _step(denoise, conditioning, keys, index, row, state, memory)
+        if adjust is not None:
+            state = adjust(index, row, state)
         done = index + 1
         stopped = jnp.asarray(False)
         if on_step is not None:
@@ -117,8 +131,8 @@ def sample_interruptible(
                 ),
                 lambda: jnp.asarray(False),
             )
-        return done, stopped, state
+        return done, stopped, state, memory
 
-    start = (jnp.int32(0), jnp.asarray(False), solvers.init(x))
-    rows_done, _, state = jax.lax.while_loop(unfinished, body, start)
+    start = (jnp.int32(0), jnp.asarray(False), solvers.init(x), denoise.start(x))
+    rows_done, _, state, _ = jax.lax.while_loop(unfinished, body, start)
     return state.x, rows_done

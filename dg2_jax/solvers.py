@@ -273,3 +273,37 @@ def make_table(
         next_sigma=levels.sigma[to],
         matrix=np.stack([matrix for _, _, matrix in rows]),
     )
+
+
+def resampled(table: SolverTable, times: int) -> SolverTable:
+    """Each step `times` times (RePaint, Lugmayr et al., arXiv 2201.09865, algorithm 1).
+
+    A repeated row is the same step followed by the diffusion back to where it began,
+    x_t = (α_t/α_p) x_p + sqrt(1 - (α_t/α_p)²) z, which is linear too. The last step, to the clean
+    level, is not repeated.
+
+    Args:
+        table: of a first-order solver, whose rows use no earlier estimate.
+        times: at least 1.
+    """
+    rows = []
+    for i in range(len(table.timestep)):
+        row = SolverTable(*(column[i] for column in table))
+        if row.next_sigma > 0:
+            ratio = row.alpha / row.next_alpha
+            again = ratio * row.matrix[0]
+            again[Z] = np.hypot(again[Z], np.sqrt(1.0 - ratio**2))
+            keep = row.matrix[1]
+            back = row._replace(
+                next_alpha=row.alpha, next_sigma=row.sigma, matrix=np.stack([again, keep])
+            )
+            rows += [back] * (times - 1)
+        rows.append(row)
+    return SolverTable(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def without_noise(table: SolverTable) -> SolverTable:
+    """The table's means: every coefficient of fresh noise 0."""
+    matrix = table.matrix.copy()
+    matrix[:, :, Z] = 0.0
+    return table._replace(matrix=matrix)

@@ -176,7 +176,10 @@ def main(argv: list[str]) -> None:
         name: lambda folder, a=arguments: compare_autoencoder(a, folder)
         for name, arguments in AUTOENCODERS.items()
     }
-    cases |= {name: lambda folder, a=a: compare_clip(*a, folder) for name, a in CLIPS.items()}
+    cases |= {
+        name: lambda folder, a=a: compare_clip(a[0], a[1], a[2], folder)
+        for name, a in CLIPS.items()
+    }
     worst = 0.0
     for name, case in cases.items():
         if _CASE.value not in name:

@@ -1,8 +1,12 @@
-"""Makes pictures from prompts.
+"""Makes and edits pictures.
 
     python -m scripts.sample --prompt="a volcano at sunset"
     python -m scripts.sample --prompt="a lake at dawn" --prompt="a misty forest" --num_images=4 \
         --sheet=outputs/sheet.png
+    python -m scripts.sample --prompt="a snowy forest" --image=photo.jpg --strength=0.6
+    python -m scripts.sample --prompt="a red tree" --image=meadow.png --mask=mask.png --strength=1
+    python -m scripts.sample --anagram="a mountain lake:identity" --anagram="a canyon:rot180"
+    python -m scripts.sample --prompt="an island" --upscale=4 --animate=outputs/island.gif
 
 Every picture is a PNG in --out that carries its settings.
 """
@@ -11,11 +15,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from absl import app, flags, logging
 from PIL import Image
 
-from dg2_jax import compile_cache, images, solvers
-from dg2_jax.pipeline import Pipeline
+from dg2_jax import compile_cache, images, preview, solvers
+from dg2_jax import settings as options
+from dg2_jax.pipeline import Pipeline, Preview
+from dg2_jax.views import VIEWS
 
 _PROMPT = flags.DEFINE_multi_string("prompt", None, "What to show; may be given several times.")
 _PROMPTS_FILE = flags.DEFINE_string("prompts_file", None, "A text file with a prompt a line.")
@@ -26,21 +33,53 @@ _NUM = flags.DEFINE_integer("num_images", 1, "Pictures a prompt.")
 _STEPS = flags.DEFINE_integer("num_inference_steps", 20, "Steps, 1 to 1000.")
 _GUIDANCE = flags.DEFINE_float("guidance_scale", 5.0, "1 is unguided.")
 _RESCALE = flags.DEFINE_float("guidance_rescale", 0.0, "0 to 1.")
+_INTERVAL = flags.DEFINE_list("guidance_interval", None, "Noise levels low,high of guidance.")
 _SOLVER = flags.DEFINE_string("solver", "dpmpp_2m", f"One of {', '.join(solvers.SOLVERS)}.")
 _ETA = flags.DEFINE_float("eta", 0.0, "DDIM's noise, 0 to 1.")
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the first picture; drawn if not given.")
+_IMAGE = flags.DEFINE_string("image", None, "A picture to start from.")
+_STRENGTH = flags.DEFINE_float("strength", 0.75, "How much of it may change, 0 to 1.")
+_STRENGTH_MODE = flags.DEFINE_string("strength_mode", "partial", ", ".join(options.STRENGTH_MODES))
+_RESIZE = flags.DEFINE_string("resize_mode", "crop", ", ".join(options.RESIZE_MODES))
+_INVERSION = flags.DEFINE_string("inversion", None, f"One of {', '.join(options.INVERSIONS)}.")
+_SOURCE = flags.DEFINE_string("source_prompt", "", "What --image shows, for --inversion.")
+_MASK = flags.DEFINE_string("mask", None, "A picture that is white where --image is repainted.")
+_FEATHER = flags.DEFINE_float("mask_feather", 4.0, "Pixels, 0 to 64.")
+_RESAMPLES = flags.DEFINE_integer("num_resamples", 1, "RePaint's repetitions, 1 to 20.")
+_OUTPAINT = flags.DEFINE_list("outpaint", None, "New pixels: left,top,right,bottom.")
+_ANAGRAM = flags.DEFINE_multi_string(
+    "anagram", None, f"prompt:view, given 2 to 4 times; views: {', '.join(VIEWS)}."
+)
+_ANAGRAM_MODE = flags.DEFINE_string("anagram_mode", "latent", ", ".join(options.ANAGRAM_MODES))
+_UPSCALE = flags.DEFINE_integer("upscale", None, "2 or 4.")
+_UPSCALER = flags.DEFINE_string("upscaler", "x4plus", ", ".join(options.UPSCALERS))
+_ANIMATE = flags.DEFINE_string("animate", None, "Write the denoising here, as .gif or .webp.")
 _OUT = flags.DEFINE_string("out", "outputs", "Folder of the pictures.")
 _SHEET = flags.DEFINE_string("sheet", None, "Write one labelled sheet here instead.")
 _COLUMNS = flags.DEFINE_integer("columns", 4, "Columns of the sheet.")
 
 
-def _prompts() -> list[str]:
-    """The prompts of the command line, then those of the file."""
+def _prompts() -> list[str] | str:
+    """The prompts of the command line, then those of the file; empty for an anagram."""
     prompts = list(_PROMPT.value or [])
     if _PROMPTS_FILE.value:
         lines = Path(_PROMPTS_FILE.value).read_text(encoding="utf-8").splitlines()
         prompts += [line.strip() for line in lines if line.strip()]
-    return prompts
+    return prompts if prompts or not _ANAGRAM.value else ""
+
+
+def _numbers(name: str, texts: list[str] | None, kind: type) -> tuple | None:
+    if texts is None:
+        return None
+    try:
+        return tuple(kind(text) for text in texts)
+    except ValueError:
+        raise ValueError(f"{name} must be numbers with commas, got {','.join(texts)}") from None
+
+
+def _anagram() -> tuple[tuple[str, str], ...] | None:
+    pairs = [text.rpartition(":") for text in _ANAGRAM.value or []]
+    return tuple((prompt, view.strip()) for prompt, _, view in pairs) or None
 
 
 def run() -> None:
@@ -50,6 +89,12 @@ def run() -> None:
     start = time.perf_counter()
     pipe = Pipeline.load(_MODEL.value)
     loaded = time.perf_counter()
+    frames: list[np.ndarray] = []
+
+    def keep(shown: Preview) -> None:
+        if shown.first_image == 0:
+            frames.append(shown.images[0])
+
     result = pipe(
         _prompts(),
         _NEGATIVE.value,
@@ -59,8 +104,26 @@ def run() -> None:
         _SOLVER.value,
         _SEED.value,
         _WEIGHTS.value,
+        image=_IMAGE.value,
+        mask=_MASK.value,
+        on_preview=keep if _ANIMATE.value else None,
+        preview_every=1,
+        preview_mode="vae",
         eta=_ETA.value,
         guidance_rescale=_RESCALE.value,
+        guidance_interval=_numbers("guidance_interval", _INTERVAL.value, float),
+        strength=_STRENGTH.value,
+        strength_mode=_STRENGTH_MODE.value,
+        resize_mode=_RESIZE.value,
+        inversion=_INVERSION.value,
+        source_prompt=_SOURCE.value,
+        mask_feather=_FEATHER.value,
+        num_resamples=_RESAMPLES.value,
+        outpaint=_numbers("outpaint", _OUTPAINT.value, int),
+        anagram=_anagram(),
+        anagram_mode=_ANAGRAM_MODE.value,
+        upscale=_UPSCALE.value,
+        upscaler=_UPSCALER.value,
     )
     done = time.perf_counter()
     if _SHEET.value:
@@ -71,6 +134,8 @@ def run() -> None:
     else:
         for path in result.save(_OUT.value):
             print(path)
+    if _ANIMATE.value:
+        print(preview.save_animation(frames, _ANIMATE.value))
     print(f"loaded in {loaded - start:.1f} s, made in {done - loaded:.1f} s (compiling included)")
 
 

@@ -67,7 +67,9 @@ def run(
 
 if __name__ == "__main__":
     launch(
-        lambda *settings: run(*settings, _VAE.value, _TEXT_ENCODER.value),
+        lambda config, workdir, data_dir: run(
+            config, workdir, data_dir, _VAE.value, _TEXT_ENCODER.value
+        ),
         runs.DenoiserRunConfig,
         config="configs/demo.py",
         workdir="runs/demo",

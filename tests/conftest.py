@@ -12,3 +12,23 @@ install_import_hook("dg2_jax", "beartype.beartype")
 import jax  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A small untrained model's folder."""
+    from tests import tiny_model
+
+    path = tmp_path_factory.mktemp("model")
+    tiny_model.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def pipe(folder):
+    """The pipeline of a small untrained model."""
+    from dg2_jax.pipeline import Pipeline
+
+    return Pipeline.load(folder)

@@ -6,64 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
-from dg2_jax import images, model, pipeline, sampling
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
-from dg2_jax.nn.unet import UNet, UNetConfig
+from dg2_jax import images, model, program, sampling
 from dg2_jax.pipeline import Pipeline
-
-VAE = AutoencoderConfig(
-    latent_channels=4,
-    block_out_channels=(8, 8),
-    layers_per_block=1,
-    norm_num_groups=4,
-    mid_block_add_attention=False,
-    patch_size=4,
-    head_channels=4,
-    scaling_factor=1.3,
-)
-UNET = UNetConfig(
-    in_channels=4, channels=(8, 16), attention_levels=(False, True), head_dim=8, norm_groups=4
-)
-
-
-def random_params(make, seed):
-    """Every parameter random, the zero-initialised ones too, so that nothing is a no-op."""
-    params = nnx.to_pure_dict(nnx.split(make())[1])
-    leaves, tree = jax.tree.flatten(params)
-    rng = np.random.default_rng(seed)
-    noisy = [leaf + jnp.asarray(0.1 * rng.normal(size=leaf.shape), leaf.dtype) for leaf in leaves]
-    return jax.tree.unflatten(tree, noisy)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    model.save(
-        path,
-        {
-            "model": "unet",
-            "denoiser": {"in_channels": 4, "channels": [8, 16], "attention_levels": [False, True]}
-            | {"head_dim": 8, "norm_groups": 4},
-            "diffusion": {"schedule": "curved", "prediction_type": "v_prediction"},
-            "vae": VAE.to_dict(),
-            "text_encoder": {"name": "minilm", "max_length": 64},
-            "default_size": 32,
-        },
-        {
-            name: random_params(lambda: UNet(UNET, rngs=nnx.Rngs(0)), seed)
-            for seed, name in enumerate(model.WEIGHTS)
-        },
-        random_params(lambda: AutoencoderKL(VAE, rngs=nnx.Rngs(0)), 2),
-        dtype=jnp.float32,
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def pipe(folder):
-    return Pipeline.load(folder)
 
 
 def test_result(pipe):
@@ -121,10 +66,10 @@ def test_guidance_with_the_prompt_as_its_own_negative_is_unguided(pipe):
 
 def test_new_values_compile_nothing(pipe):
     pipe("a lake", num_inference_steps=3)
-    before = pipeline._generate._cache_size()
+    before = program.generate._cache_size()
     pipe("a river", "fog", num_inference_steps=7, guidance_scale=3.0, solver="heun", seed=9)
     pipe("a river", num_inference_steps=2, solver="ddpm", guidance_rescale=0.5)
-    assert pipeline._generate._cache_size() == before
+    assert program.generate._cache_size() == before
 
 
 def test_the_programmatic_sampler_is_the_same_function(pipe):

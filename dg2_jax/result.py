@@ -1,0 +1,73 @@
+"""What a call of the pipeline gives: pictures with their settings, and previews on the way."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dg2_jax import images
+from dg2_jax.settings import Settings
+
+
+class Preview(NamedTuple):
+    """What the pictures of a batch look like so far.
+
+    Attributes:
+        step: steps done, 1 to num_steps.
+        num_steps: of the run.
+        first_image: index of the batch's first picture among all of the call.
+        images: uint8 (n, h, w, 3), x₀ estimates; a latent's height and width in "linear" mode.
+    """
+
+    step: int
+    num_steps: int
+    first_image: int
+    images: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a call made; image i is reproduced alone by its own prompt and `seeds[i]`.
+
+    Attributes:
+        images: uint8 (n, h, w, 3).
+        seeds: one an image.
+        prompts: one an image.
+        negative_prompts: one an image.
+        latents: float32 (n, h/f, w/f, c), scaled; of the first view with anagram_mode "pixel".
+        settings: how they were made.
+        model: the model's name.
+        image: SHA-256 of the pixels that were edited, if any.
+        stopped: whether a watcher stopped the call; what was finished before is here.
+    """
+
+    images: np.ndarray
+    seeds: tuple[int, ...]
+    prompts: tuple[str, ...]
+    negative_prompts: tuple[str, ...]
+    latents: np.ndarray
+    settings: Settings
+    model: str
+    image: str | None = None
+    stopped: bool = False
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        """Everything needed to make image `index` again, as plain data."""
+        return {
+            "prompt": self.prompts[index],
+            "negative_prompt": self.negative_prompts[index],
+            "seed": self.seeds[index],
+            "width": self.images.shape[2],
+            "height": self.images.shape[1],
+            "model": self.model,
+            "image": self.image,
+            **dataclasses.asdict(self.settings),
+        }
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Writes a PNG an image, its settings inside; no file is overwritten. Returns the paths."""
+        return [
+            images.save_numbered(folder, picture, self.metadata(i))
+            for i, picture in enumerate(self.images)
+        ]

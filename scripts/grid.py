@@ -1,0 +1,102 @@
+"""A labelled sheet over any two or three parameters of the pipeline.
+
+    python -m scripts.grid --prompt="a volcano at sunset" \
+        --x=guidance_scale=1,3,5,8 --y=num_inference_steps=4,8,20 --out=outputs/grid.png
+    python -m scripts.grid --x=solver=ddim,dpmpp_2m,unipc --y="prompt=a lake;a misty forest"
+
+An axis is NAME=VALUES with commas between the values, or semicolons where values hold commas. A
+third axis, --z, makes one sheet a value below one another. All pictures share the seed.
+"""
+
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags, logging
+from PIL import Image
+from tqdm import tqdm
+
+from dg2_jax import compile_cache, images
+from dg2_jax.pipeline import Pipeline
+
+_PROMPT = flags.DEFINE_string("prompt", "a volcano at sunset", "What to show.")
+_MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of every picture.")
+_SET = flags.DEFINE_multi_string("set", [], "NAME=VALUE, for every picture; may be repeated.")
+_X = flags.DEFINE_string("x", "guidance_scale=1,3,5,8", "What changes from left to right.")
+_Y = flags.DEFINE_string("y", "num_inference_steps=4,8,20", "What changes from top to bottom.")
+_Z = flags.DEFINE_string("z", None, "What changes from sheet to sheet.")
+_OUT = flags.DEFINE_string("out", "outputs/grid.png", "The sheet.")
+
+_NOT_TEXT = {"true": True, "false": False, "none": None}
+
+
+def _value(text: str) -> Any:
+    """A whole number, a number, true, false or none; else the text itself."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return _NOT_TEXT.get(text.lower(), text)
+
+
+def parse_axis(axis: str) -> tuple[str, list[Any]]:
+    """NAME=VALUES to the name and the values.
+
+    Raises:
+        ValueError: there is no name or no value.
+    """
+    name, equals, values = axis.partition("=")
+    separator = ";" if ";" in values else ","
+    parsed = [_value(part.strip()) for part in values.split(separator) if part.strip()]
+    if not equals or not name.strip() or not parsed:
+        raise ValueError(f"an axis must be NAME=VALUE,VALUE,…; got {axis!r}")
+    return name.strip(), parsed
+
+
+def make(
+    pipe: Pipeline, axes: list[tuple[str, list[Any]]], common: dict[str, Any]
+) -> tuple[list[np.ndarray], list[str]]:
+    """The pictures of every combination, the last axis changing slowest, and their labels."""
+    names = [name for name, _ in axes]
+    cells = list(itertools.product(*(values for _, values in reversed(axes))))
+    pictures, labels = [], []
+    for cell in tqdm(cells, unit="picture", disable=None):
+        chosen = dict(zip(reversed(names), cell, strict=True))
+        pictures.append(pipe(**{**common, **chosen}).images[0])
+        labels.append(", ".join(f"{name} {chosen[name]}" for name in names))
+    return pictures, labels
+
+
+def run() -> None:
+    """Samples the grid and writes it."""
+    logging.set_verbosity(logging.WARNING)
+    compile_cache.enable()
+    axes = [parse_axis(axis) for axis in (_X.value, _Y.value, _Z.value) if axis]
+    common = {"prompt": _PROMPT.value, "seed": _SEED.value}
+    for given in _SET.value:
+        name, values = parse_axis(given)
+        common[name] = values[0]
+    pictures, labels = make(Pipeline.load(_MODEL.value), axes, common)
+    sheet = images.contact_sheet(np.stack(pictures), len(axes[0][1]), labels)
+    Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet).save(_OUT.value)
+    print(_OUT.value)
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and runs."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    try:
+        run()
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,55 @@
+"""A small untrained model: what the pipeline promises holds whatever the weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dg2_jax import model
+from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.unet import UNet, UNetConfig
+
+VAE = AutoencoderConfig(
+    latent_channels=4,
+    block_out_channels=(8, 8),
+    layers_per_block=1,
+    norm_num_groups=4,
+    mid_block_add_attention=False,
+    patch_size=4,
+    head_channels=4,
+    scaling_factor=1.3,
+)
+UNET = UNetConfig(
+    in_channels=4, channels=(8, 16), attention_levels=(False, True), head_dim=8, norm_groups=4
+)
+
+
+def random_params(make, seed):
+    """Every parameter random, the zero-initialised ones too, so that nothing is a no-op."""
+    params = nnx.to_pure_dict(nnx.split(make())[1])
+    leaves, tree = jax.tree.flatten(params)
+    rng = np.random.default_rng(seed)
+    noisy = [leaf + jnp.asarray(0.1 * rng.normal(size=leaf.shape), leaf.dtype) for leaf in leaves]
+    return jax.tree.unflatten(tree, noisy)
+
+
+def save(path):
+    """Writes the model folder: pictures of 32 pixels, latents of 4x4x4."""
+    model.save(
+        path,
+        {
+            "model": "unet",
+            "denoiser": {"in_channels": 4, "channels": [8, 16], "attention_levels": [False, True]}
+            | {"head_dim": 8, "norm_groups": 4},
+            "diffusion": {"schedule": "curved", "prediction_type": "v_prediction"},
+            "vae": VAE.to_dict(),
+            "text_encoder": {"name": "minilm", "max_length": 64},
+            "default_size": 32,
+        },
+        {
+            name: random_params(lambda: UNet(UNET, rngs=nnx.Rngs(0)), seed)
+            for seed, name in enumerate(model.WEIGHTS)
+        },
+        random_params(lambda: AutoencoderKL(VAE, rngs=nnx.Rngs(0)), 2),
+        dtype=jnp.float32,
+    )
