@@ -226,7 +226,7 @@ def adaptive_projected(
         a[:, None, None, None] for a in (guidance_scale, eta_parallel, norm_threshold, momentum)
     )
 
-    def start(x: Latent) -> Latent:
+    def start(x: Latent) -> Float[Array, "_ _ _ _"]:
         return jnp.zeros((len(guidance_scale), *x.shape[1:]), x.dtype)
 
     def dot(a: Latent, b: Latent) -> Float[Array, "b 1 1 1"]:

@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from dg2_jax.interop.safe_pickle import CheckpointError
+from dg2_jax.interop.pickle_values import CheckpointError
 
 _DTYPES = {
     "F64": np.float64,

@@ -8,7 +8,7 @@ position outside the file end in an error. Format: PKWARE's APPNOTE.TXT, section
 import mmap
 import struct
 
-from dg2_jax.interop.safe_pickle import CheckpointError
+from dg2_jax.interop.pickle_values import CheckpointError
 
 _END = struct.Struct("<4s4H2IH")
 _END64_LOCATOR = struct.Struct("<4sIQI")

@@ -16,7 +16,8 @@ import ml_dtypes
 import numpy as np
 
 from dg2_jax.interop import stored_zip
-from dg2_jax.interop.safe_pickle import CheckpointError, Known, Record, Reference, loads
+from dg2_jax.interop.pickle_values import CheckpointError, Known, Record, Reference
+from dg2_jax.interop.safe_pickle import loads
 from dg2_jax.interop.safetensors_reader import read_safetensors
 
 __all__ = ["CheckpointError", "Record", "read_safetensors", "read_torch"]

@@ -13,14 +13,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dg2_jax.nn.attention import dot_product_attention
+from dg2_jax.nn.dg2_attention import AttentionBlock, KeysValues, group_norm
 from dg2_jax.nn.layers import dropout
 from dg2_jax.typing import Context, ContextMask, Latent, Time
 
-_EPS = 1e-5  # torch's default; Flax's is 1e-6
 _HALF = math.sqrt(0.5)
 
-KeysValues = tuple[Float[Array, "b l _ _"], Float[Array, "b l _ _"]]
 Conditioning = tuple[KeysValues, ...]  # one entry an attention block
 
 
@@ -88,77 +86,9 @@ class DG2UNetConfig:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
 
 
-def _group_norm(channels: int, config: DG2UNetConfig, rngs: nnx.Rngs) -> nnx.GroupNorm:
-    return nnx.GroupNorm(channels, num_groups=config.n_groups, epsilon=_EPS, rngs=rngs)
-
-
 def _conv3(i: int, o: int, rngs: nnx.Rngs, stride: int = 1) -> nnx.Conv:
     # Padding spelt out: "SAME" pads a stride-2 convolution on the far side only.
     return nnx.Conv(i, o, (3, 3), strides=stride, padding=((1, 1), (1, 1)), rngs=rngs)
-
-
-class SelfAttention(nnx.Module):
-    """Multi-head self-attention; q, k and v of one head lie next to each other."""
-
-    def __init__(self, channels: int, heads: int, *, rngs: nnx.Rngs):
-        self.heads = heads
-        self.qkv = nnx.Linear(channels, 3 * channels, use_bias=False, rngs=rngs)
-        self.wo = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
-        """Every position attends to every position."""
-        qkv = self.qkv(x).reshape(*x.shape[:2], self.heads, -1)
-        return self.wo(dot_product_attention(*jnp.split(qkv, 3, axis=-1)).reshape(x.shape))
-
-
-class CrossAttention(nnx.Module):
-    """Attention to the text; k and v of one head lie next to each other. Padding is not masked."""
-
-    def __init__(self, channels: int, heads: int, context_dim: int, *, rngs: nnx.Rngs):
-        self.heads = heads
-        self.q = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
-        self.kv = nnx.Linear(context_dim, 2 * channels, use_bias=False, rngs=rngs)
-        self.wo = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
-
-    def project_context(self, context: Context) -> KeysValues:
-        """Keys and values of the text tokens."""
-        kv = self.kv(context).reshape(*context.shape[:2], self.heads, -1)
-        k, v = jnp.split(kv, 2, axis=-1)
-        return k, v
-
-    def __call__(self, x: Float[Array, "b n c"], kv: KeysValues) -> Float[Array, "b n c"]:
-        """Every position attends to every token."""
-        q = self.q(x).reshape(*x.shape[:2], self.heads, -1)
-        return self.wo(dot_product_attention(q, *kv).reshape(x.shape))
-
-
-class AttentionBlock(nnx.Module):
-    """Self-attention, cross-attention and GEGLU between two 1x1 convolutions, plus the input."""
-
-    def __init__(self, channels: int, config: DG2UNetConfig, *, rngs: nnx.Rngs):
-        def norm() -> nnx.LayerNorm:
-            return nnx.LayerNorm(channels, epsilon=_EPS, rngs=rngs)
-
-        self.groupnorm = _group_norm(channels, config, rngs)
-        self.conv_input = nnx.Linear(channels, channels, rngs=rngs)
-        self.ln1 = norm()
-        self.self_attention = SelfAttention(channels, config.n_heads, rngs=rngs)
-        self.ln2 = norm()
-        self.cross_attention = CrossAttention(channels, config.n_heads, config.n_embd, rngs=rngs)
-        self.ln3 = norm()
-        self.linear_geglu_1 = nnx.Linear(channels, 8 * channels, use_bias=False, rngs=rngs)
-        self.linear_geglu_2 = nnx.Linear(4 * channels, channels, use_bias=False, rngs=rngs)
-        self.conv_output = nnx.Linear(channels, channels, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "b h w c"], kv: KeysValues) -> Float[Array, "b h w c"]:
-        """`kv` is this block's entry of the conditioning."""
-        b, h, w, c = x.shape
-        y = self.conv_input(self.groupnorm(x)).reshape(b, h * w, c)
-        y = y + self.self_attention(self.ln1(y))
-        y = y + self.cross_attention(self.ln2(y), kv)
-        value, gate = jnp.split(self.linear_geglu_1(self.ln3(y)), 2, axis=-1)
-        y = y + self.linear_geglu_2(value * nnx.gelu(gate, approximate=False))
-        return x + self.conv_output(y.reshape(x.shape))
 
 
 class NormConv(nnx.Module):
@@ -166,7 +96,7 @@ class NormConv(nnx.Module):
 
     def __init__(self, i: int, o: int, config: DG2UNetConfig, *, rngs: nnx.Rngs):
         self.rate = config.dropout
-        self.norm = _group_norm(i, config, rngs)
+        self.norm = group_norm(i, config.n_groups, rngs)
         self.conv = _conv3(i, o, rngs)
 
     def __call__(
@@ -197,7 +127,8 @@ class Stage(nnx.Module):
         self.resnet_layers = nnx.List(
             [NormConv(first if j == 0 else o, o, config, rngs=rngs) for j in range(2 * n)]
         )
-        self.attention_blocks = nnx.List([AttentionBlock(o, config, rngs=rngs) for _ in range(n)])
+        sizes = o, config.n_groups, config.n_heads, config.n_embd
+        self.attention_blocks = nnx.List([AttentionBlock(*sizes, rngs=rngs) for _ in range(n)])
         time_width = config.t_embd * config.t_embd_scale
         self.t_embd_linear = nnx.Linear(time_width, o, use_bias=False, rngs=rngs)
         if kind == "encoder":

@@ -2,11 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
+from flax import nnx
+from PIL import Image
 
 from configs import dg2_toy
 from dg2_jax import config as config_lib
 from dg2_jax import model
+from dg2_jax.data import encoding
+from dg2_jax.interop import diffusers_vae
+from dg2_jax.text import load_text_encoder
+from dg2_jax.training import data
 from dg2_jax.training.runs import DenoiserRunConfig
 from scripts import train
 from tests.interop import published
