@@ -2,16 +2,13 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dg2_jax import image_input, masks
+from dg2_jax.image_input import ImageSource
 from dg2_jax.nn.autoencoder import AutoencoderConfig
 from dg2_jax.settings import Settings
-
-ImageInput = str | Path | bytes | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,8 @@ class Edit:
 
 
 def prepare(
-    image: ImageInput | None,
-    mask: ImageInput | None,
+    image: ImageSource | None,
+    mask: ImageSource | None,
     settings: Settings,
     size: int,
     autoencoder: AutoencoderConfig,

@@ -1,4 +1,4 @@
-"""Pictures as files: PNGs that carry their settings, and contact sheets."""
+"""Pictures as arrays and as files: PNGs that carry their settings, and contact sheets."""
 
 import json
 import math
@@ -7,29 +7,71 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 METADATA_KEY = "dg2_jax"  # JSON, read back by `read_metadata`
 PARAMETERS_KEY = "parameters"  # one readable text, the form other tools show
+NEGATIVE = "Negative prompt: "
+LABELS = {
+    "Steps": "num_inference_steps",
+    "Sampler": "solver",
+    "CFG scale": "guidance_scale",
+    "Seed": "seed",
+    "Size": "size",
+    "Model hash": "model_hash",
+    "Model": "model",
+    "Denoising strength": "strength",
+    "Mask blur": "mask_feather",
+}
 
 
-def _parameters_text(metadata: Mapping[str, Any]) -> str:
-    """The settings in the form that image viewers of other tools understand."""
+def to_uint8(pixels: Float[Array, "*shape"]) -> UInt8[Array, "*shape"]:
+    """Pixels in [-1, 1], clipped to it, to 0-255; pure JAX."""
+    return jnp.round(jnp.clip((pixels + 1.0) * 127.5, 0.0, 255.0)).astype(jnp.uint8)
+
+
+def from_uint8(images: UInt8[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
+    """0-255 to pixels in [-1, 1]; pure JAX."""
+    return jnp.asarray(images, jnp.float32) / 127.5 - 1.0
+
+
+def parameters_text(metadata: Mapping[str, Any]) -> str:
+    """A picture's settings in the form that other tools write and read.
+
+    The prompt, a line "Negative prompt: …" where there is one, and a line of pairs "Label: value"
+    (LABELS); values that hold a comma, a colon, a quote or a line break are quoted as JSON.
+
+    Args:
+        metadata: as of `Result.metadata`; what only edits have is told where "kind" names one.
+    """
+    values = dict(metadata) | {"size": f"{metadata.get('width')}x{metadata.get('height')}"}
+    edited = metadata.get("kind") in ("img2img", "inpaint")
+    pairs = [
+        f"{label}: {_quoted(values[name])}"
+        for label, name in LABELS.items()
+        if values.get(name) is not None and (edited or name not in ("strength", "mask_feather"))
+    ]
     lines = [str(metadata.get("prompt", ""))]
     if metadata.get("negative_prompt"):
-        lines.append(f"Negative prompt: {metadata['negative_prompt']}")
-    named = {
-        "Steps": metadata.get("num_inference_steps"),
-        "Sampler": metadata.get("solver"),
-        "CFG scale": metadata.get("guidance_scale"),
-        "Seed": metadata.get("seed"),
-        "Size": f"{metadata.get('width')}x{metadata.get('height')}",
-        "Model": metadata.get("model"),
-    }
-    lines.append(", ".join(f"{k}: {v}" for k, v in named.items() if v is not None))
-    return "\n".join(lines)
+        lines.append(NEGATIVE + str(metadata["negative_prompt"]))
+    return "\n".join([*lines, ", ".join(pairs)])
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if re.search(r'[,:\n"]', text) else text
+
+
+def png_info(metadata: Mapping[str, Any]) -> PngInfo:
+    """The text blocks of a PNG that carries its settings: as JSON, and readable."""
+    info = PngInfo()
+    info.add_itxt(METADATA_KEY, json.dumps(dict(metadata), ensure_ascii=False))
+    info.add_itxt(PARAMETERS_KEY, parameters_text(metadata))
+    return info
 
 
 def save_png(path: str | Path, image: np.ndarray, metadata: Mapping[str, Any]) -> Path:
@@ -45,11 +87,8 @@ def save_png(path: str | Path, image: np.ndarray, metadata: Mapping[str, Any]) -
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    info = PngInfo()
-    info.add_itxt(METADATA_KEY, json.dumps(dict(metadata), ensure_ascii=False))
-    info.add_itxt(PARAMETERS_KEY, _parameters_text(metadata))
     with path.open("xb") as file:
-        Image.fromarray(image).save(file, "PNG", pnginfo=info)
+        Image.fromarray(image).save(file, "PNG", pnginfo=png_info(metadata))
     return path
 
 

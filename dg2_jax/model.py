@@ -1,6 +1,7 @@
 """The model folder: what a trained or imported latent-diffusion model is on disk.
 
-    config.json                 what it is: denoiser, diffusion process, autoencoder, text encoder
+    config.json                 what it is: denoiser, diffusion process, autoencoder, text encoder,
+                                and, where it has one, the linear preview of its latents
     denoiser.ema.safetensors    averaged weights
     denoiser.raw.safetensors    last weights of the training
     vae.safetensors             autoencoder (unless config.json names a published one)

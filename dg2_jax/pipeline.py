@@ -19,23 +19,22 @@ from dg2_jax import editing, preview, program, prompt_syntax, sampling, views
 from dg2_jax import model as model_lib
 from dg2_jax import plan as planning
 from dg2_jax import settings as settings_lib
-from dg2_jax.editing import Edit, ImageInput
+from dg2_jax.editing import Edit
+from dg2_jax.image_input import ImageSource
 from dg2_jax.model import Model, Params
 from dg2_jax.plan import Plan
 from dg2_jax.program import Inputs, TextInputs
 from dg2_jax.prompt_syntax import SubPrompt
 from dg2_jax.result import Preview, Result
-from dg2_jax.settings import Settings, expand_prompts, expand_seed
+from dg2_jax.settings import BATCH_SIZES, Settings, expand_prompts, expand_seed
 from dg2_jax.solvers import SolverTable
 from dg2_jax.text import TextEncoder, load_text_encoder
 from dg2_jax.typing import Keys, Latent
 from dg2_jax.upscaling import upscale
 
-BATCH_SIZES = (1, 2, 4, 8, 16)  # compiled batch sizes; other numbers are split and padded
 
-
-class Controls(TypedDict, total=False):
-    """What `Pipeline` takes besides the usual: the fields of `Settings` of these names."""
+class SolverControls(TypedDict, total=False):
+    """What both `Pipeline` and its sampler take besides the usual: fields of `Settings`."""
 
     eta: float
     guidance_rescale: float
@@ -46,6 +45,11 @@ class Controls(TypedDict, total=False):
     autoguidance_model: str | None
     autoguidance_scale: float
     spacing: str | None
+
+
+class Controls(SolverControls, total=False):
+    """What `Pipeline` takes on top of that: further fields of `Settings`."""
+
     strength: float
     strength_mode: str
     resize_mode: str
@@ -67,6 +71,7 @@ class Pipeline:
         self.model = model
         self.text_encoder = text_encoder
         self._others: dict[str, Model] = {}
+        self._to_rgb = preview.of_model(model.config, model.latent_channels)
 
     @classmethod
     def load(cls, model: str | Path = "demo") -> "Pipeline":
@@ -91,8 +96,8 @@ class Pipeline:
         seed: int | Sequence[int] | None = 0,
         weights: str = "ema",
         *,
-        image: ImageInput | None = None,
-        mask: ImageInput | None = None,
+        image: ImageSource | None = None,
+        mask: ImageSource | None = None,
         on_preview: Callable[[Preview], bool | None] | None = None,
         preview_every: int = 5,
         preview_mode: str = "linear",
@@ -188,14 +193,22 @@ class Pipeline:
         num_inference_steps: int = 20,
         guidance_scale: float = 5.0,
         solver: str = "dpmpp_2m",
-        **controls: Unpack[Controls],
+        **controls: Unpack[SolverControls],
     ) -> Callable[[Params, TextInputs, Keys], Latent]:
         """A pure jitted function for programmatic use: `latents = f(params, text, keys)`.
 
         `params` is `pipe.model.params["ema"]` or any tree like it, `text` comes from
         `pipe.encode`, `keys` from `dg2_jax.sampling.image_keys`. It is a `lax.scan`, so it can be
-        differentiated, vmapped, sharded and exported. `controls` are those of guidance and solver.
+        differentiated, vmapped, sharded and exported.
+
+        Raises:
+            ValueError: naming the parameter and what is allowed.
         """
+        if others := sorted(set(controls) - set(SolverControls.__annotations__)):
+            raise ValueError(
+                f"sampler takes none of {', '.join(others)}; "
+                f"besides the usual it takes {', '.join(SolverControls.__annotations__)}"
+            )
         settings = Settings(
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
@@ -344,15 +357,10 @@ class Pipeline:
             first_timestep=jnp.int32(plan.table.timestep[0]),
             views=_stack_views(settings.anagram, side, self.model.latent_shape[0]),
             corrected=jnp.asarray(settings.anagram_mode == "corrected"),
-            to_rgb=jnp.asarray(self._to_rgb()),
+            to_rgb=self._to_rgb,
             preview_every=jnp.int32(preview_every * rows_a_step),
             watcher=jnp.int32(0),
         )
-
-    def _to_rgb(self) -> np.ndarray:
-        """The linear preview's weights, the bias as the last row."""
-        linear = preview.of_model(self.model.config, self.model.latent_channels)
-        return np.concatenate([linear.weight, linear.bias[None]]).astype(np.float32)
 
     def _finish(self, plan: Plan, latents: Latent, inputs: Inputs, edit: Edit | None) -> np.ndarray:
         """Latents to finished pictures: decoded, pasted back, enlarged."""

@@ -47,10 +47,11 @@ def make(
     guidance = "off" if settings.guidance_scale == 1.0 else "always"
     if guidance == "always" and settings.guidance_interval is not None:
         guidance = "interval"
+    t = timesteps(model.schedule, settings, edit is not None)
     kind = "plain"
     if settings.anagram is not None:
         kind = "synchronised" if settings.anagram_mode == "pixel" else "shared"
-    elif settings.inversion == "ddpm":
+    elif settings.inversion == "ddpm" and len(t):  # without steps there is nothing to follow
         kind = "following"
     compiled = Program(
         model.denoiser,
@@ -61,7 +62,6 @@ def make(
         preview_mode,
         worse.denoiser if worse else None,
     )
-    t = timesteps(model.schedule, settings, edit is not None)
     zeros = np.zeros((1, *model.latent_shape), np.float32)
     plan = Plan(
         settings,

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
+from dg2_jax import images
 from dg2_jax.typing import Latent
 
 ANIMATIONS = (".gif", ".webp")
@@ -108,7 +109,7 @@ def apply(latents: Latent, linear: LatentToRGB) -> UInt8[Array, "b h w 3"]:
     """
     weight, bias = (jnp.asarray(a, jnp.float32) for a in linear)
     rgb = latents @ weight + bias[None, None, None]
-    return jnp.round(jnp.clip((rgb + 1.0) * 127.5, 0.0, 255.0)).astype(jnp.uint8)
+    return images.to_uint8(rgb)
 
 
 def of_model(config: Mapping[str, Any], latent_channels: int) -> LatentToRGB:
@@ -133,6 +134,18 @@ def of_model(config: Mapping[str, Any], latent_channels: int) -> LatentToRGB:
     return LatentToRGB(np.eye(latent_channels, 3) * 0.4, np.zeros(3))
 
 
+def animation_path(path: str | Path) -> Path:
+    """The path of an animation, checked.
+
+    Raises:
+        ValueError: it does not end in one of ANIMATIONS.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ANIMATIONS:
+        raise ValueError(f"animation must end in {' or '.join(ANIMATIONS)}, got {path.name!r}")
+    return path
+
+
 def save_animation(frames: Sequence[np.ndarray], path: str | Path, fps: float = 8.0) -> Path:
     """Writes an endless animation whose last frame stays for a second and a half.
 
@@ -149,9 +162,7 @@ def save_animation(frames: Sequence[np.ndarray], path: str | Path, fps: float = 
     Raises:
         ValueError: naming the parameter and what is allowed.
     """
-    path = Path(path)
-    if path.suffix.lower() not in ANIMATIONS:
-        raise ValueError(f"animation must end in {' or '.join(ANIMATIONS)}, got {path.name!r}")
+    path = animation_path(path)
     if not 0 < fps <= MAX_FPS:
         raise ValueError(f"fps must be above 0 and at most {MAX_FPS:g}, got {fps}")
     shapes = {(frame.shape, frame.dtype.name) for frame in frames}

@@ -17,8 +17,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from dg2_jax import anagram, guidance, inpaint, inversion, sampling
+from dg2_jax import anagram, guidance, inpaint, inversion, preview, sampling
+from dg2_jax.images import from_uint8, to_uint8
 from dg2_jax.model import Params
+from dg2_jax.preview import LatentToRGB
 from dg2_jax.solvers import SolverTable
 from dg2_jax.typing import Context, ContextMask, Keys, Latent, Pixels
 from dg2_jax.views import ViewMap
@@ -61,7 +63,7 @@ class Inputs(NamedTuple):
         first_timestep: of the table.
         views: of an anagram, stacked; of pixels where they are synchronised. None without.
         corrected: whether `anagram.shared_latent` corrects the variance.
-        to_rgb: (c + 1, 3), the linear preview: weights, and the bias as the last row.
+        to_rgb: the linear preview.
         preview_every: rows between previews.
         watcher: who is shown the previews, see `watched`.
     """
@@ -86,7 +88,7 @@ class Inputs(NamedTuple):
     first_timestep: Int[Array, ""]
     views: ViewMap | None
     corrected: Bool[Array, ""]
-    to_rgb: Float[Array, "_ 3"]
+    to_rgb: LatentToRGB
     preview_every: Int[Array, ""]
     watcher: Int[Array, ""]
 
@@ -241,17 +243,10 @@ def _shown(program: Program, autoencoder_params: Params | None, inputs: Inputs) 
     def show(x0: Latent) -> tuple[Array, Array]:
         x0 = x0[: len(inputs.keys)]
         if program.preview == "vae":
-            pixels = _coders(program.autoencoder, autoencoder_params)[1](x0)
-        else:
-            pixels = x0 @ inputs.to_rgb[:-1] + inputs.to_rgb[None, None, -1:]
-        return inputs.watcher, to_uint8(pixels)
+            return inputs.watcher, to_uint8(_coders(program.autoencoder, autoencoder_params)[1](x0))
+        return inputs.watcher, preview.apply(x0, inputs.to_rgb)
 
     return show
-
-
-def to_uint8(pixels: Pixels) -> Array:
-    """Pixels in [-1, 1] to 0-255."""
-    return jnp.round(jnp.clip((pixels + 1.0) * 127.5, 0.0, 255.0)).astype(jnp.uint8)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -271,7 +266,7 @@ def decode_views(
 @functools.partial(jax.jit, static_argnums=0)
 def encode(autoencoder: nnx.GraphDef, params: Params, images: Array) -> Latent:
     """uint8 pixels to scaled latents, the mean of the posterior."""
-    return _coders(autoencoder, params)[0](images.astype(jnp.float32) / 127.5 - 1.0)
+    return _coders(autoencoder, params)[0](from_uint8(images))
 
 
 # Host callbacks are compiled into a program, so that it is not theirs to know whose call it serves:

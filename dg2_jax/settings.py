@@ -10,18 +10,20 @@ import numpy as np
 
 from dg2_jax import model as model_lib
 from dg2_jax import schedules, solvers, views
+from dg2_jax.image_input import RESIZE_MODES
+from dg2_jax.interop.realesrgan import MODELS as UPSCALERS
 
 MAX_STEPS = 1000
 MAX_IMAGES = 256
+MAX_SEED = 2**32 - 1
+BATCH_SIZES = (1, 2, 4, 8, 16)  # that are compiled; other numbers of images are split and padded
 MAX_ROWS = 2 * MAX_STEPS  # of a solver's table; Heun needs two rows a step
 MAX_VIEWS = 4
 STRENGTH_MODES = ("partial", "full")
-RESIZE_MODES = ("crop", "pad")
 INVERSIONS = {"ddim": "ddim", "ddpm": "ddpm"}  # and the solver that goes with each
 ANAGRAM_MODES = ("latent", "corrected", "pixel")
 PREVIEW_MODES = ("linear", "vae")
 UPSCALES = (2, 4)
-UPSCALERS = ("x4plus", "x4plus-anime", "animevideov3")
 FIRST_ORDER = ("ddim", "ddpm", "ddpm_large", "euler", "euler_ancestral")
 
 
@@ -200,12 +202,12 @@ def expand_seed(seed: int | Sequence[int] | None, count: int) -> list[int]:
         if len(seed) != count:
             raise ValueError(f"seed must be one integer, or one for each of the {count} images")
         for each in seed:
-            _check_int("seed", each, 0, 2**32 - 1)
+            _check_int("seed", each, 0, MAX_SEED)
         return [int(each) for each in seed]
     if seed is None:
-        seed = secrets.randbelow(2**32)
-    _check_int("seed", seed, 0, 2**32 - 1)
-    return [(int(seed) + i) % 2**32 for i in range(count)]
+        seed = secrets.randbelow(MAX_SEED + 1)
+    _check_int("seed", seed, 0, MAX_SEED)
+    return [(int(seed) + i) % (MAX_SEED + 1) for i in range(count)]
 
 
 def check_preview(every: int, mode: str) -> None:

@@ -9,17 +9,17 @@ third axis, --z, makes one sheet a value below one another. All pictures share t
 """
 
 import itertools
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
-from dg2_jax import compile_cache, images
+from dg2_jax import images
 from dg2_jax.pipeline import Pipeline
+from scripts.command import command
 
 _PROMPT = flags.DEFINE_string("prompt", "a volcano at sunset", "What to show.")
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
@@ -73,8 +73,6 @@ def make(
 
 def run() -> None:
     """Samples the grid and writes it."""
-    logging.set_verbosity(logging.WARNING)
-    compile_cache.enable()
     axes = [parse_axis(axis) for axis in (_X.value, _Y.value, _Z.value) if axis]
     common = {"prompt": _PROMPT.value, "seed": _SEED.value}
     for given in _SET.value:
@@ -87,16 +85,5 @@ def run() -> None:
     print(_OUT.value)
 
 
-def main(argv: list[str]) -> None:
-    """Parses the flags and runs."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    try:
-        run()
-    except (ValueError, TypeError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    app.run(main)
+    command(run, TypeError)

@@ -11,18 +11,18 @@
 Every picture is a PNG in --out that carries its settings.
 """
 
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 from PIL import Image
 
-from dg2_jax import compile_cache, images, preview, solvers
+from dg2_jax import images, preview, solvers
 from dg2_jax import settings as options
 from dg2_jax.pipeline import Pipeline, Preview
 from dg2_jax.views import VIEWS
+from scripts.command import command
 
 _PROMPT = flags.DEFINE_multi_string("prompt", None, "What to show; may be given several times.")
 _PROMPTS_FILE = flags.DEFINE_string("prompts_file", None, "A text file with a prompt a line.")
@@ -84,8 +84,7 @@ def _anagram() -> tuple[tuple[str, str], ...] | None:
 
 def run() -> None:
     """Loads, samples, writes, and says where."""
-    logging.set_verbosity(logging.WARNING)
-    compile_cache.enable()
+    animation = preview.animation_path(_ANIMATE.value) if _ANIMATE.value else None
     start = time.perf_counter()
     pipe = Pipeline.load(_MODEL.value)
     loaded = time.perf_counter()
@@ -106,7 +105,7 @@ def run() -> None:
         _WEIGHTS.value,
         image=_IMAGE.value,
         mask=_MASK.value,
-        on_preview=keep if _ANIMATE.value else None,
+        on_preview=keep if animation else None,
         preview_every=1,
         preview_mode="vae",
         eta=_ETA.value,
@@ -134,21 +133,10 @@ def run() -> None:
     else:
         for path in result.save(_OUT.value):
             print(path)
-    if _ANIMATE.value:
-        print(preview.save_animation(frames, _ANIMATE.value))
+    if animation:
+        print(preview.save_animation(frames, animation))
     print(f"loaded in {loaded - start:.1f} s, made in {done - loaded:.1f} s (compiling included)")
 
 
-def main(argv: list[str]) -> None:
-    """Parses the flags and runs."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    try:
-        run()
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    app.run(main)
+    command(run)

@@ -14,6 +14,7 @@ from flax import nnx
 from dg2_jax.data import encoding
 from dg2_jax.data import loader as loader_lib
 from dg2_jax.data.scenes import builder
+from dg2_jax.images import from_uint8, to_uint8
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.training import autoencoder, loop, metrics, optimizer, runs, state, step
 from scripts.launch import launch
@@ -32,7 +33,7 @@ def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> boo
 
     @jax.jit
     def rebuild(params, images):
-        model, pixels = nnx.merge(graphdef, params), images / 127.5 - 1.0
+        model, pixels = nnx.merge(graphdef, params), from_uint8(images)
         rebuilt = jnp.clip(model.decode(model.encode(pixels).mode()), -1.0, 1.0)
         return metrics.psnr(rebuilt, pixels), rebuilt
 
@@ -42,8 +43,7 @@ def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> boo
 
     def sample(current: state.TrainState) -> dict[str, np.ndarray]:
         shown = batches[0][:8]
-        rebuilt = np.asarray(rebuild(current.ema, shown)[1])
-        rebuilt = np.round((rebuilt + 1.0) * 127.5).astype(np.uint8)
+        rebuilt = np.asarray(to_uint8(rebuild(current.ema, shown)[1]))
         rows = [np.concatenate(list(row), axis=1) for row in (np.asarray(shown), rebuilt)]
         return {"reconstruction": np.concatenate(rows, axis=0)}
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from dg2_jax.settings import MAX_SEED
 from serve.schemas import MAX_PROMPT, Text
 
 
@@ -53,7 +54,7 @@ class Generate(_Lenient):
         return {
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
-            "seed": None if self.seed < 0 else self.seed % 2**32,
+            "seed": None if self.seed < 0 else self.seed % (MAX_SEED + 1),
             "num_images": max(1, self.batch_size) * max(1, self.n_iter),
             "num_inference_steps": steps,
             "guidance_scale": min(100.0, max(0.0, self.cfg_scale)),

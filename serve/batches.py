@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PilImage
 
+from dg2_jax.settings import MAX_SEED
 from serve import pictures
 from serve.files import Files
 from serve.schemas import Anagram, Upscale, job_request
@@ -47,7 +48,7 @@ class Item:
     @property
     def seed(self) -> int:
         """Picture i of a job has the job's seed + i."""
-        return (self.job.request["seed"] + self.index) % 2**32
+        return (self.job.request["seed"] + self.index) % (MAX_SEED + 1)
 
 
 class Batch:

@@ -186,10 +186,6 @@ class LocalEngine:
         """Whether nobody wants a running batch any more."""
         return self._stopping or not any(job.id in self._jobs for job in batch.jobs)
 
-    def job_open(self, job_id: str) -> Job | None:
-        """An unfinished job."""
-        return self._jobs.get(job_id)
-
     def put(self, job_id: str, name: str, data: dict[str, Any]) -> None:
         """An event of an unfinished job."""
         channel = self._hub.get(job_id)

@@ -6,7 +6,7 @@ waiting. Pictures of other jobs that share their settings fill a batch up.
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 
@@ -27,7 +27,6 @@ class Waiting:
     key: Hashable
     indices: list[int]
     limit: int = 1 << 30
-    started: bool = field(default=False, compare=False)
 
 
 class FairQueue:

@@ -1,4 +1,4 @@
-"""The readable text in PNGs that other tools write and read, under the key `parameters`.
+"""Reads the text in PNGs that other tools write and read, under the key `parameters`.
 
 a lake at dawn
 Negative prompt: fog
@@ -7,43 +7,12 @@ Steps: 20, Sampler: dpmpp_2m, CFG scale: 5.0, Seed: 7, Size: 128x128, Model: dem
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
-_NEGATIVE = "Negative prompt: "
+from dg2_jax.images import LABELS, NEGATIVE
+
 _PAIR = re.compile(r'(\w[\w ]*):\s?("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _LONGEST = 4000  # of the line of pairs; what is longer is prose
-_LABELS = {
-    "Steps": "num_inference_steps",
-    "Sampler": "solver",
-    "CFG scale": "guidance_scale",
-    "Seed": "seed",
-    "Size": "size",
-    "Model hash": "model_hash",
-    "Model": "model",
-    "Denoising strength": "strength",
-    "Mask blur": "mask_feather",
-}
-
-
-def _quoted(value: Any) -> str:
-    text = str(value)
-    return json.dumps(text, ensure_ascii=False) if re.search(r'[,:\n"]', text) else text
-
-
-def build(metadata: Mapping[str, Any]) -> str:
-    """The text for a picture's metadata."""
-    values = dict(metadata) | {"size": f"{metadata.get('width')}x{metadata.get('height')}"}
-    edited = metadata.get("kind") in ("img2img", "inpaint")
-    pairs = [
-        f"{label}: {_quoted(values[name])}"
-        for label, name in _LABELS.items()
-        if values.get(name) is not None and (edited or name not in ("strength", "mask_feather"))
-    ]
-    lines = [str(metadata.get("prompt", ""))]
-    if metadata.get("negative_prompt"):
-        lines.append(_NEGATIVE + str(metadata["negative_prompt"]))
-    return "\n".join([*lines, ", ".join(pairs)])
 
 
 def parse(text: str) -> dict[str, str]:
@@ -55,8 +24,8 @@ def parse(text: str) -> dict[str, str]:
     prompt: list[str] = []
     negative: list[str] = []
     for line in lines:
-        if line.startswith(_NEGATIVE) and not negative:
-            negative.append(line.removeprefix(_NEGATIVE))
+        if line.startswith(NEGATIVE) and not negative:
+            negative.append(line.removeprefix(NEGATIVE))
         else:
             (negative or prompt).append(line)
     found = {label.strip(): _unquoted(value) for label, value in pairs}
@@ -82,7 +51,7 @@ def to_fields(text: str) -> dict[str, Any]:
     }
     for label, convert in (("Steps", int), ("Seed", int), ("CFG scale", float)):
         try:
-            found[_LABELS[label]] = convert(pairs[label])
+            found[LABELS[label]] = convert(pairs[label])
         except (KeyError, ValueError):
             continue
     if "Sampler" in pairs:

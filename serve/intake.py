@@ -7,10 +7,11 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
+from dg2_jax.settings import MAX_SEED
 from serve import pictures, problems
 from serve.context import Context
 from serve.problems import ProblemError
-from serve.schemas import MAX_SEED, JobRequest, job_request
+from serve.schemas import JobRequest, job_request
 from serve.store import QUEUED, Job
 
 

@@ -17,13 +17,11 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from dg2_jax.images import METADATA_KEY, PARAMETERS_KEY
-from serve import infotext
+from dg2_jax.image_input import FORMATS, to_rgb
+from dg2_jax.images import METADATA_KEY, PARAMETERS_KEY, png_info
 from serve.problems import ProblemError
 
-FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_SIDE = 16384
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 
 
 def from_text(text: str, field: str) -> bytes:
@@ -65,31 +63,12 @@ def decode(data: bytes, field: str, max_pixels: int) -> Image.Image:
         raise ProblemError(422, f"{allowed}; this cannot be read", field) from error
 
 
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    if picture.mode in _SIXTEEN_BIT:
-        scaled = np.asarray(picture).astype(np.int64) >> 8
-        return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
-    return picture
-
-
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """8-bit RGB, transparency over white."""
-    picture = _eight_bit(picture)
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return picture.convert("RGB")
-
-
 def to_mask(picture: Image.Image) -> Image.Image:
     """8-bit grey; white is repainted. Transparency counts as black."""
-    picture = _eight_bit(picture)
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+    if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
-        black = Image.new("RGBA", rgba.size, "black")
-        picture = Image.alpha_composite(black, rgba)
-    return picture.convert("L")
+        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba)
+    return to_rgb(picture).convert("L")
 
 
 def alpha(picture: Image.Image) -> Image.Image | None:
@@ -110,11 +89,7 @@ def encode(
     image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
     options: dict[str, Any] = {"quality": quality}
     if fmt == "PNG":
-        info = PngInfo()
-        if metadata is not None:
-            info.add_itxt(METADATA_KEY, json.dumps(dict(metadata), ensure_ascii=False))
-            info.add_itxt(PARAMETERS_KEY, infotext.build(metadata))
-        options = {"pnginfo": info}
+        options = {"pnginfo": png_info(metadata) if metadata is not None else PngInfo()}
     out = io.BytesIO()
     image.save(out, fmt, **options)
     return out.getvalue()

@@ -16,12 +16,10 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from dg2_jax.settings import Settings
+from dg2_jax.settings import MAX_IMAGES, MAX_SEED, MAX_STEPS, Settings
 from serve.choices import CHOICES
 
 MAX_PROMPT = 4000
-MAX_SEED = 2**32 - 1
-MAX_IMAGES = 256
 
 
 def _no_nul(text: str) -> str:
@@ -103,7 +101,7 @@ class _Sampling(_Request):
 
     negative_prompt: Text = ""
     num_images: Annotated[Integer, Field(ge=1, le=MAX_IMAGES)] = 1
-    num_inference_steps: Annotated[Integer, Field(ge=1, le=1000)] = 20
+    num_inference_steps: Annotated[Integer, Field(ge=1, le=MAX_STEPS)] = 20
     guidance_scale: Annotated[Number, Field(ge=0, le=100)] = 5.0
     solver: Annotated[str, OneOf("solver")] = "dpmpp_2m"
     seed: Annotated[Integer, Field(ge=0, le=MAX_SEED)] | None = None
@@ -114,7 +112,7 @@ class _Sampling(_Request):
     guidance_interval: tuple[Unit, Unit] | None = None
     spacing: Annotated[str, OneOf("spacing")] | None = None
     upscale: Annotated[int, OneOf("upscale")] | None = None
-    preview_every: Annotated[Integer, Field(ge=1, le=1000)] = 5
+    preview_every: Annotated[Integer, Field(ge=1, le=MAX_STEPS)] = 5
     preview_mode: Annotated[str, OneOf("preview_mode")] = "linear"
 
     @model_validator(mode="after")

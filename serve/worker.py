@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import structlog
 
+from dg2_jax.settings import BATCH_SIZES
 from serve import batches, pictures
 from serve.batches import Batch, StoppedError
 from serve.engine import LocalEngine
@@ -17,7 +18,6 @@ from serve.views import progress_view
 log = structlog.get_logger()
 
 PATIENCE_SECONDS = 3.0  # without a job before one must fear to wait for a compilation
-SIZES = (1, 2, 4, 8, 16)  # of batches; those that the pipeline compiles
 
 
 class Worker(threading.Thread):
@@ -41,7 +41,7 @@ class Worker(threading.Thread):
         self._engine = engine
         self._models = models
         self._upscale = upscale
-        self.sizes = tuple(size for size in SIZES if size <= max_batch)
+        self.sizes = tuple(size for size in BATCH_SIZES if size <= max_batch)
         self.warm = 0 if warmup else len(self.sizes)
         self.state = "loading"
         self.detail = "loading the model"
@@ -130,7 +130,7 @@ class Worker(threading.Thread):
         jobs = [job.id for job in batch.jobs]
         log.warning("batch failed", jobs=jobs, images=count, error=str(error)[:500])
         if count > 1 and exhausted:
-            self._engine.retry(batch, max(s for s in SIZES if s <= count // 2), alone=True)
+            self._engine.retry(batch, max(s for s in BATCH_SIZES if s <= count // 2), alone=True)
         elif len(jobs) > 1:
             self._engine.retry(batch, count, alone=True)
         elif exhausted:

@@ -40,6 +40,12 @@ def test_strength_0_is_the_round_trip_and_1_is_txt2img(pipe, picture, mode):
     np.testing.assert_allclose(full.latents, plain.latents, atol=1e-5)
 
 
+@pytest.mark.parametrize("inversion", ["ddim", "ddpm"])
+def test_strength_0_is_the_round_trip_with_an_inversion_too(pipe, picture, inversion):
+    none = pipe("a lake", image=picture, strength=0.0, inversion=inversion, num_inference_steps=4)
+    np.testing.assert_array_equal(none.images[0], round_trip(pipe, picture))
+
+
 def test_strength_moves_away_from_the_picture(pipe, picture):
     far = []
     for strength in (0.0, 0.25, 0.5, 1.0):
@@ -282,3 +288,8 @@ def test_bad_controls_name_the_parameter(pipe, picture, arguments, message):
     }
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         pipe(**{"prompt": "a lake", **arguments})
+
+
+def test_the_sampler_takes_no_edits(pipe):
+    with pytest.raises(ValueError, match="sampler takes none of anagram, strength"):
+        pipe.sampler(strength=0.5, anagram=[("a", "rot90"), ("b", "rot180")])

@@ -17,14 +17,16 @@ from flax import nnx
 from jaxtyping import Array
 from tqdm import tqdm
 
-from dg2_jax import checkpoint
+from dg2_jax import checkpoint, preview
 from dg2_jax.data import latents
 from dg2_jax.files import sha256
+from dg2_jax.images import from_uint8
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 
 IMAGE_BATCH = 64
 # Captions are encoded sorted by length; the more at a time, the less is padded.
 CHUNK = 512
+PREVIEW_IMAGES = 256  # that the linear preview is fitted to
 
 
 def save_autoencoder(folder: Path, config: AutoencoderConfig, params: Any) -> None:
@@ -145,6 +147,7 @@ def encode_dataset(
         "latent_std": std.tolist(),
         "scaling_factor": config.scaling_factor,
         "shift_factor": shift,
+        "preview": _linear_preview(sources["train"], moments, config).to_dict(),
     }
     shutil.copyfile(Path(vae_dir) / "vae.safetensors", partial / "vae.safetensors")
     (partial / "vae.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
@@ -153,13 +156,25 @@ def encode_dataset(
     return manifest
 
 
+def _linear_preview(
+    source: Sequence[Mapping[str, Any]],
+    moments: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    config: AutoencoderConfig,
+) -> preview.LatentToRGB:
+    """The map from scaled latents to colours, fitted to the first pictures of a split."""
+    images = np.stack([source[i]["image"] for i in range(min(PREVIEW_IMAGES, len(source)))])
+    batches = (images[i : i + IMAGE_BATCH] for i in range(0, len(images), IMAGE_BATCH))
+    mean = np.concatenate([moments(batch)[0] for batch in batches]).astype(np.float64)
+    return preview.fit_latent_to_rgb((mean - config.shift_factor) * config.scaling_factor, images)
+
+
 def _moments(vae: AutoencoderKL) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """uint8 (b, h, w, 3) to the float16 posterior moments, compiled for full batches."""
     graphdef, params = nnx.split(vae)
 
     @jax.jit
     def encode(params: Any, images: Array) -> tuple[Array, Array]:
-        posterior = nnx.merge(graphdef, params).encode(images.astype(jnp.float32) / 127.5 - 1.0)
+        posterior = nnx.merge(graphdef, params).encode(from_uint8(images))
         return posterior.mean.astype(jnp.float16), posterior.logvar.astype(jnp.float16)
 
     def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

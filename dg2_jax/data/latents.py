@@ -47,7 +47,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     Returns:
         format; dataset; splits (name to count); context_dim; text_encoder (name, max_length);
         vae_sha256; attributes (name to its values); latent_mean and latent_std (one a channel,
-        unscaled); scaling_factor; shift_factor.
+        unscaled); scaling_factor; shift_factor; preview (a `preview.LatentToRGB` as plain data).
 
     Raises:
         FileNotFoundError: there is no encoded data set.

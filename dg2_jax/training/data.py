@@ -38,6 +38,8 @@ class TrainingData:
         text_encoder: the text encoder, as `dg2_jax.model` describes it.
         load_autoencoder: loads it.
         default_size: side of a picture in pixels.
+        preview: the linear preview of the latents, as `dg2_jax.model` describes it; None for the
+            published one.
     """
 
     train: Source
@@ -52,6 +54,7 @@ class TrainingData:
     text_encoder: Mapping[str, Any]
     load_autoencoder: Callable[[], AutoencoderKL]
     default_size: int
+    preview: Mapping[str, Any] | None = None
 
     def load_text_encoder(self) -> TextEncoder:
         """The text encoder whose tokens the examples hold."""
@@ -115,6 +118,7 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
         text_encoder=text,
         load_autoencoder=lambda: vae,
         default_size=latent_shape[0] * vae.downsampling_factor,
+        preview=manifest.get("preview"),
     )
 
 

@@ -26,6 +26,8 @@ def export(
         "text_encoder": data.text_encoder,
         "default_size": data.default_size,
     }
+    if data.preview is not None:
+        description["preview"] = data.preview
     own_vae = None
     if "pretrained" not in data.vae:
         own_vae = nnx.to_pure_dict(nnx.state(data.load_autoencoder()))

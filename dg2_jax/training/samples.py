@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dg2_jax import guidance, sampling, schedules, solvers
+from dg2_jax import guidance, images, sampling, schedules, solvers
 from dg2_jax.training.data import TrainingData
 from dg2_jax.training.runs import DenoiserRunConfig
 from dg2_jax.training.state import Params
@@ -60,8 +60,7 @@ def make_sample_grid(
         noise = sampling.initial_noise(keys, data.latent_shape)
         latents = sampling.sample(denoise, guidance.pair(text, null), noise, table, keys)
         decoder = nnx.merge(vae_graphdef, vae_params)
-        pixels = jnp.clip(decoder.decode(decoder.unscale(latents)), -1.0, 1.0)
-        return jnp.round((pixels + 1.0) * 127.5).astype(jnp.uint8)
+        return images.to_uint8(decoder.decode(decoder.unscale(latents)))
 
     def grid(params: Params) -> np.ndarray:
         scales = config.sample_guidance or (1.0,)

@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dg2_jax import losses, schedules
+from dg2_jax import images, losses, schedules
 from dg2_jax.config import DiffusionConfig, RunConfig
 from dg2_jax.training import ema, optimizer
 from dg2_jax.training.state import Params, TrainState
@@ -67,7 +67,7 @@ def autoencoder_loss(graphdef: Any, loss: Callable, **options: Any) -> LossFn:
     """
 
     def loss_fn(params: Params, batch: Batch, key: PRNGKeyArray):
-        pixels = batch["image"].astype(jnp.float32) / 127.5 - 1.0
+        pixels = images.from_uint8(batch["image"])
         return loss(nnx.merge(graphdef, params), pixels, key, **options)
 
     return loss_fn

@@ -8,6 +8,8 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from PIL import Image, ImageOps
 
+from dg2_jax.images import parameters_text
+from dg2_jax.settings import expand_seed
 from serve import a1111_names, infotext, intake, pictures
 from serve.a1111_schemas import Change, ExtraBatch, ExtraSingle, Generate, PngInfo
 from serve.context import Client, Context, Ctx
@@ -97,7 +99,7 @@ def _info(context: Context, job: Job) -> dict[str, Any]:
     model = next(m for m in context.models.describe() if m["name"] == request["model"])
     images = job.images
     count = job.num_images
-    seeds = [(request["seed"] + i) % 2**32 for i in range(count)]
+    seeds = expand_seed(request["seed"], count)
     return {
         "prompt": request["prompt"],
         "all_prompts": [request["prompt"]] * count,
@@ -124,7 +126,7 @@ def _info(context: Context, job: Job) -> dict[str, Any]:
         "denoising_strength": request.get("strength"),
         "extra_generation_params": {},
         "index_of_first_image": 0,
-        "infotexts": [infotext.build(image.metadata) for image in images],
+        "infotexts": [parameters_text(image.metadata) for image in images],
         "styles": [],
         "job_timestamp": datetime.fromtimestamp(job.created_at, UTC).strftime("%Y%m%d%H%M%S"),
         "clip_skip": 1,

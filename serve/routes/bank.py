@@ -5,10 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from dg2_jax.settings import MAX_SEED
 from serve.choices import SPLITS
 from serve.context import Context, Ctx
 from serve.problems import ProblemError
-from serve.schemas import MAX_SEED, Integer, Number, OneOf, Text, Unit
+from serve.schemas import Integer, Number, OneOf, Text, Unit
 
 router = APIRouter(prefix="/bank", tags=["prompt bank"])
 Split = Annotated[str, OneOf("prompt_matching")]

@@ -224,5 +224,7 @@ def _partial(context: Context, preview: dict[str, Any]) -> str:
     """A preview at the size of the result."""
     data = pictures.from_text(preview["images"][0]["url"], "preview")
     small = intake.decode(context, data, "preview")
-    side = (_side(context), _side(context))
-    return pictures.base64_text(pictures.encode(small.resize(side, Image.Resampling.BICUBIC)))
+    side = _side(context)
+    return pictures.base64_text(
+        pictures.encode(small.resize((side, side), Image.Resampling.BICUBIC))
+    )

@@ -11,6 +11,7 @@ from flax import nnx
 from dg2_jax.data import encoding, latents
 from dg2_jax.data.loader import Loader
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.preview import LatentToRGB
 from dg2_jax.text import Encoding
 
 VAE = AutoencoderConfig(
@@ -94,6 +95,9 @@ def test_scaling_gives_mean_zero_and_variance_one(folders):
     source = latents.LatentSource(output, "train")
     manifest = latents.read_manifest(output)
     assert vae.config.scaling_factor == manifest["scaling_factor"]
+    linear = LatentToRGB.from_dict(manifest["preview"])
+    assert linear.weight.shape == (VAE.latent_channels, 3)
+    assert np.isfinite(linear.weight).all()
     rng = np.random.default_rng(0)
     mean, logvar = (
         np.stack([source[i][k] for i in range(70)]).astype(np.float64) for k in ("mean", "logvar")

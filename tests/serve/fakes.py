@@ -6,41 +6,15 @@ import json
 import threading
 import time
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from bank.matching import Candidate, Match
+from dg2_jax.result import Preview, Result
 from dg2_jax.settings import Settings, expand_prompts, expand_seed
 
 SIZE = 64
-
-
-class Preview(NamedTuple):
-    step: int
-    num_steps: int
-    first_image: int
-    images: np.ndarray
-
-
-@dataclasses.dataclass
-class Result:
-    images: np.ndarray
-    seeds: list[int]
-    prompts: list[str]
-    negative_prompts: list[str]
-    settings: Settings
-    stopped: bool = False
-
-    def metadata(self, index: int) -> dict[str, Any]:
-        return {
-            "prompt": self.prompts[index],
-            "negative_prompt": self.negative_prompts[index],
-            "seed": self.seeds[index],
-            "width": self.images.shape[2],
-            "height": self.images.shape[1],
-            "model": "fake",
-            **dataclasses.asdict(self.settings),
-        }
 
 
 def picture(size: int, *what: Any) -> np.ndarray:
@@ -97,11 +71,13 @@ class FakePipeline:
             seeds = expand_seed(seed, len(prompts))
             _trouble(prompts)
             result = Result(
-                self._make(prompts, negatives, seeds, image, mask, settings),
-                seeds,
-                prompts,
-                negatives,
-                settings,
+                images=self._make(prompts, negatives, seeds, image, mask, settings),
+                seeds=tuple(seeds),
+                prompts=tuple(prompts),
+                negative_prompts=tuple(negatives),
+                latents=np.zeros((len(prompts), 1, 1, 1), np.float32),
+                settings=settings,
+                model="fake",
             )
             for step in range(1, settings.num_inference_steps + 1):
                 time.sleep(self.step_seconds)
@@ -151,15 +127,6 @@ def fake_upscale(images, model="x4plus", scale=4, *, progress=None):
     return images.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
-class Candidate(NamedTuple):
-    id: str
-    prompt: str
-    category: str
-    split: str
-    score: float
-    probability: float
-
-
 class FakeBank:
     """A bank of four prompts, with the interface of `bank.Bank`."""
 
@@ -191,7 +158,7 @@ class FakeBank:
         found.sort(key=lambda candidate: -candidate.score)
         chosen = found[0] if found and found[0].score > 0 else None
         best = chosen.prompt if chosen else prompt
-        return SimpleNamespace(prompt=best, chosen=chosen, candidates=found[:k], seed=0)
+        return Match(prompt=best, chosen=chosen, candidates=tuple(found[:k]), seed=0)
 
     def random_prompt(self, category=None, split="train", seed=None) -> str:
         if category is not None and category not in self.categories():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dg2_jax import images
 from serve import infotext, pictures
 from serve.problems import ProblemError
 from tests.serve.live import LiveServer
@@ -272,7 +273,7 @@ def test_infotext_survives_odd_values():
         "prompt": "two\nlines", "negative_prompt": "x", "num_inference_steps": 5, "seed": 1,
         "solver": "ddim", "guidance_scale": 2.0, "width": 8, "height": 9, "model": 'a, "b": c\n',
     }  # fmt: skip
-    found = infotext.parse(infotext.build(metadata))
+    found = infotext.parse(images.parameters_text(metadata))
     assert found["Prompt"] == "two\nlines"
     assert found["Model"] == 'a, "b": c\n'
     assert found["Size"] == "8x9"
