@@ -222,8 +222,10 @@ def test_threads_share_a_bank(words):
     def work(number):
         try:
             for i in range(20):
-                ids = words.add([f"thread {number} prompt {i}"], "threads")
-                match = words.match(f"thread {number} prompt {i}", min_similarity=-1, temperature=0)
+                # One word apiece: the encoder does not see word order, so that "thread 1 prompt 2"
+                # would equal "thread 2 prompt 1" of another thread.
+                ids = words.add([f"thread{number} prompt{i}"], "threads")
+                match = words.match(f"thread{number} prompt{i}", min_similarity=-1, temperature=0)
                 assert match.chosen.id == ids[0]
                 words.random_prompt()
                 words.remove(ids)
