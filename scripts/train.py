@@ -34,6 +34,7 @@ def run(
     architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
     denoiser = architecture.module(config.denoiser, rngs=nnx.Rngs(config.seed))
     graphdef, variables = nnx.split(denoiser)
+    params = runs.initial_weights(config) or nnx.to_pure_dict(variables)
     scaling = data.scaling_factor, data.shift_factor
     loss = step.diffusion_loss(graphdef, config.diffusion, *scaling)
     validation_loss = step.make_validation(graphdef, config.diffusion, *scaling)
@@ -43,7 +44,7 @@ def run(
         return {"ema": grid(current.ema)} if grid else {}
 
     result = loop.train(
-        state.create(nnx.to_pure_dict(variables), optimizer.make(config.optim, config.num_steps)),
+        state.create(params, optimizer.make(config.optim, config.num_steps)),
         step.make_train_step(loss, config),
         Loader(
             data.train,

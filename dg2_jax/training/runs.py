@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from dg2_jax import config as config_lib
 from dg2_jax import model
 from dg2_jax.config import DiffusionConfig, RunConfig, check
 from dg2_jax.nn.autoencoder import AutoencoderConfig
 from dg2_jax.nn.dg2_unet import DG2UNetConfig
 from dg2_jax.nn.unet import UNetConfig
 from dg2_jax.training.autoencoder import LossWeights
+from dg2_jax.training.state import Params
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class DenoiserRunConfig(RunConfig):
     Attributes:
         denoiser: the network, one of `dg2_jax.model.ARCHITECTURES`; its fields tell which.
         diffusion: the process and its loss.
+        init_from: an embedded model's name or a model folder, whose EMA weights the run starts
+            from; empty for new weights.
         max_length: tokens that a caption is cut to; those of latent shards are left as they are.
         validation_images: how many of the validation split the loss is taken over. Latent shards
             have no splits: there, so many at the end are held out.
@@ -48,6 +52,7 @@ class DenoiserRunConfig(RunConfig):
 
     denoiser: UNetConfig | DG2UNetConfig = field(default_factory=UNetConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    init_from: str = ""
     max_length: int = 64
     validation_images: int = 512
     sample_prompts: tuple[str, ...] = ()
@@ -69,3 +74,28 @@ def check_data(
     for name, needed in (("in_channels", latent_shape[-1]), (width, context_dim)):
         value = getattr(config.denoiser, name)
         check(value == needed, f"denoiser.{name}", f"{needed}, as the encoded data has", value)
+
+
+def initial_weights(config: DenoiserRunConfig) -> Params | None:
+    """The weights of `config.init_from`, None where it is empty.
+
+    Raises:
+        ValueError: that model has another network, or predicts something else.
+        FileNotFoundError: there is no such model.
+    """
+    if not config.init_from:
+        return None
+    start = model.load(config.init_from)
+    found, wanted = start.config["denoiser"], config_lib.to_dict(config.denoiser)
+    for key in sorted(found.keys() | wanted.keys()):
+        name, value = f"denoiser.{key}", wanted.get(key)
+        value = list(value) if isinstance(value, tuple) else value  # as JSON has it
+        check(value == found.get(key), name, f"{found.get(key)!r}, as in init_from", value)
+    predicted = config.diffusion.prediction_type
+    check(
+        predicted == start.prediction_type,
+        "diffusion.prediction_type",
+        f"{start.prediction_type}, as in init_from",
+        predicted,
+    )
+    return start.params["ema"]

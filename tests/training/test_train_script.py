@@ -1,7 +1,9 @@
 """scripts/train.py on latent shards and on an encoded data set, with both architectures."""
 
+import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -10,11 +12,12 @@ from PIL import Image
 from configs import dg2_toy
 from dg2_jax import config as config_lib
 from dg2_jax import model
+from dg2_jax.config import DiffusionConfig
 from dg2_jax.data import encoding
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.text import load_text_encoder
 from dg2_jax.training import data
-from dg2_jax.training.runs import DenoiserRunConfig
+from dg2_jax.training.runs import DenoiserRunConfig, initial_weights
 from scripts import train
 from tests.interop import published
 
@@ -129,6 +132,15 @@ def test_our_unet_on_an_encoded_data_set(tmp_path, encoded):
         assert grid.size == (32, 32)
     loaded = model.load(tmp_path / "model")
     assert (loaded.config["model"], loaded.latent_shape) == ("unet", (8, 8, 4))
+    again = dataclasses.replace(run, init_from=str(tmp_path / "model"))
+    jax.tree.map(np.testing.assert_array_equal, initial_weights(again), loaded.params["ema"])
+    assert train.run(again, tmp_path / "again", encoded, "unused", "unused")
+    other = dataclasses.replace(again, denoiser=dataclasses.replace(run.denoiser, embed_dim=64))
+    with pytest.raises(ValueError, match=r"denoiser\.embed_dim must be 32, as in init_from"):
+        initial_weights(other)
+    other = dataclasses.replace(again, diffusion=DiffusionConfig(prediction_type="epsilon"))
+    with pytest.raises(ValueError, match=r"diffusion\.prediction_type must be .*, as in init_from"):
+        initial_weights(other)
 
 
 def test_dg2_unet_on_an_encoded_data_set(encoded):
