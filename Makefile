@@ -7,7 +7,7 @@ PROMPT ?= a volcano at sunset
 ARGS ?=
 export WANDB_MODE ?= offline
 
-.PHONY: setup serve soak fuzz sample sheet test lint bench train-demo clean
+.PHONY: setup serve soak fuzz sample sheet gallery evaluate test lint bench train-demo clean
 
 setup: $(VENV)/.installed
 
@@ -35,6 +35,12 @@ lint: setup
 
 sheet: setup
 	$(BIN)/python -m scripts.sample --prompts_file=docs/prompts.txt --seed=0 --sheet=docs/sheet.png $(ARGS)
+
+gallery: setup
+	docs/gallery.sh
+
+evaluate: setup
+	$(BIN)/python -m scripts.evaluate --out=docs/evaluation.json $(ARGS)
 
 bench: setup
 	$(BIN)/python -m scripts.benchmark $(ARGS)

@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
             "num_steps": 3400,
             "batch_size": 32,
             "seed": 0,
+            "init_from": "",
             "validation_images": 256,
             "denoiser": {
                 "in_channels": 8,

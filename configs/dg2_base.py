@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
         {
             # 25 epochs of 600,000 images in batches of 64
             "num_steps": 234_000,
+            "init_from": "",
             "batch_size": 64,
             "seed": 89,
             "denoiser": {

@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
             # 15 epochs of 60,000 images in batches of 64; the original counts epochs: set it to
             # what your data needs
             "num_steps": 14_000,
+            "init_from": "",
             "batch_size": 64,
             "seed": 89,
             "denoiser": {

@@ -1,13 +1,12 @@
 """A small untrained model: what the pipeline promises holds whatever the weights."""
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from dg2_jax import model
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 from dg2_jax.nn.unet import UNet, UNetConfig
+from tests.networks import random_params
 
 VAE = AutoencoderConfig(
     latent_channels=4,
@@ -22,15 +21,6 @@ VAE = AutoencoderConfig(
 UNET = UNetConfig(
     in_channels=4, channels=(8, 16), attention_levels=(False, True), head_dim=8, norm_groups=4
 )
-
-
-def random_params(make, seed):
-    """Every parameter random, the zero-initialised ones too, so that nothing is a no-op."""
-    params = nnx.to_pure_dict(nnx.split(make())[1])
-    leaves, tree = jax.tree.flatten(params)
-    rng = np.random.default_rng(seed)
-    noisy = [leaf + jnp.asarray(0.1 * rng.normal(size=leaf.shape), leaf.dtype) for leaf in leaves]
-    return jax.tree.unflatten(tree, noisy)
 
 
 def save(path):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from dg2_jax import config as config_lib
 from dg2_jax import model
 from dg2_jax.config import DiffusionConfig, RunConfig, check
+from dg2_jax.evaluation.probe import ProbeConfig
 from dg2_jax.nn.autoencoder import AutoencoderConfig
 from dg2_jax.nn.dg2_unet import DG2UNetConfig
 from dg2_jax.nn.unet import UNetConfig
@@ -32,6 +33,19 @@ class AutoencoderRunConfig(RunConfig):
         super().__post_init__()
         value = self.validation_images
         check(value >= 8, "validation_images", "at least 8", value)
+
+
+@dataclass(frozen=True)
+class ProbeRunConfig(RunConfig):
+    """A run of scripts/train_probe.py.
+
+    Attributes:
+        probe: the network.
+        dataset: configuration of `dg2_scenes`: full or tiny.
+    """
+
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    dataset: str = "full"
 
 
 @dataclass(frozen=True)

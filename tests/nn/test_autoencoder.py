@@ -8,6 +8,7 @@ from flax import nnx
 
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
 from dg2_jax.nn.vae_blocks import Downsample, depth_to_space, space_to_depth
+from tests.networks import random_network
 
 SMALL = AutoencoderConfig(
     latent_channels=5,
@@ -24,7 +25,7 @@ SMALL = AutoencoderConfig(
 
 def test_shapes_and_scaling_of_a_small_model():
     config = AutoencoderConfig.from_dict({**SMALL.to_dict(), "shift_factor": 0.25})
-    vae = AutoencoderKL(config, rngs=nnx.Rngs(0))
+    vae = random_network(lambda: AutoencoderKL(config, rngs=nnx.Rngs(0)))
     assert vae.downsampling_factor == 4
     posterior = vae.encode(jnp.zeros((2, 16, 24, 3)))
     assert posterior.mean.shape == posterior.logvar.shape == (2, 4, 6, 5)
@@ -35,7 +36,7 @@ def test_shapes_and_scaling_of_a_small_model():
 
 
 def test_pixels_of_a_wrong_size_are_refused():
-    vae = AutoencoderKL(SMALL, rngs=nnx.Rngs(0))
+    vae = random_network(lambda: AutoencoderKL(SMALL, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match="multiples of 4"):
         vae.encode(jnp.zeros((1, 16, 18, 3)))
 
@@ -63,7 +64,7 @@ def test_posterior_samples_have_its_moments():
 
 
 def test_logvar_is_clipped():
-    vae = AutoencoderKL(SMALL, rngs=nnx.Rngs(0))
+    vae = random_network(lambda: AutoencoderKL(SMALL, rngs=nnx.Rngs(0)))
     vae.quant_conv.bias[...] = jnp.asarray([0.0] * 5 + [1000.0] * 5)
     assert (vae.encode(jnp.zeros((1, 8, 8, 3))).logvar == 20.0).all()
 

@@ -10,6 +10,7 @@ from flax import nnx
 from dg2_jax.nn import attention
 from dg2_jax.nn.layers import sinusoidal_embedding
 from dg2_jax.nn.unet import UNet, UNetConfig
+from tests.networks import random_network
 
 SMALL = {
     "in_channels": 4,
@@ -24,10 +25,7 @@ SMALL = {
 
 def build(**changes):
     """A UNet with every parameter random: new ones are zero at the end of each branch."""
-    graphdef, state = nnx.split(UNet(UNetConfig(**{**SMALL, **changes}), rngs=nnx.Rngs(0)))
-    rng = np.random.default_rng(1)
-    state = jax.tree.map(lambda a: a + 0.2 * rng.normal(size=a.shape).astype(np.float32), state)
-    return nnx.merge(graphdef, state)
+    return random_network(lambda: UNet(UNetConfig(**{**SMALL, **changes}), rngs=nnx.Rngs(0)))
 
 
 def inputs(batch=2, length=5, side=8):
@@ -38,53 +36,55 @@ def inputs(batch=2, length=5, side=8):
     return x, jnp.arange(batch) * 400, context, mask
 
 
+@nnx.jit
+def predict(unet, x, t, context, mask):
+    """Compiled as a whole: one operation at a time takes several times as long to compile."""
+    return unet(x, t, unet.project_context(context, mask))
+
+
 def test_text_time_and_input_matter_and_images_do_not_mix():
     unet = build()
     x, t, context, mask = inputs()
-    out = unet(x, t, unet.project_context(context, mask))
+    out = predict(unet, x, t, context, mask)
     assert out.shape == x.shape
     for changed in (
-        unet(x + 0.1, t, unet.project_context(context, mask)),
-        unet(x, t + 1, unet.project_context(context, mask)),
-        unet(x, t, unet.project_context(context + 0.1, mask)),
+        predict(unet, x + 0.1, t, context, mask),
+        predict(unet, x, t + 1, context, mask),
+        predict(unet, x, t, context + 0.1, mask),
     ):
         assert np.abs(changed - out).max() > 1e-4
-    other = unet(x.at[1].add(1.0), t, unet.project_context(context.at[1].add(1.0), mask))
+    other = predict(unet, x.at[1].add(1.0), t, context.at[1].add(1.0), mask)
     np.testing.assert_allclose(other[0], out[0], atol=1e-5)
 
 
 def test_padding_tokens_have_no_effect():
     unet = build()
     x, t, context, mask = inputs()
-    out = unet(x, t, unet.project_context(context, mask))
+    out = predict(unet, x, t, context, mask)
     garbage = jnp.where(mask[:, :, None], context, 99.0)
-    np.testing.assert_allclose(out, unet(x, t, unet.project_context(garbage, mask)), atol=1e-5)
+    np.testing.assert_allclose(out, predict(unet, x, t, garbage, mask), atol=1e-5)
 
 
 def test_null_context_is_one_token_whatever_the_length():
     unet = build()
     x, t, _, _ = inputs()
-    short = unet(x, t, unet.project_context(*unet.null_context(2, 1)))
-    long = unet(x, t, unet.project_context(*unet.null_context(2, 9)))
+    short = predict(unet, x, t, *unet.null_context(2, 1))
+    long = predict(unet, x, t, *unet.null_context(2, 9))
     np.testing.assert_allclose(short, long, atol=1e-5)
-    gradient = jax.grad(lambda token: jnp.sum(with_token(unet, token)(x, t)), allow_int=True)(
-        unet.null_token[...]
-    )
-    assert np.abs(gradient).max() > 0
 
-
-def with_token(unet, token):
-    def call(x, t):
+    @jax.jit
+    @jax.grad
+    def gradient(token):
         context = jnp.broadcast_to(token, (2, 1, 12))
-        return unet(x, t, unet.project_context(context, jnp.ones((2, 1), bool)))
+        return jnp.sum(unet(x, t, unet.project_context(context, jnp.ones((2, 1), bool))))
 
-    return call
+    assert np.abs(gradient(unet.null_token[...])).max() > 0
 
 
 def test_a_new_unet_predicts_zero():
     unet = UNet(UNetConfig(**SMALL), rngs=nnx.Rngs(0))
     x, t, context, mask = inputs()
-    np.testing.assert_array_equal(unet(x, t, unet.project_context(context, mask)), 0.0)
+    np.testing.assert_array_equal(predict(unet, x, t, context, mask), 0.0)
 
 
 def test_remat_changes_no_number():
@@ -97,7 +97,7 @@ def test_remat_changes_no_number():
             model = nnx.merge(graphdef, p)
             return jnp.sum(jnp.square(model(x, t, model.project_context(context, mask))))
 
-        return jax.value_and_grad(loss)(params)
+        return jax.jit(jax.value_and_grad(loss))(params)
 
     plain, remat = loss_and_grad(build()), loss_and_grad(build(remat=True))
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(remat), strict=True):
@@ -169,4 +169,4 @@ def test_bad_latent_size():
     unet = build()
     x, t, context, mask = inputs(side=7)
     with pytest.raises(ValueError, match="multiples of 2"):
-        unet(x, t, unet.project_context(context, mask))
+        predict(unet, x, t, context, mask)

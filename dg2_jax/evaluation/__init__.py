@@ -1,0 +1,1 @@
+"""How good pictures are, as numbers: attributes that a probe classifier sees in them."""

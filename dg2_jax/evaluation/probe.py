@@ -1,0 +1,164 @@
+"""The attribute probe: a small classifier that sees subject, time of day and weather in a picture.
+
+It is trained on renders of `dg2_scenes`, whose attributes are known (`scripts/train_probe.py`), and
+then asked whether pictures made from a prompt show what the prompt says.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from dg2_jax import checkpoint
+from dg2_jax.data.scenes.attributes import SUBJECTS, TIMES, WEATHERS
+from dg2_jax.images import from_uint8
+from dg2_jax.nn.vae_blocks import ResnetBlock, conv3x3, group_norm, space_to_depth
+from dg2_jax.typing import Pixels
+
+ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
+    "subject": SUBJECTS,
+    "time": TIMES,
+    "weather": WEATHERS,
+}
+SHIPPED = Path(__file__).parents[1] / "pretrained" / "probe"
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """The network.
+
+    Attributes:
+        patch_size: pixels a side that the first layer folds into channels.
+        channels: of each level; every level after the first halves height and width.
+        norm_groups: groups of the normalisations; divides every width.
+    """
+
+    patch_size: int = 4
+    channels: tuple[int, ...] = (64, 128, 256)
+    norm_groups: int = 16
+
+
+class AttributeProbe(nnx.Module):
+    """Residual blocks and 2 x 2 means down to one vector, and a linear head an attribute."""
+
+    def __init__(self, config: ProbeConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        width = config.channels[0]
+        self.conv_in = conv3x3(3 * config.patch_size**2, width, rngs)
+        blocks = []
+        for channels in config.channels:
+            blocks.append(ResnetBlock(width, channels, config.norm_groups, rngs=rngs))
+            width = channels
+        self.blocks = nnx.List(blocks)
+        self.norm = group_norm(width, config.norm_groups, rngs)
+        self.heads = nnx.Dict(
+            {name: nnx.Linear(width, len(values), rngs=rngs) for name, values in ATTRIBUTES.items()}
+        )
+
+    def features(self, pixels: Pixels) -> Float[Array, "b f"]:
+        """What the heads read: a vector of the last level's width a picture in [-1, 1]."""
+        x = self.conv_in(space_to_depth(pixels, self.config.patch_size))
+        for level, block in enumerate(self.blocks):
+            if level:
+                x = nnx.avg_pool(x, (2, 2), (2, 2))
+            x = block(x)
+        return jnp.mean(nnx.silu(self.norm(x)), axis=(1, 2))
+
+    def __call__(self, features: Float[Array, "b f"]) -> dict[str, Float[Array, "b _"]]:
+        """The logits of every attribute, from the features."""
+        return {name: head(features) for name, head in self.heads.items()}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a probe sees in n pictures.
+
+    Attributes:
+        log_probabilities: of each attribute, (n, its values).
+        features: (n, f).
+    """
+
+    log_probabilities: dict[str, np.ndarray]
+    features: np.ndarray
+
+    def accuracy(self, expected: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """The share of right pictures for each attribute, and "joint": right in all of them.
+
+        Args:
+            expected: indices (n,) into the values of each attribute; -1 where any value will do.
+
+        Raises:
+            ValueError: an attribute is unknown.
+        """
+        if unknown := set(expected) - set(ATTRIBUTES):
+            raise ValueError(f"expected must have attributes of {', '.join(ATTRIBUTES)}: {unknown}")
+        shares, joint = {}, np.ones(len(self.features), bool)
+        for name, wanted in expected.items():
+            asked = np.asarray(wanted) >= 0
+            right = self.log_probabilities[name].argmax(-1) == wanted
+            shares[name] = float(right[asked].mean()) if asked.any() else float("nan")
+            joint &= right | ~asked
+        return shares | {"joint": float(joint.mean())}
+
+
+class Probe:
+    """A trained probe, ready to be called."""
+
+    def __init__(self, graphdef: nnx.GraphDef, params: Any):
+        def see(params: Any, images: Array) -> tuple[dict[str, Array], Array]:
+            module = nnx.merge(graphdef, params)
+            features = module.features(from_uint8(images))
+            return jax.tree.map(jax.nn.log_softmax, module(features)), features
+
+        self._params = params
+        self._see = jax.jit(see)
+
+    @classmethod
+    def load(cls, folder: str | Path = SHIPPED) -> "Probe":
+        """Loads what `save` wrote; by default the shipped probe.
+
+        Raises:
+            FileNotFoundError: the folder lacks a file.
+            ValueError: a file is damaged.
+        """
+        path = Path(folder) / "probe.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"no probe in {folder} (no probe.json)")
+        values = json.loads(path.read_text("utf-8"))
+        config = ProbeConfig(**values | {"channels": tuple(values["channels"])})
+        graphdef, state = nnx.split(
+            nnx.eval_shape(lambda: AttributeProbe(config, rngs=nnx.Rngs(0)))
+        )
+        params = checkpoint.load_weights(
+            Path(folder) / "probe.safetensors", nnx.to_pure_dict(state)
+        )
+        return cls(graphdef, params)
+
+    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Seen:
+        """Looks at uint8 pictures of any number; 128 x 128 is what it was trained on."""
+        logs: list[dict[str, np.ndarray]] = []
+        features: list[np.ndarray] = []
+        for start in range(0, len(images), _BATCH):
+            batch = images[start : start + _BATCH]
+            padding = [(0, _BATCH - len(batch)), (0, 0), (0, 0), (0, 0)]
+            found = jax.device_get(self._see(self._params, np.pad(batch, padding, mode="edge")))
+            logs.append({name: values[: len(batch)] for name, values in found[0].items()})
+            features.append(found[1][: len(batch)])
+        together = {name: np.concatenate([log[name] for log in logs]) for name in ATTRIBUTES}
+        return Seen(together, np.concatenate(features))
+
+
+def save(folder: str | Path, config: ProbeConfig, params: Any) -> None:
+    """Writes probe.json and probe.safetensors (bfloat16)."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.save_weights(folder / "probe.safetensors", params, jnp.bfloat16)
+    (folder / "probe.json").write_text(json.dumps(asdict(config), indent=1) + "\n", "utf-8")

@@ -1,0 +1,193 @@
+"""Measures in-painting seams, anagrams, equivariance and what previews cost, on the embedded model.
+
+    python -m scripts.measure_controls --out=docs/controls.json --sheet=docs/gallery/anagrams.png
+
+- Seams: test renders, a disc of each repainted from its own caption at strength 1. The gradient
+  across the mask's edge over that of the untouched picture, as a ratio of means; with paste-back.
+- Anagrams: pairs of subjects, the second seen after half a turn. S_ij = log P(subject j | view i)
+  by the probe; `alignment` is exp of A, thus the probability of the subject that is seen worse.
+- Equivariance: e(v) of the autoencoder on test renders, see `training.metrics`.
+- Previews: one picture of 20 steps with linear previews every 5 steps and without, in turn.
+"""
+
+import json
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from flax import nnx
+from PIL import Image
+from tqdm import tqdm
+
+from dg2_jax import anagram, images, settings, views
+from dg2_jax.data.scenes.attributes import SUBJECTS
+from dg2_jax.data.scenes.builder import make_example
+from dg2_jax.evaluation.probe import Probe
+from dg2_jax.images import from_uint8
+from dg2_jax.pipeline import Pipeline
+from dg2_jax.training.metrics import equivariance_error
+from scripts.command import command
+
+_MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
+_CASES = flags.DEFINE_integer("cases", 50, "In-paintings.", 1)
+_PAIRS = flags.DEFINE_integer("pairs", 32, "Anagrams.", 1)
+_ROUNDS = flags.DEFINE_integer("rounds", 21, "Of the timing.", 1)
+_OUT = flags.DEFINE_string("out", None, "Write the figures here, as JSON.")
+_SHEET = flags.DEFINE_string("sheet", None, "Write the first anagrams here, and their half turn.")
+
+
+def _render(index: int) -> tuple[np.ndarray, str]:
+    example = make_example(index, "test", 0)
+    with Image.open(example["image"]) as picture:
+        return np.asarray(picture.convert("RGB")), example["captions"][0]
+
+
+def _disc(rng: np.random.Generator, side: int) -> np.ndarray:
+    y, x = np.mgrid[:side, :side] / side
+    (at_y, at_x), radius = rng.uniform(0.25, 0.75, 2), rng.uniform(0.12, 0.27)
+    return np.asarray(np.hypot(y - at_y, x - at_x) < radius)
+
+
+def _across(picture: np.ndarray, mask: np.ndarray) -> float:
+    """The mean step between neighbouring pixels of which one is in the mask."""
+    steps = [
+        np.abs(np.diff(picture.astype(float), axis=axis)).mean(-1)[np.diff(mask, axis=axis)]
+        for axis in (0, 1)
+    ]
+    return float(np.concatenate(steps).mean())
+
+
+def seams(pipe: Pipeline, count: int) -> dict[str, float]:
+    """The seam ratio, and the largest change outside of the feathered masks."""
+    rng = np.random.default_rng(0)
+    painted, untouched, outside = [], [], 0
+    for i in tqdm(range(count), desc="in-painting", leave=False):
+        picture, caption = _render(i)
+        mask = _disc(rng, len(picture))
+        result = pipe(caption, image=picture, mask=mask, strength=1.0, seed=i).images[0]
+        painted.append(_across(result, mask))
+        untouched.append(_across(picture, mask))
+        far = ~_grown(mask, 2 * round(settings.Settings().mask_feather) + 1)
+        outside = max(outside, int(np.abs(result.astype(int) - picture)[far].max()))
+    ratio = statistics.mean(painted) / statistics.mean(untouched)
+    return {"cases": count, "seam_ratio": ratio, "largest_change_outside": outside}
+
+
+def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:
+    padded = np.pad(mask, pixels)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * pixels + 1,) * 2)
+    return np.asarray(windows.any((2, 3)))
+
+
+def _subject_pairs(count: int) -> list[tuple[int, int]]:
+    rng = np.random.default_rng(1)
+    pairs = [(a, b) for a in range(len(SUBJECTS)) for b in range(len(SUBJECTS)) if a != b]
+    return [pairs[i] for i in rng.permutation(len(pairs))[:count]]
+
+
+def anagrams(
+    pipe: Pipeline, probe: Probe, count: int
+) -> tuple[dict[str, dict[str, float]], dict[str, np.ndarray]]:
+    """Figures and pictures of each mode, over the same pairs, noises and views."""
+    pairs = _subject_pairs(count)
+    figures, pictures = {}, {}
+    for mode in settings.ANAGRAM_MODES:
+        made = np.concatenate(
+            [
+                pipe(anagram=_prompts(pair), anagram_mode=mode, seed=i).images
+                for i, pair in enumerate(tqdm(pairs, desc=f"anagrams, {mode}", leave=False))
+            ]
+        )
+        seen = [
+            probe(view).log_probabilities["subject"]
+            for view in (made, np.ascontiguousarray(made[:, ::-1, ::-1]))
+        ]
+        alignments, concealments, both = [], [], []
+        for i, pair in enumerate(pairs):
+            scores = np.stack([view[i][list(pair)] for view in seen])
+            a, c = anagram.alignment_and_concealment(jnp.asarray(scores), temperature=1.0)
+            alignments.append(float(np.exp(a)))
+            concealments.append(float(c))
+            both.append(all(view[i].argmax() == s for view, s in zip(seen, pair, strict=True)))
+        figures[mode] = {
+            "alignment": statistics.mean(alignments),
+            "mean_log_alignment": statistics.mean(np.log(alignments).tolist()),
+            "concealment": statistics.mean(concealments),
+            "both_right": statistics.mean(both),
+        }
+        pictures[mode] = made
+    return figures, pictures
+
+
+def _prompts(pair: tuple[int, int]) -> tuple[tuple[str, str], ...]:
+    names = [SUBJECTS[i].replace("_", " ") for i in pair]
+    return tuple((n, v) for n, v in zip(names, ("identity", "rot180"), strict=True))
+
+
+def equivariance(pipe: Pipeline, count: int = 64) -> dict[str, float]:
+    """e(v) of the turns and flips."""
+    model = pipe.model
+    vae = nnx.merge(model.autoencoder, model.autoencoder_params)
+    pixels = from_uint8(jnp.asarray(np.stack([_render(i)[0] for i in range(count)])))
+
+    def error(name: str) -> float:
+        def turn(x: jax.Array) -> jax.Array:
+            return views.apply(x, views.make(name, x.shape[1], cells=x.shape[1]))
+
+        return float(equivariance_error(vae, pixels, turn))
+
+    turns = ("rot90", "rot180", "rot270", "flip_horizontal", "flip_vertical")
+    return {name: error(name) for name in turns}
+
+
+def preview_cost(pipe: Pipeline, rounds: int) -> dict[str, float]:
+    """Medians of one run, in turn with and without previews."""
+    times: dict[str, list[float]] = {"without": [], "with": []}
+    for turn in range(rounds + 1):
+        for name, watch in (("without", None), ("with", lambda shown: None)):
+            start = time.perf_counter()
+            pipe("a lake at dawn", seed=turn, on_preview=watch, preview_every=5)
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    ratios = [b / a for a, b in zip(*times.values(), strict=True)]
+    return {
+        "ms_without": 1e3 * statistics.median(times["without"]),
+        "ms_with": 1e3 * statistics.median(times["with"]),
+        "cost": statistics.median(ratios) - 1,
+    }
+
+
+def run() -> None:
+    """Measures, prints, writes."""
+    pipe, probe = Pipeline.load(_MODEL.value), Probe.load()
+    figures: dict[str, object] = {"preview": preview_cost(pipe, _ROUNDS.value)}
+    figures["equivariance"] = equivariance(pipe)
+    figures["inpainting"] = seams(pipe, _CASES.value)
+    figures["anagrams"], made = anagrams(pipe, probe, _PAIRS.value)
+    text = json.dumps(figures, indent=1)
+    print(text)
+    if _OUT.value:
+        Path(_OUT.value).write_text(text + "\n", "utf-8")
+    if _SHEET.value:
+        _write_sheet(Path(_SHEET.value), made, _PAIRS.value)
+
+
+def _write_sheet(path: Path, made: dict[str, np.ndarray], count: int) -> None:
+    """A row a mode and view, a column a pair."""
+    pairs = _subject_pairs(count)[:8]
+    pictures, labels = [], []
+    for mode, found in made.items():
+        for number, view in enumerate((found, found[:, ::-1, ::-1])):
+            for i, pair in enumerate(pairs):
+                pictures.append(view[i])
+                labels.append(f"{mode}: {SUBJECTS[pair[number]].replace('_', ' ')}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(images.contact_sheet(np.stack(pictures), len(pairs), labels)).save(path)
+
+
+if __name__ == "__main__":
+    command(run)

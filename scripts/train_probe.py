@@ -1,0 +1,69 @@
+"""Trains the attribute probe on renders: python -m scripts.train_probe --config configs/probe.py.
+
+Writes to --workdir: checkpoints/, metrics.jsonl and, at the end, probe.json and probe.safetensors.
+Run again after an interruption, it goes on.
+"""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+
+from dg2_jax.data import loader as loader_lib
+from dg2_jax.data.scenes import builder
+from dg2_jax.evaluation import probe
+from dg2_jax.images import from_uint8
+from dg2_jax.training import loop, optimizer, runs, state, step
+from dg2_jax.training.probe import probe_loss
+from scripts.launch import launch
+
+
+def run(config: runs.ProbeRunConfig, workdir: Path, data_dir: Path) -> bool:
+    """Trains and exports; returns whether the run came to its end."""
+    network = probe.AttributeProbe(config.probe, rngs=nnx.Rngs(config.seed))
+    graphdef, variables = nnx.split(network)
+
+    def loss_fn(params: state.Params, batch: step.Batch, key: jax.Array):
+        module = nnx.merge(graphdef, params)
+        return probe_loss(module, from_uint8(batch["image"]), batch, key)
+
+    held_out = builder.load("validation", data_dir, config.dataset)
+    records = [held_out[i] for i in range(len(held_out))]
+    images = np.stack([record["image"] for record in records])
+    expected = {name: np.array([r[name] for r in records]) for name in probe.ATTRIBUTES}
+
+    def validate(current: state.TrainState) -> dict[str, float]:
+        shares = probe.Probe(graphdef, current.ema)(images).accuracy(expected)
+        return {f"val_{name}": share for name, share in shares.items()}
+
+    result = loop.train(
+        state.create(nnx.to_pure_dict(variables), optimizer.make(config.optim, config.num_steps)),
+        step.make_train_step(loss_fn, config),
+        loader_lib.Loader(
+            builder.load("train", data_dir, config.dataset),
+            config.batch_size,
+            seed=config.seed,
+            transform=loader_lib.only("image", *probe.ATTRIBUTES),
+            read_threads=config.loop.read_threads,
+            prefetch=config.loop.prefetch,
+        ),
+        config,
+        workdir,
+        validate=validate,
+    )
+    finished = int(result.step) == config.num_steps
+    if finished:
+        probe.save(workdir, config.probe, result.ema)
+    return finished
+
+
+if __name__ == "__main__":
+    launch(
+        run,
+        runs.ProbeRunConfig,
+        config="configs/probe.py",
+        workdir="runs/probe",
+        data_dir="data",
+        data_help="Where scripts.make_scenes built the pictures.",
+    )
