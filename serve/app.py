@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
-from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 
 from serve import problems
@@ -85,7 +84,7 @@ def create_app(
     app.include_router(a1111.router, prefix="/sdapi/v1")
     app.include_router(openai.router, prefix="/v1")
     app.include_router(page.router)
-    app.mount("/static", StaticFiles(directory=page.STATIC, check_dir=False))
+    app.mount("/static", page.PageFiles(directory=page.STATIC, check_dir=False))
     app.add_middleware(Guard, settings=settings, policy=page.policy())
     if settings.allowed_origins:
         app.add_middleware(

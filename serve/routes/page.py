@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 from fastapi import APIRouter
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from serve.problems import ProblemError
 
@@ -34,6 +36,16 @@ def favicon() -> FileResponse:
     return FileResponse(icon)
 
 
+class PageFiles(StaticFiles):
+    """The page's files, asked for anew each time (304 if unchanged): no page of mixed versions."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """See `StaticFiles`."""
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def policy() -> str:
     """No script but our files; an import map must be inline, so its digest is allowed."""
     index = STATIC / "index.html"
@@ -41,7 +53,7 @@ def policy() -> str:
     digests = [base64.b64encode(hashlib.sha256(m.encode()).digest()).decode() for m in maps]
     scripts = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in digests)])
     return (
-        f"default-src 'none'; script-src {scripts}; style-src 'self' 'unsafe-inline'; "
+        f"default-src 'none'; script-src {scripts}; style-src 'self'; "
         "img-src 'self' data: blob:; connect-src 'self' blob: data:; font-src 'self'; "
         "manifest-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'self'; "
         "frame-ancestors 'none'"

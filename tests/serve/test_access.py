@@ -146,7 +146,16 @@ def test_headers_of_every_answer(shared):
         headers = shared.client.get(path).headers
         assert headers["content-security-policy"] == policy()
         assert headers["x-content-type-options"] == "nosniff"
-    assert "unsafe" not in policy().split("script-src")[1].split(";")[0]
+    assert "unsafe" not in policy()
+
+
+def test_the_pages_files_are_asked_for_anew(shared):
+    first = shared.client.get("/static/favicon.svg")
+    assert first.headers["cache-control"] == "no-cache"
+    again = shared.client.get(
+        "/static/favicon.svg", headers={"If-None-Match": first.headers["etag"]}
+    )
+    assert again.status_code == 304
 
 
 def test_other_addresses_need_a_key():
