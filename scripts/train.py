@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from flax import nnx
 
 from dg2_jax import model
 from dg2_jax.data.loader import Loader
@@ -32,9 +31,10 @@ def run(
     """Trains and exports; returns whether the run came to its end."""
     data = data_lib.open_data(data_dir, config, vae, text_encoder)
     architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
-    denoiser = architecture.module(config.denoiser, rngs=nnx.Rngs(config.seed))
-    graphdef, variables = nnx.split(denoiser)
-    params = runs.initial_weights(config) or nnx.to_pure_dict(variables)
+    graphdef, params = state.initial_weights(
+        lambda rngs: architecture.module(config.denoiser, rngs=rngs), config.seed
+    )
+    params = runs.initial_weights(config) or params
     scaling = data.scaling_factor, data.shift_factor
     loss = step.diffusion_loss(graphdef, config.diffusion, *scaling)
     validation_loss = step.make_validation(graphdef, config.diffusion, *scaling)

@@ -21,8 +21,9 @@ from scripts.launch import launch
 
 def run(config: runs.ProbeRunConfig, workdir: Path, data_dir: Path) -> bool:
     """Trains and exports; returns whether the run came to its end."""
-    network = probe.AttributeProbe(config.probe, rngs=nnx.Rngs(config.seed))
-    graphdef, variables = nnx.split(network)
+    graphdef, params = state.initial_weights(
+        lambda rngs: probe.AttributeProbe(config.probe, rngs=rngs), config.seed
+    )
 
     def loss_fn(params: state.Params, batch: step.Batch, key: jax.Array):
         module = nnx.merge(graphdef, params)
@@ -38,7 +39,7 @@ def run(config: runs.ProbeRunConfig, workdir: Path, data_dir: Path) -> bool:
         return {f"val_{name}": share for name, share in shares.items()}
 
     result = loop.train(
-        state.create(nnx.to_pure_dict(variables), optimizer.make(config.optim, config.num_steps)),
+        state.create(params, optimizer.make(config.optim, config.num_steps)),
         step.make_train_step(loss_fn, config),
         loader_lib.Loader(
             builder.load("train", data_dir, config.dataset),

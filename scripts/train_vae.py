@@ -22,9 +22,9 @@ from scripts.launch import launch
 
 def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> bool:
     """Trains and exports; returns whether the run came to its end."""
-    vae = AutoencoderKL(config.vae, rngs=nnx.Rngs(config.seed))
-    graphdef, variables = nnx.split(vae)
-    params = nnx.to_pure_dict(variables)
+    graphdef, params = state.initial_weights(
+        lambda rngs: AutoencoderKL(config.vae, rngs=rngs), config.seed
+    )
     loss_fn = step.autoencoder_loss(graphdef, autoencoder.autoencoder_loss, weights=config.loss)
     source = builder.load("train", data_dir, config.dataset)
     held_out = builder.load("validation", data_dir, config.dataset)

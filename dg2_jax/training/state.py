@@ -1,10 +1,12 @@
 """What a training run carries from step to step."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 from jaxtyping import Array, Int
 
 Params = Any  # nested dicts of float32 arrays: `nnx.to_pure_dict` of a module's state
@@ -24,6 +26,25 @@ class TrainState(NamedTuple):
     params: Params
     ema: Params
     opt_state: Any
+
+
+def initial_weights(make: Callable[[nnx.Rngs], nnx.Module], seed: int) -> tuple[Any, Params]:
+    """A new network's definition and weights.
+
+    Drawn in one compiled program by the device's own generator: threefry is compiled anew for
+    every shape, which takes longer than the drawing.
+
+    Args:
+        make: makes the module from its random streams.
+        seed: at least 0.
+    """
+
+    @jax.jit
+    def draw() -> Params:
+        rngs = nnx.Rngs(jax.random.key(seed, impl="rbg"))
+        return nnx.to_pure_dict(nnx.split(make(rngs))[1])
+
+    return nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))[0], draw()
 
 
 def create(params: Params, optimizer: optax.GradientTransformation) -> TrainState:

@@ -11,6 +11,7 @@ from flax import nnx
 from dg2_jax.config import DiffusionConfig, EmaConfig, OptimConfig, RunConfig
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.training import optimizer, state, step
+from tests.networks import random_network
 from tests.training import helpers
 
 TINY = UNetConfig(
@@ -48,8 +49,7 @@ def make_batch(seed, size=32):
 
 
 def make(config=RUN, diffusion=DIFFUSION):
-    graphdef, variables = nnx.split(UNet(TINY, rngs=nnx.Rngs(0)))
-    params = nnx.to_pure_dict(variables)
+    graphdef, params = state.initial_weights(lambda rngs: UNet(TINY, rngs=rngs), 0)
     loss_fn = step.diffusion_loss(graphdef, diffusion, SCALING, SHIFT)
     start = state.create(params, optimizer.make(config.optim, config.num_steps))
     return graphdef, start, loss_fn, step.make_train_step(loss_fn, config)
@@ -117,7 +117,7 @@ def test_randomness_is_of_seed_and_step():
 
 
 def test_dropped_captions_get_the_null_and_its_mask():
-    model = UNet(TINY, rngs=nnx.Rngs(0))
+    model = random_network(lambda: UNet(TINY, rngs=nnx.Rngs(0)))
     context, mask = jnp.full((3, 4, 8), 7.0), jnp.ones((3, 4), bool)
     tokens, kept = step.with_null(model, context, mask, jnp.array([False, True, False]))
     np.testing.assert_array_equal(tokens[0], context[0])
