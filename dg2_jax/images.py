@@ -39,6 +39,15 @@ def from_uint8(images: UInt8[Array | np.ndarray, "*shape"]) -> Float[Array, "*sh
     return jnp.asarray(images, jnp.float32) / 127.5 - 1.0
 
 
+def cell_means(
+    images: UInt8[np.ndarray, "n H W c"], height: int, width: int
+) -> Float[np.ndarray, "n h w c"]:
+    """Means over equal cells, `height` x `width` of them; H and W are multiples of these."""
+    n, full_height, full_width, channels = images.shape
+    shape = n, height, full_height // height, width, full_width // width, channels
+    return images.reshape(shape).mean((2, 4), dtype=np.float64)
+
+
 def parameters_text(metadata: Mapping[str, Any]) -> str:
     """A picture's settings in the form that other tools write and read.
 

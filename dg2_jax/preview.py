@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
-from dg2_jax import images
+from dg2_jax.images import cell_means, to_uint8
 from dg2_jax.typing import Latent
 
 ANIMATIONS = (".gif", ".webp")
@@ -93,7 +93,7 @@ def fit_latent_to_rgb(
         )
     if n * h * w <= c:
         raise ValueError(f"latents must have more than {c} cells in all, got {n * h * w}")
-    cells = images.reshape(n, h, height // h, w, width // w, 3).mean((2, 4), dtype=np.float64)
+    cells = cell_means(images, h, w)
     ones = np.ones((n * h * w, 1))
     inputs = np.concatenate([latents.reshape(-1, c).astype(np.float64), ones], axis=1)
     found = np.linalg.lstsq(inputs, cells.reshape(-1, 3) / 127.5 - 1.0, rcond=None)[0]
@@ -109,7 +109,7 @@ def apply(latents: Latent, linear: LatentToRGB) -> UInt8[Array, "b h w 3"]:
     """
     weight, bias = (jnp.asarray(a, jnp.float32) for a in linear)
     rgb = latents @ weight + bias[None, None, None]
-    return images.to_uint8(rgb)
+    return to_uint8(rgb)
 
 
 def of_model(config: Mapping[str, Any], latent_channels: int) -> LatentToRGB:

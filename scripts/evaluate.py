@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from PIL import Image
 from tqdm import tqdm
 
-from dg2_jax import evaluation
-from dg2_jax.data.scenes.builder import make_example
 from dg2_jax.evaluation import distances
-from dg2_jax.evaluation.probe import ATTRIBUTES, Probe
+from dg2_jax.evaluation.cases import free_prompts, renders
+from dg2_jax.evaluation.probe import Probe
+from dg2_jax.images import cell_means
 from dg2_jax.pipeline import Pipeline
+from dg2_jax.settings import BATCH_SIZES
 from scripts.command import command
 
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
@@ -31,38 +31,14 @@ _HELDOUT = flags.DEFINE_integer("heldout", 500, "Captions of held-out combinatio
 _NEIGHBOURS = flags.DEFINE_integer("neighbours", 2000, "Training renders to be compared with.", 2)
 _OUT = flags.DEFINE_string("out", None, "Write the figures here, as JSON.")
 
-_BATCH = 16
-
-
-def _renders(split: str, count: int) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
-    """Pictures, one caption each, and the attributes' indices."""
-    examples = [
-        make_example(i, split, 0) for i in tqdm(range(count), desc=f"{split} renders", leave=False)
-    ]
-    pictures = np.stack([np.asarray(Image.open(e["image"]).convert("RGB")) for e in examples])
-    captions = [e["captions"][i % len(e["captions"])] for i, e in enumerate(examples)]
-    expected = {
-        name: np.array([values.index(e[name]) for e in examples])
-        for name, values in ATTRIBUTES.items()
-    }
-    return pictures, captions, expected
-
-
-def free_prompts() -> tuple[list[str], dict[str, np.ndarray]]:
-    """The prompts of free_prompts.txt and what they ask for, -1 where they do not say."""
-    text = (Path(evaluation.__file__).parent / "free_prompts.txt").read_text("utf-8")
-    rows = [line.split("|") for line in text.splitlines() if line and not line.startswith("#")]
-    expected = {
-        name: np.array([values.index(row[i]) if row[i] else -1 for row in rows])
-        for i, (name, values) in enumerate(ATTRIBUTES.items())
-    }
-    return [row[3] for row in rows], expected
+_SIDE = 16  # of the means that nearest neighbours are sought by: what lasts beyond detail and noise
 
 
 def _generate(pipe: Pipeline, prompts: Sequence[str], what: str) -> np.ndarray:
     made = []
-    for start in tqdm(range(0, len(prompts), _BATCH), desc=what, leave=False):
-        batch = prompts[start : start + _BATCH]
+    size = BATCH_SIZES[-1]
+    for start in tqdm(range(0, len(prompts), size), desc=what, leave=False):
+        batch = prompts[start : start + size]
         seeds = list(range(start, start + len(batch)))
         result = pipe(
             batch,
@@ -75,11 +51,13 @@ def _generate(pipe: Pipeline, prompts: Sequence[str], what: str) -> np.ndarray:
     return np.concatenate(made)
 
 
-def _small(pictures: np.ndarray) -> np.ndarray:
-    """16 x 16 means: what two pictures share beyond detail and noise."""
-    n, h, w, c = pictures.shape
-    cells = pictures.reshape(n, 16, h // 16, 16, w // 16, c).mean((2, 4))
-    return cells.reshape(n, -1) / 255.0
+def _to_nearest(pictures: np.ndarray, known: np.ndarray) -> float:
+    """The median over pictures of the distance to the nearest of those known."""
+    found, others = (
+        cell_means(images, _SIDE, _SIDE).reshape(len(images), -1) / 255.0
+        for images in (pictures, known)
+    )
+    return float(np.median(distances.nearest(found, others)[0]))
 
 
 def run() -> None:
@@ -95,22 +73,22 @@ def run() -> None:
         }
     }
     for split, count in (("test", _TEST.value), ("heldout", _HELDOUT.value)):
-        renders, captions, expected = _renders(split, count)
-        made = _generate(pipe, captions, f"{split} captions")
-        real, seen = probe(renders), probe(made)
+        drawn = renders(split, count)
+        made = _generate(pipe, drawn.captions, f"{split} captions")
+        real, seen = probe(drawn.images), probe(made)
         figures[split] = {
             "n": count,
-            "generated": seen.accuracy(expected),
-            "renders": real.accuracy(expected),
+            "generated": seen.accuracy(drawn.expected),
+            "renders": real.accuracy(drawn.expected),
             "kid": distances.kid(seen.features, real.features),
             "cmmd": distances.cmmd(seen.features, real.features),
             "frechet": distances.frechet(seen.features, real.features),
         }
         if split == "test":
-            known = _small(_renders("train", _NEIGHBOURS.value)[0])
+            known = renders("train", _NEIGHBOURS.value).images
             figures["nearest_training_render"] = {
-                "median_of_generated": float(np.median(distances.nearest(_small(made), known)[0])),
-                "median_of_renders": float(np.median(distances.nearest(_small(renders), known)[0])),
+                "median_of_generated": _to_nearest(made, known),
+                "median_of_renders": _to_nearest(drawn.images, known),
             }
     prompts, expected = free_prompts()
     shares = probe(_generate(pipe, prompts, "free prompts")).accuracy(expected)

@@ -23,9 +23,9 @@ from flax import nnx
 from PIL import Image
 from tqdm import tqdm
 
-from dg2_jax import anagram, images, settings, views
+from dg2_jax import anagram, images, masks, settings, views
 from dg2_jax.data.scenes.attributes import SUBJECTS
-from dg2_jax.data.scenes.builder import make_example
+from dg2_jax.evaluation.cases import renders
 from dg2_jax.evaluation.probe import Probe
 from dg2_jax.images import from_uint8
 from dg2_jax.pipeline import Pipeline
@@ -38,12 +38,6 @@ _PAIRS = flags.DEFINE_integer("pairs", 32, "Anagrams.", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 21, "Of the timing.", 1)
 _OUT = flags.DEFINE_string("out", None, "Write the figures here, as JSON.")
 _SHEET = flags.DEFINE_string("sheet", None, "Write the first anagrams here, and their half turn.")
-
-
-def _render(index: int) -> tuple[np.ndarray, str]:
-    example = make_example(index, "test", 0)
-    with Image.open(example["image"]) as picture:
-        return np.asarray(picture.convert("RGB")), example["captions"][0]
 
 
 def _disc(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -65,22 +59,17 @@ def seams(pipe: Pipeline, count: int) -> dict[str, float]:
     """The seam ratio, and the largest change outside of the feathered masks."""
     rng = np.random.default_rng(0)
     painted, untouched, outside = [], [], 0
-    for i in tqdm(range(count), desc="in-painting", leave=False):
-        picture, caption = _render(i)
+    drawn = renders("test", count)
+    cases = zip(drawn.images, drawn.captions, strict=True)
+    for i, (picture, caption) in enumerate(tqdm(cases, "in-painting", count, leave=False)):
         mask = _disc(rng, len(picture))
         result = pipe(caption, image=picture, mask=mask, strength=1.0, seed=i).images[0]
         painted.append(_across(result, mask))
         untouched.append(_across(picture, mask))
-        far = ~_grown(mask, 2 * round(settings.Settings().mask_feather) + 1)
+        far = masks.feather(mask.astype(np.float32), settings.Settings().mask_feather) == 0
         outside = max(outside, int(np.abs(result.astype(int) - picture)[far].max()))
     ratio = statistics.mean(painted) / statistics.mean(untouched)
     return {"cases": count, "seam_ratio": ratio, "largest_change_outside": outside}
-
-
-def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:
-    padded = np.pad(mask, pixels)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * pixels + 1,) * 2)
-    return np.asarray(windows.any((2, 3)))
 
 
 def _subject_pairs(count: int) -> list[tuple[int, int]]:
@@ -102,10 +91,7 @@ def anagrams(
                 for i, pair in enumerate(tqdm(pairs, desc=f"anagrams, {mode}", leave=False))
             ]
         )
-        seen = [
-            probe(view).log_probabilities["subject"]
-            for view in (made, np.ascontiguousarray(made[:, ::-1, ::-1]))
-        ]
+        seen = [probe(view).log_probabilities["subject"] for view in _upright_and_turned(made)]
         alignments, concealments, both = [], [], []
         for i, pair in enumerate(pairs):
             scores = np.stack([view[i][list(pair)] for view in seen])
@@ -123,6 +109,10 @@ def anagrams(
     return figures, pictures
 
 
+def _upright_and_turned(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return pictures, views.apply_to_images(pictures, "rot180")
+
+
 def _prompts(pair: tuple[int, int]) -> tuple[tuple[str, str], ...]:
     names = [SUBJECTS[i].replace("_", " ") for i in pair]
     return tuple((n, v) for n, v in zip(names, ("identity", "rot180"), strict=True))
@@ -132,7 +122,7 @@ def equivariance(pipe: Pipeline, count: int = 64) -> dict[str, float]:
     """e(v) of the turns and flips."""
     model = pipe.model
     vae = nnx.merge(model.autoencoder, model.autoencoder_params)
-    pixels = from_uint8(jnp.asarray(np.stack([_render(i)[0] for i in range(count)])))
+    pixels = from_uint8(renders("test", count).images)
 
     def error(name: str) -> float:
         def turn(x: jax.Array) -> jax.Array:
@@ -181,7 +171,7 @@ def _write_sheet(path: Path, made: dict[str, np.ndarray], count: int) -> None:
     pairs = _subject_pairs(count)[:8]
     pictures, labels = [], []
     for mode, found in made.items():
-        for number, view in enumerate((found, found[:, ::-1, ::-1])):
+        for number, view in enumerate(_upright_and_turned(found)):
             for i, pair in enumerate(pairs):
                 pictures.append(view[i])
                 labels.append(f"{mode}: {SUBJECTS[pair[number]].replace('_', ' ')}")

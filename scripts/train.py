@@ -11,7 +11,6 @@ import numpy as np
 from absl import flags
 
 from dg2_jax import model
-from dg2_jax.data.loader import Loader
 from dg2_jax.interop.diffusers_vae import STABLE_DIFFUSION
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import export, loop, optimizer, runs, samples, state, step
@@ -31,10 +30,11 @@ def run(
     """Trains and exports; returns whether the run came to its end."""
     data = data_lib.open_data(data_dir, config, vae, text_encoder)
     architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
-    graphdef, params = state.initial_weights(
-        lambda rngs: architecture.module(config.denoiser, rngs=rngs), config.seed
+    graphdef, params = state.network(
+        lambda rngs: architecture.module(config.denoiser, rngs=rngs),
+        config.seed,
+        runs.starting_weights(config),
     )
-    params = runs.initial_weights(config) or params
     scaling = data.scaling_factor, data.shift_factor
     loss = step.diffusion_loss(graphdef, config.diffusion, *scaling)
     validation_loss = step.make_validation(graphdef, config.diffusion, *scaling)
@@ -46,15 +46,7 @@ def run(
     result = loop.train(
         state.create(params, optimizer.make(config.optim, config.num_steps)),
         step.make_train_step(loss, config),
-        Loader(
-            data.train,
-            config.batch_size,
-            seed=config.seed,
-            transform=data.transform,
-            collate=data.collate,
-            read_threads=config.loop.read_threads,
-            prefetch=config.loop.prefetch,
-        ),
+        runs.make_loader(config, data.train, data.transform, data.collate),
         config,
         workdir,
         validate=lambda current: validation_loss(current.ema, data.validation),

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from dg2_jax.data import loader as loader_lib
+from dg2_jax.data import loader
 from dg2_jax.data.scenes import builder
 from dg2_jax.evaluation import probe
+from dg2_jax.evaluation.cases import ATTRIBUTES
 from dg2_jax.images import from_uint8
 from dg2_jax.training import loop, optimizer, runs, state, step
 from dg2_jax.training.probe import probe_loss
@@ -21,7 +22,7 @@ from scripts.launch import launch
 
 def run(config: runs.ProbeRunConfig, workdir: Path, data_dir: Path) -> bool:
     """Trains and exports; returns whether the run came to its end."""
-    graphdef, params = state.initial_weights(
+    graphdef, params = state.network(
         lambda rngs: probe.AttributeProbe(config.probe, rngs=rngs), config.seed
     )
 
@@ -32,7 +33,7 @@ def run(config: runs.ProbeRunConfig, workdir: Path, data_dir: Path) -> bool:
     held_out = builder.load("validation", data_dir, config.dataset)
     records = [held_out[i] for i in range(len(held_out))]
     images = np.stack([record["image"] for record in records])
-    expected = {name: np.array([r[name] for r in records]) for name in probe.ATTRIBUTES}
+    expected = {name: np.array([r[name] for r in records]) for name in ATTRIBUTES}
 
     def validate(current: state.TrainState) -> dict[str, float]:
         shares = probe.Probe(graphdef, current.ema)(images).accuracy(expected)
@@ -41,13 +42,10 @@ def run(config: runs.ProbeRunConfig, workdir: Path, data_dir: Path) -> bool:
     result = loop.train(
         state.create(params, optimizer.make(config.optim, config.num_steps)),
         step.make_train_step(loss_fn, config),
-        loader_lib.Loader(
+        runs.make_loader(
+            config,
             builder.load("train", data_dir, config.dataset),
-            config.batch_size,
-            seed=config.seed,
-            transform=loader_lib.only("image", *probe.ATTRIBUTES),
-            read_threads=config.loop.read_threads,
-            prefetch=config.loop.prefetch,
+            loader.only("image", *ATTRIBUTES),
         ),
         config,
         workdir,

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dg2_jax.data import encoding
-from dg2_jax.data import loader as loader_lib
+from dg2_jax.data import encoding, loader
 from dg2_jax.data.scenes import builder
 from dg2_jax.images import from_uint8, to_uint8
 from dg2_jax.nn.autoencoder import AutoencoderKL
@@ -22,9 +21,7 @@ from scripts.launch import launch
 
 def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> bool:
     """Trains and exports; returns whether the run came to its end."""
-    graphdef, params = state.initial_weights(
-        lambda rngs: AutoencoderKL(config.vae, rngs=rngs), config.seed
-    )
+    graphdef, params = state.network(lambda rngs: AutoencoderKL(config.vae, rngs=rngs), config.seed)
     loss_fn = step.autoencoder_loss(graphdef, autoencoder.autoencoder_loss, weights=config.loss)
     source = builder.load("train", data_dir, config.dataset)
     held_out = builder.load("validation", data_dir, config.dataset)
@@ -50,14 +47,7 @@ def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> boo
     result = loop.train(
         state.create(params, optimizer.make(config.optim, config.num_steps)),
         step.make_train_step(loss_fn, config),
-        loader_lib.Loader(
-            source,
-            config.batch_size,
-            seed=config.seed,
-            transform=loader_lib.only("image"),
-            read_threads=config.loop.read_threads,
-            prefetch=config.loop.prefetch,
-        ),
+        runs.make_loader(config, source, loader.only("image")),
         config,
         workdir,
         validate=validate,

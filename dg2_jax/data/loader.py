@@ -11,6 +11,7 @@ import numpy as np
 
 Example = dict[str, Any]
 Batch = dict[str, np.ndarray]
+Transform = Callable[[Any, np.random.Generator], Example]
 
 
 @runtime_checkable
@@ -31,7 +32,7 @@ class Loader:
         batch_size: int,
         *,
         seed: int,
-        transform: Callable[[Any, np.random.Generator], Example] | None = None,
+        transform: Transform | None = None,
         collate: Callable[[Sequence[Example]], Batch] | None = None,
         read_threads: int = 2,
         prefetch: int = 4,
@@ -80,6 +81,6 @@ def stack(examples: Sequence[Example]) -> Batch:
     return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
 
 
-def only(*keys: str) -> Callable[[Example, np.random.Generator], Example]:
+def only(*keys: str) -> Transform:
     """A transform that keeps the named keys of an example."""
     return lambda example, rng: {key: example[key] for key in keys}

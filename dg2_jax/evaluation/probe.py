@@ -5,8 +5,7 @@ then asked whether pictures made from a prompt show what the prompt says.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,12 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from dg2_jax import checkpoint
-from dg2_jax.data.scenes.attributes import SUBJECTS, TIMES, WEATHERS
+from dg2_jax import config as config_lib
+from dg2_jax.evaluation.cases import ATTRIBUTES, Expected
 from dg2_jax.images import from_uint8
 from dg2_jax.nn.vae_blocks import ResnetBlock, conv3x3, group_norm, space_to_depth
 from dg2_jax.typing import Pixels
 
-ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
-    "subject": SUBJECTS,
-    "time": TIMES,
-    "weather": WEATHERS,
-}
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "probe"
 _BATCH = 64
 
@@ -89,11 +84,11 @@ class Seen:
     log_probabilities: dict[str, np.ndarray]
     features: np.ndarray
 
-    def accuracy(self, expected: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def accuracy(self, expected: Expected) -> dict[str, float]:
         """The share of right pictures for each attribute, and "joint": right in all of them.
 
         Args:
-            expected: indices (n,) into the values of each attribute; -1 where any value will do.
+            expected: of each of the n pictures.
 
         Raises:
             ValueError: an attribute is unknown.
@@ -133,7 +128,7 @@ class Probe:
         if not path.is_file():
             raise FileNotFoundError(f"no probe in {folder} (no probe.json)")
         values = json.loads(path.read_text("utf-8"))
-        config = ProbeConfig(**values | {"channels": tuple(values["channels"])})
+        config = config_lib.from_mapping(ProbeConfig, values, str(path))
         graphdef, state = nnx.split(
             nnx.eval_shape(lambda: AttributeProbe(config, rngs=nnx.Rngs(0)))
         )
@@ -161,4 +156,5 @@ def save(folder: str | Path, config: ProbeConfig, params: Any) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.save_weights(folder / "probe.safetensors", params, jnp.bfloat16)
-    (folder / "probe.json").write_text(json.dumps(asdict(config), indent=1) + "\n", "utf-8")
+    text = json.dumps(config_lib.to_dict(config), indent=1)
+    (folder / "probe.json").write_text(text + "\n", "utf-8")

@@ -10,15 +10,13 @@ import numpy as np
 
 from dg2_jax import model
 from dg2_jax.data import encoding, latents
-from dg2_jax.data.loader import Batch, Example, Source
+from dg2_jax.data.loader import Batch, Example, Source, Transform
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.interop.dg2_latents import LatentShards
 from dg2_jax.interop.hf_folder import lasting_name
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.text import TextEncoder, load_text_encoder
 from dg2_jax.training import runs
-
-Transform = Callable[[Any, np.random.Generator], Example]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dg2_jax.evaluation.probe import ATTRIBUTES, AttributeProbe
+from dg2_jax.evaluation.cases import ATTRIBUTES
+from dg2_jax.evaluation.probe import AttributeProbe
 from dg2_jax.typing import Pixels
 
 MAX_SHIFT = 4  # pixels

@@ -1,10 +1,12 @@
 """The configurations of the training scripts, whole."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dg2_jax import config as config_lib
 from dg2_jax import model
 from dg2_jax.config import DiffusionConfig, RunConfig, check
+from dg2_jax.data.loader import Batch, Example, Loader, Source, Transform
 from dg2_jax.evaluation.probe import ProbeConfig
 from dg2_jax.nn.autoencoder import AutoencoderConfig
 from dg2_jax.nn.dg2_unet import DG2UNetConfig
@@ -80,6 +82,24 @@ class DenoiserRunConfig(RunConfig):
             raise ValueError("denoiser.legacy_time_table must be false: it is for imported weights")
 
 
+def make_loader(
+    config: RunConfig,
+    source: Source,
+    transform: Transform | None = None,
+    collate: Callable[[Sequence[Example]], Batch] | None = None,
+) -> Loader:
+    """The batches of a run; `transform` and `collate` as of `Loader`."""
+    return Loader(
+        source,
+        config.batch_size,
+        seed=config.seed,
+        transform=transform,
+        collate=collate,
+        read_threads=config.loop.read_threads,
+        prefetch=config.loop.prefetch,
+    )
+
+
 def check_data(
     config: DenoiserRunConfig, latent_shape: tuple[int, int, int], context_dim: int
 ) -> None:
@@ -90,7 +110,7 @@ def check_data(
         check(value == needed, f"denoiser.{name}", f"{needed}, as the encoded data has", value)
 
 
-def initial_weights(config: DenoiserRunConfig) -> Params | None:
+def starting_weights(config: DenoiserRunConfig) -> Params | None:
     """The weights of `config.init_from`, None where it is empty.
 
     Raises:
@@ -100,11 +120,12 @@ def initial_weights(config: DenoiserRunConfig) -> Params | None:
     if not config.init_from:
         return None
     start = model.load(config.init_from)
-    found, wanted = start.config["denoiser"], config_lib.to_dict(config.denoiser)
-    for key in sorted(found.keys() | wanted.keys()):
-        name, value = f"denoiser.{key}", wanted.get(key)
-        value = list(value) if isinstance(value, tuple) else value  # as JSON has it
-        check(value == found.get(key), name, f"{found.get(key)!r}, as in init_from", value)
+    network = config_lib.from_mapping(
+        type(config.denoiser), start.config["denoiser"], f"the denoiser of init_from {start.name}"
+    )
+    found = config_lib.to_dict(network)
+    for key, value in config_lib.to_dict(config.denoiser).items():
+        check(value == found[key], f"denoiser.{key}", f"{found[key]!r}, as in init_from", value)
     predicted = config.diffusion.prediction_type
     check(
         predicted == start.prediction_type,

@@ -28,15 +28,18 @@ class TrainState(NamedTuple):
     opt_state: Any
 
 
-def initial_weights(make: Callable[[nnx.Rngs], nnx.Module], seed: int) -> tuple[Any, Params]:
-    """A new network's definition and weights.
+def network(
+    make: Callable[[nnx.Rngs], nnx.Module], seed: int, weights: Params | None = None
+) -> tuple[nnx.GraphDef, Params]:
+    """A network's definition and its first weights.
 
-    Drawn in one compiled program by the device's own generator: threefry is compiled anew for
-    every shape, which takes longer than the drawing.
+    New ones are drawn in one compiled program by the device's own generator: threefry is compiled
+    anew for every shape, which takes longer than the drawing.
 
     Args:
         make: makes the module from its random streams.
-        seed: at least 0.
+        seed: of new weights, at least 0.
+        weights: to begin with instead of new ones.
     """
 
     @jax.jit
@@ -44,7 +47,8 @@ def initial_weights(make: Callable[[nnx.Rngs], nnx.Module], seed: int) -> tuple[
         rngs = nnx.Rngs(jax.random.key(seed, impl="rbg"))
         return nnx.to_pure_dict(nnx.split(make(rngs))[1])
 
-    return nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))[0], draw()
+    graphdef = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))[0]
+    return graphdef, draw() if weights is None else weights
 
 
 def create(params: Params, optimizer: optax.GradientTransformation) -> TrainState:

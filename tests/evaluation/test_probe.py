@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from PIL import Image
 
-from dg2_jax.data.scenes.builder import make_example
 from dg2_jax.evaluation import probe
-from dg2_jax.evaluation.probe import ATTRIBUTES, AttributeProbe, Probe, ProbeConfig, Seen
+from dg2_jax.evaluation.cases import ATTRIBUTES, renders
+from dg2_jax.evaluation.probe import AttributeProbe, Probe, ProbeConfig, Seen
 from dg2_jax.training.probe import augment, probe_loss
 from tests.networks import random_network
 
@@ -44,12 +43,7 @@ def test_shares_counted_by_hand():
 
 
 def test_the_shipped_probe_on_renders_it_never_saw():
-    records = [make_example(i, "heldout", 7) for i in range(96)]
-    images = np.stack([np.asarray(Image.open(r["image"]).convert("RGB")) for r in records])
-    expected = {
-        name: np.array([values.index(r[name]) for r in records])
-        for name, values in ATTRIBUTES.items()
-    }
+    images, _, expected = renders("heldout", 96, seed=7)
     seen = Probe.load()(images)
     shares = seen.accuracy(expected)
     assert shares["subject"] > 0.93
@@ -72,6 +66,9 @@ def test_through_files(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     saved, kept = Probe.load(tmp_path)(images), Probe(graphdef, params)(images)
     np.testing.assert_allclose(saved.features, kept.features, atol=0.02)  # bfloat16
+    (tmp_path / "probe.json").write_text('{"patch": 4}')
+    with pytest.raises(ValueError, match=r"unknown key .*probe\.json\.patch"):
+        Probe.load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no probe in .*probe\.json"):
         Probe.load(tmp_path / "none")
 

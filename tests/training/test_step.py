@@ -49,7 +49,7 @@ def make_batch(seed, size=32):
 
 
 def make(config=RUN, diffusion=DIFFUSION):
-    graphdef, params = state.initial_weights(lambda rngs: UNet(TINY, rngs=rngs), 0)
+    graphdef, params = state.network(lambda rngs: UNet(TINY, rngs=rngs), 0)
     loss_fn = step.diffusion_loss(graphdef, diffusion, SCALING, SHIFT)
     start = state.create(params, optimizer.make(config.optim, config.num_steps))
     return graphdef, start, loss_fn, step.make_train_step(loss_fn, config)

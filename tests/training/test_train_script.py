@@ -17,7 +17,7 @@ from dg2_jax.data import encoding
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.text import load_text_encoder
 from dg2_jax.training import data
-from dg2_jax.training.runs import DenoiserRunConfig, initial_weights
+from dg2_jax.training.runs import DenoiserRunConfig, starting_weights
 from scripts import train
 from tests.interop import published
 
@@ -133,14 +133,14 @@ def test_our_unet_on_an_encoded_data_set(tmp_path, encoded):
     loaded = model.load(tmp_path / "model")
     assert (loaded.config["model"], loaded.latent_shape) == ("unet", (8, 8, 4))
     again = dataclasses.replace(run, init_from=str(tmp_path / "model"))
-    jax.tree.map(np.testing.assert_array_equal, initial_weights(again), loaded.params["ema"])
+    jax.tree.map(np.testing.assert_array_equal, starting_weights(again), loaded.params["ema"])
     assert train.run(again, tmp_path / "again", encoded, "unused", "unused")
     other = dataclasses.replace(again, denoiser=dataclasses.replace(run.denoiser, embed_dim=64))
     with pytest.raises(ValueError, match=r"denoiser\.embed_dim must be 32, as in init_from"):
-        initial_weights(other)
+        starting_weights(other)
     other = dataclasses.replace(again, diffusion=DiffusionConfig(prediction_type="epsilon"))
     with pytest.raises(ValueError, match=r"diffusion\.prediction_type must be .*, as in init_from"):
-        initial_weights(other)
+        starting_weights(other)
 
 
 def test_dg2_unet_on_an_encoded_data_set(encoded):

@@ -1,0 +1,66 @@
+"""What models are asked for, and what their pictures should then show.
+
+Renders come with captions and attributes; the free prompts (free_prompts.txt) are a user's words.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from dg2_jax.data.scenes.attributes import SUBJECTS, TIMES, WEATHERS
+from dg2_jax.data.scenes.builder import IMAGE_SIZE, NUM_CAPTIONS
+from dg2_jax.data.scenes.captions import captions
+from dg2_jax.data.scenes.render import render
+from dg2_jax.data.scenes.sampling import draw_scene, picture_seed
+
+ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
+    "subject": SUBJECTS,
+    "time": TIMES,
+    "weather": WEATHERS,
+}
+Expected = dict[str, np.ndarray]  # (n,) indices into the values of each attribute; -1: any will do
+_FREE_PROMPTS = Path(__file__).parent / "free_prompts.txt"
+
+
+class Renders(NamedTuple):
+    """Pictures of `dg2_scenes`, one caption each and what they show."""
+
+    images: UInt8[np.ndarray, "n h w 3"]
+    captions: list[str]
+    expected: Expected
+
+
+def renders(split: str, count: int, seed: int = 0) -> Renders:
+    """The first pictures of a split, drawn anew: no data set is needed.
+
+    Args:
+        split: see `data.scenes.sampling`.
+        count: at least 1.
+        seed: the data set's.
+    """
+    images, texts, scenes = [], [], []
+    for index in tqdm(range(count), desc=f"{split} renders", leave=False):
+        scene, own_seed = draw_scene(index, split, seed), picture_seed(index, split, seed)
+        images.append(render(scene, own_seed, IMAGE_SIZE))
+        texts.append(captions(scene, own_seed, NUM_CAPTIONS)[index % NUM_CAPTIONS])
+        scenes.append(scene._asdict())
+    return Renders(np.stack(images), texts, _indices(scenes))
+
+
+def free_prompts() -> tuple[list[str], Expected]:
+    """The free prompts and what they ask for."""
+    lines = _FREE_PROMPTS.read_text("utf-8").splitlines()
+    rows = [line.split("|") for line in lines if line and not line.startswith("#")]
+    asked = [dict(zip(ATTRIBUTES, row[:-1], strict=True)) for row in rows]
+    return [row[-1] for row in rows], _indices(asked)
+
+
+def _indices(shown: Sequence[Mapping[str, str]]) -> Expected:
+    return {
+        name: np.array([values.index(each[name]) if each[name] else -1 for each in shown])
+        for name, values in ATTRIBUTES.items()
+    }

@@ -1,0 +1,29 @@
+"""Renders are those of the data set; free prompts are many, of every subject, and no captions."""
+
+import numpy as np
+from PIL import Image
+
+from dg2_jax.data.scenes.builder import make_example
+from dg2_jax.evaluation.cases import ATTRIBUTES, free_prompts, renders
+
+
+def test_free_prompts():
+    prompts, expected = free_prompts()
+    assert len(prompts) >= 100
+    assert len(set(prompts)) == len(prompts)
+    assert np.bincount(expected["subject"], minlength=16).min() >= 5
+    for name, values in ATTRIBUTES.items():
+        assert expected[name].shape == (len(prompts),)
+        assert set(expected[name]) <= set(range(-1, len(values)))
+    captions = {c for i in range(32) for c in make_example(i, "train", 0)["captions"]}
+    assert not captions & set(prompts)
+
+
+def test_renders_are_the_data_sets():
+    found = renders("test", 3, seed=2)
+    for i in range(3):
+        example = make_example(i, "test", 2)
+        np.testing.assert_array_equal(found.images[i], np.asarray(Image.open(example["image"])))
+        assert found.captions[i] == example["captions"][i]
+        for name, values in ATTRIBUTES.items():
+            assert values[found.expected[name][i]] == example[name]
