@@ -16,7 +16,7 @@ import httpx
 
 from serve.client import AsyncClient, ServerError
 from tests.serve.fakes import FakePipeline
-from tests.serve.live import PROCESS_SIZE, Process
+from tests.serve.live import PROCESS_SIZE, Process, run_async
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Report:
 
 def crowd(url: str, clients: int, steps: int = 10) -> Report:
     """Lets `clients` clients each ask for one picture at once."""
-    return asyncio.run(_crowd(url, clients, steps))
+    return run_async(_crowd(url, clients, steps))
 
 
 async def _crowd(url: str, clients: int, steps: int) -> Report:

@@ -3,6 +3,7 @@
 python -m tests.serve.live --port=8000      # a server with the fake pipeline, to try the page
 """
 
+import asyncio
 import logging
 import os
 import re
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +117,12 @@ class Process:
 def quiet() -> None:
     """No log lines in tests."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def run_async(coroutine: Coroutine) -> Any:
+    """`asyncio.run` in a thread: the main one has a loop already once Playwright was there."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from serve.client import AsyncClient, Client, ServerError
 from tests.serve.fakes import SIZE, FakePipeline
+from tests.serve.live import run_async
 
 
 def decoded(text: str) -> Image.Image:
@@ -268,7 +269,7 @@ def test_our_async_client(start):
                 *(client.generate(prompt=f"p{i}", seed=i) for i in range(5))
             )
 
-    for i, made in enumerate(asyncio.run(several())):
+    for i, made in enumerate(run_async(several())):
         np.testing.assert_array_equal(
             np.asarray(made[0]), FakePipeline()(f"p{i}", seed=i).images[0]
         )

@@ -106,7 +106,7 @@ def test_equivariance_costs_an_equivariant_model_nothing_and_others_something():
     def loss(vae, share):
         return autoencoder_loss(vae, pixels, key, LossWeights(equivariant_share=share))[0]
 
-    np.testing.assert_allclose(loss(Blocks(), 1.0), loss(Blocks(), 0.0), rtol=1e-5)
+    np.testing.assert_allclose(loss(Blocks(), 1.0), loss(Blocks(), 0.0), rtol=1e-4)
     smooth = jnp.broadcast_to(jnp.linspace(-1, 1, 16)[None, None, :, None], pixels.shape)
     view = TRANSFORMS[1]
     assert equivariance_error(Blocks(), pixels, view) == 0.0

@@ -170,12 +170,18 @@ def _mesa(c: Canvas, top: float, height: float, bands, depth: float, edge, side:
         away = np.interp(d, [-0.2, -0.12, -0.11, -0.03, -0.02, 0.04, 0.055, 0.13],
                          [0.0, 0.06, 0.2, 0.26, 0.52, 0.6, 0.95, 1.3])  # fmt: skip
     outline = top + height * away + 0.006 * rough
+    bend = 0.012 * profile(rng, x * 3, 2)
+    offset = rng.uniform(0, 6)
+    buttress = profile(rng, x * 11, 2) + 0.5 * np.gradient(outline) * c.n * c.side
+    seen = np.flatnonzero(outline * c.n < c.n + 1)  # elsewhere it begins below the picture
+    if not seen.size:
+        return
+    column, last = int(seen[0]), int(seen[-1]) + 1
+    outline, bend, buttress = (a[column:last] for a in (outline, bend, buttress))
     row, mask, below = c.below(outline)
     y = c.y[row:]
-    bend = 0.012 * profile(rng, x * 3, 2)
-    level = ((y - top - bend) / height * 5.5 + rng.uniform(0, 6)) % 6
+    level = ((y - top - bend) / height * 5.5 + offset) % 6
     index = level.astype(np.int32) % 6
-    buttress = profile(rng, x * 11, 2) + 0.5 * np.gradient(outline) * c.n * c.side
     face = np.clip(0.5 + 2.5 * buttress, 0.08, 1)[None, :]
     lit = np.clip(face + 0.25 * smoothstep(0.6, 1.0, level % 1) - 0.1, 0, 1)
     albedo = np.stack([bands[:, k][index] for k in range(3)])
@@ -188,7 +194,7 @@ def _mesa(c: Canvas, top: float, height: float, bands, depth: float, edge, side:
         white = c.colour(WHITE, 0.6)[:, None, None]
         surface = mix(surface, white, np.clip(0.85 * c.plants.snow * ledge, 0, 1))
     thick = 1 - np.exp(-light.fog * depth) + 0.18 * smoothstep(0.1, 0.5, below)
-    c.over(mask, mix(surface, light.haze[:, None, None], np.minimum(thick, 1)), row)
+    c.over(mask, mix(surface, light.haze[:, None, None], np.minimum(thick, 1)), row, column)
 
 
 def desert(c: Canvas) -> None:

@@ -157,7 +157,8 @@ def bamboo(c: Canvas, x: float, width: float, depth: float) -> None:
     rng = c.rng
     lean = rng.uniform(-0.05, 0.05)
     green = mix(rgb(int(rng.choice([0x7DB548, 0x5E9C3F, 0x93BD4E]))), WHITE, 0.25 * c.plants.snow)
-    row, column, u, v = c.box(x - width - 0.06, 0, x + width + 0.06, 1)
+    reach = 1.16 * width + abs(lean) / 2 + 1 / c.n  # with the bulge of a node, and the lean
+    row, column, u, v = c.box(x - reach, 0, x + reach, 1)
     d = (u - x - lean * (v - 0.5)) / width
     segment = ((v + rng.random()) / (6.5 * width + 0.09)) % 1
     bulge = 1 + 0.16 * np.exp(-((np.minimum(segment, 1 - segment) / 0.04) ** 2))
