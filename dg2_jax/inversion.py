@@ -77,7 +77,7 @@ def follow_source(
     own conditioning is thus the original, exactly.
 
     Returns:
-        For `sampling.sample_interruptible(adjust=...)`, over a table without noise of its own.
+        For `sampling.advance(adjust=...)`, over a table without noise of its own.
     """
 
     def adjust(index: Int[Array, ""], row: SolverTable, state: SolverState) -> SolverState:

@@ -6,8 +6,7 @@
 >>> result.save("outputs")                              # doctest: +SKIP
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -149,7 +148,7 @@ class Pipeline:
             prompt = " | ".join(text for text, _ in settings.anagram)
         prompts, negatives = expand_prompts(prompt, negative_prompt, num_images)
         seeds = expand_seed(seed, len(prompts))
-        plan = self._plan(settings, edit, preview_mode if on_preview else "none")
+        plan = self._plan(settings, edit)
         latents: list[np.ndarray] = []
         pictures: list[np.ndarray] = []
         stopped = False
@@ -159,15 +158,17 @@ class Pipeline:
                 plan, [prompts[i] for i in batch], [negatives[i] for i in batch]
             )
             keys = sampling.image_keys(jnp.asarray([seeds[i] for i in batch], jnp.uint32))
-            inputs = self._inputs(plan, texts, keys, prompt_weights, preview_every)
-            with _watching(on_preview, plan, batch[0], real) as number:
-                found, rows = program.generate(
-                    plan.program,
-                    self._params(settings),
-                    self.model.autoencoder_params if plan.program.autoencoder else None,
-                    inputs._replace(watcher=jnp.int32(number)),
-                )
-                stopped = int(rows) < plan.num_rows
+            inputs = self._inputs(plan, texts, keys, prompt_weights)
+            found, rows = program.generate(
+                plan.program,
+                self._params(settings),
+                self.model.autoencoder_params if plan.program.autoencoder else None,
+                inputs,
+                plan.num_rows,
+                every=preview_every * max(1, round(plan.num_rows / num_inference_steps)),
+                watch=self._watch(on_preview, preview_mode, plan, batch[0], real),
+            )
+            stopped = rows < plan.num_rows
             if stopped:
                 break
             latents.append(np.asarray(found)[:real])
@@ -215,14 +216,15 @@ class Pipeline:
             solver=solver,
             **controls,
         )
-        plan = self._plan(settings, None, "none")
+        plan = self._plan(settings, None)
         table = SolverTable(*(column[: plan.num_rows] for column in plan.table))
         worse = self._params(settings)[1]
 
         @jax.jit
         def sample(params: Params, text: TextInputs, keys: Keys) -> Latent:
             inputs = self._inputs(plan, text, keys)
-            denoise, conditioning = program.guided(plan.program, (params, worse), inputs)
+            denoise = program.guided(plan.program, (params, worse), inputs)
+            conditioning = program.conditioning(plan.program, (params, worse), text)
             x = sampling.initial_noise(keys, self.model.latent_shape)
             return sampling.sample(denoise, conditioning, x, table, keys)
 
@@ -282,14 +284,15 @@ class Pipeline:
             return own, None
         return own, self._worse(settings).params[settings.weights]
 
-    def _plan(self, settings: Settings, edit: Edit | None, preview_mode: str) -> Plan:
+    def _plan(self, settings: Settings, edit: Edit | None) -> Plan:
         worse = self._worse(settings) if settings.autoguidance_model else None
-        plan = planning.make(self.model, settings, edit, preview_mode, worse)
+        plan = planning.make(self.model, settings, edit, worse)
         if settings.inversion != "ddim" or (way := planning.backwards(self.model, plan)) is None:
             return plan
         texts = self.encode([settings.source_prompt], [""])
         inputs = self._inputs(way, texts, sampling.image_keys(jnp.zeros(1, jnp.uint32)))
-        noise, _ = program.generate(way.program, self._params(way.settings), None, inputs)
+        params = self._params(way.settings)
+        noise, _ = program.generate(way.program, params, None, inputs, way.num_rows)
         return plan._replace(start=np.asarray(noise), start_alpha=1.0, start_sigma=0.0)
 
     def _texts(
@@ -325,7 +328,6 @@ class Pipeline:
         texts: TextInputs,
         keys: Keys,
         prompt_weights: np.ndarray | None = None,
-        preview_every: int = 1,
     ) -> Inputs:
         batch, settings = keys.shape[0], plan.settings
         side = self.model.default_size
@@ -333,11 +335,9 @@ class Pipeline:
             side = self.model.latent_shape[0]
         interval = settings.guidance_interval or (0.0, 1.0)
         threshold = settings.apg_norm_threshold or float("inf")
-        rows_a_step = max(1, round(plan.num_rows / settings.num_inference_steps))
         return Inputs(
             text=texts,
             table=plan.table,
-            num_rows=jnp.int32(plan.num_rows),
             keys=keys,
             guidance_scale=jnp.full(batch, settings.guidance_scale, jnp.float32),
             guidance_rescale=jnp.full(batch, settings.guidance_rescale, jnp.float32),
@@ -357,10 +357,33 @@ class Pipeline:
             first_timestep=jnp.int32(plan.table.timestep[0]),
             views=_stack_views(settings.anagram, side, self.model.latent_shape[0]),
             corrected=jnp.asarray(settings.anagram_mode == "corrected"),
-            to_rgb=self._to_rgb,
-            preview_every=jnp.int32(preview_every * rows_a_step),
-            watcher=jnp.int32(0),
         )
+
+    def _watch(
+        self,
+        on_preview: Callable[[Preview], bool | None] | None,
+        preview_mode: str,
+        plan: Plan,
+        first: int,
+        real: int,
+    ) -> Callable[[int, Latent], bool] | None:
+        """What `program.generate` calls to hand previews on; None where nobody watches."""
+        if on_preview is None:
+            return None
+        steps = plan.settings.num_inference_steps
+        steps = min(steps, plan.num_rows) if plan.num_rows else steps
+
+        def draw(x0: Latent) -> np.ndarray:
+            if preview_mode == "linear":
+                return np.asarray(preview.apply(x0, self._to_rgb))[:real]
+            coder = self.model.autoencoder, self.model.autoencoder_params
+            return np.asarray(program.decode(*coder, x0))[:real]
+
+        def watch(rows_done: int, x0: Latent) -> bool:
+            step = -(-rows_done * steps // plan.num_rows)
+            return bool(on_preview(Preview(step, steps, first, lambda: draw(x0))))
+
+        return watch
 
     def _finish(self, plan: Plan, latents: Latent, inputs: Inputs, edit: Edit | None) -> np.ndarray:
         """Latents to finished pictures: decoded, pasted back, enlarged."""
@@ -374,25 +397,6 @@ class Pipeline:
         if plan.settings.upscale is not None:
             pictures = upscale(pictures, plan.settings.upscaler, plan.settings.upscale)
         return pictures
-
-
-@contextlib.contextmanager
-def _watching(
-    on_preview: Callable[[Preview], bool | None] | None, plan: Plan, first: int, real: int
-) -> Iterator[int]:
-    """The number of a watcher that hands previews on; 0 where nobody watches."""
-    if on_preview is None:
-        yield 0
-        return
-    steps = plan.settings.num_inference_steps
-    steps = min(steps, plan.num_rows) if plan.num_rows else steps
-
-    def show(rows_done: int, pictures: np.ndarray) -> bool:
-        step = -(-rows_done * steps // plan.num_rows)
-        return bool(on_preview(Preview(step, steps, first, pictures[:real])))
-
-    with program.watched(show) as number:
-        yield number
 
 
 def _negative(prompts: Sequence[str]) -> list[SubPrompt]:

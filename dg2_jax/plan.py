@@ -30,9 +30,7 @@ class Plan(NamedTuple):
     change: np.ndarray  # (h, w)
 
 
-def make(
-    model: Model, settings: Settings, edit: Edit | None, preview_mode: str, worse: Model | None
-) -> Plan:
+def make(model: Model, settings: Settings, edit: Edit | None, worse: Model | None) -> Plan:
     """Everything about a call but its prompts and seeds.
 
     With inversion "ddim" it still starts from the picture itself, see `backwards`.
@@ -41,7 +39,6 @@ def make(
         model: the model.
         settings: of the call.
         edit: the picture that is edited, if any.
-        preview_mode: "none", "linear" or "vae".
         worse: the model of autoguidance, if any.
     """
     guidance = "off" if settings.guidance_scale == 1.0 else "always"
@@ -55,11 +52,10 @@ def make(
         kind = "following"
     compiled = Program(
         model.denoiser,
-        model.autoencoder if kind == "synchronised" or preview_mode == "vae" else None,
+        model.autoencoder if kind == "synchronised" else None,
         model.prediction_type,
         guidance,
         kind,
-        preview_mode,
         worse.denoiser if worse else None,
     )
     zeros = np.zeros((1, *model.latent_shape), np.float32)
@@ -97,9 +93,7 @@ def backwards(model: Model, plan: Plan) -> Plan | None:
         settings=dataclasses.replace(
             plan.settings, guidance_scale=1.0, autoguidance_model=None, autoguidance_scale=1.0
         ),
-        program=dataclasses.replace(
-            plan.program, autoencoder=None, guidance="off", preview="none", worse=None
-        ),
+        program=dataclasses.replace(plan.program, autoencoder=None, guidance="off", worse=None),
         table=table.padded(MAX_ROWS),
         num_rows=len(table.timestep),
         start=plan.original,

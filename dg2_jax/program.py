@@ -1,26 +1,24 @@
 """The compiled part of the pipeline: one program for whatever is asked of a batch.
 
 What changes from call to call (texts, seeds, steps, solver, strength, masks, guidance, views) is
-data, so none of it compiles anew; `Program` is the little that is not.
+data, so none of it compiles anew; `Program` is the little that is not. Previews and stops are the
+host's, between calls of `advance`: a watched run is the same program as any other.
 """
 
-import contextlib
 import functools
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from dg2_jax import anagram, guidance, inpaint, inversion, preview, sampling
+from dg2_jax import anagram, guidance, inpaint, inversion, sampling
 from dg2_jax.images import from_uint8, to_uint8
 from dg2_jax.model import Params
-from dg2_jax.preview import LatentToRGB
+from dg2_jax.sampling import Progress
 from dg2_jax.solvers import SolverTable
 from dg2_jax.typing import Context, ContextMask, Keys, Latent, Pixels
 from dg2_jax.views import ViewMap
@@ -48,7 +46,6 @@ class Inputs(NamedTuple):
     Attributes:
         text: the texts.
         table: the solver's, padded to a fixed number of rows.
-        num_rows: how many rows are real; 0 returns `start`.
         keys: one an image.
         guidance_scale: for each image.
         guidance_rescale: for each image.
@@ -63,14 +60,10 @@ class Inputs(NamedTuple):
         first_timestep: of the table.
         views: of an anagram, stacked; of pixels where they are synchronised. None without.
         corrected: whether `anagram.shared_latent` corrects the variance.
-        to_rgb: the linear preview.
-        preview_every: rows between previews.
-        watcher: who is shown the previews, see `watched`.
     """
 
     text: TextInputs
     table: SolverTable
-    num_rows: Int[Array, ""]
     keys: Keys
     guidance_scale: Float[Array, "b"]
     guidance_rescale: Float[Array, "b"]
@@ -88,9 +81,6 @@ class Inputs(NamedTuple):
     first_timestep: Int[Array, ""]
     views: ViewMap | None
     corrected: Bool[Array, ""]
-    to_rgb: LatentToRGB
-    preview_every: Int[Array, ""]
-    watcher: Int[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -104,7 +94,6 @@ class Program:
         guidance: "off", "always" or "interval".
         kind: "plain"; "shared" or "synchronised", an anagram with one latent or one a view;
             "following", an edit that follows its source.
-        preview: "none", "linear" or "vae".
         worse: the network of autoguidance; None without.
     """
 
@@ -113,48 +102,69 @@ class Program:
     prediction_type: str
     guidance: str = "always"
     kind: str = "plain"
-    preview: str = "none"
     worse: nnx.GraphDef | None = None
 
 
-def _single(
-    graphdef: nnx.GraphDef, params: Params, program: Program, text: TextInputs
-) -> tuple[guidance.Denoiser, Any, Any]:
-    """A network's denoiser and both conditionings, the texts' keys and values computed."""
-    module = nnx.merge(graphdef, params)
+class Run(NamedTuple):
+    """What `advance` carries: a prepared batch, and how far its sampling is.
 
-    def project(context: Context, mask: ContextMask, is_null: Bool[Array, "_"]) -> Any:
-        if hasattr(module, "null_context"):
-            null, null_mask = module.null_context(*mask.shape)
-            context = jnp.where(is_null[:, None, None], null, context)
-            mask = jnp.where(is_null[:, None], null_mask, mask)
-        return module.project_context(context, mask)
+    Attributes:
+        conditioning: keys and values of all texts, computed once.
+        keys: one for each latent that is sampled.
+        progress: of the sampling.
+    """
 
-    denoise = guidance.denoiser(module, program.prediction_type)
-    negative = None
-    if program.guidance != "off":
-        negative = project(text.negative_context, text.negative_mask, text.negative_is_null)
-    return denoise, project(text.context, text.mask, text.is_null), negative
+    conditioning: Any
+    keys: Keys
+    progress: Progress
 
 
-def guided(
-    program: Program, params: tuple[Params, Params | None], inputs: Inputs, copies: int = 1
-) -> tuple[guidance.Denoiser | guidance.Recurrent, Any]:
-    """The guided denoiser of `copies` times the batch, and its conditioning.
+def conditioning(program: Program, params: tuple[Params, Params | None], text: TextInputs) -> Any:
+    """What the denoiser of `guided` takes: the texts' keys and values.
 
     `params` are those of `program.denoiser` and of `program.worse`.
     """
 
+    def of(graphdef: nnx.GraphDef, params: Params) -> tuple[Any, Any]:
+        module = nnx.merge(graphdef, params)
+
+        def project(context: Context, mask: ContextMask, is_null: Bool[Array, "_"]) -> Any:
+            if hasattr(module, "null_context"):
+                null, null_mask = module.null_context(*mask.shape)
+                context = jnp.where(is_null[:, None, None], null, context)
+                mask = jnp.where(is_null[:, None], null_mask, mask)
+            return module.project_context(context, mask)
+
+        positive = project(text.context, text.mask, text.is_null)
+        if program.guidance == "off":
+            return positive, None
+        return positive, project(text.negative_context, text.negative_mask, text.negative_is_null)
+
+    positive, negative = of(program.denoiser, params[0])
+    if program.worse is not None:
+        worse = of(program.worse, params[1])
+        positive, negative = (positive, worse[0]), (negative, worse[1])
+    return positive if program.guidance == "off" else guidance.pair(positive, negative)
+
+
+def guided(
+    program: Program, params: tuple[Params, Params | None], inputs: Inputs
+) -> guidance.Denoiser | guidance.Recurrent:
+    """The guided denoiser of all latents of a batch; `params` as for `conditioning`."""
+    copies = _copies(program, inputs)
+
     def tiled(a: Array) -> Array:
         return jnp.concatenate([a] * copies)
 
-    denoise, conditional, negative = _single(program.denoiser, params[0], program, inputs.text)
+    def network(graphdef: nnx.GraphDef, params: Params) -> guidance.Denoiser:
+        return guidance.denoiser(nnx.merge(graphdef, params), program.prediction_type)
+
+    denoise = network(program.denoiser, params[0])
     if program.worse is not None:
-        worse, *others = _single(program.worse, params[1], program, inputs.text)
-        conditional, negative = (conditional, others[0]), (negative, others[1])
+        worse = network(program.worse, params[1])
         denoise = guidance.autoguided(denoise, worse, tiled(inputs.autoguidance_scale))
     if program.guidance == "off":
-        return denoise, conditional
+        return denoise
     weights = tiled(inputs.prompt_weights)
     composed = weights if weights.shape[1] > 1 else None
     strong: guidance.Denoiser | guidance.Recurrent = guidance.adaptive_projected(
@@ -169,27 +179,78 @@ def guided(
     if program.guidance == "interval":
         low, high = inputs.guidance_interval
         strong = guidance.within_interval(strong, denoise, (low, high), prompt_weights=composed)
-    return strong, guidance.pair(conditional, negative)
+    return strong
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def generate(
     program: Program,
     params: tuple[Params, Params | None],
     autoencoder_params: Params | None,
     inputs: Inputs,
-) -> tuple[Latent, Int[Array, ""]]:
+    num_rows: int,
+    *,
+    every: int = 1,
+    watch: Callable[[int, Latent], bool] | None = None,
+) -> tuple[Latent, int]:
     """Latents of a batch, and how many rows were run (fewer than asked for if stopped).
 
     A "synchronised" program returns a latent for each view, view by view.
+
+    Args:
+        program: the static part.
+        params: as for `conditioning`.
+        autoencoder_params: where the program runs the autoencoder; else None.
+        inputs: what it is called with.
+        num_rows: how many rows of the table are real; 0 returns `inputs.start`.
+        every: `watch` is called after each `every`-th row and after the last.
+        watch: is shown the rows done and the x₀ estimates, and returns whether to stop.
     """
-    views = inputs.views
-    copies = 1 if views is None else views.index.shape[0]
-    copies = 2 if program.kind == "following" else copies
-    denoise, conditioning = guided(program, params, inputs, copies)
-    noise = sampling.initial_noise(inputs.keys, inputs.start.shape[1:])
-    x = inputs.start_alpha * inputs.start + inputs.start_sigma * noise
-    keys, adjust = inputs.keys, None
+    batch = len(inputs.keys)
+    run = prepare(program, params, inputs)
+    every = num_rows if watch is None else every
+    for until in [*range(every, num_rows, every), num_rows] if num_rows else []:
+        run = advance(program, params, autoencoder_params, inputs, run, jnp.int32(until))
+        if watch is not None and watch(until, run.progress.x0[:batch]):
+            num_rows = until
+            break
+    latents = run.progress.state.x
+    return latents[:batch] if program.kind == "following" else latents, num_rows
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def prepare(program: Program, params: tuple[Params, Params | None], inputs: Inputs) -> Run:
+    """What comes before the first row: the texts' keys and values, and the noise."""
+    shape, keys = inputs.start.shape[1:], inputs.keys
+    x = inputs.start_alpha * inputs.start
+    x = x + inputs.start_sigma * sampling.initial_noise(keys, shape)
+    if program.kind == "synchronised":
+        keys = jnp.concatenate(
+            [
+                jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(keys)
+                for i in range(_copies(program, inputs))
+            ]
+        )
+        x = sampling.initial_noise(keys, shape)
+    elif program.kind == "following":
+        first = jax.tree.map(lambda a: jnp.asarray(a)[0], inputs.table)
+        x = inversion.source_path(inputs.start, keys, jnp.int32(0), first.alpha, first.sigma)
+        x, keys = jnp.concatenate([x, x]), jnp.concatenate([keys, keys])
+    denoise = guided(program, params, inputs)  # what `advance` puts around it has no memory
+    return Run(conditioning(program, params, inputs.text), keys, sampling.begin(denoise, x))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def advance(
+    program: Program,
+    params: tuple[Params, Params | None],
+    autoencoder_params: Params | None,
+    inputs: Inputs,
+    run: Run,
+    until: Int[Array, ""],
+) -> Run:
+    """Runs the rows that are left before row `until`."""
+    views, adjust = inputs.views, None
+    denoise = guided(program, params, inputs)
     if program.kind == "shared" and views is not None:
         denoise = guidance.around(
             lambda d: anagram.shared_latent(d, views, inputs.corrected), denoise
@@ -197,14 +258,7 @@ def generate(
     elif program.kind == "synchronised" and views is not None:
         encode, decode = _coders(program.autoencoder, autoencoder_params)
         denoise = guidance.around(lambda d: anagram.synchronised(d, views, encode, decode), denoise)
-        keys = jnp.concatenate(
-            [jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(keys) for i in range(copies)]
-        )
-        x = sampling.initial_noise(keys, inputs.start.shape[1:])
     elif program.kind == "following":
-        first = jax.tree.map(lambda a: jnp.asarray(a)[0], inputs.table)
-        x = inversion.source_path(inputs.start, keys, jnp.int32(0), first.alpha, first.sigma)
-        x, keys = jnp.concatenate([x, x]), jnp.concatenate([keys, keys])
         adjust = inversion.follow_source(inputs.start, inputs.keys)
     if program.kind in ("plain", "shared"):
         denoise = guidance.around(
@@ -213,19 +267,17 @@ def generate(
             ),
             denoise,
         )
-    latents, rows = sampling.sample_interruptible(
-        denoise,
-        conditioning,
-        x,
-        inputs.table,
-        keys,
-        inputs.num_rows,
-        on_step=None if program.preview == "none" else _deliver,
-        show=_shown(program, autoencoder_params, inputs),
-        every=inputs.preview_every,
-        adjust=adjust,
+    progress = sampling.advance(
+        denoise, run.conditioning, run.progress, inputs.table, run.keys, until, adjust=adjust
     )
-    return latents[: len(inputs.keys)] if program.kind == "following" else latents, rows
+    return run._replace(progress=progress)
+
+
+def _copies(program: Program, inputs: Inputs) -> int:
+    """How many latents the denoiser is given for every picture."""
+    if program.kind == "following":
+        return 2
+    return 1 if inputs.views is None else inputs.views.index.shape[0]
 
 
 def _coders(
@@ -235,18 +287,6 @@ def _coders(
         raise ValueError("autoencoder must be given to a program that runs it")
     vae = nnx.merge(autoencoder, params)
     return (lambda p: vae.scale(vae.encode(p).mode())), (lambda z: vae.decode(vae.unscale(z)))
-
-
-def _shown(program: Program, autoencoder_params: Params | None, inputs: Inputs) -> Callable:
-    """What a watcher receives of an x₀ estimate: who it is, and uint8 pictures of the batch."""
-
-    def show(x0: Latent) -> tuple[Array, Array]:
-        x0 = x0[: len(inputs.keys)]
-        if program.preview == "vae":
-            return inputs.watcher, to_uint8(_coders(program.autoencoder, autoencoder_params)[1](x0))
-        return inputs.watcher, preview.apply(x0, inputs.to_rgb)
-
-    return show
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -267,40 +307,3 @@ def decode_views(
 def encode(autoencoder: nnx.GraphDef, params: Params, images: Array) -> Latent:
     """uint8 pixels to scaled latents, the mean of the posterior."""
     return _coders(autoencoder, params)[0](from_uint8(images))
-
-
-# Host callbacks are compiled into a program, so that it is not theirs to know whose call it serves:
-# the call's number travels through the program and finds its watcher here.
-_watchers: dict[int, Callable[[int, np.ndarray], bool]] = {}
-_numbers = itertools.count(1)
-
-
-def _deliver(rows_done: Any, shown: Any) -> np.bool_:
-    watcher, pictures = shown
-    return np.bool_(_watchers[int(watcher)](int(rows_done), np.asarray(pictures)))
-
-
-@contextlib.contextmanager
-def watched(show: Callable[[int, np.ndarray], bool]) -> Iterator[int]:
-    """A context in which `show(rows_done, pictures) -> stop` receives the previews of a call.
-
-    Gives the number for `Inputs.watcher`. What `show` raises stops the program and is raised again
-    at the end of the context.
-    """
-    errors: list[Exception] = []
-
-    def guarded(rows_done: int, pictures: np.ndarray) -> bool:
-        try:
-            return show(rows_done, pictures)
-        except Exception as error:
-            errors.append(error)
-            return True
-
-    number = next(_numbers)
-    _watchers[number] = guarded
-    try:
-        yield number
-    finally:
-        del _watchers[number]
-    if errors:
-        raise errors[0]

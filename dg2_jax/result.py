@@ -1,8 +1,10 @@
 """What a call of the pipeline gives: pictures with their settings, and previews on the way."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -10,20 +12,26 @@ from dg2_jax import images
 from dg2_jax.settings import Settings
 
 
-class Preview(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Preview:
     """What the pictures of a batch look like so far.
 
     Attributes:
         step: steps done, 1 to num_steps.
         num_steps: of the run.
         first_image: index of the batch's first picture among all of the call.
-        images: uint8 (n, h, w, 3), x₀ estimates; a latent's height and width in "linear" mode.
+        draw: makes the pictures; called at the first use of `images`.
     """
 
     step: int
     num_steps: int
     first_image: int
-    images: np.ndarray
+    draw: Callable[[], np.ndarray] = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        """uint8 (n, h, w, 3), x₀ estimates; a latent's height and width in "linear" mode."""
+        return self.draw()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """The sampling loop: a denoiser and a solver's table in, latents out.
 
 One step function serves two drivers: `sample`, a `lax.scan` that is pure, differentiable and fit
-for programmatic use, and `sample_interruptible`, a `lax.while_loop` that runs any number of rows
-without recompilation, shows its x₀ estimates to the host every few steps and stops when told to.
+for programmatic use, and `advance`, a `lax.while_loop` over any rows without recompilation, which a
+host calls a few rows at a time to show previews and to stop, or which calls the host itself.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,61 +78,81 @@ def sample(
     return state.x
 
 
-def sample_interruptible(
+class Progress(NamedTuple):
+    """How far a sampling is.
+
+    Attributes:
+        rows_done: of the table.
+        state: of the solver; `state.x` are the latents.
+        memory: of the denoiser.
+        x0: the last row's estimate; the starting latents before the first row.
+    """
+
+    rows_done: Int[Array, ""]
+    state: SolverState
+    memory: Memory
+    x0: Latent
+
+
+def begin(denoise: Denoiser | Recurrent, x: Latent) -> Progress:
+    """A sampling from `x`, no row done."""
+    return Progress(jnp.int32(0), solvers.init(x), recurrent(denoise).start(x), x)
+
+
+def advance(
     denoise: Denoiser | Recurrent,
     conditioning: Conditioning,
-    x: Latent,
+    progress: Progress,
     table: SolverTable,
     keys: Keys,
-    num_rows: Int[Array, ""],
+    until: Int[Array, ""],
     *,
+    adjust: Callable[[Int[Array, ""], SolverTable, SolverState], SolverState] | None = None,
     on_step: Callable[[Array, Any], Any] | None = None,
     show: Callable[[Latent], Any] = lambda x0: x0,
     every: Int[Array, ""] | int = 1,
-    adjust: Callable[[Int[Array, ""], SolverTable, SolverState], SolverState] | None = None,
-) -> tuple[Latent, Int[Array, ""]]:
-    """`sample` over the first `num_rows` rows, with a watcher.
+) -> Progress:
+    """`sample` over the rows from `progress.rows_done` to `until`.
 
     Args:
         denoise: the denoiser.
         conditioning: its conditioning.
-        x: the starting latents.
+        progress: from `begin`, or from an earlier call.
         table: padded to a fixed number of rows, so that no step count compiles anew.
         keys: one an image.
-        num_rows: how many rows are real.
-        on_step: called on the host, in order, as `on_step(rows_done, show(x0))`, and returns a
-            numpy bool, True to stop; it must not call JAX. None: no host call is compiled in.
-        show: maps the x₀ estimate to what the host receives, any pytree, on the device.
-        every: `on_step` is called after each `every`-th row and after the last.
+        until: rows that are done afterwards, at most the table's real ones.
         adjust: changes the state after each row, as `adjust(index, row, state)`.
+        on_step: called on the host, in order, as `on_step(rows_done, show(x0))`, and returns a
+            numpy bool, True to stop; it must not call JAX. It is for a watched sampling within one
+            program of one's own: JAX keeps no program that calls the host in its compilation
+            cache, which is why `Pipeline` calls `advance` again and again instead.
+        show: maps the x₀ estimate to what the host receives, any pytree, on the device.
+        every: `on_step` is called after each `every`-th row and after row `until`.
 
     Returns:
-        The latents and the number of rows run, below `num_rows` if stopped.
+        The progress; its `rows_done` is below `until` if `on_step` stopped it.
     """
     denoise = recurrent(denoise)
 
-    def unfinished(carry: tuple) -> Array:
-        index, stopped, *_ = carry
-        return (index < num_rows) & ~stopped
+    def unfinished(carry: tuple[Progress, Array]) -> Array:
+        progress, stopped = carry
+        return (progress.rows_done < until) & ~stopped
 
-    def body(carry: tuple) -> tuple:
-        index, _, state, memory = carry
+    def body(carry: tuple[Progress, Array]) -> tuple[Progress, Array]:
+        (index, state, memory, _), stopped = carry
         row = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, index, keepdims=False), table)
         state, memory, x0 = _step(denoise, conditioning, keys, index, row, state, memory)
         if adjust is not None:
             state = adjust(index, row, state)
         done = index + 1
-        stopped = jnp.asarray(False)
         if on_step is not None:
             stopped = jax.lax.cond(
-                (done % every == 0) | (done == num_rows),
+                (done % every == 0) | (done == until),
                 lambda: io_callback(
                     on_step, jax.ShapeDtypeStruct((), jnp.bool_), done, show(x0), ordered=True
                 ),
                 lambda: jnp.asarray(False),
             )
-        return done, stopped, state, memory
+        return Progress(done, state, memory, x0), stopped
 
-    start = (jnp.int32(0), jnp.asarray(False), solvers.init(x), denoise.start(x))
-    rows_done, _, state, _ = jax.lax.while_loop(unfinished, body, start)
-    return state.x, rows_done
+    return jax.lax.while_loop(unfinished, body, (progress, jnp.asarray(False)))[0]

@@ -18,8 +18,10 @@ from serve.schemas import Anagram, Upscale, job_request
 from serve.store import Image, Job
 
 # These may differ between pictures of one call, or do not change the picture.
-_OWN = ("prompt", "prompt_matching", "negative_prompt", "seed", "num_images", "embed_metadata")
-_PREVIEW_OWN = ("preview_every", "preview_mode")
+_OWN = (
+    "prompt", "prompt_matching", "negative_prompt", "seed", "num_images", "embed_metadata",
+    "preview_every",
+)  # fmt: skip
 
 
 class StoppedError(Exception):
@@ -34,7 +36,7 @@ def key(job: Job) -> Hashable:
     if job.kind == "anagram":
         own.remove("negative_prompt")  # the pipeline takes one for all readings
     if job.request["preview_mode"] != "vae":
-        own |= set(_PREVIEW_OWN)
+        own.add("preview_mode")  # linear previews cost nothing: who wants none is shown none
     return json.dumps({k: v for k, v in job.request.items() if k not in own}, sort_keys=True)
 
 
@@ -70,7 +72,7 @@ class Batch:
         pipe: Any,
         upscale: Callable[..., np.ndarray],
         files: Files,
-        watch: Callable[[int, int, Sequence[np.ndarray]], bool],
+        watch: Callable[[int, int, Callable[[], Sequence[np.ndarray]]], bool],
     ) -> list[tuple[np.ndarray, dict[str, Any]]]:
         """Runs it; returns (pixels, metadata) one an item.
 
@@ -78,7 +80,7 @@ class Batch:
             pipe: the pipeline of `model`.
             upscale: `dg2_jax.upscale`.
             files: where input pictures lie.
-            watch: is told (step, num_steps, previews so far) after every step, and returns
+            watch: is told (step, num_steps, what draws previews) after every step, and returns
                 whether to stop.
 
         Raises:
@@ -92,8 +94,9 @@ class Batch:
             **self._inputs(files),
             **self.request.controls(),
             seed=[item.seed for item in self.items],
-            on_preview=lambda preview: watch(preview.step, preview.num_steps, preview.images),
-            **self._previews(),
+            on_preview=lambda p: watch(p.step, p.num_steps, lambda: p.images),
+            preview_every=1,
+            preview_mode="vae" if self.request.preview_mode == "vae" else "linear",
         )
         if result.stopped:
             raise StoppedError
@@ -114,17 +117,11 @@ class Batch:
                 found[name] = _read(files, picture_id)
         return found
 
-    def _previews(self) -> dict[str, Any]:
-        """A linear preview costs nothing, so every step is shown, and may be the last."""
-        if self.request.preview_mode == "vae":
-            return {"preview_mode": "vae", "preview_every": self.request.preview_every}
-        return {"preview_mode": "linear", "preview_every": 1}
-
     def _enlarge(
         self, upscale: Callable[..., np.ndarray], files: Files, watch: Callable
     ) -> tuple[np.ndarray, dict[str, Any]]:
         def progress(done: int, total: int) -> None:
-            if watch(done, total, ()):
+            if watch(done, total, tuple):
                 raise StoppedError
 
         request = self.request

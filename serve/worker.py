@@ -100,12 +100,17 @@ class Worker(threading.Thread):
                 negative_prompt=[""] * size,
                 num_inference_steps=1,
                 seed=list(range(size)),
-                on_preview=lambda _: self._engine.draining,
+                on_preview=self._draw_and_go_on,
                 preview_every=1,
             )
             log.info("compiled", batch=size, seconds=round(time.monotonic() - start, 2))
             self.warm += 1
         self.state, self.detail = "ready", "ready"
+
+    def _draw_and_go_on(self, preview: Any) -> bool:
+        """Watches a warm-up: the drawing of previews is compiled too."""
+        np.asarray(preview.images)
+        return self._engine.draining
 
     def _run(self, batch: Batch) -> None:
         try:
@@ -142,7 +147,7 @@ class Worker(threading.Thread):
             self._engine.fail(batch, 500, f"the job failed: {type(error).__name__}")
 
     def _watch(
-        self, batch: Batch, step: int, num_steps: int, previews: Sequence[np.ndarray]
+        self, batch: Batch, step: int, num_steps: int, draw: Callable[[], Sequence[np.ndarray]]
     ) -> bool:
         """Tells watchers how far a batch is; True stops it."""
         if self._engine.must_stop(batch):
@@ -153,10 +158,10 @@ class Worker(threading.Thread):
             indices = [item.index for item in batch.items if item.job is job]
             view = progress_view(job, step, num_steps, len(indices), eta)
             self._engine.put(job.id, "progress", view)
-            if len(previews) and _wants_preview(job.request, step, num_steps):
+            if _wants_preview(job.request, step, num_steps):
                 channel = self._engine.channel(job.id)
                 if channel is not None and channel.watched:
-                    channel.put("preview", self._preview(batch, job, step, num_steps, previews))
+                    channel.put("preview", self._preview(batch, job, step, num_steps, draw()))
         return self._engine.must_stop(batch)
 
     @staticmethod

@@ -177,14 +177,14 @@ def test_no_new_value_compiles_anything(pipe, picture, mask):
     seen = []
     pipe("a lake", num_inference_steps=3)
     pipe("a lake", num_inference_steps=3, on_preview=seen.append)
-    before = program.generate._cache_size()
+    before = program.advance._cache_size()
     pipe("a river", image=picture, strength=0.5, num_inference_steps=5, seed=8)
     pipe("a river", image=picture, strength=0.9, mask=mask, num_inference_steps=4)
     pipe("hills", image=picture, mask=1 - mask, solver="ddpm", num_resamples=2)
     pipe("hills", apg_eta=0.3, apg_momentum=-0.4, num_inference_steps=2)
     pipe("hills", on_preview=seen.append, preview_every=2, num_inference_steps=6, seed=3)
     pipe("", image=picture, strength=0.0)
-    assert program.generate._cache_size() == before
+    assert program.advance._cache_size() == before
 
 
 @pytest.mark.parametrize("mode", ["linear", "vae"])

@@ -64,16 +64,16 @@ def test_ddpm_inversion_returns_the_original_and_follows_edits(original, skipped
     )
 
     def edit(shift):
-        latents, _ = sampling.sample_interruptible(
+        progress = sampling.advance(
             gaussian_denoiser,
             jnp.concatenate([jnp.full(2, shift), jnp.zeros(2)])[:, None, None, None],
-            jnp.concatenate([start, start]),
+            sampling.begin(gaussian_denoiser, jnp.concatenate([start, start])),
             table.padded(len(t)),
             jnp.concatenate([keys, keys]),
             jnp.int32(len(t)),
             adjust=inversion.follow_source(original, keys),
         )
-        return latents[:2]
+        return progress.state.x[:2]
 
     np.testing.assert_allclose(edit(0.0), original, atol=1e-5)
     moved = edit(1.0) - original

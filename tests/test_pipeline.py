@@ -66,10 +66,10 @@ def test_guidance_with_the_prompt_as_its_own_negative_is_unguided(pipe):
 
 def test_new_values_compile_nothing(pipe):
     pipe("a lake", num_inference_steps=3)
-    before = program.generate._cache_size()
+    before = program.advance._cache_size()
     pipe("a river", "fog", num_inference_steps=7, guidance_scale=3.0, solver="heun", seed=9)
     pipe("a river", num_inference_steps=2, solver="ddpm", guidance_rescale=0.5)
-    assert program.generate._cache_size() == before
+    assert program.advance._cache_size() == before
 
 
 def test_the_programmatic_sampler_is_the_same_function(pipe):

@@ -79,13 +79,14 @@ class FakePipeline:
                 settings=settings,
                 model="fake",
             )
+            shown = result.images[:, ::8, ::8]
             for step in range(1, settings.num_inference_steps + 1):
                 time.sleep(self.step_seconds)
                 self.go.wait(60)
                 self.steps_run += 1
                 if on_preview is not None and step % preview_every == 0:
-                    shown = result.images[:, ::8, ::8]
-                    if on_preview(Preview(step, settings.num_inference_steps, 0, shown)):
+                    preview = Preview(step, settings.num_inference_steps, 0, lambda: shown)
+                    if on_preview(preview):
                         return dataclasses.replace(result, images=result.images[:0], stopped=True)
             return result
         finally:

@@ -115,7 +115,7 @@ def test_equivariance_costs_an_equivariant_model_nothing_and_others_something():
     z = np.asarray(Blocks().decode(Blocks().encode(smooth).mode()))
     turned = z[:, ::-1, ::-1]
     expected = np.sum((np.roll(turned, 1, 2) - np.roll(turned, -1, 2)) ** 2) / np.sum(z**2)
-    np.testing.assert_allclose(equivariance_error(shifted, smooth, view), expected, rtol=1e-5)
+    np.testing.assert_allclose(equivariance_error(shifted, smooth, view), expected, rtol=1e-4)
     assert expected > 0.01
 
 
