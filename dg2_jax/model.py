@@ -11,6 +11,7 @@ Weights are flat dotted names; config.json holds the SHA-256 of every weights fi
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -68,6 +69,28 @@ class ModelError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
+class Network:
+    """The structure of a network, a static argument of compiled functions: hashed only once.
+
+    Attributes:
+        graphdef: its graph definition, whose hash takes milliseconds.
+    """
+
+    graphdef: nnx.GraphDef
+
+    def bind(self, params: Params) -> Any:
+        """The network with its parameters."""
+        return nnx.merge(self.graphdef, params)
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(self.graphdef)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """A loaded model.
 
@@ -76,9 +99,9 @@ class Model:
         config: config.json, as read.
         schedule: its noise schedule.
         prediction_type: what the denoiser predicts.
-        denoiser: graph definition; `nnx.merge(denoiser, params)` is callable.
+        denoiser: `denoiser.bind(params["ema"])` is callable.
         params: denoiser parameters by name: "ema" and "raw".
-        autoencoder: graph definition of the autoencoder.
+        autoencoder: of its latents.
         autoencoder_params: its parameters.
         autoencoder_config: its configuration, with the scaling of the latents.
         latent_channels: channels of a latent.
@@ -89,9 +112,9 @@ class Model:
     config: Mapping[str, Any]
     schedule: Schedule
     prediction_type: str
-    denoiser: nnx.GraphDef
+    denoiser: Network
     params: Mapping[str, Params]
-    autoencoder: nnx.GraphDef
+    autoencoder: Network
     autoencoder_params: Params
     autoencoder_config: AutoencoderConfig
     latent_channels: int
@@ -104,9 +127,9 @@ class Model:
         return side, side, self.latent_channels
 
 
-def _abstract(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, Params]:
+def _abstract(make: Callable[[], nnx.Module]) -> tuple[Network, Params]:
     graphdef, state = nnx.split(nnx.eval_shape(make))
-    return graphdef, nnx.to_pure_dict(state)
+    return Network(graphdef), nnx.to_pure_dict(state)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -200,20 +223,20 @@ def _schedule(diffusion: Mapping[str, Any]) -> Schedule:
 
 def _load_autoencoder(
     folder: Path, config: Mapping[str, Any]
-) -> tuple[nnx.GraphDef, Params, AutoencoderConfig]:
+) -> tuple[Network, Params, AutoencoderConfig]:
     """The folder's own autoencoder, or the published one that the configuration names."""
     if "pretrained" in config["vae"]:
         from dg2_jax.interop.diffusers_vae import from_pretrained
 
         vae = from_pretrained(config["vae"]["pretrained"])
         graphdef, state = nnx.split(vae)
-        return graphdef, nnx.to_pure_dict(state), vae.config
+        return Network(graphdef), nnx.to_pure_dict(state), vae.config
     try:
         vae_config = AutoencoderConfig.from_dict(config["vae"])
     except ValueError as error:
         raise ModelError(f"{folder / 'config.json'}: {error}") from error
-    graphdef, shapes = _abstract(lambda: AutoencoderKL(vae_config, rngs=nnx.Rngs(0)))
-    return graphdef, _read_weights(folder, "vae.safetensors", config, shapes), vae_config
+    structure, shapes = _abstract(lambda: AutoencoderKL(vae_config, rngs=nnx.Rngs(0)))
+    return structure, _read_weights(folder, "vae.safetensors", config, shapes), vae_config
 
 
 def save(

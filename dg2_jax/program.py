@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from dg2_jax import anagram, guidance, inpaint, inversion, sampling
 from dg2_jax.images import from_uint8, to_uint8
-from dg2_jax.model import Params
+from dg2_jax.model import Network, Params
 from dg2_jax.sampling import Progress
 from dg2_jax.solvers import SolverTable
 from dg2_jax.typing import Context, ContextMask, Keys, Latent, Pixels
@@ -97,12 +96,12 @@ class Program:
         worse: the network of autoguidance; None without.
     """
 
-    denoiser: nnx.GraphDef
-    autoencoder: nnx.GraphDef | None
+    denoiser: Network
+    autoencoder: Network | None
     prediction_type: str
     guidance: str = "always"
     kind: str = "plain"
-    worse: nnx.GraphDef | None = None
+    worse: Network | None = None
 
 
 class Run(NamedTuple):
@@ -125,8 +124,8 @@ def conditioning(program: Program, params: tuple[Params, Params | None], text: T
     `params` are those of `program.denoiser` and of `program.worse`.
     """
 
-    def of(graphdef: nnx.GraphDef, params: Params) -> tuple[Any, Any]:
-        module = nnx.merge(graphdef, params)
+    def of(network: Network, params: Params) -> tuple[Any, Any]:
+        module = network.bind(params)
 
         def project(context: Context, mask: ContextMask, is_null: Bool[Array, "_"]) -> Any:
             if hasattr(module, "null_context"):
@@ -156,12 +155,12 @@ def guided(
     def tiled(a: Array) -> Array:
         return jnp.concatenate([a] * copies)
 
-    def network(graphdef: nnx.GraphDef, params: Params) -> guidance.Denoiser:
-        return guidance.denoiser(nnx.merge(graphdef, params), program.prediction_type)
+    def denoiser(network: Network, params: Params) -> guidance.Denoiser:
+        return guidance.denoiser(network.bind(params), program.prediction_type)
 
-    denoise = network(program.denoiser, params[0])
+    denoise: guidance.Denoiser = denoiser(program.denoiser, params[0])
     if program.worse is not None:
-        worse = network(program.worse, params[1])
+        worse = denoiser(program.worse, params[1])
         denoise = guidance.autoguided(denoise, worse, tiled(inputs.autoguidance_scale))
     if program.guidance == "off":
         return denoise
@@ -205,7 +204,7 @@ def generate(
         every: `watch` is called after each `every`-th row and after the last.
         watch: is shown the rows done and the x₀ estimates, and returns whether to stop.
     """
-    batch = len(inputs.keys)
+    batch, inputs = len(inputs.keys), jax.device_put(inputs)
     run = prepare(program, params, inputs)
     every = num_rows if watch is None else every
     for until in [*range(every, num_rows, every), num_rows] if num_rows else []:
@@ -281,29 +280,27 @@ def _copies(program: Program, inputs: Inputs) -> int:
 
 
 def _coders(
-    autoencoder: nnx.GraphDef | None, params: Params | None
+    autoencoder: Network | None, params: Params | None
 ) -> tuple[Callable[[Pixels], Latent], Callable[[Latent], Pixels]]:
     if autoencoder is None:
         raise ValueError("autoencoder must be given to a program that runs it")
-    vae = nnx.merge(autoencoder, params)
+    vae = autoencoder.bind(params)
     return (lambda p: vae.scale(vae.encode(p).mode())), (lambda z: vae.decode(vae.unscale(z)))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def decode(autoencoder: nnx.GraphDef, params: Params, latents: Latent) -> Array:
+def decode(autoencoder: Network, params: Params, latents: Latent) -> Array:
     """Scaled latents to uint8 pixels."""
     return to_uint8(_coders(autoencoder, params)[1](latents))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def decode_views(
-    autoencoder: nnx.GraphDef, params: Params, latents: Latent, views: ViewMap
-) -> Array:
+def decode_views(autoencoder: Network, params: Params, latents: Latent, views: ViewMap) -> Array:
     """The latents of a "synchronised" program to uint8 pixels, one picture for all views."""
     return to_uint8(anagram.merge_pixels(_coders(autoencoder, params)[1](latents), views))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def encode(autoencoder: nnx.GraphDef, params: Params, images: Array) -> Latent:
+def encode(autoencoder: Network, params: Params, images: Array) -> Latent:
     """uint8 pixels to scaled latents, the mean of the posterior."""
     return _coders(autoencoder, params)[0](from_uint8(images))

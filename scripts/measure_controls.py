@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from flax import nnx
 from PIL import Image
 from tqdm import tqdm
 
@@ -121,7 +120,7 @@ def _prompts(pair: tuple[int, int]) -> tuple[tuple[str, str], ...]:
 def equivariance(pipe: Pipeline, count: int = 64) -> dict[str, float]:
     """e(v) of the turns and flips."""
     model = pipe.model
-    vae = nnx.merge(model.autoencoder, model.autoencoder_params)
+    vae = model.autoencoder.bind(model.autoencoder_params)
     pixels = from_uint8(renders("test", count).images)
 
     def error(name: str) -> float:
