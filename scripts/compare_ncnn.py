@@ -6,10 +6,9 @@
 For every model it prints the PSNR between the two results, the largest difference in grey levels,
 and the times. ncnn runs on the CPU in float32 (fp16 and bf16 off, Vulkan off); the two take turns,
 and the ratio of the fastest runs and the median of the ratios of each turn are given, since other
-work on the machine disturbs single times. On two Xeon cores: PSNR 89 to 98 dB; ratios of 0.9 to 1.1
-for the x4plus networks, and for animevideov3 1.2 to 1.4 by the fastest runs but 1.3 to 1.7 by the
-median: its direct convolutions run at the peak of the cores and suffer most from a busy host, where
-ncnn's (Winograd's algorithm) need less arithmetic.
+work on the machine disturbs single times. On two Xeon cores: PSNR 91 to 98 dB; ratios of 1.0 for
+the x4plus networks and 1.3 for animevideov3, whose direct convolutions run at the peak of the cores
+where ncnn's (Winograd's algorithm) need less arithmetic; beside other work that one grew to 1.8.
 
 With --record=DIR it instead writes ncnn's results for a 24x24 crop, which the tests compare with
 (`tests/golden/ncnn_*.npz`).

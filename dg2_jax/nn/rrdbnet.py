@@ -22,15 +22,11 @@ def nearest_upsample(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b
     return x.reshape(b, h * factor, w * factor, c)
 
 
-def pixel_shuffle(x: Float[Array, "b h w C"], factor: int) -> Float[Array, "b H W c"]:
-    """Moves channels into space: c·r² + dy·r + dx goes to pixel (dy, dx) of an r×r cell."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h, w, c // factor**2, factor, factor)
-    return x.transpose(0, 1, 4, 2, 5, 3).reshape(b, h * factor, w * factor, -1)
-
-
 def pixel_unshuffle(x: Float[Array, "b H W c"], factor: int) -> Float[Array, "b h w C"]:
-    """The inverse of `pixel_shuffle`; height and width must be multiples of `factor`."""
+    """Moves space into channels: pixel (dy, dx) of an r×r cell to channel c·r² + dy·r + dx.
+
+    Height and width must be multiples of `factor`.
+    """
     b, h, w, c = x.shape
     if h % factor or w % factor:
         raise ValueError(f"height and width must be multiples of {factor}, got {h} and {w}")
@@ -166,4 +162,14 @@ class SRVGGNetCompact(nnx.Module):
         for conv, slope in zip(hidden, self.slopes, strict=True):
             y = conv(y)
             y = jnp.where(y >= 0, y, slope[...].reshape(1, 1, 1, -1) * y)
-        return pixel_shuffle(last(y), self.scale) + nearest_upsample(x, self.scale)
+        # Channel c·r² + dy·r + dx is pixel (dy, dx) of a cell. The last convolution is run with its
+        # channels in the order (dy, dx, c), so that whole rows of pixels move, not single numbers.
+        b, h, w, _ = x.shape
+        r = self.scale
+        order = jnp.arange(3 * r * r).reshape(3, r * r).T.ravel()
+        y = jax.lax.conv_general_dilated(
+            y, last.kernel[..., order], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        assert last.bias is not None
+        y = y + last.bias[order].reshape(1, 1, 1, -1) + jnp.tile(x, r * r)
+        return y.reshape(b, h, w, r, 3 * r).swapaxes(2, 3).reshape(b, h * r, w * r, 3)
