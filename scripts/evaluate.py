@@ -1,7 +1,8 @@
 """Measures a model by the attribute probe: python -m scripts.evaluate --out=docs/evaluation.json.
 
 One picture a caption: of the test split, of the held-out combinations, and of prompts in a user's
-words (dg2_jax/evaluation/free_prompts.txt). The renders stand beside them under the same probe.
+words (dg2_jax/evaluation/free_prompts.txt). An attribute counts where the caption names it; "joint"
+is all that are named. The renders stand beside them under the same probe, in all their attributes.
 Everything is seeded; nothing but the shipped files is needed (renders are drawn anew).
 """
 
@@ -78,8 +79,8 @@ def run() -> None:
         real, seen = probe(drawn.images), probe(made)
         figures[split] = {
             "n": count,
-            "generated": seen.accuracy(drawn.expected),
-            "renders": real.accuracy(drawn.expected),
+            "generated": seen.accuracy(drawn.asked),
+            "renders": real.accuracy(drawn.shown),
             "kid": distances.kid(seen.features, real.features),
             "cmmd": distances.cmmd(seen.features, real.features),
             "frechet": distances.frechet(seen.features, real.features),

@@ -27,11 +27,19 @@ _FREE_PROMPTS = Path(__file__).parent / "free_prompts.txt"
 
 
 class Renders(NamedTuple):
-    """Pictures of `dg2_scenes`, one caption each and what they show."""
+    """Pictures of `dg2_scenes`.
+
+    Attributes:
+        images: uint8.
+        captions: one each.
+        shown: what the pictures show.
+        asked: what of it the captions say: a bare "woods" asks for no time of day.
+    """
 
     images: UInt8[np.ndarray, "n h w 3"]
     captions: list[str]
-    expected: Expected
+    shown: Expected
+    asked: Expected
 
 
 def renders(split: str, count: int, seed: int = 0) -> Renders:
@@ -42,13 +50,15 @@ def renders(split: str, count: int, seed: int = 0) -> Renders:
         count: at least 1.
         seed: the data set's.
     """
-    images, texts, scenes = [], [], []
+    images, texts, scenes, asked = [], [], [], []
     for index in tqdm(range(count), desc=f"{split} renders", leave=False):
         scene, own_seed = draw_scene(index, split, seed), picture_seed(index, split, seed)
         images.append(render(scene, own_seed, IMAGE_SIZE))
-        texts.append(captions(scene, own_seed, NUM_CAPTIONS)[index % NUM_CAPTIONS])
+        text, names = captions(scene, own_seed, NUM_CAPTIONS)[index % NUM_CAPTIONS]
+        texts.append(text)
         scenes.append(scene._asdict())
-    return Renders(np.stack(images), texts, _indices(scenes))
+        asked.append({k: v if k in names else "" for k, v in scene._asdict().items()})
+    return Renders(np.stack(images), texts, _indices(scenes), _indices(asked))
 
 
 def free_prompts() -> tuple[list[str], Expected]:

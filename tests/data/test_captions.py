@@ -11,7 +11,8 @@ from dg2_jax.data.scenes.captions import captions
 from dg2_jax.data.scenes.sampling import draw_scene, picture_seed
 
 SCENES = [draw_scene(i, "train") for i in range(1200)]
-CAPTIONS = [captions(scene, picture_seed(i, "train")) for i, scene in enumerate(SCENES)]
+WRITTEN = [captions(scene, picture_seed(i, "train")) for i, scene in enumerate(SCENES)]
+CAPTIONS = [tuple(text for text, _ in found) for found in WRITTEN]
 
 
 def synonyms(attribute: str) -> dict[str, set[str]]:
@@ -51,6 +52,14 @@ def test_captions_name_no_other_value(attribute):
     for scene, texts in zip(SCENES, CAPTIONS, strict=True):
         for text in texts:
             assert read(text) <= {getattr(scene, attribute)}, (scene, text)
+
+
+@pytest.mark.parametrize("attribute", Scene._fields)
+def test_names_are_what_a_reader_finds(attribute):
+    read = reader(attribute)
+    for found in WRITTEN:
+        for text, names in found:
+            assert bool(read(text)) == (attribute in names), (text, names)
 
 
 def test_every_caption_names_the_subject():
@@ -107,7 +116,7 @@ def test_verbs_agree_with_their_subjects():
 
 
 def test_captions_of_one_picture_differ_and_depend_on_the_seed_alone():
-    for i, texts in enumerate(CAPTIONS[:200]):
+    for i, texts in enumerate(WRITTEN[:200]):
         assert len(set(texts)) == 5
         assert texts == captions(SCENES[i], picture_seed(i, "train"))
     assert captions(SCENES[0], 1) != captions(SCENES[0], 2)

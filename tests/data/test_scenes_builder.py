@@ -91,7 +91,7 @@ def test_what_was_built_is_read_back(folders, split):
         names = (SUBJECTS, TIMES, WEATHERS, SEASONS)
         drawn = zip(names, Scene._fields, strict=True)
         assert Scene(*(values[example[field]] for values, field in drawn)) == scene
-        assert [text.decode() for text in example["captions"]] == list(captions(scene, seed))
+        assert [t.decode() for t in example["captions"]] == [c.text for c in captions(scene, seed)]
         np.testing.assert_array_equal(example["image"], render(scene, seed, 128))
 
 

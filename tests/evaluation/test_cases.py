@@ -26,4 +26,17 @@ def test_renders_are_the_data_sets():
         np.testing.assert_array_equal(found.images[i], np.asarray(Image.open(example["image"])))
         assert found.captions[i] == example["captions"][i]
         for name, values in ATTRIBUTES.items():
-            assert values[found.expected[name][i]] == example[name]
+            assert values[found.shown[name][i]] == example[name]
+
+
+def test_only_what_a_caption_names_is_asked_for():
+    found = renders("test", 12)
+    for i, text in enumerate(found.captions):
+        for name in ATTRIBUTES:
+            assert found.asked[name][i] in (-1, found.shown[name][i])
+        assert found.asked["subject"][i] >= 0
+        if len(text.split()) == 1:
+            assert found.asked["time"][i] == found.asked["weather"][i] == -1
+    shares = {name: np.mean(found.asked[name] >= 0) for name in ATTRIBUTES}
+    assert 0.3 < shares["weather"] < 1.0
+    assert 0.3 < shares["time"] < 1.0

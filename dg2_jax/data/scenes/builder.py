@@ -48,7 +48,7 @@ def make_example(index: int, split: str, seed: int) -> dict[str, Any]:
     png.seek(0)
     return {
         "image": png,
-        "captions": list(captions(scene, own_seed, NUM_CAPTIONS)),
+        "captions": [caption.text for caption in captions(scene, own_seed, NUM_CAPTIONS)],
         **scene._asdict(),
         "id": index,
         "seed": own_seed,

@@ -6,6 +6,7 @@ understands a bare "volcano, night" as well as a full sentence.
 
 import random
 from collections.abc import Callable
+from typing import NamedTuple
 
 from dg2_jax.data.scenes import vocabulary
 from dg2_jax.data.scenes.attributes import Scene
@@ -19,7 +20,19 @@ _NAME_SEASON = 0.35
 _FULL_CAPTIONS = 2
 
 
-def captions(scene: Scene, seed: int, n: int = 5) -> tuple[str, ...]:
+class Caption(NamedTuple):
+    """A caption and what it says.
+
+    Attributes:
+      text: the caption.
+      names: the attributes of the scene that can be told from it, "subject" always among them.
+    """
+
+    text: str
+    names: frozenset[str]
+
+
+def captions(scene: Scene, seed: int, n: int = 5) -> tuple[Caption, ...]:
     """Writes different captions of one picture; a function of its arguments alone.
 
     Each names the subject, most the time of day and the weather, some the season where it can be
@@ -39,16 +52,16 @@ def captions(scene: Scene, seed: int, n: int = 5) -> tuple[str, ...]:
     if n < 1:
         raise ValueError(f"n must be at least 1; got {n}")
     rng = random.Random(f"captions {seed} {'/'.join(scene)}")
-    texts: list[str] = []
-    while len(texts) < n:
-        text = _caption(rng, scene, full=len(texts) < _FULL_CAPTIONS)
-        if text not in texts:
-            texts.append(text)
-    rng.shuffle(texts)
-    return tuple(texts)
+    found: dict[str, Caption] = {}
+    while len(found) < n:
+        caption = _caption(rng, scene, full=len(found) < _FULL_CAPTIONS)
+        found.setdefault(caption.text, caption)
+    written = list(found.values())
+    rng.shuffle(written)
+    return tuple(written)
 
 
-def _caption(rng: random.Random, scene: Scene, full: bool) -> str:
+def _caption(rng: random.Random, scene: Scene, full: bool) -> Caption:
     named = {}  # in the order in which adjectives stand before a noun
     if full or rng.random() < (_NAME_CLEAR if scene.weather == "clear" else _NAME_WEATHER):
         named["weather"] = vocabulary.WEATHER[scene.weather]
@@ -61,7 +74,7 @@ def _caption(rng: random.Random, scene: Scene, full: bool) -> str:
     text = shape(rng, scene, named)
     if scene.subject == "aurora":  # the others lie under the sky, an aurora is in it
         text = text.replace("under a", "in a").replace("beneath a", "in a")
-    return text
+    return Caption(text, frozenset({"subject", *named}))
 
 
 # The shapes: each writes the subject and all that is named.
