@@ -7,7 +7,7 @@ PROMPT ?= a volcano at sunset
 ARGS ?=
 export WANDB_MODE ?= offline
 
-.PHONY: setup serve soak fuzz sample sheet gallery evaluate test lint bench train-demo clean
+.PHONY: setup serve soak fuzz audit sample sheet gallery evaluate test lint bench train-demo clean
 
 setup: $(VENV)/.installed
 
@@ -50,6 +50,10 @@ soak: setup
 
 fuzz: setup
 	$(BIN)/python -m tests.serve.fuzz $(ARGS)
+
+audit: setup
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --requirement requirements.txt
 
 train-demo: setup
 	$(BIN)/python -m scripts.make_scenes --data_dir=runs/data

@@ -173,7 +173,7 @@ def test_dropped_connections_leave_nothing_behind(start):
     channel = server.context.engine.channel(job["id"])
     wait_for(lambda: not channel.watched)
     baseline = process.num_fds()
-    drop(200)
+    drop(1000)
     wait_for(lambda: not channel.watched)
     wait_for(lambda: process.num_fds() <= baseline + 2)
     server.client.delete(f"/api/v1/jobs/{job['id']}")

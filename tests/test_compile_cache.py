@@ -1,0 +1,63 @@
+"""The compile cache helps, and a bad one does no harm."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+_PROGRAM = """
+import jax, jax.numpy as jnp
+from dg2_jax import compile_cache
+folder = compile_cache.enable()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+events = []
+jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
+print(folder, float(jax.jit(lambda x: jnp.sin(x) @ jnp.cos(x))(jnp.arange(3.0))))
+print("hits", sum(name.endswith("/cache_hits") for name in events))
+"""
+
+
+def run(cache) -> tuple[str, str, int]:
+    """The folder that was used, the program's result, and how often the cache had it."""
+    env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM], env=env, capture_output=True, text=True, check=True
+    )
+    first, second = done.stdout.splitlines()
+    folder, result = first.split(" ")
+    return folder, result, int(second.removeprefix("hits "))
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    folder, result, hits = run(cache)
+    assert folder == str(cache)
+    assert hits == 0
+    return cache, result
+
+
+def entries(cache):
+    return [p for p in cache.iterdir() if p.is_file() and not p.name.endswith("-atime")]
+
+
+def test_a_second_process_finds_what_the_first_compiled(filled):
+    cache, result = filled
+    assert entries(cache)
+    assert run(cache)[1:] == (result, len(entries(cache)))
+
+
+@pytest.mark.parametrize("damage", ["emptied", "halved", "noise"])
+def test_damaged_entries_are_compiled_anew(filled, tmp_path, damage):
+    cache, result = filled
+    for entry in entries(cache):
+        data = entry.read_bytes()
+        bad = {"emptied": b"", "halved": data[: len(data) // 2], "noise": os.urandom(len(data))}
+        (tmp_path / entry.name).write_bytes(bad[damage])
+    assert run(tmp_path)[1:] == (result, 0)
+
+
+def test_a_folder_that_cannot_be_made_means_no_cache(filled, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    assert run(tmp_path / "file" / "cache") == ("None", filled[1], 0)
