@@ -25,6 +25,7 @@ from dg2_jax import checkpoint, prediction, schedules
 from dg2_jax.files import sha256
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
+from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.schedules import Schedule
 
@@ -55,6 +56,7 @@ class Architecture:
 
 ARCHITECTURES = {
     "unet": Architecture(UNetConfig, UNet, "context_dim", masks_padding=True),
+    "dit": Architecture(DiTConfig, DiT, "context_dim", masks_padding=True),
     "dg2_unet": Architecture(DG2UNetConfig, DG2UNet, "n_embd", masks_padding=False),
 }
 

@@ -1,5 +1,7 @@
 """Layers that the denoisers share: time embedding, dropout, residual and transformer blocks."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -27,6 +29,14 @@ def dropout(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
         return x
     keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
     return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
+
+
+def checkpointed(module: nnx.Module, remat: bool) -> Callable[..., Array]:
+    """The module as a function, its activations recomputed in the backward pass if `remat`."""
+    if not remat:
+        return module
+    graphdef, params = nnx.split(module)
+    return lambda *args: jax.checkpoint(lambda p, *a: nnx.merge(graphdef, p)(*a))(params, *args)
 
 
 class ResidualBlock(nnx.Module):

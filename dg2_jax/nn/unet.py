@@ -8,20 +8,19 @@ sampling step:
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from dg2_jax.nn.conditioning import Conditioning, TextConditioned
 from dg2_jax.nn.layers import (
     NORM_EPS,
     KeysValues,
     ResidualBlock,
     TransformerBlock,
-    sinusoidal_embedding,
+    checkpointed,
 )
 from dg2_jax.typing import Context, ContextMask, Latent, Time
 
@@ -77,14 +76,6 @@ class UNetConfig:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
 
 
-class Conditioning(NamedTuple):
-    """The text as the UNet uses it; the first axis of every leaf is the batch."""
-
-    pooled: Float[Array, "b e"]  # mean token, projected: joins the time embedding
-    mask: Bool[Array, "b l"]
-    keys_values: tuple[KeysValues, ...]  # one entry a transformer block
-
-
 class Stage(nnx.Module):
     """A residual block and, where the level attends, a transformer block."""
 
@@ -127,23 +118,17 @@ class Stage(nnx.Module):
         return self.transformer(x.reshape(b, h * w, c), keys_values, mask).reshape(b, h, w, c)
 
 
-class UNet(nnx.Module):
+class UNet(TextConditioned):
     """Down, middle and up stages with skips (Ronneberger et al., arXiv 1505.04597)."""
 
     def __init__(self, config: UNetConfig, *, rngs: nnx.Rngs):
+        super().__init__(config.context_dim, config.embed_dim, rngs=rngs)
         self.config = config
         channels, attends = config.channels, config.attention_levels
-        e = config.embed_dim
 
         def stage(i: int, o: int, a: bool) -> Stage:
             return Stage(i, o, a, config, rngs=rngs)
 
-        self.time1 = nnx.Linear(e, e, rngs=rngs)
-        self.time2 = nnx.Linear(e, e, rngs=rngs)
-        self.pooled = nnx.Linear(config.context_dim, e, rngs=rngs)
-        self.null_token = nnx.Param(
-            nnx.initializers.normal(0.02)(rngs.params(), (config.context_dim,))
-        )
         self.conv_in = nnx.Conv(config.in_channels, channels[0], (3, 3), rngs=rngs)
 
         down, downsample, skips = [], [], [channels[0]]
@@ -182,24 +167,11 @@ class UNet(nnx.Module):
             rngs=rngs,
         )
 
-    def null_context(self, batch: int, length: int = 1) -> tuple[Context, ContextMask]:
-        """The trained "no text" condition: one learnt token, padded to `length`."""
-        token = jnp.zeros((length, self.config.context_dim)).at[0].set(self.null_token[...])
-        mask = jnp.arange(length) == 0
-        return (
-            jnp.broadcast_to(token, (batch, *token.shape)),
-            jnp.broadcast_to(mask, (batch, length)),
-        )
-
     def project_context(self, context: Context, mask: ContextMask) -> Conditioning:
         """All that the text contributes, computed once for every prompt."""
-        weight = mask.astype(context.dtype)[:, :, None]
-        mean = jnp.sum(context * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), 1.0)
         stages = (*self.down, *self.middle, *self.up)
-        keys_values = tuple(
-            s.transformer.project_context(context) for s in stages if s.transformer is not None
-        )
-        return Conditioning(self.pooled(mean), mask, keys_values)
+        attending = [s.transformer for s in stages if s.transformer is not None]
+        return self.condition(context, mask, [block.project_context for block in attending])
 
     def __call__(
         self,
@@ -219,8 +191,7 @@ class UNet(nnx.Module):
         factor = 2 ** (len(self.config.channels) - 1)
         if x.shape[1] % factor or x.shape[2] % factor:
             raise ValueError(f"latent height and width must be multiples of {factor}: {x.shape}")
-        embedding = self.time2(nnx.silu(self.time1(sinusoidal_embedding(t, self.config.embed_dim))))
-        embedding = nnx.silu(embedding + conditioning.pooled)
+        embedding = self.embed(t, conditioning)
         keys_values = iter(conditioning.keys_values)
         calls = 0
 
@@ -229,7 +200,7 @@ class UNet(nnx.Module):
             calls += 1
             key = None if dropout_key is None else jax.random.fold_in(dropout_key, calls)
             kv = next(keys_values) if stage.transformer is not None else None
-            return _call(stage, self.config.remat)(h, embedding, kv, conditioning.mask, key)
+            return checkpointed(stage, self.config.remat)(h, embedding, kv, conditioning.mask, key)
 
         h = self.conv_in(x)
         skips = [h]
@@ -254,11 +225,3 @@ class UNet(nnx.Module):
 
 def _nearest_upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
     return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-
-
-def _call(module: nnx.Module, remat: bool) -> Callable[..., Array]:
-    """The module as a function, its activations recomputed in the backward pass if `remat`."""
-    if not remat:
-        return module
-    graphdef, params = nnx.split(module)
-    return lambda *args: jax.checkpoint(lambda p, *a: nnx.merge(graphdef, p)(*a))(params, *args)

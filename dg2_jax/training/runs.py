@@ -10,6 +10,7 @@ from dg2_jax.data.loader import Batch, Example, Loader, Source, Transform
 from dg2_jax.evaluation.probe import ProbeConfig
 from dg2_jax.nn.autoencoder import AutoencoderConfig
 from dg2_jax.nn.dg2_unet import DG2UNetConfig
+from dg2_jax.nn.dit import DiTConfig
 from dg2_jax.nn.unet import UNetConfig
 from dg2_jax.training.autoencoder import LossWeights
 from dg2_jax.training.state import Params
@@ -66,7 +67,7 @@ class DenoiserRunConfig(RunConfig):
         sample_guidance: guidance scales of the sample grids, a row each.
     """
 
-    denoiser: UNetConfig | DG2UNetConfig = field(default_factory=UNetConfig)
+    denoiser: UNetConfig | DiTConfig | DG2UNetConfig = field(default_factory=UNetConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     init_from: str = ""
     max_length: int = 64
