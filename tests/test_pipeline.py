@@ -9,6 +9,7 @@ import pytest
 
 from dg2_jax import images, model, program, sampling
 from dg2_jax.pipeline import Pipeline
+from tests import tiny_model
 
 
 def test_result(pipe):
@@ -26,6 +27,16 @@ def test_an_image_depends_on_its_seed_and_not_on_its_batch(pipe):
     for i in (0, 2, 4):
         alone = pipe("a volcano at night", num_inference_steps=4, seed=3 + i)
         np.testing.assert_allclose(alone.latents[0], together.latents[i], atol=1e-5)
+
+
+def test_a_diffusion_transformer_samples_as_a_unet_does(tmp_path):
+    tiny_model.save(tmp_path, "dit")
+    pipe = Pipeline.load(tmp_path)
+    together = pipe(["a volcano", "a lake"], num_inference_steps=4, seed=3)
+    alone = pipe("a lake", num_inference_steps=4, seed=4)
+    np.testing.assert_allclose(alone.latents[0], together.latents[1], atol=1e-5)
+    raw = pipe("a lake", num_inference_steps=4, seed=4, weights="raw")
+    assert np.abs(raw.latents - alone.latents).max() > 1e-4
 
 
 def test_stochastic_solvers_too(pipe):

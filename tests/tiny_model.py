@@ -4,7 +4,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dg2_jax import model
+from dg2_jax.config import to_dict
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.unet import UNet, UNetConfig
 from tests.networks import random_params
 
@@ -18,26 +20,30 @@ VAE = AutoencoderConfig(
     head_channels=4,
     scaling_factor=1.3,
 )
-UNET = UNetConfig(
-    in_channels=4, channels=(8, 16), attention_levels=(False, True), head_dim=8, norm_groups=4
-)
+DENOISERS = {
+    "unet": (
+        UNet,
+        UNetConfig(4, (8, 16), attention_levels=(False, True), head_dim=8, norm_groups=4),
+    ),
+    "dit": (DiT, DiTConfig(4, width=16, depth=2, head_dim=8)),
+}
 
 
-def save(path):
+def save(path, architecture="unet"):
     """Writes the model folder: pictures of 32 pixels, latents of 4x4x4."""
+    denoiser, config = DENOISERS[architecture]
     model.save(
         path,
         {
-            "model": "unet",
-            "denoiser": {"in_channels": 4, "channels": [8, 16], "attention_levels": [False, True]}
-            | {"head_dim": 8, "norm_groups": 4},
+            "model": architecture,
+            "denoiser": to_dict(config),
             "diffusion": {"schedule": "curved", "prediction_type": "v_prediction"},
             "vae": VAE.to_dict(),
             "text_encoder": {"name": "minilm", "max_length": 64},
             "default_size": 32,
         },
         {
-            name: random_params(lambda: UNet(UNET, rngs=nnx.Rngs(0)), seed)
+            name: random_params(lambda: denoiser(config, rngs=nnx.Rngs(0)), seed)
             for seed, name in enumerate(model.WEIGHTS)
         },
         random_params(lambda: AutoencoderKL(VAE, rngs=nnx.Rngs(0)), 2),

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from dg2_jax.config import DiffusionConfig, EmaConfig, OptimConfig, RunConfig
+from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.training import optimizer, state, step
 from tests.networks import random_network
@@ -23,6 +24,7 @@ TINY = UNetConfig(
     embed_dim=16,
     norm_groups=4,
 )
+TINY_DIT = DiTConfig(2, width=32, depth=2, head_dim=16, context_dim=8, embed_dim=16)
 RUN = RunConfig(
     num_steps=300,
     batch_size=32,
@@ -48,8 +50,8 @@ def make_batch(seed, size=32):
     }
 
 
-def make(config=RUN, diffusion=DIFFUSION):
-    graphdef, params = state.network(lambda rngs: UNet(TINY, rngs=rngs), 0)
+def make(config=RUN, diffusion=DIFFUSION, network=lambda rngs: UNet(TINY, rngs=rngs)):
+    graphdef, params = state.network(network, 0)
     loss_fn = step.diffusion_loss(graphdef, diffusion, SCALING, SHIFT)
     start = state.create(params, optimizer.make(config.optim, config.num_steps))
     return graphdef, start, loss_fn, step.make_train_step(loss_fn, config)
@@ -72,6 +74,16 @@ def test_loss_falls(trained):
     _, _, _, found = trained
     assert found[:10].mean() > 0.2
     assert found[-20:].mean() < 0.04
+
+
+def test_loss_of_a_diffusion_transformer_falls_too():
+    _, current, _, step_fn = make(network=lambda rngs: DiT(TINY_DIT, rngs=rngs))
+    found = []
+    for i in range(RUN.num_steps):
+        current, metrics = step_fn(current, make_batch(i))
+        found.append(metrics["loss"])
+    assert np.mean(found[:10]) > 0.2
+    assert np.mean(found[-20:]) < 0.04
 
 
 def test_average_does_better_than_the_start_on_the_fixed_grid(trained):
