@@ -34,7 +34,7 @@ from scripts.command import command
 
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
 _CASES = flags.DEFINE_integer("cases", 50, "In-paintings.", 1)
-_PAIRS = flags.DEFINE_integer("pairs", 32, "Anagrams.", 1)
+_PAIRS = flags.DEFINE_integer("pairs", 96, "Anagrams.", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 21, "Of the timing.", 1)
 _OUT = flags.DEFINE_string("out", None, "Write the figures here, as JSON.")
 _SHEET = flags.DEFINE_string("sheet", None, "Write the first anagrams here, and their half turn.")
