@@ -357,6 +357,7 @@ class Pipeline:
             first_timestep=jnp.int32(plan.table.timestep[0]),
             views=_stack_views(settings.anagram, side, self.model.latent_shape[0]),
             corrected=jnp.asarray(settings.anagram_mode == "corrected"),
+            to_rgb=self._to_rgb,
         )
 
     def _watch(
@@ -366,22 +367,22 @@ class Pipeline:
         plan: Plan,
         first: int,
         real: int,
-    ) -> Callable[[int, Latent], bool] | None:
+    ) -> Callable[[int, program.Run], bool] | None:
         """What `program.generate` calls to hand previews on; None where nobody watches."""
         if on_preview is None:
             return None
         steps = plan.settings.num_inference_steps
         steps = min(steps, plan.num_rows) if plan.num_rows else steps
 
-        def draw(x0: Latent) -> np.ndarray:
+        def draw(run: program.Run) -> np.ndarray:
             if preview_mode == "linear":
-                return np.asarray(preview.apply(x0, self._to_rgb))[:real]
+                return np.asarray(run.shown)[:real]
             coder = self.model.autoencoder, self.model.autoencoder_params
-            return np.asarray(program.decode(*coder, x0))[:real]
+            return np.asarray(program.decode(*coder, run.progress.x0[: len(run.shown)]))[:real]
 
-        def watch(rows_done: int, x0: Latent) -> bool:
+        def watch(rows_done: int, run: program.Run) -> bool:
             step = -(-rows_done * steps // plan.num_rows)
-            return bool(on_preview(Preview(step, steps, first, lambda: draw(x0))))
+            return bool(on_preview(Preview(step, steps, first, lambda: draw(run))))
 
         return watch
 

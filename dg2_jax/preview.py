@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -101,7 +100,6 @@ def fit_latent_to_rgb(
     return LatentToRGB(found[:-1], found[-1])
 
 
-@jax.jit
 def apply(latents: Latent, linear: LatentToRGB) -> UInt8[Array, "b h w 3"]:
     """Pictures of a latent's height and width; pure JAX.
 

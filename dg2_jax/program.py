@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from dg2_jax import anagram, guidance, inpaint, inversion, sampling
+from dg2_jax import anagram, guidance, inpaint, inversion, preview, sampling
 from dg2_jax.images import from_uint8, to_uint8
 from dg2_jax.model import Network, Params
+from dg2_jax.preview import LatentToRGB
 from dg2_jax.sampling import Progress
 from dg2_jax.solvers import SolverTable
 from dg2_jax.typing import Context, ContextMask, Keys, Latent, Pixels
@@ -59,6 +61,7 @@ class Inputs(NamedTuple):
         first_timestep: of the table.
         views: of an anagram, stacked; of pixels where they are synchronised. None without.
         corrected: whether `anagram.shared_latent` corrects the variance.
+        to_rgb: the linear preview.
     """
 
     text: TextInputs
@@ -80,6 +83,7 @@ class Inputs(NamedTuple):
     first_timestep: Int[Array, ""]
     views: ViewMap | None
     corrected: Bool[Array, ""]
+    to_rgb: LatentToRGB
 
 
 @dataclass(frozen=True)
@@ -111,11 +115,14 @@ class Run(NamedTuple):
         conditioning: keys and values of all texts, computed once.
         keys: one for each latent that is sampled.
         progress: of the sampling.
+        shown: the batch's x₀ estimates as `preview.apply` draws them: too cheap to ask whether
+            anybody looks.
     """
 
     conditioning: Any
     keys: Keys
     progress: Progress
+    shown: UInt8[Array, "b h w 3"]
 
 
 def conditioning(program: Program, params: tuple[Params, Params | None], text: TextInputs) -> Any:
@@ -189,7 +196,7 @@ def generate(
     num_rows: int,
     *,
     every: int = 1,
-    watch: Callable[[int, Latent], bool] | None = None,
+    watch: Callable[[int, Run], bool] | None = None,
 ) -> tuple[Latent, int]:
     """Latents of a batch, and how many rows were run (fewer than asked for if stopped).
 
@@ -202,14 +209,14 @@ def generate(
         inputs: what it is called with.
         num_rows: how many rows of the table are real; 0 returns `inputs.start`.
         every: `watch` is called after each `every`-th row and after the last.
-        watch: is shown the rows done and the x₀ estimates, and returns whether to stop.
+        watch: is shown the rows done and the run, and returns whether to stop.
     """
     batch, inputs = len(inputs.keys), jax.device_put(inputs)
     run = prepare(program, params, inputs)
     every = num_rows if watch is None else every
     for until in [*range(every, num_rows, every), num_rows] if num_rows else []:
-        run = advance(program, params, autoencoder_params, inputs, run, jnp.int32(until))
-        if watch is not None and watch(until, run.progress.x0[:batch]):
+        run = advance(program, params, autoencoder_params, inputs, run, np.int32(until))
+        if watch is not None and watch(until, run):
             num_rows = until
             break
     latents = run.progress.state.x
@@ -235,7 +242,9 @@ def prepare(program: Program, params: tuple[Params, Params | None], inputs: Inpu
         x = inversion.source_path(inputs.start, keys, jnp.int32(0), first.alpha, first.sigma)
         x, keys = jnp.concatenate([x, x]), jnp.concatenate([keys, keys])
     denoise = guided(program, params, inputs)  # what `advance` puts around it has no memory
-    return Run(conditioning(program, params, inputs.text), keys, sampling.begin(denoise, x))
+    progress = sampling.begin(denoise, x)
+    texts = conditioning(program, params, inputs.text)
+    return Run(texts, keys, progress, _shown(progress, inputs))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -245,7 +254,7 @@ def advance(
     autoencoder_params: Params | None,
     inputs: Inputs,
     run: Run,
-    until: Int[Array, ""],
+    until: Int[Array | np.generic, ""],
 ) -> Run:
     """Runs the rows that are left before row `until`."""
     views, adjust = inputs.views, None
@@ -267,9 +276,19 @@ def advance(
             denoise,
         )
     progress = sampling.advance(
-        denoise, run.conditioning, run.progress, inputs.table, run.keys, until, adjust=adjust
+        denoise,
+        run.conditioning,
+        run.progress,
+        inputs.table,
+        run.keys,
+        jnp.asarray(until),
+        adjust=adjust,
     )
-    return run._replace(progress=progress)
+    return run._replace(progress=progress, shown=_shown(progress, inputs))
+
+
+def _shown(progress: Progress, inputs: Inputs) -> UInt8[Array, "b h w 3"]:
+    return preview.apply(progress.x0[: len(inputs.keys)], inputs.to_rgb)
 
 
 def _copies(program: Program, inputs: Inputs) -> int:

@@ -7,7 +7,8 @@
 - Anagrams: pairs of subjects, the second seen after half a turn. S_ij = log P(subject j | view i)
   by the probe; `alignment` is exp of A, thus the probability of the subject that is seen worse.
 - Equivariance: e(v) of the autoencoder on test renders, see `training.metrics`.
-- Previews: one picture of 20 steps with linear previews every 5 steps and without, in turn.
+- Previews: one picture of 20 steps with linear previews every 5 steps and without, in
+  turn, each first in every other round.
 """
 
 import json
@@ -35,7 +36,7 @@ from scripts.command import command
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
 _CASES = flags.DEFINE_integer("cases", 50, "In-paintings.", 1)
 _PAIRS = flags.DEFINE_integer("pairs", 96, "Anagrams.", 1)
-_ROUNDS = flags.DEFINE_integer("rounds", 21, "Of the timing.", 1)
+_ROUNDS = flags.DEFINE_integer("rounds", 60, "Of the timing.", 1)
 _OUT = flags.DEFINE_string("out", None, "Write the figures here, as JSON.")
 _SHEET = flags.DEFINE_string("sheet", None, "Write the first anagrams here, and their half turn.")
 
@@ -141,8 +142,9 @@ def preview_cost(pipe: Pipeline, rounds: int) -> dict[str, float]:
     def look(shown: Preview) -> None:
         np.asarray(shown.images)
 
+    ways = [("without", None), ("with", look)]
     for turn in range(rounds + 1):
-        for name, watch in (("without", None), ("with", look)):
+        for name, watch in ways[:: 1 if turn % 2 else -1]:
             start = time.perf_counter()
             pipe("a lake at dawn", seed=turn, on_preview=watch, preview_every=5)
             if turn:

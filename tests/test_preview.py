@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_the_fit_is_the_least_squares_one():
 def test_apply_clips_and_compiles():
     linear = LatentToRGB(np.eye(3), np.zeros(3))
     latents = jnp.asarray([-3.0, -1.0, 0.0, 1.0, 3.0])[:, None, None, None] * jnp.ones((5, 2, 2, 3))
-    shown = preview.apply(latents, linear)
+    shown = jax.jit(preview.apply)(latents, linear)
     np.testing.assert_array_equal(shown[:, 0, 0, 0], [0, 0, 128, 255, 255])
 
 

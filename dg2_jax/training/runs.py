@@ -83,6 +83,27 @@ class DenoiserRunConfig(RunConfig):
             raise ValueError("denoiser.legacy_time_table must be false: it is for imported weights")
 
 
+@dataclass(frozen=True)
+class DistillationRunConfig(DenoiserRunConfig):
+    """A run of scripts/distill.py; the teacher, and the first student, is `init_from`.
+
+    Attributes:
+        student_steps: steps that a picture takes afterwards.
+        substeps: guided steps of the teacher that the student does in one.
+        guidance_scale: of the teacher, which becomes the student's own; 1 is unguided.
+    """
+
+    student_steps: int = 4
+    substeps: int = 4
+    guidance_scale: float = 5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("student_steps", "substeps", "guidance_scale"):
+            check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        check(bool(self.init_from), "init_from", "the teacher's name or folder", self.init_from)
+
+
 def make_loader(
     config: RunConfig,
     source: Source,

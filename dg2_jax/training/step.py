@@ -94,13 +94,10 @@ def diffusion_loss(
     def loss_fn(params: Params, batch: Batch, key: PRNGKeyArray):
         model = nnx.merge(graphdef, params)
         latent_key, drop_key, time_key, noise_key, dropout_key = jax.random.split(key, 5)
-        mean = batch["mean"].astype(jnp.float32)
-        spread = jnp.exp(0.5 * batch["logvar"].astype(jnp.float32))
-        latents = mean + spread * jax.random.normal(latent_key, mean.shape)
-        x0 = (latents - shift_factor) * scaling_factor
+        x0 = draw_latents(batch, latent_key, scaling_factor, shift_factor)
         text = batch["context"].astype(jnp.float32), batch["mask"]
         if hasattr(model, "null_context"):
-            dropped = jax.random.bernoulli(drop_key, config.caption_dropout, mean.shape[:1])
+            dropped = jax.random.bernoulli(drop_key, config.caption_dropout, x0.shape[:1])
             text = with_null(model, *text, dropped)
         kv = model.project_context(*text)
         per_sample = losses.denoising_loss(
@@ -115,6 +112,16 @@ def diffusion_loss(
         return jnp.mean(per_sample), {}
 
     return loss_fn
+
+
+def draw_latents(
+    batch: Batch, key: PRNGKeyArray, scaling_factor: float, shift_factor: float
+) -> Float[Array, "b h w c"]:
+    """Scaled latents, drawn from an encoded batch's posterior."""
+    mean = batch["mean"].astype(jnp.float32)
+    spread = jnp.exp(0.5 * batch["logvar"].astype(jnp.float32))
+    latents = mean + spread * jax.random.normal(key, mean.shape)
+    return (latents - shift_factor) * scaling_factor
 
 
 def with_null(

@@ -28,11 +28,12 @@ function fromMetadata(image) {
   return { ...fields, kind: image.kind, ...(pairs ? { anagram: pairs } : {}) };
 }
 
-/** Makes a picture the source of a kind of job. */
-export function sendTo(image, mode) {
+/** Makes a picture the source of a kind of job; `more` are further fields of the form. */
+export function sendTo(image, mode, more = {}) {
   const { id, url, width, height } = image;
   const prompt = form.value.prompt || image.prompt;
-  change({ mode, image: { id, url, width, height }, mask: [], ...(mode === "upscale" ? {} : { prompt }) });
+  const source = { id, url, width, height };
+  change({ mode, image: source, mask: [], ...(mode === "upscale" ? {} : { prompt }), ...more });
   opened.value = null;
   document.querySelector("#composer")?.scrollIntoView({ block: "start" });
 }

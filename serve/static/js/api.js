@@ -89,6 +89,9 @@ export const api = {
   categories: () => call("/bank/categories", {}, 2),
   match: (request) => call("/bank/match", { method: "POST", json: request }),
   random: (parameters) => call(`/bank/random${query(parameters)}`),
+  prompts: (parameters) => call(`/bank/prompts${query(parameters)}`, {}, 2),
+  addPrompt: (prompt) => call("/bank/prompts", { method: "POST", json: prompt }),
+  removePrompt: (id) => call(`/bank/prompts/${encodeURIComponent(id)}`, { method: "DELETE" }),
 };
 
 /** Where a stored picture is. */

@@ -53,7 +53,8 @@ export function Slider({ name, label, hint, min, max, step = 1, most = max }) {
   const share = `${(100 * (Math.min(Math.max(number, min), max) - min)) / (max - min)}%`;
   return html`
     <${Field} name=${name} label=${label} hint=${hint}
-      aside=${html`<${NumberBox} name=${name} label=${label} min=${min} max=${most} step=${step} />`}>
+      aside=${html`<${NumberBox} aria-label=${`${label}, exactly`} aria-invalid=${errors.value[name] ? "true" : undefined}
+        min=${min} max=${most} step=${step} value=${value} onChange=${(v) => change({ [name]: v })} />`}>
       <input
         type="range" ...${described(name, hint)} min=${min} max=${max} step=${step} value=${number} style=${{ "--share": share }}
         onInput=${(e) => change({ [name]: e.currentTarget.valueAsNumber })}
@@ -62,19 +63,30 @@ export function Slider({ name, label, hint, min, max, step = 1, most = max }) {
   `;
 }
 
-function NumberBox({ name, label, min, max, step }) {
-  const value = form.value[name];
+/** A small box for a number; NaN while there is none in it. */
+function NumberBox({ value, onChange, ...rest }) {
   const [text, setText] = useState(null); // what is being typed, while it has the focus
   return html`<input
-    class="number small" type="number" inputmode="decimal" autocomplete="off" aria-label=${`${label}, exactly`}
-    aria-invalid=${errors.value[name] ? "true" : undefined}
-    min=${min} max=${max} step=${step} value=${text ?? (Number.isNaN(value) ? "" : value)}
+    class="number small" type="number" inputmode="decimal" autocomplete="off" ...${rest}
+    value=${text ?? (Number.isNaN(value) ? "" : value)}
     onInput=${(e) => {
       setText(e.currentTarget.value);
-      change({ [name]: e.currentTarget.value === "" ? Number.NaN : e.currentTarget.valueAsNumber });
+      onChange(e.currentTarget.value === "" ? Number.NaN : e.currentTarget.valueAsNumber);
     }}
     onBlur=${() => setText(null)}
   />`;
+}
+
+/** One of the numbers of a field that holds several. */
+export function NumberAt({ name, index, label, hint, ...rest }) {
+  const numbers = form.value[name];
+  const { id, ...about } = described(name, hint);
+  const set = (value) => change({ [name]: numbers.map((old, i) => (i === index ? value : old)) });
+  return html`
+    <label class="number-at" for=${`${id}-${index}`}>${label}
+      <${NumberBox} id=${`${id}-${index}`} ...${about} value=${numbers[index]} onChange=${set} ...${rest} />
+    </label>
+  `;
 }
 
 export function Select({ name, label, hint, choices }) {
@@ -100,7 +112,7 @@ export function Choice({ value, choices, onChange, ...rest }) {
 }
 
 /** A few exclusive choices side by side. */
-export function Segmented({ name, label, choices }) {
+export function Segmented({ name, label, choices, onChange = (value) => change({ [name]: value }) }) {
   const value = form.value[name];
   return html`
     <fieldset class="field">
@@ -109,7 +121,7 @@ export function Segmented({ name, label, choices }) {
         ${choices.map(
           ([v, text]) => html`
             <label key=${String(v)}>
-              <input type="radio" name=${name} checked=${v === value} onChange=${() => change({ [name]: v })} />
+              <input type="radio" name=${name} checked=${v === value} onChange=${() => onChange(v)} />
               <span>${text}</span>
             </label>
           `,

@@ -11,8 +11,8 @@ import { Icon } from "./icons.js";
 import { cancel, FINAL, grid, jobs, leave, send, setAddress } from "./jobs.js";
 import { maskPicture } from "./mask_strokes.js";
 import { altOf } from "./picture.js";
-import { check, toRequest } from "./request.js";
-import { dialog, errors, form, options } from "./state.js";
+import { check, isMasked, toRequest } from "./request.js";
+import { dialog, errors, form, model, options } from "./state.js";
 import { load, save as store, uniqueName } from "./storage.js";
 import { S } from "./strings.js";
 
@@ -48,7 +48,7 @@ export function GridDialog() {
     setWrong(found);
     if (Object.keys(found).length) return;
     store("grid-draft", axes);
-    errors.value = check(form.value, options.value?.limits);
+    errors.value = check(form.value, options.value?.limits, model.value?.size);
     if (Object.keys(errors.value).length) {
       close();
       return;
@@ -95,7 +95,7 @@ async function start({ x, y }) {
   const base = form.value;
   const seed = base.seed_locked ? base.seed : crypto.getRandomValues(new Uint32Array(1))[0];
   const fixed = { ...base, seed, seed_locked: true, num_images: 1 };
-  const mask = base.mode === "inpaint" ? await maskPicture(base.mask, base.image) : null;
+  const mask = isMasked(base) ? await maskPicture(base.mask, base.image) : null;
   leave();
   const made = { id: uniqueName(), x: labels(x), y: labels(y), jobs: [] };
   for (const row of y.values) {

@@ -3,9 +3,9 @@ import { batch, computed, signal } from "@preact/signals";
 import { api, Problem, watch } from "./api.js";
 import { refreshGallery, showInGallery } from "./gallery_state.js";
 import { maskPicture } from "./mask_strokes.js";
-import { check, toRequest } from "./request.js";
+import { check, isMasked, toRequest } from "./request.js";
 import { clientId } from "./storage.js";
-import { change, connected, errors, form, notify, options } from "./state.js";
+import { change, connected, errors, form, model, notify, options } from "./state.js";
 import { S } from "./strings.js";
 
 export const FINAL = ["done", "failed", "cancelled"];
@@ -120,7 +120,8 @@ export function explain(problem) {
   const found = {};
   for (const { field, message } of problem.fields ?? []) {
     const name = field.replace(/^body\./, "");
-    found[name in form.value || name.startsWith("anagram") ? name : "form"] = message;
+    const [root] = name.split(".");
+    found[root === "anagram" ? name : root in form.value ? root : "form"] = message;
   }
   if (!Object.keys(found).length) {
     const busy = problem.retryAfter && [429, 503].includes(problem.status);
@@ -153,12 +154,12 @@ export async function send(request) {
 /** Sends what the form says and shows it. */
 export async function generate() {
   if (sending.value) return;
-  errors.value = check(form.value, options.value?.limits);
+  errors.value = check(form.value, options.value?.limits, model.value?.size);
   if (Object.keys(errors.value).length) {
     focusError();
     return;
   }
-  const mask = form.value.mode === "inpaint" ? await maskPicture(form.value.mask, form.value.image) : null;
+  const mask = isMasked(form.value) ? await maskPicture(form.value.mask, form.value.image) : null;
   const job = await send(toRequest(form.value, mask));
   if (!job) return;
   show(job);

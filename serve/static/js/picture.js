@@ -49,7 +49,7 @@ export function Actions({ image, onRemoved = () => {} }) {
       <a class="secondary button" href=${downloadUrl(image)} download><${Icon} name="download" />${S.picture.download}</a>
       ${button("image", S.picture.toImage, () => sendTo(image, "img2img"))}
       ${button("brush", S.picture.toMask, () => {
-        sendTo(image, "inpaint");
+        sendTo(image, "inpaint", { region: "mask" });
         dialog.value = { name: "mask" };
       })}
       ${button("enlarge", S.picture.toUpscale, () => sendTo(image, "upscale"))}

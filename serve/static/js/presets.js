@@ -22,6 +22,7 @@ const KEPT = [
   "weights",
   "eta",
   "guidance_rescale",
+  "guidance_interval",
   "spacing",
   "upscale",
   "upscaler",

@@ -13,6 +13,7 @@ const SAMPLING = [
   "model",
   "eta",
   "guidance_rescale",
+  "guidance_interval",
   "spacing",
   "upscale",
   "upscaler",
@@ -21,13 +22,31 @@ const SAMPLING = [
   "embed_metadata",
 ];
 const PROMPTED = ["prompt", "prompt_matching", ...SAMPLING];
+const EDITING = [...PROMPTED, "strength_mode", "resize_mode"];
 const FIELDS = {
   txt2img: PROMPTED,
-  img2img: [...PROMPTED, "strength", "strength_mode", "resize_mode", "inversion", "source_prompt"],
-  inpaint: [...PROMPTED, "mask_feather", "num_resamples", "resize_mode"],
+  img2img: [...EDITING, "strength", "inversion", "source_prompt"],
+  inpaint: [...EDITING, "mask_feather", "num_resamples", "outpaint"],
   anagram: [...SAMPLING, "anagram", "anagram_mode"],
   upscale: ["upscaler", "embed_metadata"],
 };
+
+const inverts = (form) => form.mode === "img2img" && form.inversion !== null;
+
+/** Whether a form's job has a painted mask. */
+export const isMasked = (form) => form.mode === "inpaint" && form.region === "mask";
+
+/** When fields are used that not every job of their kind uses. */
+const USED = {
+  eta: (form) => form.solver === "ddim" && !inverts(form),
+  source_prompt: inverts,
+  resize_mode: (form) => form.mode === "img2img" || isMasked(form),
+  outpaint: (form) => !isMasked(form),
+  preview_every: (form) => form.preview_mode !== "none",
+};
+
+/** The fields that a form's job takes as they are. */
+export const fieldsOf = (form) => FIELDS[form.mode].filter((name) => USED[name]?.(form) ?? true);
 
 /** Limits of numbers, as the server has them: [low, high, whole]. */
 export const LIMITS = {
@@ -48,37 +67,50 @@ export const LIMITS = {
  * The job that a form asks for.
  *
  * @param {object} form as in state.js
- * @param {string | null} mask the painted mask as a data: URI
+ * @param {string | null} mask the painted mask as a data: URI, if the job has one
  */
 export function toRequest(form, mask = null) {
   const kind = form.mode;
   const request = { kind };
-  for (const name of FIELDS[kind]) {
+  for (const name of fieldsOf(form)) {
     if (form[name] !== null) request[name] = form[name];
   }
   if (kind !== "upscale" && form.seed_locked && form.seed !== null) request.seed = form.seed;
   if (["img2img", "inpaint", "upscale"].includes(kind)) request.image = form.image?.id;
-  if (kind === "img2img" && !form.inversion) delete request.source_prompt;
-  if (kind === "inpaint") Object.assign(request, { strength: form.inpaint_strength, mask });
+  if (kind === "inpaint") request.strength = form.inpaint_strength;
+  if (isMasked(form)) request.mask = mask;
   if (kind === "upscale") request.upscale = form.factor;
   return request;
 }
 
-/** What is wrong with a form, by field; empty if nothing is. */
-export function check(form, limits) {
+/**
+ * What is wrong with a form, by field; empty if nothing is.
+ *
+ * @param {object} form as in state.js
+ * @param {object | undefined} limits of the server
+ * @param {number | undefined} size pixels a side of the model's pictures
+ */
+export function check(form, limits, size) {
   const found = {};
-  const used = [...FIELDS[form.mode], ...(form.mode === "inpaint" ? ["inpaint_strength"] : [])];
+  const used = [...fieldsOf(form), ...(form.mode === "inpaint" ? ["inpaint_strength"] : [])];
   if (form.seed_locked && form.mode !== "upscale") used.push("seed");
   for (const name of used.filter((field) => field in LIMITS)) {
     const [low, most, whole] = LIMITS[name];
     const high = name === "num_images" ? Math.min(most, limits?.max_images ?? most) : most;
-    const value = form[name];
-    if (typeof value !== "number" || Number.isNaN(value)) found[name] = S.errors.number;
-    else if (value < low || value > high) found[name] = S.errors.range(low, high);
-    else if (whole && !Number.isInteger(value)) found[name] = S.errors.whole;
+    const wrong = checkNumber(form[name], low, high, whole);
+    if (wrong) found[name] = wrong;
+  }
+  const interval = used.includes("guidance_interval") && form.guidance_interval;
+  if (interval) {
+    const wrong = interval.map((level) => checkNumber(level, 0, 1)).find(Boolean);
+    if (wrong || interval[0] > interval[1]) found.guidance_interval = wrong ?? S.errors.order;
+  }
+  if (used.includes("outpaint")) {
+    const wrong = checkOutpaint(form.outpaint, size);
+    if (wrong) found.outpaint = wrong;
   }
   if (["img2img", "inpaint", "upscale"].includes(form.mode) && !form.image) found.image = S.errors.image;
-  if (form.mode === "inpaint" && form.image && !form.mask.length) found.mask = S.errors.mask;
+  if (isMasked(form) && form.image && !form.mask.length) found.mask = S.errors.mask;
   if (form.mode === "anagram") {
     form.anagram.forEach((reading, i) => {
       if (!reading.prompt.trim()) found[`anagram.${i}.prompt`] = S.errors.reading;
@@ -88,6 +120,22 @@ export function check(form, limits) {
     }
   }
   return found;
+}
+
+function checkNumber(value, low, high, whole = false) {
+  if (typeof value !== "number" || Number.isNaN(value)) return S.errors.number;
+  if (value < low || value > high) return S.errors.range(low, high);
+  return whole && !Number.isInteger(value) ? S.errors.whole : undefined;
+}
+
+/** The new pixels leave an eighth of a side at least. */
+function checkOutpaint(sides, size = 4096 + 512) {
+  const most = size - Math.max(1, Math.floor(size / 8));
+  const wrong = sides.map((pixels) => checkNumber(pixels, 0, most, true)).find(Boolean);
+  if (wrong) return wrong;
+  const [left, top, right, bottom] = sides;
+  if (left + top + right + bottom === 0) return S.errors.sides;
+  return Math.max(left + right, top + bottom) > most ? S.errors.outpaint(most) : undefined;
 }
 
 const picture = (id) => ({ id, url: pictureUrl(id) });
@@ -113,6 +161,7 @@ export function toForm(request, seed = null, count = request.num_images ?? 1) {
   if (request.image) form.image = picture(request.image);
   if (kind === "inpaint") {
     form.inpaint_strength = request.strength ?? 1;
+    form.region = request.outpaint ? "outpaint" : "mask";
     form.mask = request.mask ? [{ op: "picture", id: request.mask }] : [];
   }
   delete form.prompt_matching; // the request is about the prompt that was found

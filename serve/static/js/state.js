@@ -4,7 +4,10 @@ import { load, save } from "./storage.js";
 
 export const MODES = ["txt2img", "img2img", "inpaint", "anagram", "upscale"];
 
-/** The form of a first visit. `image` is a stored picture: {id, url, width, height}. */
+/**
+ * The form of a first visit. `image` is a stored picture: {id, url, width, height}; `region` is what
+ * in-painting repaints: "mask" or "outpaint".
+ */
 export const DEFAULTS = {
   mode: "txt2img",
   prompt: "",
@@ -20,6 +23,7 @@ export const DEFAULTS = {
   model: null,
   eta: 0,
   guidance_rescale: 0,
+  guidance_interval: null,
   spacing: null,
   upscale: null,
   upscaler: "x4plus",
@@ -33,9 +37,11 @@ export const DEFAULTS = {
   inversion: null,
   source_prompt: "",
   inpaint_strength: 1,
+  region: "mask",
   mask: [],
   mask_feather: 4,
   num_resamples: 1,
+  outpaint: [0, 0, 0, 0],
   factor: 4,
   anagram: [
     { prompt: "", view: "identity" },

@@ -1,0 +1,29 @@
+"""The demo denoiser distilled to 4 unguided steps.
+
+    python -m scripts.distill --workdir runs/fast --data_dir data/encoded
+
+Any value can be set on the command line, such as --config.guidance_scale=4. The teacher is the
+shipped model; --config.init_from=runs/demo/model takes another.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import demo
+
+
+def get_config() -> ConfigDict:
+    """Data only; the keys are the fields of `training.runs.DistillationRunConfig`."""
+    config = demo.get_config()
+    config.update(
+        {
+            "num_steps": 400,
+            "init_from": "demo",
+            "validation_images": 64,
+            "student_steps": 4,
+            "substeps": 4,
+            "guidance_scale": 5.0,
+        }
+    )
+    config.optim.update({"learning_rate": 1e-3, "warmup_steps": 40})
+    config.loop.update({"validate_every": 100, "sample_every": 0, "checkpoint_every": 50})
+    return config

@@ -1,0 +1,81 @@
+"""Distils a denoiser to few steps: python -m scripts.distill --config configs/demo_fast.py.
+
+The student takes one unguided step where its teacher, `init_from`, takes several guided ones; see
+`dg2_jax.training.distillation`. Writes to --workdir as scripts.train does; its model folder samples
+with --num_inference_steps=4 --guidance_scale=1 --solver=ddim --spacing=trailing.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dg2_jax import model, schedules
+from dg2_jax.training import data as data_lib
+from dg2_jax.training import distillation, export, loop, optimizer, runs, state, step
+from scripts.launch import launch
+
+
+def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bool:
+    """Distils and exports; returns whether the run came to its end."""
+    data = data_lib.open_data(data_dir, config)
+    architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
+    if not hasattr(architecture.module, "null_context"):
+        raise ValueError("config.denoiser must have a trained null context, as unet and dit do")
+    graphdef, params = state.network(
+        lambda rngs: architecture.module(config.denoiser, rngs=rngs),
+        config.seed,
+        runs.starting_weights(config),
+    )
+    diffusion = config.diffusion
+    schedule = schedules.make(
+        diffusion.schedule, diffusion.num_train_timesteps, diffusion.zero_terminal_snr
+    )
+    parts = distillation.segments(schedule, config.student_steps, config.substeps)
+    teach = distillation.make_teacher(
+        graphdef,
+        jax.tree.map(jnp.copy, params),  # the student's are donated
+        diffusion,
+        config.guidance_scale,
+        parts,
+        data.scaling_factor,
+        data.shift_factor,
+    )
+    loss = distillation.student_loss(graphdef, diffusion)
+    measure = jax.jit(lambda params, batch: loss(params, batch, jax.random.key(0))[0])
+
+    def validate(current: state.TrainState) -> dict[str, float]:
+        """The mean loss over all segments of every batch, with noise of fixed seeds."""
+        losses = [
+            measure(current.ema, teach(batch, jnp.int32(segment), jax.random.key(i)))
+            for i, batch in enumerate(data.validation)
+            for segment in range(config.student_steps)
+        ]
+        return {"val_loss": float(np.mean(jax.device_get(losses)))}
+
+    result = loop.train(
+        state.create(params, optimizer.make(config.optim, config.num_steps)),
+        distillation.taught(
+            step.make_train_step(loss, config), teach, config.student_steps, config.seed
+        ),
+        runs.make_loader(config, data.train, data.transform, data.collate),
+        config,
+        workdir,
+        validate=validate,
+    )
+    finished = int(result.step) == config.num_steps
+    if finished:
+        export.export(workdir / "model", config, data, result)
+    return finished
+
+
+if __name__ == "__main__":
+    launch(
+        run,
+        runs.DistillationRunConfig,
+        config="configs/demo_fast.py",
+        workdir="runs/fast",
+        data_dir="data/encoded",
+        data_help="What scripts.encode made.",
+    )

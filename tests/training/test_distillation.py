@@ -1,0 +1,94 @@
+"""Distillation: the target is where the teacher's own steps lead, and a student learns it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dg2_jax import prediction, schedules
+from dg2_jax.config import OptimConfig, RunConfig
+from dg2_jax.training import distillation, optimizer, state, step
+from tests.networks import random_network
+from tests.training.test_step import DIFFUSION, SCALING, SHIFT, TINY, UNet, make_batch
+
+SCHEDULE = schedules.make("curved", 1000, True)
+GUIDANCE = 3.0
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    """A random network's graph definition and parameters."""
+    graphdef, params = nnx.split(random_network(lambda: UNet(TINY, rngs=nnx.Rngs(0))))
+    return graphdef, nnx.to_pure_dict(params)
+
+
+def make_teacher(teacher, parts):
+    return distillation.make_teacher(*teacher, DIFFUSION, GUIDANCE, parts, SCALING, SHIFT)
+
+
+def test_levels_of_the_student_are_levels_of_the_teacher():
+    parts = distillation.segments(SCHEDULE, 4, 5)
+    assert len(parts.table.timestep) == 20
+    np.testing.assert_array_equal(parts.timestep, [999, 749, 499, 249])
+    np.testing.assert_array_equal(parts.table.timestep[::5], parts.timestep)
+    np.testing.assert_allclose(parts.alpha**2 + parts.sigma**2, 1.0, atol=1e-6)
+    assert parts.sigma[-1] == 0
+    with pytest.raises(ValueError, match="student_steps and substeps must be at least 1"):
+        distillation.segments(SCHEDULE, 0, 5)
+
+
+@pytest.mark.parametrize("segment", [0, 1, 2])
+def test_one_step_to_the_target_ends_where_the_teacher_does(teacher, segment):
+    """The teacher's guided DDIM steps written out, from equation 12 of arXiv 2010.02502."""
+    parts = distillation.segments(SCHEDULE, 3, 2)
+    batch = make_batch(0, 4)
+    made = make_teacher(teacher, parts)(batch, jnp.int32(segment), jax.random.key(1))
+    model = nnx.merge(*teacher)
+    null = model.null_context(4, 3)
+    texts = (jnp.asarray(batch["context"], jnp.float32), jnp.asarray(batch["mask"])), null
+
+    @jax.jit
+    def guided(x, t, alpha, sigma):
+        c, u = (
+            prediction.to_x0(
+                "v_prediction", x, model(x, t, model.project_context(*text)), alpha, sigma
+            )
+            for text in texts
+        )
+        return u + GUIDANCE * (c - u)
+
+    visited = schedules.timesteps(6, 1000, "trailing")[2 * segment : 2 * segment + 2]
+    following = [*schedules.timesteps(6, 1000, "trailing"), None][2 * segment + 1 :][:2]
+    x = made["x"]
+    for t, t_next in zip(visited, following, strict=True):
+        a, s = float(SCHEDULE.alpha[t]), float(SCHEDULE.sigma[t])
+        a1, s1 = (1.0, 0.0) if t_next is None else (SCHEDULE.alpha[t_next], SCHEDULE.sigma[t_next])
+        x0 = guided(x, jnp.full(4, t), jnp.float32(a), jnp.float32(s))
+        x = float(a1) * x0 + float(s1) * (x - a * x0) / s
+    a, s, a1, s1 = (
+        float(level[segment + i]) for i in (0, 1) for level in (parts.alpha, parts.sigma)
+    )
+    one_step = a1 * made["target"] + s1 * (made["x"] - a * made["target"]) / s
+    np.testing.assert_allclose(one_step, x, atol=2e-3)
+    assert int(made["timestep"]) == visited[0]
+
+
+def test_a_student_learns_its_teacher(teacher):
+    graphdef, params = teacher
+    parts = distillation.segments(SCHEDULE, 2, 2)
+    config = RunConfig(
+        num_steps=100, batch_size=32, optim=OptimConfig(learning_rate=3e-3, warmup_steps=10)
+    )
+    loss = distillation.student_loss(graphdef, DIFFUSION)
+    step_fn = distillation.taught(
+        step.make_train_step(loss, config), make_teacher(teacher, parts), 2, seed=0
+    )
+    current = state.create(jax.tree.map(jnp.copy, params), optimizer.make(config.optim, 100))
+    found = []
+    for i in range(config.num_steps):
+        current, metrics = step_fn(current, make_batch(i))
+        found.append(float(metrics["loss"]))
+    for segment in (0, 1):
+        losses = np.array(found[segment::2])
+        assert losses[-10:].mean() < 0.65 * losses[:3].mean()
