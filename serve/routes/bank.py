@@ -9,6 +9,7 @@ from dg2_jax.settings import MAX_SEED
 from serve.choices import SPLITS
 from serve.context import Context, Ctx
 from serve.problems import ProblemError
+from serve.routes.jobs import Limit, Search
 from serve.schemas import Integer, Number, OneOf, Text, Unit
 
 router = APIRouter(prefix="/bank", tags=["prompt bank"])
@@ -67,7 +68,16 @@ class NewPrompt(BaseModel):
 class StoredPrompt(NewPrompt):
     """A prompt of the bank."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     id: str
+
+
+class PromptPage(BaseModel):
+    """Some of the prompts, and how many there are in all."""
+
+    prompts: list[StoredPrompt]
+    total: int
 
 
 def _bank(context: Context) -> Any:
@@ -108,12 +118,32 @@ def random_prompt(
     return {"prompt": found, "category": category, "split": split}
 
 
+@router.get("/prompts")
+def prompts(
+    context: Ctx,
+    q: Search = None,
+    category: Annotated[str | None, Query(max_length=100)] = None,
+    split: Split = "train",
+    limit: Limit = 50,
+    offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
+) -> PromptPage:
+    """The prompts of a split and category that contain `q`; of a category, the last added first."""
+    sought = (q or "").casefold()
+    found = [
+        entry
+        for entry in reversed(_bank(context).entries(split=split))
+        if category in (None, entry.category) and sought in entry.prompt.casefold()
+    ]
+    page = [StoredPrompt.model_validate(entry) for entry in found[offset : offset + limit]]
+    return PromptPage(prompts=page, total=len(found))
+
+
 @router.post("/prompts", status_code=201)
 def add(context: Ctx, request: NewPrompt) -> StoredPrompt:
     """Adds a prompt, which stays over restarts."""
     bank = _bank(context)
     ids = _ask(bank.add, [request.prompt], request.category, request.split)
-    _ask(bank.save)
+    _save(bank)
     return StoredPrompt(id=ids[0], **request.model_dump())
 
 
@@ -125,7 +155,16 @@ def remove(context: Ctx, prompt_id: str) -> None:
         bank.remove([prompt_id])
     except ValueError as error:
         raise ProblemError(404, f"the bank has no prompt {prompt_id[:80]}") from error
-    _ask(bank.save)
+    _save(bank)
+
+
+def _save(bank: Any) -> None:
+    """Writes what was changed."""
+    try:
+        _ask(bank.save)
+    except RuntimeError as error:
+        detail = "the prompt bank was changed by another process: restart the server"
+        raise ProblemError(409, detail) from error
 
 
 def _ask(method: Any, *args: Any, **kwargs: Any) -> Any:

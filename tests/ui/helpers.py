@@ -26,6 +26,27 @@ def generate(page: Page, live) -> dict:
     return wait_done(page, live)
 
 
+def generate_next(page: Page, live) -> dict:
+    """`generate` where a job is shown already."""
+    before = page.url
+    page.locator("#generate").click()
+    page.wait_for_url(lambda url: url != before)
+    return wait_done(page, live)
+
+
+def drop(page: Page, live, image: dict) -> None:
+    """Drops a result's PNG on the page."""
+    page.evaluate(
+        """bytes => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([new Uint8Array(bytes)], "a.png", {type: "image/png"}));
+          for (const type of ["dragenter", "dragover", "drop"])
+            document.body.dispatchEvent(new DragEvent(type, {dataTransfer, bubbles: true}));
+        }""",
+        list(live.client.get(image["url"]).content),
+    )
+
+
 def png_bytes(pixels: np.ndarray, name: str) -> dict:
     """A file for Playwright."""
     out = io.BytesIO()

@@ -5,9 +5,11 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
+from bank import Entry
 from dg2_jax.data.scenes.attributes import SEASONS, SUBJECTS, TIMES, WEATHERS, Scene
 from dg2_jax.data.scenes.render import render
-from tests.serve.fakes import FakePipeline
+from dg2_jax.masks import outpaint_canvas
+from tests.serve.fakes import FakeBank, FakePipeline
 
 SIZE = 128
 
@@ -44,9 +46,26 @@ class ScenePipeline(FakePipeline):
         made = np.stack([paint(p, s, side) for p, s in zip(prompts, seeds, strict=True)])
         if image is None:
             return made
+        if settings.outpaint is not None:
+            canvas, new = outpaint_canvas(image, settings.outpaint, side)
+            return np.where(new[..., None] > 0, made, canvas)
         given = np.asarray(Image.fromarray(image).resize((side, side)))
         if mask is None:
             mixed = settings.strength * made + (1 - settings.strength) * given
             return mixed.astype(np.uint8)
         white = np.asarray(Image.fromarray(mask).resize((side, side)))[..., None] >= 128
         return np.where(white, made, given)
+
+
+class ListedBank(FakeBank):
+    """`FakeBank` with `entries`, whose categories are those of its prompts."""
+
+    def categories(self) -> list[str]:
+        return sorted({category for _, category, _ in self.prompts.values()})
+
+    def entries(self, category=None, split="train") -> list[Entry]:
+        return [
+            Entry(key, text, theirs, where)
+            for key, (where, theirs, text) in self.prompts.items()
+            if where == split and category in (None, theirs)
+        ]

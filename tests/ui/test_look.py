@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from bank.builder import read_prompts
 from dg2_jax import views
 from tests.ui.helpers import generate, png_bytes, wait_done
 from tests.ui.painter import paint
@@ -42,6 +43,12 @@ def fill_gallery(live) -> None:
         live.finished(live.submit(prompt=prompt, seed=i + 3, num_inference_steps=1)["id"])
 
 
+def fill_bank(live) -> None:
+    """The prompts that ship."""
+    entries = read_prompts()
+    live.context.bank().prompts = {e.id: (e.split, e.category, e.prompt) for e in entries}
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(open_page, live, scheme):
     fill_gallery(live)
@@ -76,6 +83,31 @@ def test_axe_finds_nothing_serious(open_page, live, scheme):
     assert serious(page) == []
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_outpainting_and_the_bank(open_page, live, shoot, scheme):
+    fill_bank(live)
+    page = open_page(color_scheme=scheme)
+    page.get_by_role("radio", name="In-paint", exact=True).check()
+    page.get_by_role("radio", name="Around the picture").check()
+    page.set_input_files("#source-file", [png_bytes(paint("a lake", 3), "lake.png")])
+    page.get_by_text("Advanced").click()
+    page.get_by_role("switch", name="Guide at some noise levels only").check()
+    page.get_by_label("Left", exact=True).fill("500")
+    page.get_by_label("From", exact=True).fill("2")
+    page.locator("#generate").click()
+    expect(page.locator("#e-outpaint")).to_be_visible()
+    expect(page.locator("#e-guidance_interval")).to_be_visible()
+    assert serious(page) == []
+    page.get_by_role("button", name="Browse").click()
+    bank = page.get_by_role("dialog", name="Prompt bank")
+    bank.locator("li .icon-button").nth(2).click()
+    expect(bank.locator("[data-removed=true]")).to_have_count(1)
+    shoot(page, f"prompt-bank-{scheme}")
+    bank.get_by_text("Add a prompt").click()
+    bank.get_by_role("button", name="Add", exact=True).click()
+    assert serious(page) == []
+
+
 def test_dark_follows_the_system_and_the_switch(open_page, live, shoot):
     fill_gallery(live)
     page = open_page(color_scheme="dark")
@@ -94,6 +126,7 @@ def test_dark_follows_the_system_and_the_switch(open_page, live, shoot):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_phone(open_page, live, shoot, scheme):
     fill_gallery(live)
+    fill_bank(live)
     page = open_page(color_scheme=scheme, **PHONE)
 
     def fits() -> bool:
@@ -112,6 +145,18 @@ def test_phone(open_page, live, shoot, scheme):
     for mode in ("Image", "In-paint", "Anagram", "Upscale"):
         page.get_by_role("radio", name=mode, exact=True).check()
         assert fits(), mode
+    page.get_by_role("radio", name="In-paint", exact=True).check()
+    page.get_by_role("radio", name="Around the picture").check()
+    page.set_input_files("#source-file", [png_bytes(paint("a lake at dawn", 3), "lake.png")])
+    expect(page.locator(".outpaint-canvas")).to_be_visible()
+    assert fits()
+    page.evaluate("scrollTo(0, 0)")
+    shoot(page, f"phone-outpaint-{scheme}")
+    page.get_by_role("button", name="Browse").tap()
+    expect(page.locator(".bank-prompt").first).to_be_visible()
+    assert fits()
+    shoot(page, f"phone-bank-{scheme}")
+    page.keyboard.press("Escape")
     page.locator(".thumbs .tile").first.tap()
     assert fits()
     page.get_by_role("dialog").get_by_role("button", name="In-paint").tap()

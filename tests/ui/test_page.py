@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from dg2_jax.settings import Settings
 from tests.serve.live import LiveServer, quiet
 from tests.ui.helpers import (
+    drop,
     fetch_picture,
     generate,
+    generate_next,
     mask_of,
     png_bytes,
     shown_job,
@@ -207,6 +210,154 @@ def test_mask_editor_erases_inverts_undoes_and_survives_a_reload(page: Page, liv
     expect(status).to_have_text("1 % painted")
 
 
+def source(page: Page, pixels: np.ndarray) -> None:
+    """Chooses a source picture."""
+    page.set_input_files("#source-file", [png_bytes(pixels, "source.png")])
+
+
+def test_outpaint_pads_the_picture_and_shows_where(page: Page, live, shoot):
+    lake = paint("a lake at dawn", 3)
+    page.get_by_role("radio", name="Image", exact=True).check()
+    source(page, lake)
+    page.get_by_role("button", name="Extend").click()
+    expect(page.get_by_role("radio", name="In-paint", exact=True)).to_be_checked()
+    expect(page.get_by_role("radio", name="Around the picture")).to_be_checked()
+    sides = [page.get_by_label(side, exact=True) for side in ("Left", "Top", "Right", "Bottom")]
+    expect(sides[2]).to_have_value("32")
+    for side, value in zip(sides, ("70", "16", "60", "0"), strict=True):
+        side.fill(value)
+    page.locator("#generate").click()
+    expect(page.locator("#e-outpaint")).to_have_text(
+        "Left and right together, as top and bottom, at most 112 pixels."
+    )
+    expect(sides[0]).to_be_focused()
+    for side, value in zip(sides, ("32", "16", "0", "0"), strict=True):
+        side.fill(value)
+    expect(page.get_by_text("The picture takes 96 × 112 of 128 × 128.")).to_be_visible()
+
+    whole = page.locator(".outpaint-canvas").bounding_box()
+    inner = page.locator(".outpaint-canvas img").bounding_box()
+    scale = whole["width"] / 128
+    found = [inner["x"] - whole["x"], inner["y"] - whole["y"], inner["width"], inner["height"]]
+    np.testing.assert_allclose(np.array(found) / scale, [32, 16, 96, 112], atol=0.5)
+
+    page.get_by_label("Prompt", exact=True).fill("a volcano at sunset")
+    job = generate(page, live)
+    assert job["kind"] == "inpaint"
+    assert job["request"]["outpaint"] == [32, 16, 0, 0]
+    assert job["request"]["mask"] is None
+    page.get_by_role("button", name="Compare").click()
+    shoot(page, "outpaint")
+    for side in sides:
+        side.fill("0")
+    page.locator("#generate").click()
+    expect(page.locator("#e-outpaint")).to_have_text("Give at least one side new pixels.")
+    page.get_by_role("button", name="Reuse settings").click()
+    expect(sides[0]).to_have_value("32")
+    page.get_by_role("radio", name="A part of the picture").check()
+    expect(page.get_by_role("button", name="Paint the mask").first).to_be_visible()
+
+
+def test_advanced_settings_are_sent_and_come_back(page: Page, live):
+    page.get_by_label("Prompt", exact=True).fill("a lake")
+    page.get_by_text("Advanced").click()
+    eta = page.get_by_label("Noise added per step (eta), exactly")
+    expect(eta).to_have_count(0)  # DPM++ does not use it
+    page.get_by_label("Solver").select_option("DDIM")
+    eta.fill("0.5")
+    page.get_by_label("Guidance rescale, exactly").fill("0.7")
+    page.get_by_label("Step spacing").select_option("Trailing")
+    interval = page.get_by_role("switch", name="Guide at some noise levels only")
+    expect(interval).not_to_be_checked()
+    interval.check()
+    low, high = (page.get_by_label(name, exact=True) for name in ("From", "To"))
+    low.fill("0.9")
+    high.fill("0.3")
+    page.get_by_text("Advanced").click()
+    page.locator("#generate").click()
+    expect(page.get_by_text("The second must not be below the first.")).to_be_visible()
+    expect(low).to_be_focused()
+    low.fill("0.25")
+    high.fill("0.85")
+    job = generate(page, live)
+    wanted = {
+        "solver": "ddim",
+        "eta": 0.5,
+        "guidance_rescale": 0.7,
+        "guidance_interval": [0.25, 0.85],
+        "spacing": "trailing",
+    }
+    assert wanted.items() <= job["request"].items()
+
+    page.get_by_role("button", name="Reset settings").click()
+    expect(interval).not_to_be_checked()
+    expect(page.get_by_text("changed")).to_have_count(0)
+    page.get_by_role("button", name="Reuse settings").click()
+    expect(page.get_by_text("4 changed")).to_be_visible()
+    assert wanted.items() <= generate(page, live)["request"].items()
+
+    page.get_by_role("button", name="Reset settings").click()
+    drop(page, live, job["images"][0])
+    expect(page.get_by_text("Settings restored from the picture.")).to_be_visible()
+    assert wanted.items() <= generate(page, live)["request"].items()
+
+
+@pytest.mark.parametrize("way", ["reuse", "drop"])
+def test_settings_of_every_kind_come_back(page: Page, live, provoked, way):
+    lake = paint("a lake at dawn", 3)
+    page.get_by_role("radio", name="Image", exact=True).check()
+    source(page, lake)
+    page.get_by_text("Advanced").click()
+    page.get_by_role("radio", name="All steps, less noise").check()
+    page.get_by_role("radio", name="Pad").check()
+    page.get_by_role("radio", name="DDPM").check()
+    page.get_by_label("What the source shows").fill("a lake at dawn")
+    page.get_by_label("Solver").select_option("DDPM")  # which that inversion sets
+    made = [generate(page, live)]
+
+    page.get_by_role("radio", name="In-paint", exact=True).check()
+    page.get_by_role("radio", name="Around the picture").check()
+    page.get_by_label("Repeats of each step, exactly").fill("3")
+    page.get_by_label("Solver").select_option("UniPC")
+    page.locator("#generate").click()
+    provoked.append("status of 422")
+    refusal = "num_resamples above 1 needs solver to be one of ddim"
+    expect(page.locator("#e-num_resamples")).to_contain_text(refusal)
+    page.get_by_label("Solver").select_option("DDIM")
+    made.append(generate_next(page, live))
+
+    page.get_by_role("radio", name="Anagram", exact=True).check()
+    page.get_by_role("radio", name="Pixel").check()
+    for i in (1, 2):
+        page.get_by_label(f"Reading {i}", exact=True).fill("a lake")
+    made.append(generate_next(page, live))
+
+    kept = {
+        "img2img": {
+            "strength_mode": "full",
+            "inversion": "ddpm",
+            "source_prompt": "a lake at dawn",
+        },
+        "inpaint": {"strength_mode": "full", "num_resamples": 3, "outpaint": [0, 0, 32, 0]},
+        "anagram": {"anagram_mode": "pixel"},
+    }
+    for job in made:
+        assert kept[job["kind"]].items() <= job["request"].items()
+        page.evaluate("localStorage.clear()")
+        page.goto("about:blank")
+        page.goto(f"{live.url}/#job={job['id']}")
+        if way == "reuse":
+            page.get_by_role("button", name="Reuse settings").click()
+        else:
+            expect(page.locator(".job")).to_be_visible()
+            drop(page, live, job["images"][0])
+            expect(page.get_by_text("Settings restored from the picture.")).to_be_visible()
+        again = generate_next(page, live)
+        same = {k: v for k, v in job["request"].items() if k in Settings.__dataclass_fields__}
+        assert same.items() <= again["request"].items()
+        assert again["images"][0]["sha256"] == job["images"][0]["sha256"]
+
+
 def test_anagram_turns(page: Page, live, shoot):
     page.get_by_role("radio", name="Anagram", exact=True).check()
     page.locator("#generate").click()
@@ -267,6 +418,76 @@ def test_matching_shows_candidates_before_use(page: Page, live, shoot):
     job = generate(page, live)
     assert job["matched_from"] == "a lake"
     expect(page.get_by_text("Matched from “a lake”")).to_be_visible()
+
+
+def test_prompt_bank_is_searched_grown_and_pruned(page: Page, live):
+    page.get_by_role("button", name="Browse").click()
+    bank = page.get_by_role("dialog", name="Prompt bank")
+    rows = bank.locator(".bank-prompt span")
+    expect(rows).to_have_text(["a snowy summit", "a tarn in the mist", "a lake at dawn"])
+    bank.get_by_label("Category", exact=True).select_option("lakes")
+    expect(rows).to_have_count(2)
+    bank.get_by_label("Search the prompt bank").fill("TARN")
+    expect(rows).to_have_text(["a tarn in the mist"])
+    expect(bank.get_by_text("1 prompt", exact=True)).to_be_visible()
+    bank.get_by_label("From", exact=True).select_option("Validation prompts")
+    expect(bank.get_by_text("No prompt is like this.")).to_be_visible()
+
+    bank.get_by_text("Add a prompt").click()
+    bank.get_by_role("button", name="Add", exact=True).click()
+    expect(bank.get_by_text("Write the prompt first.")).to_be_visible()
+    expect(bank.get_by_text("Name its category.")).to_be_visible()
+    expect(bank.get_by_label("New prompt")).to_be_focused()
+    bank.get_by_label("New prompt").fill("a pass in the clouds")
+    bank.get_by_label("Its category").fill("High_Passes")
+    bank.get_by_label("Its category").press("Enter")
+    expect(bank.get_by_text("Added to “high passes”.")).to_be_visible()
+    expect(rows).to_have_text(["a pass in the clouds"])
+    expect(bank.get_by_label("Category", exact=True)).to_have_value("high passes")
+
+    bank.get_by_role("button", name="Remove “a pass in the clouds”").click()
+    put_back = bank.get_by_role("button", name="Put back “a pass in the clouds”")
+    expect(put_back).to_be_visible()
+    expect(bank.get_by_text("0 prompts")).to_be_visible()
+    params = {"category": "high passes"}
+    listed = live.client.get("/api/v1/bank/prompts", params=params).json()
+    assert listed == {"prompts": [], "total": 0}
+    put_back.click()
+    rows.first.click()
+    expect(bank).to_have_count(0)
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a pass in the clouds")
+    listed = live.client.get("/api/v1/bank/prompts", params=params).json()
+    assert [row["prompt"] for row in listed["prompts"]] == ["a pass in the clouds"]
+
+
+def test_prompt_bank_goes_on_and_says_what_went_wrong(page: Page, live, provoked):
+    bank = live.context.bank()
+    bank.prompts = {str(i): ("train", "lakes", f"lake {i}") for i in range(120)}
+    page.keyboard.press("b")
+    dialog = page.get_by_role("dialog", name="Prompt bank")
+    rows = dialog.locator(".bank-prompt")
+    expect(rows).to_have_count(50)
+    dialog.get_by_role("button", name="Remove “lake 119”").click()
+    expect(dialog.get_by_text("119 prompts")).to_be_visible()
+    for count in (100, 120):
+        dialog.get_by_role("button", name="Show more").click()
+        expect(rows).to_have_count(count)
+    expect(dialog.get_by_role("button", name="Show more")).to_have_count(0)
+
+    bank.remove(["0"])  # by somebody else
+    provoked.extend(("status of 404", "status of 422"))
+    dialog.get_by_role("button", name="Remove “lake 0”", exact=True).click()
+    expect(dialog.get_by_text("the bank has no prompt 0")).to_be_visible()
+
+    def broken(*_):
+        raise ValueError("prompt must be kinder")
+
+    bank.add = broken
+    dialog.get_by_text("Add a prompt").click()
+    dialog.get_by_label("New prompt").fill("a lake")
+    dialog.get_by_label("Its category").fill("lakes")
+    dialog.get_by_role("button", name="Add", exact=True).click()
+    expect(dialog.locator("#bank-error-prompt")).to_have_text("prompt must be kinder")
 
 
 def test_upscale_with_a_slider_between_before_and_after(page: Page, live, shoot):
@@ -342,17 +563,7 @@ def test_reload_during_a_job_loses_nothing(page: Page, live):
 
 def test_dropped_png_restores_its_settings(page: Page, live, browser):
     made = live.submit(prompt="a waterfall in spring", seed=77, num_inference_steps=9)
-    image = live.finished(made["id"])["images"][0]
-    png = live.client.get(image["url"]).content
-    page.evaluate(
-        """bytes => {
-          const dataTransfer = new DataTransfer();
-          dataTransfer.items.add(new File([new Uint8Array(bytes)], "a.png", {type: "image/png"}));
-          for (const type of ["dragenter", "dragover", "drop"])
-            document.body.dispatchEvent(new DragEvent(type, {dataTransfer, bubbles: true}));
-        }""",
-        list(png),
-    )
+    drop(page, live, live.finished(made["id"])["images"][0])
     expect(page.get_by_text("Settings restored from the picture.")).to_be_visible()
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("a waterfall in spring")
     expect(page.get_by_label("Steps, exactly")).to_have_value("9")

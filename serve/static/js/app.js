@@ -13,6 +13,7 @@ import { html } from "./html.js";
 import { active, describe, restore, shown } from "./jobs.js";
 import { Login } from "./login.js";
 import { MaskEditor } from "./mask_editor.js";
+import { PromptBank } from "./prompt_bank.js";
 import { onKeyDown } from "./shortcuts.js";
 import { onPaste } from "./source.js";
 import { Stage } from "./stage.js";
@@ -23,7 +24,7 @@ import { S } from "./strings.js";
 const READY_MS = 20000;
 const NOT_READY_MS = 1500;
 
-const DIALOGS = { mask: MaskEditor, grid: GridDialog, help: Help, login: Login };
+const DIALOGS = { mask: MaskEditor, grid: GridDialog, bank: PromptBank, help: Help, login: Login };
 
 function Page() {
   const Open = DIALOGS[dialog.value?.name];

@@ -1,15 +1,16 @@
-// The prompt bank on the page: random prompts, and matching with its candidates.
+// The prompt bank under the prompt: random prompts, and matching with its candidates.
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { api, Problem } from "./api.js";
 import { Choice, IconButton, Switch } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
-import { change, errors, form } from "./state.js";
+import { change, dialog, errors, form } from "./state.js";
 import { load, save } from "./storage.js";
 import { S } from "./strings.js";
 
-const categories = signal([]);
+/** The names of the bank's categories, once they were asked for. */
+export const categories = signal([]);
 const choice = signal({ category: null, split: "train", ...load("random", {}) });
 const bank = signal(load("bank", "train"));
 /** Which panel is open: null, "random" or "match". */
@@ -18,7 +19,7 @@ const found = signal(null); // null, "loading", {error} or {matches, prompt}
 /** The text that a chosen candidate replaced. */
 const replaced = signal(null);
 
-const SPLITS = Object.entries(S.prompt.splits);
+export const SPLITS = Object.entries(S.prompt.splits);
 const toggle = (name) => {
   panel.value = panel.value === name ? null : name;
 };
@@ -51,9 +52,23 @@ export async function matchPrompt() {
   }
 }
 
-function use(prompt) {
+/** Puts a prompt of the bank into the form. */
+export function use(prompt) {
   replaced.value = form.value.prompt;
   change({ prompt });
+}
+
+export async function loadCategories() {
+  const { categories: found } = await api.categories().catch(() => ({ categories: categories.value }));
+  categories.value = found;
+}
+
+/** A category as it is shown. */
+export const categoryName = (name) => name.replaceAll("_", " ");
+
+/** Opens the whole bank. */
+export function browse() {
+  dialog.value = { name: "bank" };
 }
 
 /** The buttons under the prompt, and what they open. */
@@ -71,6 +86,7 @@ export function BankTools() {
         onClick=${() => (open === "match" ? toggle("match") : matchPrompt())}>
         <${Icon} name="match" />${S.prompt.match}
       </button>
+      <button type="button" class="quiet" title=${S.prompt.browseTitle} aria-haspopup="dialog" onClick=${browse}><${Icon} name="list" />${S.prompt.browse}</button>
       ${form.value.prompt_matching && html`<span class="chip">${S.prompt.automatic}</span>`}
       ${
         replaced.value !== null &&
@@ -86,14 +102,7 @@ export function BankTools() {
 
 function RandomPanel() {
   useEffect(() => {
-    if (!categories.value.length) {
-      api.categories().then(
-        (reply) => {
-          categories.value = reply.categories;
-        },
-        () => {},
-      );
-    }
+    if (!categories.value.length) loadCategories();
   }, []);
   const set = (patch) => {
     choice.value = { ...choice.value, ...patch };
@@ -101,7 +110,7 @@ function RandomPanel() {
   };
   const names = [
     [null, S.prompt.anyCategory],
-    ...categories.value.map((name) => [name, name.replaceAll("_", " ")]),
+    ...categories.value.map((name) => [name, categoryName(name)]),
   ];
   return html`
     <div class="panel pair">

@@ -3,12 +3,13 @@ import { useState } from "preact/hooks";
 import { html } from "./html.js";
 import { S } from "./strings.js";
 
+/** `before` is an element that fills its place, `after` a picture's address. */
 export function Compare({ before, after, alt }) {
   const [share, setShare] = useState(50);
   return html`
     <div class="compare" style=${{ "--split": `${share}%` }}>
       <img src=${after} alt=${alt} draggable=${false} />
-      <div class="compare-before"><img src=${before} alt=${S.picture.before} draggable=${false} /></div>
+      <div class="compare-before">${before}</div>
       <span class="compare-label start" aria-hidden="true">${S.picture.before}</span>
       <span class="compare-label end" aria-hidden="true">${S.picture.after}</span>
       <span class="compare-line" aria-hidden="true"></span>

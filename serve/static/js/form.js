@@ -7,7 +7,7 @@ import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { active, generate, sending } from "./jobs.js";
 import { Settings } from "./settings.js";
-import { Source, SourceSettings } from "./source.js";
+import { Region, Source, SourceSettings } from "./source.js";
 import { change, dialog, errors, form, MODES, options } from "./state.js";
 import { S } from "./strings.js";
 
@@ -58,6 +58,7 @@ export function Composer() {
       <div class="composer-scroll">
         <${Modes} />
         <section class="group" aria-label=${S.modes[mode].title}>
+          ${mode === "inpaint" && html`<${Region} />`}
           ${["img2img", "inpaint", "upscale"].includes(mode) && html`<${Source} />`}
           ${
             prompted &&

@@ -7,6 +7,7 @@ import { Compare } from "./compare.js";
 import { opened, remove } from "./gallery_state.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
+import { Canvas, chooseRegion } from "./outpaint.js";
 import { dialog } from "./state.js";
 import { S } from "./strings.js";
 
@@ -14,6 +15,12 @@ export const altOf = (image) => S.picture.alt(image.prompt, image.seed);
 
 const readingsOf = (image) =>
   image.metadata.anagram?.map((pair) => (Array.isArray(pair) ? { prompt: pair[0], view: pair[1] } : pair));
+
+/** What a picture was made from, where it lies in it. */
+const beforeOf = ({ metadata, width }, id) =>
+  metadata.outpaint
+    ? html`<${Canvas} url=${pictureUrl(id)} outpaint=${metadata.outpaint} size=${width / (metadata.upscale ?? 1)} alt=${S.picture.before} />`
+    : html`<img src=${pictureUrl(id)} alt=${S.picture.before} draggable=${false} />`;
 
 /** Shows a picture by what it is. */
 export function Picture({ image }) {
@@ -26,7 +33,7 @@ export function Picture({ image }) {
     <div class="picture" data-small=${small}>
       ${
         comparing && before
-          ? html`<${Compare} before=${pictureUrl(before)} after=${image.url} alt=${altOf(image)} />`
+          ? html`<${Compare} before=${beforeOf(image, before)} after=${image.url} alt=${altOf(image)} />`
           : html`<img src=${image.url} width=${image.width} height=${image.height} alt=${altOf(image)} />`
       }
       ${
@@ -51,6 +58,10 @@ export function Actions({ image, onRemoved = () => {} }) {
       ${button("brush", S.picture.toMask, () => {
         sendTo(image, "inpaint", { region: "mask" });
         dialog.value = { name: "mask" };
+      })}
+      ${button("extend", S.source.extend, () => {
+        sendTo(image, "inpaint");
+        chooseRegion("outpaint");
       })}
       ${button("enlarge", S.picture.toUpscale, () => sendTo(image, "upscale"))}
       ${image.prompt && navigator.clipboard && button("copy", S.picture.copy, () => copyPrompt(image))}

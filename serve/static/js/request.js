@@ -128,13 +128,13 @@ function checkNumber(value, low, high, whole = false) {
   return whole && !Number.isInteger(value) ? S.errors.whole : undefined;
 }
 
-/** The new pixels leave an eighth of a side at least. */
-function checkOutpaint(sides, size = 4096 + 512) {
-  const most = size - Math.max(1, Math.floor(size / 8));
-  const wrong = sides.map((pixels) => checkNumber(pixels, 0, most, true)).find(Boolean);
+/** Some pixels are new, and at least an eighth of each side is not. */
+function checkOutpaint(sides, size) {
+  const wrong = sides.map((pixels) => checkNumber(pixels, 0, 4096, true)).find(Boolean);
   if (wrong) return wrong;
   const [left, top, right, bottom] = sides;
   if (left + top + right + bottom === 0) return S.errors.sides;
+  const most = size - Math.max(1, Math.floor(size / 8)); // NaN where the size is not known
   return Math.max(left + right, top + bottom) > most ? S.errors.outpaint(most) : undefined;
 }
 

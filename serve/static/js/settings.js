@@ -1,13 +1,51 @@
 // Steps, guidance, solver, seed, batch, weights, and what is seldom touched.
-import { signal } from "@preact/signals";
-import { described, Field, IconButton, NumberInput, Segmented, Select, Slider, Switch } from "./fields.js";
+import { effect, signal } from "@preact/signals";
+import {
+  described,
+  ErrorText,
+  Field,
+  IconButton,
+  NumberAt,
+  NumberInput,
+  Segmented,
+  Select,
+  Slider,
+  Switch,
+} from "./fields.js";
 import { html } from "./html.js";
 import { Presets } from "./presets.js";
-import { change, DEFAULTS, form, model, notify, options } from "./state.js";
+import { fieldsOf } from "./request.js";
+import { change, DEFAULTS, errors, form, model, notify, options } from "./state.js";
 import { S } from "./strings.js";
 
 /** On a phone the settings would stand between the prompt and its picture. */
 const open = signal(matchMedia("(min-width: 761px)").matches);
+const advanced = signal(false);
+
+const BASIC = ["num_inference_steps", "guidance_scale", "num_images", "solver", "weights", "seed", "model"];
+const ADVANCED = [
+  "guidance_interval",
+  "guidance_rescale",
+  "eta",
+  "spacing",
+  "strength_mode",
+  "resize_mode",
+  "inversion",
+  "source_prompt",
+  "num_resamples",
+  "anagram_mode",
+  "preview_mode",
+  "preview_every",
+  "embed_metadata",
+];
+const INTERVAL = [0.2, 0.9];
+
+/** What is wrong is shown. */
+effect(() => {
+  const wrong = (name) => name in errors.value;
+  if (ADVANCED.some(wrong)) advanced.value = true;
+  if ([...BASIC, ...ADVANCED].some(wrong)) open.value = true;
+});
 
 const drawSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
 
@@ -78,49 +116,88 @@ function AllSettings() {
   `;
 }
 
+/** What is seldom touched; the closed part says how much of it was. */
 function Advanced({ choices }) {
-  const { mode } = form.value;
-  const edits = mode === "img2img" || mode === "inpaint";
+  const used = fieldsOf(form.value).filter((name) => ADVANCED.includes(name));
+  const changed = used.filter((name) => String(form.value[name]) !== String(DEFAULTS[name]));
+  const parts = {
+    guidance_interval: Interval,
+    guidance_rescale: () =>
+      html`<${Slider} name="guidance_rescale" label=${S.settings.rescale} hint=${S.settings.rescaleHint} min=${0} max=${1} step=${0.05} />`,
+    eta: () => html`<${Slider} name="eta" label=${S.settings.eta} min=${0} max=${1} step=${0.05} />`,
+    spacing: () =>
+      html`<${Select} name="spacing" label=${S.settings.spacing} choices=${[[null, S.settings.automatic], ...names(choices.spacing, S.spacings)]} />`,
+    strength_mode: () =>
+      html`<${Segmented} name="strength_mode" label=${S.source.strengthMode} choices=${names(choices.strength_mode, S.source.strengthModes)} />`,
+    resize_mode: () =>
+      html`<${Segmented} name="resize_mode" label=${S.source.fit} choices=${names(choices.resize_mode, S.source.fits)} />`,
+    inversion: () =>
+      html`<${Segmented} name="inversion" label=${S.source.inversion} choices=${[[null, S.settings.off], ...names(choices.inversion, S.source.inversions)]} />`,
+    source_prompt: SourcePrompt,
+    num_resamples: () =>
+      html`<${Slider} name="num_resamples" label=${S.mask.resamples} hint=${S.mask.resamplesHint} min=${1} max=${20} />`,
+    anagram_mode: () =>
+      html`<${Segmented} name="anagram_mode" label=${S.anagram.mode} choices=${names(choices.anagram_mode, S.anagram.modes)} />`,
+    preview_mode: () =>
+      html`<${Segmented} name="preview_mode" label=${S.settings.preview} choices=${names(choices.preview_mode ?? ["none", "linear", "vae"], S.settings.previews)} />`,
+    preview_every: () =>
+      html`<${Slider} name="preview_every" label=${S.settings.every} min=${1} max=${20} most=${1000} />`,
+    embed_metadata: () =>
+      html`<${Switch} label=${S.settings.embed} checked=${form.value.embed_metadata} onChange=${(on) => change({ embed_metadata: on })} />`,
+  };
   return html`
-    <details class="advanced">
-      <summary>${S.settings.advanced}</summary>
+    <details class="advanced" open=${advanced.value} onToggle=${(e) => {
+      advanced.value = e.currentTarget.open;
+    }}>
+      <summary>${S.settings.advanced}${changed.length > 0 && html`<span class="count">${S.settings.changed(changed.length)}</span>`}</summary>
       <div class="group">
-        <${Segmented} name="preview_mode" label=${S.settings.preview} choices=${names(choices.preview_mode ?? ["none", "linear", "vae"], S.settings.previews)} />
-        ${form.value.preview_mode !== "none" && html`<${Slider} name="preview_every" label=${S.settings.every} min=${1} max=${20} most=${1000} />`}
-        ${
-          edits &&
-          html`
-            <${Segmented} name="resize_mode" label=${S.source.fit} choices=${names(choices.resize_mode, S.source.fits)} />
-            ${mode === "img2img" && html`<${Segmented} name="strength_mode" label=${S.source.strengthMode} choices=${names(choices.strength_mode, S.source.strengthModes)} />`}
-            ${mode === "inpaint" && html`<${Slider} name="num_resamples" label=${S.mask.resamples} min=${1} max=${20} />`}
-            ${mode === "img2img" && html`<${Inversion} choices=${choices} />`}
-          `
-        }
-        ${mode === "anagram" && html`<${Segmented} name="anagram_mode" label=${S.anagram.mode} choices=${names(choices.anagram_mode, S.anagram.modes)} />`}
-        <${Slider} name="eta" label=${S.settings.eta} min=${0} max=${1} step=${0.05} />
-        <${Slider} name="guidance_rescale" label=${S.settings.rescale} min=${0} max=${1} step=${0.05} />
-        <${Select} name="spacing" label=${S.settings.spacing} choices=${[[null, S.settings.automatic], ...names(choices.spacing)]} />
-        <${Switch} label=${S.settings.embed} checked=${form.value.embed_metadata} onChange=${(on) => change({ embed_metadata: on })} />
+        ${ADVANCED.filter((name) => used.includes(name)).map((name) => html`<div key=${name}>${parts[name]()}</div>`)}
         <button type="button" class="quiet" onClick=${reset}>${S.settings.reset}</button>
       </div>
     </details>
   `;
 }
 
-function Inversion({ choices }) {
-  const value = form.value.inversion;
+/** The noise levels between which guidance acts; off for all of them. */
+function Interval() {
+  const level = { name: "guidance_interval", hint: true, min: 0, max: 1, step: 0.05 };
   return html`
-    <${Segmented} name="inversion" label=${S.source.inversion} choices=${[[null, S.settings.off], ...names(choices.inversion, S.source.inversions)]} />
-    ${
-      value &&
-      html`<${Field} name="source_prompt" label=${S.source.sourcePrompt}>
-        <input type="text" ...${described("source_prompt")} value=${form.value.source_prompt} onInput=${(e) => change({ source_prompt: e.currentTarget.value })} />
-      <//>`
-    }
+    <div class="field">
+      <${Switch} label=${S.settings.interval} checked=${form.value.guidance_interval !== null}
+        onChange=${(on) => change({ guidance_interval: on ? INTERVAL : null })} />
+      ${
+        form.value.guidance_interval &&
+        html`
+          <div class="interval">
+            <${NumberAt} ...${level} index=${0} label=${S.settings.intervalFrom} />
+            <${NumberAt} ...${level} index=${1} label=${S.settings.intervalTo} />
+          </div>
+          <p class="hint" id="h-guidance_interval">${S.settings.intervalHint}</p>
+        `
+      }
+      <${ErrorText} name="guidance_interval" />
+    </div>
   `;
 }
 
-const KEPT = ["mode", "prompt", "negative_prompt", "image", "mask", "anagram", "source_prompt"];
+const SourcePrompt = () => html`
+  <${Field} name="source_prompt" label=${S.source.sourcePrompt}>
+    <input type="text" ...${described("source_prompt")} maxlength=${options.value?.limits?.max_prompt ?? 4000} value=${form.value.source_prompt}
+      onInput=${(e) => change({ source_prompt: e.currentTarget.value })} />
+  <//>
+`;
+
+const KEPT = [
+  "mode",
+  "prompt",
+  "negative_prompt",
+  "image",
+  "region",
+  "mask",
+  "outpaint",
+  "anagram",
+  "source_prompt",
+];
 
 function reset() {
   change(Object.fromEntries(Object.entries(DEFAULTS).filter(([name]) => !KEPT.includes(name))));

@@ -1,5 +1,5 @@
 // Keys for everything that is done often. Single letters work outside of text fields only.
-import { matchPrompt, panel, randomPrompt } from "./bank.js";
+import { browse, matchPrompt, panel, randomPrompt } from "./bank.js";
 import { cancel, FINAL, generate, shown } from "./jobs.js";
 import { opened } from "./gallery_state.js";
 import { toggleSeed } from "./settings.js";
@@ -17,6 +17,7 @@ const LETTERS = {
   g: () => focus("#gallery-search"),
   r: randomPrompt,
   m: () => (panel.value === "match" ? (panel.value = null) : matchPrompt()),
+  b: browse,
   l: toggleSeed,
   t: toggleTheme,
   "?": () => {

@@ -6,6 +6,8 @@ import { ErrorText, Segmented, Select, Slider } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { MaskThumb } from "./mask_editor.js";
+import { chooseRegion, Outpaint } from "./outpaint.js";
+import { isMasked } from "./request.js";
 import { change, dialog, errors, form, options } from "./state.js";
 import { S } from "./strings.js";
 
@@ -16,7 +18,7 @@ async function take(file) {
   if (!file) return;
   reading.value = true;
   try {
-    if ((await useFile(file)) && form.value.mode === "inpaint") dialog.value = { name: "mask" };
+    if ((await useFile(file)) && isMasked(form.value)) dialog.value = { name: "mask" };
   } finally {
     reading.value = false;
   }
@@ -25,7 +27,7 @@ async function take(file) {
 /** The picture, or a place for one. */
 export function Source() {
   const input = useRef(null);
-  const { image, mode, mask } = form.value;
+  const { image, mode, region } = form.value;
   const choose = () => input.current.click();
   const drop = {
     onDragOver: (e) => {
@@ -45,7 +47,7 @@ export function Source() {
   };
   return html`
     <div class="field source" data-over=${over.value} ...${drop}>
-      <div class="field-head"><span class="label" id="source-label">${S.source.label}</span></div>
+      ${!(image && region === "outpaint" && mode === "inpaint") && html`<div class="field-head"><span class="label">${S.source.label}</span></div>`}
       <input ref=${input} class="visually-hidden" id="source-file" type="file" accept="image/png,image/jpeg,image/webp" tabindex="-1" aria-label=${S.source.browse}
         onChange=${(e) => {
           take(e.currentTarget.files[0]);
@@ -53,28 +55,7 @@ export function Source() {
         }} />
       ${
         image
-          ? html`
-              <div class="source-picture">
-                ${
-                  mode === "inpaint"
-                    ? html`<button type="button" class="thumb" aria-label=${mask.length ? S.mask.edit : S.mask.open} onClick=${() => {
-                        dialog.value = { name: "mask" };
-                      }}><${MaskThumb} /></button>`
-                    : html`<img class="thumb" src=${image.url} alt=${S.source.alt} onError=${() => change({ image: null })} />`
-                }
-                <div class="source-actions">
-                  ${
-                    mode === "inpaint" &&
-                    html`<button type="button" class=${mask.length ? "secondary" : "secondary strong"} aria-invalid=${errors.value.mask ? "true" : undefined}
-                      onClick=${() => {
-                        dialog.value = { name: "mask" };
-                      }}><${Icon} name="brush" />${mask.length ? S.mask.edit : S.mask.open}</button>`
-                  }
-                  <button type="button" class="secondary" onClick=${choose}><${Icon} name="image" />${S.source.replace}</button>
-                  <button type="button" class="quiet" onClick=${() => change({ image: null, mask: [] })}><${Icon} name="close" />${S.source.remove}</button>
-                </div>
-              </div>
-            `
+          ? html`<div class="source-picture" data-region=${mode === "inpaint" ? region : undefined}><${Shown} /><${Buttons} choose=${choose} /></div>`
           : html`
               <button type="button" class="dropzone" aria-invalid=${errors.value.image ? "true" : undefined} onClick=${choose}>
                 <${Icon} name="image" /><span>${reading.value ? S.source.reading : S.source.drop}</span>
@@ -85,6 +66,47 @@ export function Source() {
     </div>
   `;
 }
+
+const paint = () => {
+  dialog.value = { name: "mask" };
+};
+
+/** The source as its kind of job takes it. */
+function Shown() {
+  const { image, mode, mask } = form.value;
+  if (isMasked(form.value)) {
+    const label = mask.length ? S.mask.edit : S.mask.open;
+    return html`<button type="button" class="thumb" aria-label=${label} onClick=${paint}><${MaskThumb} /></button>`;
+  }
+  if (mode === "inpaint") return html`<${Outpaint} />`;
+  return html`<img class="thumb" src=${image.url} alt=${S.source.alt} onError=${() => change({ image: null })} />`;
+}
+
+function Buttons({ choose }) {
+  const { mode, mask } = form.value;
+  const extend = () => {
+    change({ mode: "inpaint" });
+    chooseRegion("outpaint");
+  };
+  return html`
+    <div class="source-actions">
+      ${
+        isMasked(form.value) &&
+        html`<button type="button" class=${mask.length ? "secondary" : "secondary strong"} aria-invalid=${errors.value.mask ? "true" : undefined} onClick=${paint}>
+          <${Icon} name="brush" />${mask.length ? S.mask.edit : S.mask.open}
+        </button>`
+      }
+      <button type="button" class="secondary" onClick=${choose}><${Icon} name="image" />${S.source.replace}</button>
+      ${mode === "img2img" && html`<button type="button" class="secondary" title=${S.source.extendTitle} onClick=${extend}><${Icon} name="extend" />${S.source.extend}</button>`}
+      <button type="button" class="quiet" onClick=${() => change({ image: null, mask: [] })}><${Icon} name="close" />${S.source.remove}</button>
+    </div>
+  `;
+}
+
+/** What in-painting repaints: a part of the picture, or new pixels around it. */
+export const Region = () => html`
+  <${Segmented} name="region" label=${S.region.label} choices=${Object.entries(S.region.choices)} onChange=${chooseRegion} />
+`;
 
 /** What belongs to the source of each kind. */
 export function SourceSettings() {

@@ -15,7 +15,7 @@ export const S = {
   modes: {
     txt2img: { label: "Text", title: "Create from words" },
     img2img: { label: "Image", title: "Change a picture" },
-    inpaint: { label: "In-paint", title: "Repaint a part" },
+    inpaint: { label: "In-paint", title: "Repaint or extend a picture" },
     anagram: { label: "Anagram", title: "One picture, several readings" },
     upscale: { label: "Upscale", title: "Enlarge a picture" },
   },
@@ -52,6 +52,8 @@ export const S = {
     matchHint: "Nearest prompts. Choose one to use it.",
     bank: "Bank",
     automatic: "Match every time I generate",
+    browse: "Browse",
+    browseTitle: "Look through the prompt bank, add to it, take out of it",
     matched: (from) => `Matched from “${from}”`,
     swap: "Undo",
     clear: "Clear prompt",
@@ -77,8 +79,14 @@ export const S = {
     off: "Off",
     upscaler: "Upscaler",
     advanced: "Advanced",
+    changed: (count) => `${count} changed`,
     eta: "Noise added per step (eta)",
     rescale: "Guidance rescale",
+    rescaleHint: "Takes back the contrast that strong guidance adds",
+    interval: "Guide at some noise levels only",
+    intervalFrom: "From",
+    intervalTo: "To",
+    intervalHint: "0 is the finished picture, 1 is noise; elsewhere the prompt does not guide",
     spacing: "Step spacing",
     automatic: "Automatic",
     preview: "Live preview",
@@ -100,12 +108,16 @@ export const S = {
     euler_ancestral: "Euler ancestral",
   },
 
+  spacings: { linspace: "Even (linspace)", leading: "Leading", trailing: "Trailing" },
+
   source: {
     label: "Source picture",
     drop: "Drop, paste or choose a picture",
     browse: "Choose a picture",
     replace: "Replace",
     remove: "Remove",
+    extend: "Extend",
+    extendTitle: "Add to the sides of this picture",
     reading: "Reading the picture…",
     alt: "The source picture",
     strength: "Strength",
@@ -121,6 +133,20 @@ export const S = {
     gallery: "From the gallery",
     pasted: "Picture pasted.",
     kept: "Picture in place.",
+  },
+
+  region: {
+    label: "Repaint",
+    choices: { mask: "A part of the picture", outpaint: "Around the picture" },
+  },
+
+  outpaint: {
+    label: "New pixels on each side",
+    sides: { left: "Left", top: "Top", right: "Right", bottom: "Bottom" },
+    hatched: "Hatched is new.",
+    hint: (width, height, size) =>
+      `Hatched is new. The picture takes ${width}\u00a0×\u00a0${height} of ${size}\u00a0×\u00a0${size}.`,
+    alt: "The source picture among the new pixels",
   },
 
   mask: {
@@ -143,7 +169,8 @@ export const S = {
     zoomOut: "Zoom out",
     fit: "Fit",
     done: "Done",
-    resamples: "Resampling",
+    resamples: "Repeats of each step",
+    resamplesHint: "More blend what is new into the rest; needs DDIM, DDPM or Euler",
     canvas: "Mask canvas. Arrow keys move the brush, Space paints, with Shift in larger steps.",
     help: "Paint over what should change. Right button or the eraser takes away; Ctrl and wheel, or two fingers, zoom.",
     alt: "Source picture with the mask laid over it",
@@ -311,6 +338,25 @@ export const S = {
     used: (name) => `Preset “${name}” in use.`,
   },
 
+  bank: {
+    title: "Prompt bank",
+    count: (count) => plural(count, "prompt", "prompts"),
+    search: "Search the prompt bank",
+    loading: "Loading…",
+    none: "No prompt is like this.",
+    more: "Show more",
+    again: "Try again",
+    remove: (prompt) => `Remove “${prompt}”`,
+    restore: (prompt) => `Put back “${prompt}”`,
+    add: "Add a prompt",
+    prompt: "New prompt",
+    category: "Its category",
+    categoryHint: "Known or new",
+    split: "Its split",
+    save: "Add",
+    added: (category) => `Added to “${category}”.`,
+  },
+
   theme: { label: "Theme", light: "Light", dark: "Dark", system: "As the system" },
 
   login: {
@@ -329,6 +375,7 @@ export const S = {
       ["/", "Go to the prompt"],
       ["R", "Random prompt"],
       ["M", "Match the prompt"],
+      ["B", "Prompt bank"],
       ["L", "Lock or free the seed"],
       ["1 – 5", "Kind of job"],
       ["G", "Search the gallery"],
@@ -354,6 +401,11 @@ export const S = {
     image: "Choose a picture first.",
     mask: "Paint what should be replaced first.",
     reading: "Say what is seen here.",
+    order: "The second must not be below the first.",
+    sides: "Give at least one side new pixels.",
+    outpaint: (most) => `Left and right together, as top and bottom, at most ${most} pixels.`,
+    prompt: "Write the prompt first.",
+    category: "Name its category.",
     views: "Each reading needs its own view.",
   },
 

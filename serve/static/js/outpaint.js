@@ -1,0 +1,62 @@
+// Out-painting: pixels that are new on each side of the picture, and where they lie.
+import { ErrorText, NumberAt } from "./fields.js";
+import { html } from "./html.js";
+import { change, form, model } from "./state.js";
+import { S } from "./strings.js";
+
+const SIDES = ["left", "top", "right", "bottom"];
+const STEP = 8; // pixels of a latent
+const SIZE = 128; // where the model has not said its own
+
+const sizeOf = () => model.value?.size ?? SIZE;
+
+/** Chooses what in-painting repaints; a quarter is new at the right until something else is said. */
+export function chooseRegion(region) {
+  const { outpaint } = form.value;
+  const quarter = Math.max(STEP, Math.round(sizeOf() / 4 / STEP) * STEP);
+  const unset = region === "outpaint" && !outpaint.some(Boolean);
+  change({ region, ...(unset ? { outpaint: [0, 0, quarter, 0] } : {}) });
+}
+
+/**
+ * The picture where it will lie, and hatched what is new around it.
+ *
+ * @param {object} props
+ * @param {string} props.url of the picture
+ * @param {number[]} props.outpaint [left, top, right, bottom] pixels
+ * @param {number} props.size pixels a side of the whole
+ * @param {string} props.alt
+ */
+export function Canvas({ url, outpaint, size, alt, onError }) {
+  const share = (pixels) => `${(100 * Math.min(Math.max(pixels || 0, 0), size)) / size}%`;
+  const style = Object.fromEntries(SIDES.map((side, i) => [`--${side}`, share(outpaint[i])]));
+  return html`
+    <div class="outpaint-canvas" style=${style}><img src=${url} alt=${alt} draggable=${false} onError=${onError} /></div>
+  `;
+}
+
+/** The numbers of pixels, each at its side of the picture. */
+export function Outpaint() {
+  const { image, outpaint } = form.value;
+  const size = sizeOf();
+  const [left, top, right, bottom] = outpaint.map((pixels) => pixels || 0);
+  const [width, height] = [size - left - right, size - top - bottom];
+  const fits = width > 0 && height > 0;
+  return html`
+    <fieldset class="field">
+      <legend>${S.outpaint.label}</legend>
+      <div class="outpaint">
+        ${SIDES.map(
+          (side, index) => html`
+            <div key=${side} class=${`outpaint-${side}`}>
+              <${NumberAt} name="outpaint" index=${index} label=${S.outpaint.sides[side]} hint min=${0} max=${size} step=${STEP} />
+            </div>
+          `,
+        )}
+        <${Canvas} url=${image.url} outpaint=${outpaint} size=${size} alt=${S.outpaint.alt} onError=${() => change({ image: null })} />
+      </div>
+      <p class="hint" id="h-outpaint">${fits ? S.outpaint.hint(width, height, size) : S.outpaint.hatched}</p>
+      <${ErrorText} name="outpaint" />
+    </fieldset>
+  `;
+}
