@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bank import Entry
 from bank.matching import Candidate, Match
 from dg2_jax.result import Preview, Result
 from dg2_jax.settings import Settings, expand_prompts, expand_seed
@@ -141,7 +142,14 @@ class FakeBank:
         self.saved = 0
 
     def categories(self) -> list[str]:
-        return ["lakes", "mountains"]
+        return sorted({category for _, category, _ in self.prompts.values()})
+
+    def entries(self, category=None, split="train") -> list[Entry]:
+        return [
+            Entry(key, text, theirs, where)
+            for key, (where, theirs, text) in self.prompts.items()
+            if where == split and category in (None, theirs)
+        ]
 
     def match(self, prompt, k=5, temperature=1.0, bank="train", category=None, **_):
         if category not in (None, *self.categories()):

@@ -157,6 +157,8 @@ def test_a_waiting_job_that_is_cancelled_never_runs(start):
     server = start(step_seconds=0.02)
     server.pipe.go.clear()
     first = server.submit(prompt="first", num_inference_steps=20)
+    while server.client.get(f"/api/v1/jobs/{first['id']}").json()["status"] != "running":
+        time.sleep(0.01)
     second = server.submit(prompt="second", num_inference_steps=19)
     assert second["queue_position"] == 0
     answer = server.client.delete(f"/api/v1/jobs/{second['id']}")

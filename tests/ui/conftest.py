@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.serve.live import LiveServer, quiet
-from tests.ui.painter import ListedBank, ScenePipeline
+from tests.ui.painter import ScenePipeline
 
 expect.set_options(timeout=15_000)  # machines of CI are slow
 EXECUTABLE = os.environ.get("DG2_CHROMIUM") or shutil.which("chromium")
@@ -41,7 +41,6 @@ def live(tmp_path) -> Iterator[LiveServer]:
     """A server whose pipeline paints scenes at once; set `pipe.step_seconds` to slow it down."""
     quiet()
     server = LiveServer(tmp_path / "data", pipe=ScenePipeline())
-    server.context._bank = ListedBank()
     yield server
     server.stop()
 

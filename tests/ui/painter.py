@@ -5,11 +5,10 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from bank import Entry
 from dg2_jax.data.scenes.attributes import SEASONS, SUBJECTS, TIMES, WEATHERS, Scene
 from dg2_jax.data.scenes.render import render
 from dg2_jax.masks import outpaint_canvas
-from tests.serve.fakes import FakeBank, FakePipeline
+from tests.serve.fakes import FakePipeline
 
 SIZE = 128
 
@@ -55,17 +54,3 @@ class ScenePipeline(FakePipeline):
             return mixed.astype(np.uint8)
         white = np.asarray(Image.fromarray(mask).resize((side, side)))[..., None] >= 128
         return np.where(white, made, given)
-
-
-class ListedBank(FakeBank):
-    """`FakeBank` with `entries`, whose categories are those of its prompts."""
-
-    def categories(self) -> list[str]:
-        return sorted({category for _, category, _ in self.prompts.values()})
-
-    def entries(self, category=None, split="train") -> list[Entry]:
-        return [
-            Entry(key, text, theirs, where)
-            for key, (where, theirs, text) in self.prompts.items()
-            if where == split and category in (None, theirs)
-        ]
