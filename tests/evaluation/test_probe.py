@@ -43,7 +43,8 @@ def test_shares_counted_by_hand():
 
 
 def test_the_shipped_probe_on_renders_it_never_saw():
-    images, _, expected = renders("heldout", 96, seed=7)
+    drawn = renders("heldout", 96, seed=7)
+    images, expected = drawn.images, drawn.shown
     seen = Probe.load()(images)
     shares = seen.accuracy(expected)
     assert shares["subject"] > 0.93
