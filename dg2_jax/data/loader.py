@@ -1,9 +1,11 @@
 """Batches for training, by Grain: shuffled anew each epoch, read ahead, resumable to the batch.
 
-The order is a function of (seed, position) alone, whatever the number of threads.
+The order is a function of (seed, position) alone, whatever the number of threads and of processes.
 """
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import grain
@@ -23,12 +25,27 @@ class Source(Protocol):
     def __getitem__(self, index: Any, /) -> Any: ...
 
 
+@dataclass(frozen=True)
+class Buckets:
+    """Sources whose examples differ in shape from one to another; a batch is of one source."""
+
+    sources: Sequence[Source]
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.sources)
+
+
 class Loader:
-    """An endless iterator over batches whose position can be saved and restored."""
+    """An endless iterator over batches whose position can be saved and restored.
+
+    Attributes:
+        waited: seconds that the caller has waited for batches so far: what the reading ahead did
+            not hide. Over the time of the steps it is the input stall.
+    """
 
     def __init__(
         self,
-        source: Source,
+        source: Source | Buckets,
         batch_size: int,
         *,
         seed: int,
@@ -36,39 +53,65 @@ class Loader:
         collate: Callable[[Sequence[Example]], Batch] | None = None,
         read_threads: int = 2,
         prefetch: int = 4,
+        process_index: int = 0,
+        process_count: int = 1,
     ):
         """Makes a loader at the first batch.
 
         Args:
-            source: the examples.
-            batch_size: examples a batch; a batch may span two epochs, all are full.
+            source: the examples. Of buckets, each batch is drawn from one, in proportion to their
+                lengths.
+            batch_size: examples a batch over all processes; a batch may span two epochs, all are
+                full.
             seed: of the order and of `transform`'s generator.
             transform: what is made of an example, with a generator of its own for each visit.
             collate: examples to a batch; stacks every key by default.
             read_threads: threads that read and transform.
             prefetch: batches that are read ahead.
+            process_index: this process gets the rows from process_index · batch_size /
+                process_count of each batch, and so all processes together the batch of a single
+                one.
+            process_count: processes that train together; divides batch_size.
 
         Raises:
-            ValueError: the source is empty.
+            ValueError: a source is empty, or the processes cannot share a batch evenly.
         """
-        if len(source) == 0:
+        sources = source.sources if isinstance(source, Buckets) else [source]
+        if not sources or not all(len(s) for s in sources):
             raise ValueError("source must hold at least one example, got an empty one")
-        data = grain.MapDataset.source(source).seed(seed).shuffle().repeat(None)
-        if transform is not None:
-            data = data.random_map(transform)
-        data = data.batch(batch_size, batch_fn=collate or stack)
+        if not 0 <= process_index < process_count:
+            raise ValueError(f"process_index must be in [0, {process_count}), got {process_index}")
+        if batch_size % process_count:
+            raise ValueError(
+                f"batch_size must be a multiple of the {process_count} processes, got {batch_size}"
+            )
+        share = slice(process_index, None, process_count)
+        batches = []
+        for s in sources:
+            data = grain.MapDataset.source(s).seed(seed).shuffle().repeat(None)
+            if transform is not None:
+                data = data.random_map(transform)
+            data = data.batch(batch_size // process_count, batch_fn=collate or stack)
+            batches.append(data.slice(share) if process_count > 1 else data)
+        mixed = batches[0]
+        if len(batches) > 1:
+            mixed = grain.MapDataset.mix(batches, weights=[len(s) for s in sources])
         # Grain reads ahead elements, which are batches here: each thread makes a whole batch.
         options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=prefetch)
-        self._iterator = iter(data.to_iter_dataset(options))
+        self._iterator = iter(mixed.to_iter_dataset(options))
+        self.waited = 0.0
 
     def __iter__(self) -> "Loader":
         return self
 
     def __next__(self) -> Batch:
-        return next(self._iterator)
+        start = time.perf_counter()
+        batch = next(self._iterator)
+        self.waited += time.perf_counter() - start
+        return batch
 
     def position(self) -> dict[str, Any]:
-        """JSON data that stands for the next batch."""
+        """JSON data that stands for the next batch; all processes of a run have the same."""
         return self._iterator.get_state()
 
     def seek(self, position: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from dg2_jax import model
@@ -98,6 +99,8 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
         dropout = latents.caption_dropout(null, config.diffusion.caption_dropout)
         transform = _both(transform, dropout)
     length = None if architecture.masks_padding else text["max_length"]
+    if jax.process_count() > 1:  # all processes must pad alike
+        length = text["max_length"]
     collate = functools.partial(latents.collate, length=length)
     held_out = [
         latents.draw_caption(validation[i], max_length=config.max_length)

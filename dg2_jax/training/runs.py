@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import jax
+
 from dg2_jax import config as config_lib
 from dg2_jax import model
 from dg2_jax.config import DiffusionConfig, RunConfig, check
-from dg2_jax.data.loader import Batch, Example, Loader, Source, Transform
+from dg2_jax.data.loader import Batch, Buckets, Example, Loader, Source, Transform
 from dg2_jax.evaluation.probe import ProbeConfig
 from dg2_jax.nn.autoencoder import AutoencoderConfig
 from dg2_jax.nn.dg2_unet import DG2UNetConfig
@@ -106,11 +108,11 @@ class DistillationRunConfig(DenoiserRunConfig):
 
 def make_loader(
     config: RunConfig,
-    source: Source,
+    source: Source | Buckets,
     transform: Transform | None = None,
     collate: Callable[[Sequence[Example]], Batch] | None = None,
 ) -> Loader:
-    """The batches of a run; `transform` and `collate` as of `Loader`."""
+    """The batches of a run, this process's rows of them; the other arguments as of `Loader`."""
     return Loader(
         source,
         config.batch_size,
@@ -119,6 +121,8 @@ def make_loader(
         collate=collate,
         read_threads=config.loop.read_threads,
         prefetch=config.loop.prefetch,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
     )
 
 

@@ -1,4 +1,4 @@
-"""The loader's order and position; the encoded data set, from small real networks."""
+"""The encoded data set, from small real networks."""
 
 import json
 from collections import Counter
@@ -9,7 +9,6 @@ import pytest
 from flax import nnx
 
 from dg2_jax.data import encoding, latents
-from dg2_jax.data.loader import Loader
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 from dg2_jax.preview import LatentToRGB
 from dg2_jax.text import Encoding
@@ -163,47 +162,3 @@ def test_bad_folders_are_named(folders, tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match="format must be 1, got 99"):
         latents.read_manifest(tmp_path)
-
-
-class Numbers:
-    def __len__(self):
-        return 10
-
-    def __getitem__(self, index):
-        return {"x": np.int64(index)}
-
-
-def take(loader, count):
-    return np.stack([next(loader)["x"] for _ in range(count)])
-
-
-def test_each_epoch_shows_everything_once_in_its_own_order():
-    epochs = take(Loader(Numbers(), 5, seed=1), 8).reshape(4, 10)
-    assert all(sorted(e) == list(range(10)) for e in epochs)
-    assert len({tuple(e) for e in epochs}) == 4
-
-
-def test_order_depends_on_the_seed_and_not_on_the_threads():
-    one = take(Loader(Numbers(), 4, seed=1, read_threads=1, prefetch=1), 10)
-    many = take(Loader(Numbers(), 4, seed=1, read_threads=4, prefetch=8), 10)
-    other = take(Loader(Numbers(), 4, seed=2), 10)
-    np.testing.assert_array_equal(one, many)
-    assert (one != other).any()
-
-
-def test_position_is_exact_and_json():
-    def draw(example, rng):
-        return {"x": np.float64(example["x"] + rng.random())}
-
-    loader = Loader(Numbers(), 4, seed=1, transform=draw)
-    take(loader, 7)
-    position = json.loads(json.dumps(loader.position()))
-    expected = take(loader, 6)
-    again = Loader(Numbers(), 4, seed=1, transform=draw)
-    again.seek(position)
-    np.testing.assert_array_equal(take(again, 6), expected)
-
-
-def test_empty_source_is_refused():
-    with pytest.raises(ValueError, match="source must hold at least one example"):
-        Loader([], 4, seed=0)
