@@ -3,9 +3,17 @@
 import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from dg2_jax.settings import MAX_SEED
+from serve import a1111_names
 from serve.schemas import MAX_PROMPT, Text
 
 
@@ -46,7 +54,26 @@ class Generate(_Lenient):
     eta: Real | None = None
     styles: list[str] = []
     override_settings: dict[str, Any] = {}
+    script_name: str = Field("", max_length=MAX_PROMPT)
+    alwayson_scripts: dict[str, Any] = {}
     send_images: bool = True
+
+    @field_validator("script_name")
+    @classmethod
+    def _no_script(cls, value: str) -> str:
+        if value:
+            raise ValueError(f"there is no script {value[:80]!r}")
+        return value
+
+    @field_validator("alwayson_scripts")
+    @classmethod
+    def _no_scripts(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """A picture without what a script was to do would look like success."""
+        for name, content in value.items():
+            arguments = content.get("args") if isinstance(content, dict) else None
+            if any(_active(a) for a in arguments or ()):
+                raise ValueError(f"there is no extension {name[:80]!r}")
+        return value
 
     def fields(self) -> dict[str, Any]:
         """As fields of our own requests, within their bounds."""
@@ -62,14 +89,40 @@ class Generate(_Lenient):
         }
 
 
+def _active(argument: Any) -> bool:
+    """Whether an extension's argument asks for anything."""
+    return bool(argument.get("enabled", True) if isinstance(argument, dict) else argument)
+
+
+class Create(Generate):
+    """`txt2img`; its second pass at a higher resolution is an upscaling network here."""
+
+    enable_hr: bool = False
+    hr_scale: Real = 2.0
+    hr_upscaler: str = Field("", max_length=100)
+
+    def fields(self) -> dict[str, Any]:
+        """See `Generate`."""
+        found = super().fields()
+        if self.enable_hr:
+            found["upscale"] = 2 if self.hr_scale <= 2 else 4
+            found["upscaler"] = a1111_names.upscaler(self.hr_upscaler) or "x4plus"
+        return found
+
+
 class Change(Generate):
-    """`img2img`."""
+    """`img2img`; several pictures are changed one after the other.
+
+    `inpainting_fill` says what the masked part starts from: 0 the colours around it, 1 what is
+    there, 2 and 3 noise.
+    """
 
     init_images: list[str] = Field(min_length=1, max_length=64)
     mask: str | None = None
     denoising_strength: Real = 0.75
     resize_mode: Whole = 0
     mask_blur: Real = 4.0
+    inpainting_fill: Whole = 0
     inpainting_mask_invert: bool = False
     include_init_images: bool = False
 
@@ -82,6 +135,10 @@ class Change(Generate):
         }
         if self.mask is not None:
             found["mask_feather"] = min(64.0, max(0.0, self.mask_blur))
+            if self.inpainting_fill >= 2:
+                found["strength"] = 1.0
+        if len(self.init_images) > 1:  # `batch_size` counts them
+            found["num_images"] = max(1, self.n_iter)
         return found
 
 

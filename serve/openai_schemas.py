@@ -1,6 +1,6 @@
 """Requests of OpenAI clients, from JSON or from a multipart form."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,9 +66,9 @@ class ImageRequest(BaseModel):
         }
 
     @property
-    def format(self) -> str:
-        """PNG, JPEG or WEBP."""
-        return (self.output_format or "png").upper()
+    def suffix(self) -> Literal["png", "jpeg", "webp"]:
+        """Of a picture's file."""
+        return self.output_format or "png"
 
 
 class FormRequest(ImageRequest):
@@ -77,10 +77,16 @@ class FormRequest(ImageRequest):
     upscale: int | None = Field(None, ge=2, le=4, multiple_of=2)  # type: ignore[assignment]
 
     @classmethod
-    def of(cls, form: dict[str, Any]) -> "FormRequest":
+    def of(cls, form: dict[str, Any]) -> Self:
         """From a form's text fields.
 
         Raises:
             pydantic.ValidationError: as usual.
         """
         return cls.model_validate({k: v for k, v in form.items() if v != ""})
+
+
+class VariationRequest(FormRequest):
+    """`images/variations`, which has no prompt."""
+
+    prompt: Text = ""

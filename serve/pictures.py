@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
+from scipy import ndimage
 
 from dg2_jax.image_input import FORMATS, to_rgb
 from dg2_jax.images import METADATA_KEY, PARAMETERS_KEY, png_info
@@ -77,6 +78,26 @@ def alpha(picture: Image.Image) -> Image.Image | None:
         return None
     found = picture.convert("RGBA").getchannel("A")
     return None if found.getextrema() == (255, 255) else found
+
+
+def surroundings(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    """An RGB picture whose white part (of `mask`) holds a blend of the colours around it.
+
+    Each white pixel takes the nearest colour outside, and what comes of it is blurred; a picture
+    that is white all over stays as it is. A side of more than 1024 pixels is reduced to that.
+    """
+    picture = picture.copy()
+    picture.thumbnail((1024, 1024))
+    white = np.asarray(mask.resize(picture.size)) >= 128
+    if white.all() or not white.any():
+        return picture
+    pixels = np.asarray(picture, np.float32)
+    rows, columns = ndimage.distance_transform_edt(
+        white, return_distances=False, return_indices=True
+    )
+    blur = max(picture.size) / 32
+    blended = ndimage.gaussian_filter(pixels[rows, columns], (blur, blur, 0))
+    return Image.fromarray(np.where(white[..., None], blended, pixels).astype(np.uint8))
 
 
 def encode(

@@ -101,7 +101,9 @@ def install(app: FastAPI) -> None:
     async def of_problem(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ProblemError)
         fields = [(error.field, error.detail)] if error.field else []
-        return respond(request.url.path, error.status, error.detail, fields, error.retry_after)
+        named = error.field is None or error.field in error.detail
+        detail = error.detail if named else f"{error.field}: {error.detail}"
+        return respond(request.url.path, error.status, detail, fields, error.retry_after)
 
     async def of_validation(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
@@ -111,7 +113,9 @@ def install(app: FastAPI) -> None:
 
     async def of_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        result = respond(request.url.path, error.status_code, str(error.detail))
+        path, status = request.url.path, error.status_code
+        missing = f"there is no {request.method} {path[:200]} here"
+        result = respond(path, status, missing if status in (404, 405) else str(error.detail))
         result.headers.update(error.headers or {})
         return result
 

@@ -1,6 +1,7 @@
 """The A1111 API: making pictures. What it lists is in `a1111_lists`."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image, ImageOps
 from dg2_jax.images import parameters_text
 from dg2_jax.settings import expand_seed
 from serve import a1111_names, infotext, intake, pictures
-from serve.a1111_schemas import Change, ExtraBatch, ExtraSingle, Generate, PngInfo
+from serve.a1111_schemas import Change, Create, ExtraBatch, ExtraSingle, Generate, PngInfo
 from serve.context import Client, Context, Ctx
 from serve.problems import ProblemError
 from serve.routes import a1111_lists
@@ -25,38 +26,53 @@ _OPAQUE = 128  # of 255: opacity above it means "repaint"
 
 
 @router.post("/txt2img")
-async def txt2img(
-    context: Ctx, client: Client, request: Request, wanted: Generate
-) -> dict[str, Any]:
+async def txt2img(context: Ctx, client: Client, request: Request, wanted: Create) -> dict[str, Any]:
     """Pictures from a prompt."""
     fields = {"kind": "txt2img", **_common(context, wanted)}
-    return await _generate(context, client, request, wanted, fields)
+    watched = await submit(context, intake.request_from(fields), client)
+    await watched.finish(request)
+    return await run_in_threadpool(_reply, context, [watched], wanted)
 
 
 @router.post("/img2img")
 async def img2img(context: Ctx, client: Client, request: Request, wanted: Change) -> dict[str, Any]:
-    """Pictures changed or repainted."""
+    """Pictures changed or repainted, one job for each that is given."""
+    done: list[Watched] = []
+    for text in wanted.init_images:
+        fields = await run_in_threadpool(_change, context, wanted, text)
+        watched = await submit(context, intake.request_from(fields), client)
+        done.append(watched)
+        if (await watched.finish(request)).status == "cancelled":
+            break
+    return await run_in_threadpool(_reply, context, done, wanted)
 
-    def prepare() -> dict[str, Any]:
-        data = pictures.from_text(wanted.init_images[0], "init_images")
-        image = intake.store_decoded(context, intake.decode(context, data, "init_images"))
-        fields = {"kind": "img2img", "image": image, **_common(context, wanted)}
-        if wanted.mask is not None:
-            fields |= {"kind": "inpaint", "mask": _mask(context, wanted)}
-        return fields
 
-    return await _generate(context, client, request, wanted, await run_in_threadpool(prepare))
+def _change(context: Context, wanted: Change, text: str) -> dict[str, Any]:
+    """A request for one of the pictures."""
+    data = pictures.from_text(text, "init_images")
+    image = pictures.to_rgb(intake.decode(context, data, "init_images"))
+    fields = {"kind": "img2img", **_common(context, wanted)}
+    if wanted.mask is not None:
+        mask = _mask(context, wanted)
+        if wanted.inpainting_fill == 0:
+            image = pictures.surroundings(image, mask)
+        stored = intake.store_decoded(context, mask, mask=True)
+        fields |= {"kind": "inpaint", "mask": stored}
+    return fields | {"image": intake.store_decoded(context, image)}
 
 
 def _common(context: Context, wanted: Generate) -> dict[str, Any]:
     fields = wanted.fields()
+    most = context.settings.max_images
+    if fields["num_images"] > most:
+        raise ProblemError(422, f"batch_size times n_iter must be at most {most}", "batch_size")
     fields["solver"] = a1111_names.solver(wanted.sampler_name or wanted.sampler_index)
     chosen = wanted.override_settings.get("sd_model_checkpoint")
     fields["model"] = a1111_lists.find_model(context, chosen if isinstance(chosen, str) else None)
     return fields
 
 
-def _mask(context: Context, wanted: Change) -> str:
+def _mask(context: Context, wanted: Change) -> Image.Image:
     """White is repainted; a mask with real transparency says so by that instead."""
     assert wanted.mask is not None
     decoded = intake.decode(context, pictures.from_text(wanted.mask, "mask"), "mask")
@@ -67,39 +83,32 @@ def _mask(context: Context, wanted: Change) -> str:
         mask = pictures.to_mask(decoded)
     if wanted.inpainting_mask_invert:
         mask = ImageOps.invert(mask)
-    return intake.store_decoded(context, mask, mask=True)
+    return mask
 
 
-async def _generate(
-    context: Context, client: str, request: Request, wanted: Generate, fields: dict[str, Any]
-) -> dict[str, Any]:
-    watched = await submit(context, intake.request_from(fields), client)
-    await watched.finish(request)
-    return await run_in_threadpool(_reply, context, watched, wanted)
-
-
-def _reply(context: Context, watched: Watched, wanted: Generate) -> dict[str, Any]:
-    job = watched.job
-    found = [context.files.read(image.id) for image in job.images]
+def _reply(context: Context, done: Sequence[Watched], wanted: Generate) -> dict[str, Any]:
+    jobs = [watched.job for watched in done]
+    found = [context.files.read(image.id) for job in jobs for image in job.images]
     images = [pictures.base64_text(data) for data in found if data is not None]
-    if not images and watched.preview is not None:  # interrupted: what it looked like
-        images = [entry["url"].partition(",")[2] for entry in watched.preview["images"]]
+    last = done[-1]
+    if not last.job.images and last.preview is not None:  # interrupted: what it looked like
+        images += [entry["url"].partition(",")[2] for entry in last.preview["images"]]
     if isinstance(wanted, Change) and wanted.include_init_images:
         images += [text.partition(",")[2] or text for text in wanted.init_images]
     return {
         "images": images if wanted.send_images else [],
         "parameters": wanted.model_dump(),
-        "info": json.dumps(_info(context, job)),
+        "info": json.dumps(_info(context, jobs)),
     }
 
 
-def _info(context: Context, job: Job) -> dict[str, Any]:
+def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
     """What was used, which is not always what was asked for."""
-    request = job.request
+    request = jobs[0].request
     model = next(m for m in context.models.describe() if m["name"] == request["model"])
-    images = job.images
-    count = job.num_images
-    seeds = expand_seed(request["seed"], count)
+    images = [image for job in jobs for image in job.images]
+    seeds = [seed for job in jobs for seed in expand_seed(job.request["seed"], job.num_images)]
+    count = len(seeds)
     return {
         "prompt": request["prompt"],
         "all_prompts": [request["prompt"]] * count,
@@ -128,7 +137,7 @@ def _info(context: Context, job: Job) -> dict[str, Any]:
         "index_of_first_image": 0,
         "infotexts": [parameters_text(image.metadata) for image in images],
         "styles": [],
-        "job_timestamp": datetime.fromtimestamp(job.created_at, UTC).strftime("%Y%m%d%H%M%S"),
+        "job_timestamp": datetime.fromtimestamp(jobs[0].created_at, UTC).strftime("%Y%m%d%H%M%S"),
         "clip_skip": 1,
         "is_using_inpainting_conditioning": False,
         "version": "dg2_jax",

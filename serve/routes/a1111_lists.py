@@ -1,5 +1,6 @@
 """The A1111 API: what there is to choose from."""
 
+import os
 import resource
 from typing import Any
 
@@ -132,14 +133,21 @@ def embeddings() -> dict[str, Any]:
 @router.get("/sd-vae")
 @router.get("/sd-modules")
 @router.get("/latent-upscale-modes")
+@router.get("/script-info")
+@router.get("/extensions")
 def nothing() -> list[Any]:
     """There are none of these."""
     return []
 
 
 @router.post("/refresh-checkpoints")
-def refresh_checkpoints() -> None:
-    """Models are found at the start."""
+@router.post("/refresh-vae")
+@router.post("/refresh-loras")
+@router.post("/refresh-embeddings")
+@router.post("/unload-checkpoint")
+@router.post("/reload-checkpoint")
+def refresh() -> None:
+    """Models are found at the start, and loaded and dropped as they are used."""
 
 
 @router.get("/cmd-flags")
@@ -154,6 +162,8 @@ def cmd_flags(context: Ctx) -> dict[str, Any]:
 
 @router.get("/memory")
 def memory() -> dict[str, Any]:
-    """Bytes of this process at its peak."""
+    """Bytes: of this process at its peak, and of the machine."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"ram": {"used": peak}, "cuda": {"error": "unavailable"}}
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    ram = {"free": total - peak, "used": peak, "total": total}
+    return {"ram": ram, "cuda": {"error": "unavailable"}}

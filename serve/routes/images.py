@@ -15,7 +15,7 @@ from serve.schemas import Picture
 from serve.views import ImagePage, image_view
 
 router = APIRouter(tags=["pictures"])
-_TYPES = {"png": "image/png", "webp": "image/webp"}
+_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
 
 @router.get("/images")
@@ -34,14 +34,14 @@ def gallery(
 
 @router.get("/images/{image_id}.{suffix}", response_class=Response)
 def picture(
-    context: Ctx, image_id: str, suffix: Literal["png", "webp"], download: bool = False
+    context: Ctx, image_id: str, suffix: Literal["png", "webp", "jpeg"], download: bool = False
 ) -> Response:
     """A picture; a PNG carries its settings."""
     data = context.files.read(image_id)
     if data is None:
         raise ProblemError(404, f"there is no picture {image_id[:80]}")
-    if suffix == "webp":
-        data = pictures.encode(intake.decode(context, data, "image"), fmt="WEBP")
+    if suffix != "png":
+        data = pictures.encode(intake.decode(context, data, "image"), fmt=suffix.upper())
     headers = {"Cache-Control": "private, max-age=31536000, immutable"}
     if download:
         headers["Content-Disposition"] = f'attachment; filename="{image_id}.{suffix}"'

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -16,7 +16,7 @@ from starlette.datastructures import UploadFile
 from serve import intake, pictures
 from serve.context import Client, Context, Ctx
 from serve.events import EventStream
-from serve.openai_schemas import FormRequest, ImageRequest
+from serve.openai_schemas import FormRequest, ImageRequest, VariationRequest
 from serve.problems import ProblemError
 from serve.security import picture_token
 from serve.store import Job
@@ -57,25 +57,37 @@ async def generations(context: Ctx, client: Client, request: Request, wanted: Im
 @router.post("/images/edits")
 async def edits(context: Ctx, client: Client, request: Request) -> Any:
     """A picture changed; where a mask is given, only where it is transparent."""
+    wanted, image, mask = await _form(request, FormRequest)
+    fields = await run_in_threadpool(_edit_fields, context, wanted, image, mask)
+    return await _answer(context, client, request, wanted, fields, "image_edit")
+
+
+@router.post("/images/variations")
+async def variations(context: Ctx, client: Client, request: Request) -> Any:
+    """Pictures like the given one."""
+    wanted, image, _ = await _form(request, VariationRequest)
+    fields = await run_in_threadpool(_edit_fields, context, wanted, image, None)
+    return await _answer(context, client, request, wanted, fields, "image_edit")
+
+
+Form = TypeVar("Form", bound=FormRequest)
+
+
+async def _form(request: Request, kind: type[Form]) -> tuple[Form, bytes, bytes | None]:
+    """A multipart form: its texts, its picture and its mask, if there is one."""
     async with request.form(max_files=18, max_fields=64) as form:
         texts = {name: value for name, value in form.items() if isinstance(value, str)}
         try:
-            wanted = FormRequest.of(texts)
+            wanted = kind.of(texts)
         except ValidationError as error:
             raise RequestValidationError(error.errors()) from error
         images = [*form.getlist("image"), *form.getlist("image[]")]
         uploads = [part for part in images if isinstance(part, UploadFile)]
         if len(uploads) != 1:
             raise ProblemError(422, "image must be exactly one picture", "image")
-        image = await uploads[0].read()
         mask = form.get("mask")
         mask_data = await mask.read() if isinstance(mask, UploadFile) else None
-
-    def prepare() -> dict[str, Any]:
-        return _edit_fields(context, wanted, image, mask_data)
-
-    fields = await run_in_threadpool(prepare)
-    return await _answer(context, client, request, wanted, fields, "image_edit")
+        return wanted, await uploads[0].read(), mask_data
 
 
 def _edit_fields(
@@ -133,7 +145,7 @@ def _described(job: Job, wanted: ImageRequest) -> dict[str, Any]:
         "size": f"{image.width}x{image.height}",
         "quality": "high",
         "background": "opaque",
-        "output_format": wanted.output_format or "png",
+        "output_format": wanted.suffix,
     }
 
 
@@ -153,11 +165,15 @@ def _encoded(context: Context, image_id: str, wanted: ImageRequest) -> str:
     data = context.files.read(image_id)
     if data is None:
         raise ProblemError(500, "a picture of this job was deleted")
-    if wanted.format != "PNG":
-        picture = intake.decode(context, data, "image")
-        quality = 92 if wanted.output_compression is None else wanted.output_compression
-        data = pictures.encode(picture, fmt=wanted.format, quality=quality)
-    return pictures.base64_text(data)
+    if wanted.suffix == "png":
+        return pictures.base64_text(data)
+    return _compressed(intake.decode(context, data, "image"), wanted)
+
+
+def _compressed(picture: Image.Image, wanted: ImageRequest) -> str:
+    quality = 92 if wanted.output_compression is None else wanted.output_compression
+    fmt = wanted.suffix.upper()
+    return pictures.base64_text(pictures.encode(picture, fmt=fmt, quality=quality))
 
 
 def _reply(context: Context, request: Request, job: Job, wanted: ImageRequest) -> dict[str, Any]:
@@ -166,7 +182,7 @@ def _reply(context: Context, request: Request, job: Job, wanted: ImageRequest) -
         entry: dict[str, Any] = {}
         if wanted.response_format == "url":
             token = picture_token(context.settings.key, image.id)
-            entry["url"] = f"{request.base_url}api/v1/images/{image.id}.png{token}"
+            entry["url"] = f"{request.base_url}api/v1/images/{image.id}.{wanted.suffix}{token}"
         else:
             entry["b64_json"] = _encoded(context, image.id, wanted)
         if job.matched_from is not None:
@@ -189,14 +205,14 @@ async def _stream(
         async for event in events:
             if event.name == "preview" and partial < (wanted.partial_images or 0):
                 size = f"{_side(context)}x{_side(context)}"
-                shown = await run_in_threadpool(_partial, context, event.data)
+                shown = await run_in_threadpool(_partial, context, event.data, wanted)
                 data = {
                     "b64_json": shown,
                     "partial_image_index": partial,
                     "size": size,
                     "quality": "high",
                     "background": "opaque",
-                    "output_format": "png",
+                    "output_format": wanted.suffix,
                 }
                 partial += 1
                 yield _event(f"{kind}.partial_image", data)
@@ -220,11 +236,9 @@ def _side(context: Context) -> int:
     return context.models.describe()[0]["size"] or 128
 
 
-def _partial(context: Context, preview: dict[str, Any]) -> str:
+def _partial(context: Context, preview: dict[str, Any], wanted: ImageRequest) -> str:
     """A preview at the size of the result."""
     data = pictures.from_text(preview["images"][0]["url"], "preview")
     small = intake.decode(context, data, "preview")
     side = _side(context)
-    return pictures.base64_text(
-        pictures.encode(small.resize((side, side), Image.Resampling.BICUBIC))
-    )
+    return _compressed(small.resize((side, side), Image.Resampling.BICUBIC), wanted)

@@ -118,14 +118,14 @@ def main() -> None:
             command, cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            _wait_until_warm(url)
+            wait_until_warm(url)
             print(json.dumps(asyncio.run(measure(url, options.images, options.rounds)), indent=1))
         finally:
             server.terminate()
             server.wait(30)
 
 
-def _wait_until_warm(url: str, seconds: float = 300) -> None:
+def wait_until_warm(url: str, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:

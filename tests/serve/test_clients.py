@@ -153,9 +153,10 @@ def test_a1111_defaults_null_and_odd_values(server):
 def test_a1111_jobs_of_clients_that_leave_are_cancelled(start):
     server = start(step_seconds=0.05)
     with pytest.raises(Exception, match="timed out"):
-        server.client.post("/sdapi/v1/txt2img", json={"steps": 500}, timeout=0.3)
-    job = server.client.get("/api/v1/jobs").json()["jobs"][0]
-    assert server.finished(job["id"], seconds=3)["status"] == "cancelled"
+        server.client.post("/sdapi/v1/txt2img", json={"steps": 500}, timeout=0.5)
+    while not (jobs := server.client.get("/api/v1/jobs").json()["jobs"]):
+        time.sleep(0.02)
+    assert server.finished(jobs[0]["id"], seconds=10)["status"] == "cancelled"
 
 
 # openai
