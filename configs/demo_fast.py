@@ -3,7 +3,8 @@
     python -m scripts.distill --workdir runs/fast --data_dir data/encoded
 
 Any value can be set on the command line, such as --config.guidance_scale=4. The teacher is the
-shipped model; --config.init_from=runs/demo/model takes another.
+shipped model; --config.init_from=runs/demo/model takes another. The result is runs/fast/model: the
+teacher's folder with the weights "fast". `cp runs/fast/model/* dg2_jax/pretrained/demo` ships it.
 """
 
 from ml_collections import ConfigDict

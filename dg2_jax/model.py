@@ -1,19 +1,22 @@
 """The model folder: what a trained or imported latent-diffusion model is on disk.
 
-    config.json                 what it is: denoiser, diffusion process, autoencoder, text encoder,
-                                and, where it has one, the linear preview of its latents
+    config.json                 what it is: denoiser, diffusion process, autoencoder, text encoder;
+                                where it has them, the linear preview of its latents and the
+                                sampling settings that sets of weights want
     denoiser.ema.safetensors    averaged weights
     denoiser.raw.safetensors    last weights of the training
+    denoiser.fast.safetensors   where there are any: weights distilled to few unguided steps
     vae.safetensors             autoencoder (unless config.json names a published one)
     MODEL_CARD.md               on what, how long and with which commands it was trained
 
-Weights are flat dotted names; config.json holds the SHA-256 of every weights file.
+Weights are flat dotted names; config.json holds the SHA-256 of every weights file. A set of the
+denoiser's weights is read when it is first used.
 """
 
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,8 @@ from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.schedules import Schedule
 
 FORMAT = 1
-WEIGHTS = ("ema", "raw")
+WEIGHTS = ("ema", "raw", "fast")
+SAMPLING = ("num_inference_steps", "guidance_scale", "solver", "spacing")  # set by config.json
 EMBEDDED = {"demo": Path(__file__).parent / "pretrained" / "demo"}
 
 Params = Any  # a pytree of arrays, as `nnx.to_pure_dict` gives it
@@ -92,6 +96,28 @@ class Network:
         return self._hash
 
 
+class WeightSets(Mapping[str, Params]):
+    """The denoiser's parameters by the name of their set, each read when it is first asked for."""
+
+    def __init__(self, names: tuple[str, ...], read: Callable[[str], Params]):
+        """`read` is called once for each of `names` that is used, and may raise a ModelError."""
+        self._names, self._read = names, functools.cache(read)
+
+    def __getitem__(self, name: str) -> Params:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._read(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A loaded model.
@@ -102,7 +128,7 @@ class Model:
         schedule: its noise schedule.
         prediction_type: what the denoiser predicts.
         denoiser: `denoiser.bind(params["ema"])` is callable.
-        params: denoiser parameters by name: "ema" and "raw".
+        params: denoiser parameters by the name of their set, some or all of `WEIGHTS`.
         autoencoder: of its latents.
         autoencoder_params: its parameters.
         autoencoder_config: its configuration, with the scaling of the latents.
@@ -134,6 +160,20 @@ def _abstract(make: Callable[[], nnx.Module]) -> tuple[Network, Params]:
     return Network(graphdef), nnx.to_pure_dict(state)
 
 
+def folder_of(model: str | Path) -> Path:
+    """The folder of an embedded model's name; any other path is a folder already."""
+    return EMBEDDED.get(str(model), Path(model))
+
+
+def weights_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The sets of weights that a model folder with this config.json has."""
+    return tuple(name for name in WEIGHTS if _file(name) in config.get("files", {}))
+
+
+def _file(weights: str) -> str:
+    return f"denoiser.{weights}.safetensors"
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not folder.is_dir():
@@ -152,15 +192,24 @@ def _read_config(folder: Path) -> dict[str, Any]:
             raise ModelError(f"{path} lacks the key {key!r}")
     if config["model"] not in ARCHITECTURES:
         raise ModelError(f"{path}: model must be one of {', '.join(ARCHITECTURES)}")
+    if not weights_of(config):
+        raise ModelError(f"{path}: files must list {_file('ema')} or other weights")
+    sampling = config.get("sampling", {})
+    for settings in sampling.values() if isinstance(sampling, dict) else [sampling]:
+        if not isinstance(settings, dict) or not set(settings) <= set(SAMPLING):
+            raise ModelError(f"{path}: sampling must hold {', '.join(SAMPLING)} by set of weights")
     return config
 
 
-def _read_weights(folder: Path, name: str, config: Mapping[str, Any], like: Params) -> Params:
-    path = folder / name
-    if not path.is_file():
+def _check_file(folder: Path, name: str) -> None:
+    if not (folder / name).is_file():
         raise FileNotFoundError(f"the model folder {folder} has no {name}")
-    expected = config.get("files", {}).get(name)
-    if expected is not None and sha256(path) != expected:
+
+
+def _read_weights(folder: Path, name: str, config: Mapping[str, Any], like: Params) -> Params:
+    _check_file(folder, name)
+    path = folder / name
+    if sha256(path) != config["files"].get(name):
         raise ModelError(f"{path} is damaged: its SHA-256 is not the one in config.json")
     try:
         return checkpoint.load_weights(path, like)
@@ -171,11 +220,14 @@ def _read_weights(folder: Path, name: str, config: Mapping[str, Any], like: Para
 def load(model: str | Path) -> Model:
     """Loads an embedded model by name ("demo") or any model folder by path.
 
+    The denoiser's weights are read when `Model.params` is first asked for them, and a damaged file
+    of theirs is found then.
+
     Raises:
         FileNotFoundError: no such model, or a file of it is missing.
         ModelError: a file that is damaged or does not fit the configuration.
     """
-    folder = EMBEDDED.get(str(model), Path(model))
+    folder = folder_of(model)
     config = _read_config(folder)
     architecture = ARCHITECTURES[config["model"]]
     try:
@@ -186,10 +238,9 @@ def load(model: str | Path) -> Model:
     except (TypeError, ValueError, KeyError) as error:
         raise ModelError(f"{folder / 'config.json'}: {error}") from error
     denoiser, shapes = _abstract(lambda: architecture.module(denoiser_config, rngs=nnx.Rngs(0)))
-    params = {
-        weights: _read_weights(folder, f"denoiser.{weights}.safetensors", config, shapes)
-        for weights in WEIGHTS
-    }
+    weights = weights_of(config)
+    for name in weights:
+        _check_file(folder, _file(name))
     autoencoder, autoencoder_params, autoencoder_config = _load_autoencoder(folder, config)
     latent_channels = autoencoder_config.latent_channels
     if denoiser_config.in_channels != latent_channels:
@@ -203,7 +254,7 @@ def load(model: str | Path) -> Model:
         schedule=schedule,
         prediction_type=diffusion["prediction_type"],
         denoiser=denoiser,
-        params=params,
+        params=WeightSets(weights, lambda name: _read_weights(folder, _file(name), config, shapes)),
         autoencoder=autoencoder,
         autoencoder_params=autoencoder_params,
         autoencoder_config=autoencoder_config,
@@ -253,19 +304,51 @@ def save(
     Args:
         folder: made if missing.
         config: config.json without "format" and "files", which are added.
-        params: denoiser parameters, "ema" and "raw".
+        params: denoiser parameters by the name of their set, at least one of `WEIGHTS`.
         autoencoder_params: None where `config["vae"]` names a published autoencoder.
         dtype: what the weights are stored as.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    trees = {f"denoiser.{name}.safetensors": params[name] for name in WEIGHTS}
+    trees = {_file(name): tree for name, tree in params.items()}
     if autoencoder_params is not None:
         trees["vae.safetensors"] = autoencoder_params
+    _write(folder, {"format": FORMAT, **config}, trees, dtype)
+
+
+def add_weights(
+    folder: str | Path,
+    name: str,
+    params: Params,
+    sampling: Mapping[str, Any],
+    dtype: Any = jnp.bfloat16,
+) -> None:
+    """Writes one more set of weights into a model folder, in the place of one of that name.
+
+    Args:
+        folder: of the model.
+        name: of the set, one of `WEIGHTS`.
+        params: denoiser parameters.
+        sampling: the settings of `SAMPLING` that a call with these weights uses unless told else.
+        dtype: what the weights are stored as.
+
+    Raises:
+        FileNotFoundError, ModelError: it is not a model folder.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    config["sampling"] = {**config.get("sampling", {}), name: dict(sampling)}
+    _write(folder, config, {_file(name): params}, dtype)
+
+
+def _write(
+    folder: Path, config: Mapping[str, Any], trees: Mapping[str, Params], dtype: Any
+) -> None:
+    """Writes weights files, then config.json with their SHA-256."""
     for name, tree in trees.items():
         checkpoint.save_weights(folder / name, jax.device_get(tree), dtype)
-    files = {name: sha256(folder / name) for name in trees}
-    text = json.dumps({"format": FORMAT, **config, "files": files}, indent=1)
+    files = {**config.get("files", {}), **{name: sha256(folder / name) for name in trees}}
+    text = json.dumps({**config, "files": files}, indent=1)
     partial = folder / "config.json.partial"
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(folder / "config.json")

@@ -89,9 +89,9 @@ class Pipeline:
         prompt: str | Sequence[str] = "",
         negative_prompt: str | Sequence[str] = "",
         num_images: int = 1,
-        num_inference_steps: int = 20,
-        guidance_scale: float = 5.0,
-        solver: str = "dpmpp_2m",
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        solver: str | None = None,
         seed: int | Sequence[int] | None = 0,
         weights: str = "ema",
         *,
@@ -110,12 +110,14 @@ class Pipeline:
                 `anagram`.
             negative_prompt: what to move away from; one for all prompts or one each.
             num_images: pictures a prompt, 1 to 256 in all.
-            num_inference_steps: see `Settings`, as for the parameters not listed here.
+            num_inference_steps: see `Settings`, as for the parameters not listed here. None, here
+                and for the next two, is what the weights want: 20, 5 and "dpmpp_2m" unless the
+                model's config.json says otherwise.
             guidance_scale: strength of the prompt; 1 is unguided.
             solver: one of `dg2_jax.solvers.SOLVERS`.
             seed: of the first image, 0 to 2³² - 1; image i has seed + i, whatever the batch. A list
                 names one for each image; None draws one.
-            weights: "ema" or "raw".
+            weights: "ema", "raw", or, where the model has them, "fast": few unguided steps.
             image: a picture to start from (img2img): a path, a PIL image or uint8 (h, w, 3).
             mask: where `image` is repainted: white or 1 is free, black or 0 stays, and what lies
                 between is free for that last part of the way.
@@ -131,11 +133,12 @@ class Pipeline:
         Raises:
             ValueError: naming the parameter and what is allowed.
         """
-        settings = Settings(
+        settings = settings_lib.for_model(
+            self.model,
+            weights,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             solver=solver,
-            weights=weights,
             **controls,
         )
         settings_lib.check_preview(preview_every, preview_mode)
@@ -165,7 +168,7 @@ class Pipeline:
                 self.model.autoencoder_params if plan.program.autoencoder else None,
                 inputs,
                 plan.num_rows,
-                every=preview_every * max(1, round(plan.num_rows / num_inference_steps)),
+                every=preview_every * max(1, round(plan.num_rows / settings.num_inference_steps)),
                 watch=self._watch(on_preview, preview_mode, plan, batch[0], real),
             )
             stopped = rows < plan.num_rows
@@ -191,16 +194,17 @@ class Pipeline:
 
     def sampler(
         self,
-        num_inference_steps: int = 20,
-        guidance_scale: float = 5.0,
-        solver: str = "dpmpp_2m",
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        solver: str | None = None,
+        weights: str = "ema",
         **controls: Unpack[SolverControls],
     ) -> Callable[[Params, TextInputs, Keys], Latent]:
         """A pure jitted function for programmatic use: `latents = f(params, text, keys)`.
 
         `params` is `pipe.model.params["ema"]` or any tree like it, `text` comes from
         `pipe.encode`, `keys` from `dg2_jax.sampling.image_keys`. It is a `lax.scan`, so it can be
-        differentiated, vmapped, sharded and exported.
+        differentiated, vmapped, sharded and exported. What is not given is what `weights` want.
 
         Raises:
             ValueError: naming the parameter and what is allowed.
@@ -210,7 +214,9 @@ class Pipeline:
                 f"sampler takes none of {', '.join(others)}; "
                 f"besides the usual it takes {', '.join(SolverControls.__annotations__)}"
             )
-        settings = Settings(
+        settings = settings_lib.for_model(
+            self.model,
+            weights,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             solver=solver,
@@ -282,7 +288,9 @@ class Pipeline:
         own = self.model.params[settings.weights]
         if settings.autoguidance_model is None:
             return own, None
-        return own, self._worse(settings).params[settings.weights]
+        worse = self._worse(settings)
+        settings_lib.check_weights(settings.weights, tuple(worse.params), worse.name)
+        return own, worse.params[settings.weights]
 
     def _plan(self, settings: Settings, edit: Edit | None) -> Plan:
         worse = self._worse(settings) if settings.autoguidance_model else None

@@ -12,6 +12,7 @@ from dg2_jax import model as model_lib
 from dg2_jax import schedules, solvers, views
 from dg2_jax.image_input import RESIZE_MODES
 from dg2_jax.interop.realesrgan import MODELS as UPSCALERS
+from dg2_jax.model import Model
 
 MAX_STEPS = 1000
 MAX_IMAGES = 256
@@ -43,7 +44,7 @@ class Settings:
         autoguidance_model: a weaker model to move away from (an earlier checkpoint's folder).
         autoguidance_scale: 0 to 100; 1 does not use it.
         spacing: of the timesteps; None for the schedule's own default.
-        weights: "ema" or "raw".
+        weights: "ema", "raw", or "fast" where the model has such weights.
         strength: of a change to `image`, 0 (only the autoencoder acts) to 1 (txt2img).
         strength_mode: "partial" runs the last int(steps · strength) of the steps; "full" runs all
             of them from timestep strength · (T - 1) on.
@@ -160,6 +161,33 @@ class Settings:
                 raise ValueError(f"anagram must be pairs (prompt, view), got {pair!r}")
             _check_choice("anagram", pair[1], views.VIEWS)
         object.__setattr__(self, "anagram", tuple((prompt, view) for prompt, view in self.anagram))
+
+
+def for_model(model: Model, weights: str = "ema", **given: Any) -> Settings:
+    """The settings of a call: what is given, else what the weights want, else the usual.
+
+    Args:
+        model: whose config.json says under "sampling" what a set of weights wants; see
+            `dg2_jax.model.SAMPLING`.
+        weights: the set.
+        given: fields of `Settings`; None is not given.
+
+    Raises:
+        ValueError: naming the parameter and what is allowed.
+    """
+    check_weights(weights, tuple(model.params), model.name)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    wanted = model.config.get("sampling", {}).get(weights, {})
+    return Settings(weights=weights, **{**wanted, **chosen})
+
+
+def check_weights(weights: str, sets: Sequence[str], model: str) -> None:
+    """Raises ValueError unless `weights` is one of the sets that the model of that name has."""
+    if weights not in sets:
+        allowed = ", ".join(sets)
+        raise ValueError(
+            f"weights must be one of {allowed} with the model {model}; got {weights!r}"
+        )
 
 
 def _has_length(value: Any, length: int) -> bool:

@@ -1,8 +1,10 @@
 """Distils a denoiser to few steps: python -m scripts.distill --config configs/demo_fast.py.
 
 The student takes one unguided step where its teacher, `init_from`, takes several guided ones; see
-`dg2_jax.training.distillation`. Writes to --workdir as scripts.train does; its model folder samples
-with --num_inference_steps=4 --guidance_scale=1 --solver=ddim --spacing=trailing.
+`dg2_jax.training.distillation`. Writes to --workdir as scripts.train does. The model folder there
+is the teacher's with the weights "fast" added, and can be copied over the teacher's:
+
+    python -m scripts.sample --model=runs/fast/model --weights=fast --prompt="a lake at dawn"
 """
 
 from pathlib import Path
@@ -66,7 +68,7 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
     )
     finished = int(result.step) == config.num_steps
     if finished:
-        export.export(workdir / "model", config, data, result)
+        export.export_distilled(workdir / "model", config, result)
     return finished
 
 

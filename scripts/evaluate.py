@@ -15,18 +15,21 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from dg2_jax import model
 from dg2_jax.evaluation import distances
 from dg2_jax.evaluation.cases import free_prompts, renders
 from dg2_jax.evaluation.probe import Probe
 from dg2_jax.images import cell_means
 from dg2_jax.pipeline import Pipeline
-from dg2_jax.settings import BATCH_SIZES
+from dg2_jax.settings import BATCH_SIZES, for_model
 from scripts.command import command
 
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
-_WEIGHTS = flags.DEFINE_string("weights", "ema", "ema or raw.")
-_STEPS = flags.DEFINE_integer("num_inference_steps", 20, "Steps, 1 to 1000.")
-_GUIDANCE = flags.DEFINE_float("guidance_scale", 5.0, "1 is unguided.")
+_WEIGHTS = flags.DEFINE_enum("weights", "ema", model.WEIGHTS, "Of those that the model has.")
+_STEPS = flags.DEFINE_integer(
+    "num_inference_steps", None, "1 to 1000; by default the weights' own."
+)
+_GUIDANCE = flags.DEFINE_float("guidance_scale", None, "1 is unguided; the weights' own.")
 _TEST = flags.DEFINE_integer("test", 1000, "Captions of the test split.", 2)
 _HELDOUT = flags.DEFINE_integer("heldout", 500, "Captions of held-out combinations.", 2)
 _NEIGHBOURS = flags.DEFINE_integer("neighbours", 2000, "Training renders to be compared with.", 2)
@@ -65,12 +68,19 @@ def run() -> None:
     """Generates, measures, prints, writes."""
     start = time.perf_counter()
     pipe, probe = Pipeline.load(_MODEL.value), Probe.load()
+    settings = for_model(
+        pipe.model,
+        _WEIGHTS.value,
+        num_inference_steps=_STEPS.value,
+        guidance_scale=_GUIDANCE.value,
+    )
     figures: dict[str, object] = {
         "settings": {
             "model": _MODEL.value,
-            "weights": _WEIGHTS.value,
-            "num_inference_steps": _STEPS.value,
-            "guidance_scale": _GUIDANCE.value,
+            "weights": settings.weights,
+            "num_inference_steps": settings.num_inference_steps,
+            "guidance_scale": settings.guidance_scale,
+            "solver": settings.solver,
         }
     }
     for split, count in (("test", _TEST.value), ("heldout", _HELDOUT.value)):

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from dg2_jax import images, preview, solvers
+from dg2_jax import images, model, preview, schedules, solvers
 from dg2_jax import settings as options
 from dg2_jax.pipeline import Pipeline, Preview
 from dg2_jax.views import VIEWS
@@ -28,13 +28,18 @@ _PROMPT = flags.DEFINE_multi_string("prompt", None, "What to show; may be given 
 _PROMPTS_FILE = flags.DEFINE_string("prompts_file", None, "A text file with a prompt a line.")
 _NEGATIVE = flags.DEFINE_string("negative_prompt", "", "What to move away from.")
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
-_WEIGHTS = flags.DEFINE_string("weights", "ema", "ema or raw.")
+_WEIGHTS = flags.DEFINE_enum("weights", "ema", model.WEIGHTS, "Of those that the model has.")
 _NUM = flags.DEFINE_integer("num_images", 1, "Pictures a prompt.")
-_STEPS = flags.DEFINE_integer("num_inference_steps", 20, "Steps, 1 to 1000.")
-_GUIDANCE = flags.DEFINE_float("guidance_scale", 5.0, "1 is unguided.")
+_STEPS = flags.DEFINE_integer(
+    "num_inference_steps",
+    None,
+    "1 to 1000; the default of this and the next two is the weights' own.",
+)
+_GUIDANCE = flags.DEFINE_float("guidance_scale", None, "1 is unguided.")
 _RESCALE = flags.DEFINE_float("guidance_rescale", 0.0, "0 to 1.")
 _INTERVAL = flags.DEFINE_list("guidance_interval", None, "Noise levels low,high of guidance.")
-_SOLVER = flags.DEFINE_string("solver", "dpmpp_2m", f"One of {', '.join(solvers.SOLVERS)}.")
+_SOLVER = flags.DEFINE_string("solver", None, f"One of {', '.join(solvers.SOLVERS)}.")
+_SPACING = flags.DEFINE_string("spacing", None, f"One of {', '.join(schedules.SPACINGS)}.")
 _ETA = flags.DEFINE_float("eta", 0.0, "DDIM's noise, 0 to 1.")
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the first picture; drawn if not given.")
 _IMAGE = flags.DEFINE_string("image", None, "A picture to start from.")
@@ -109,6 +114,7 @@ def run() -> None:
         preview_every=1,
         preview_mode="vae",
         eta=_ETA.value,
+        spacing=_SPACING.value,
         guidance_rescale=_RESCALE.value,
         guidance_interval=_numbers("guidance_interval", _INTERVAL.value, float),
         strength=_STRENGTH.value,

@@ -75,6 +75,13 @@ class Generate(_Lenient):
                 raise ValueError(f"there is no extension {name[:80]!r}")
         return value
 
+    @property
+    def chosen(self) -> set[str]:
+        """The fields of our own requests, of those that weights may set, that the client set."""
+        ours = {"steps": "num_inference_steps", "cfg_scale": "guidance_scale"}
+        found = {name for given, name in ours.items() if given in self.model_fields_set}
+        return found | ({"solver"} if self.sampler_name or self.sampler_index else set())
+
     def fields(self) -> dict[str, Any]:
         """As fields of our own requests, within their bounds."""
         steps = min(1000, max(1, self.steps))

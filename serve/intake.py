@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from dg2_jax.settings import MAX_SEED
+from dg2_jax.settings import MAX_SEED, check_weights
 from serve import pictures, problems
 from serve.context import Context
 from serve.problems import ProblemError
@@ -72,6 +72,7 @@ def make_job(
             fields["model"] = context.models.resolve(fields["model"])
         except ValueError as error:
             raise ProblemError(422, str(error), "model") from error
+        fields |= _of_weights(context, request, fields)
     if "seed" in fields and fields["seed"] is None:
         fields["seed"] = secrets.randbelow(MAX_SEED + 1)
     for name in ("image", "mask"):
@@ -98,6 +99,17 @@ def make_job(
         num_images=count,
         created_at=time.time(),
     )
+
+
+def _of_weights(context: Context, request: JobRequest, fields: dict[str, Any]) -> dict[str, Any]:
+    """What the chosen weights of the model want, as far as the request does not say it."""
+    model = context.models.details(fields["model"])
+    try:
+        check_weights(fields["weights"], model["weights"], model["name"])
+    except ValueError as error:
+        raise ProblemError(422, str(error), "weights") from error
+    wanted = model["sampling"].get(fields["weights"], {})
+    return {name: value for name, value in wanted.items() if name not in request.model_fields_set}
 
 
 def _check_upscale(context: Context, picture_id: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dg2_jax.model import EMBEDDED, WEIGHTS
+from dg2_jax.model import EMBEDDED, folder_of, weights_of
 
 Loader = Callable[[str | Path], Any]
 
@@ -74,11 +74,11 @@ class Models:
     def describe(self) -> list[dict[str, Any]]:
         """All models, the default one first."""
         names = sorted(self._places, key=lambda name: (name != self.default, name))
-        return [self._describe(name) for name in names]
+        return [self.details(name) for name in names]
 
-    def _describe(self, name: str) -> dict[str, Any]:
-        place = self._places[name]
-        path = Path(EMBEDDED.get(str(place), Path(place))) / "config.json"
+    def details(self, name: str) -> dict[str, Any]:
+        """One model, by a name that `resolve` gives."""
+        path = folder_of(self._places[name]) / "config.json"
         pipe = self._loaded.get(name)
         try:
             text = path.read_bytes()
@@ -89,7 +89,8 @@ class Models:
             "name": name,
             "title": config.get("title", name),
             "size": pipe.model.default_size if pipe else config.get("default_size"),
-            "weights": list(pipe.model.params) if pipe else list(WEIGHTS),
+            "weights": list(weights_of(config)) or ["ema"],  # what is wrong is told at its loading
+            "sampling": config.get("sampling", {}),
             "loaded": pipe is not None,
             "default": name == self.default,
             "hash": hashlib.sha256(text).hexdigest()[:10] if text else None,

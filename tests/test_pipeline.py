@@ -1,5 +1,6 @@
 """The pipeline on a small untrained model: what it promises holds whatever the weights."""
 
+import dataclasses
 import json
 
 import jax
@@ -145,6 +146,34 @@ def copy(folder, tmp_path):
     return tmp_path
 
 
+def test_weights_that_want_settings_of_their_own(folder, pipe, tmp_path):
+    tiny_model.add_fast(copy(folder, tmp_path))
+    fast = Pipeline.load(tmp_path)
+    made = fast("a lake", weights="fast")
+    assert tiny_model.FAST.items() <= dataclasses.asdict(made.settings).items()
+    written_out = fast("a lake", weights="fast", **tiny_model.FAST)
+    np.testing.assert_array_equal(made.latents, written_out.latents)
+    assert fast("a lake", weights="fast", num_inference_steps=2).settings.num_inference_steps == 2
+    usual = fast("a lake", num_inference_steps=3)
+    assert (usual.settings.guidance_scale, usual.settings.solver) == (5.0, "dpmpp_2m")
+    np.testing.assert_array_equal(usual.latents, pipe("a lake", num_inference_steps=3).latents)
+    sample = fast.sampler(weights="fast")
+    text, keys = fast.encode(["a lake"], [""]), sampling.image_keys(jnp.zeros(1, jnp.uint32))
+    np.testing.assert_allclose(
+        sample(fast.model.params["fast"], text, keys), made.latents, atol=1e-4
+    )
+    with pytest.raises(ValueError, match="weights must be one of ema, raw with the model"):
+        pipe("a lake", weights="fast")
+
+
+def test_only_weights_that_are_used_are_read(folder, tmp_path):
+    (copy(folder, tmp_path) / "denoiser.raw.safetensors").write_bytes(b"damaged")
+    pipe = Pipeline.load(tmp_path)
+    assert pipe("a lake", num_inference_steps=3).images.shape == (1, 32, 32, 3)
+    with pytest.raises(model.ModelError, match=r"denoiser\.raw\.safetensors is damaged"):
+        pipe("a lake", num_inference_steps=3, weights="raw")
+
+
 def test_missing_model():
     with pytest.raises(FileNotFoundError, match="model must be one of demo, or a folder"):
         Pipeline.load("no/such/folder")
@@ -157,10 +186,10 @@ def test_damaged_weights_are_named(folder, tmp_path, name):
     data[-5] ^= 1  # one bit, which no file format would notice
     path.write_bytes(bytes(data))
     with pytest.raises(model.ModelError, match=name):
-        model.load(tmp_path)
+        model.load(tmp_path).params["ema"]
     path.write_bytes(bytes(data[: len(data) // 2]))
     with pytest.raises(model.ModelError, match=name):
-        model.load(tmp_path)
+        model.load(tmp_path).params["ema"]
     path.unlink()
     with pytest.raises(FileNotFoundError, match=name):
         model.load(tmp_path)
@@ -173,6 +202,8 @@ def test_damaged_weights_are_named(folder, tmp_path, name):
         ({"model": "gan"}, "model must be one of unet"),
         ({"diffusion": {"schedule": "odd", "prediction_type": "epsilon"}}, "schedule must be"),
         ({"format": 99}, "format 1"),
+        ({"files": {}}, "files must list denoiser.ema.safetensors"),
+        ({"sampling": {"fast": {"steps": 4}}}, "sampling must hold num_inference_steps"),
     ],
 )
 def test_wrong_configuration_is_named(folder, tmp_path, change, message):

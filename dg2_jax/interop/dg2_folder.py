@@ -54,7 +54,7 @@ def convert(
     text_name = lasting_name(text_encoder or settings.text_encoder)
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
-    for weights in model.WEIGHTS:
+    for weights in ("ema", "raw"):
         unet = source.unet(weights if weights in source.states else "raw")
         flat = checkpoint.flatten(nnx.to_pure_dict(nnx.state(unet)))
         name = f"denoiser.{weights}.safetensors"

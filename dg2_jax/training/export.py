@@ -1,5 +1,6 @@
 """The model folder of a finished run."""
 
+import shutil
 from pathlib import Path
 
 from flax import nnx
@@ -7,7 +8,7 @@ from flax import nnx
 from dg2_jax import config as config_lib
 from dg2_jax import model
 from dg2_jax.training.data import TrainingData
-from dg2_jax.training.runs import DenoiserRunConfig
+from dg2_jax.training.runs import DenoiserRunConfig, DistillationRunConfig
 from dg2_jax.training.state import TrainState
 
 _PROCESS = ("schedule", "prediction_type", "num_train_timesteps", "zero_terminal_snr")
@@ -32,3 +33,18 @@ def export(
     if "pretrained" not in data.vae:
         own_vae = nnx.to_pure_dict(nnx.state(data.load_autoencoder()))
     model.save(folder, description, {"raw": state.params, "ema": state.ema}, own_vae)
+
+
+def export_distilled(folder: str | Path, config: DistillationRunConfig, state: TrainState) -> None:
+    """Writes the teacher's folder with the student's averaged weights in it, as "fast".
+
+    They are sampled as they were trained unless a call says otherwise.
+    """
+    shutil.copytree(model.folder_of(config.init_from), folder, dirs_exist_ok=True)
+    sampling = {
+        "num_inference_steps": config.student_steps,
+        "guidance_scale": 1.0,
+        "solver": "ddim",
+        "spacing": "trailing",
+    }
+    model.add_weights(folder, "fast", state.ema, sampling)

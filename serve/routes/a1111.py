@@ -68,7 +68,10 @@ def _common(context: Context, wanted: Generate) -> dict[str, Any]:
         raise ProblemError(422, f"batch_size times n_iter must be at most {most}", "batch_size")
     fields["solver"] = a1111_names.solver(wanted.sampler_name or wanted.sampler_index)
     chosen = wanted.override_settings.get("sd_model_checkpoint")
-    fields["model"] = a1111_lists.find_model(context, chosen if isinstance(chosen, str) else None)
+    found = a1111_lists.find_checkpoint(context, chosen if isinstance(chosen, str) else None)
+    fields |= {"model": found.model, "weights": found.weights}
+    for name in set(found.sampling) - wanted.chosen:
+        fields.pop(name, None)  # what the client does not say is what the weights want
     return fields
 
 
@@ -105,7 +108,7 @@ def _reply(context: Context, done: Sequence[Watched], wanted: Generate) -> dict[
 def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
     """What was used, which is not always what was asked for."""
     request = jobs[0].request
-    model = next(m for m in context.models.describe() if m["name"] == request["model"])
+    model = context.models.details(request["model"])
     images = [image for job in jobs for image in job.images]
     seeds = [seed for job in jobs for seed in expand_seed(job.request["seed"], job.num_images)]
     count = len(seeds)

@@ -2,7 +2,7 @@
 
 import os
 import resource
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 
@@ -14,21 +14,54 @@ from serve.problems import ProblemError
 router = APIRouter()
 
 
-def _title(model: dict[str, Any]) -> str:
-    return f"{model['name']} [{model['hash']}]" if model["hash"] else model["name"]
+class Checkpoint(NamedTuple):
+    """What these clients choose from: a model and a set of its weights.
+
+    Attributes:
+        name: the model's; with "-raw" or "-fast" for weights that are not its usual ones.
+        model: the model's name.
+        weights: the set.
+        hash: of the model.
+        sampling: what the weights want.
+    """
+
+    name: str
+    model: str
+    weights: str
+    hash: str | None
+    sampling: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """What clients show and send."""
+        return f"{self.name} [{self.hash}]" if self.hash else self.name
 
 
-def find_model(context: Context, title: str | None) -> str:
-    """A model by name, title or hash; the chosen one, or the default, for None.
+def checkpoints(context: Context) -> list[Checkpoint]:
+    """Those of all models, the default one first."""
+    return [
+        Checkpoint(
+            model["name"] if i == 0 else f"{model['name']}-{weights}",
+            model["name"],
+            weights,
+            model["hash"],
+            model["sampling"].get(weights, {}),
+        )
+        for model in context.models.describe()
+        for i, weights in enumerate(model["weights"])
+    ]
+
+
+def find_checkpoint(context: Context, title: str | None) -> Checkpoint:
+    """One by name, title or hash; the chosen one, or the default, for None.
 
     Raises:
         ProblemError: 422.
     """
-    if not title:
-        return context.foreign_model or context.models.default
-    for model in context.models.describe():
-        if title in (model["name"], model["hash"], _title(model)):
-            return model["name"]
+    title = title or context.foreign_model or context.models.default
+    for found in checkpoints(context):
+        if title in (found.name, found.hash, found.title):
+            return found
     raise ProblemError(
         422, f"there is no model {title[:80]!r}; see sd-models", "sd_model_checkpoint"
     )
@@ -59,28 +92,27 @@ def schedulers() -> list[dict[str, Any]]:
 
 @router.get("/sd-models")
 def sd_models(context: Ctx) -> list[dict[str, Any]]:
-    """The models."""
+    """The models, and again with their other weights."""
     return [
         {
-            "title": _title(model),
-            "model_name": model["name"],
-            "hash": model["hash"],
+            "title": found.title,
+            "model_name": found.name,
+            "hash": found.hash,
             "sha256": None,
-            "filename": model["name"],
+            "filename": found.name,
             "config": None,
         }
-        for model in context.models.describe()
+        for found in checkpoints(context)
     ]
 
 
 @router.get("/options")
 def options(context: Ctx) -> dict[str, Any]:
     """What can be set: the model."""
-    name = find_model(context, None)
-    model = next(m for m in context.models.describe() if m["name"] == name)
+    found = find_checkpoint(context, None)
     return {
-        "sd_model_checkpoint": _title(model),
-        "sd_checkpoint_hash": model["hash"],
+        "sd_model_checkpoint": found.title,
+        "sd_checkpoint_hash": found.hash,
         "samples_format": "png",
     }
 
@@ -89,7 +121,7 @@ def options(context: Ctx) -> dict[str, Any]:
 def set_options(context: Ctx, wanted: Options) -> None:
     """Sets the model of the requests to come; other options are ignored."""
     if wanted.sd_model_checkpoint:
-        context.foreign_model = find_model(context, wanted.sd_model_checkpoint)
+        context.foreign_model = find_checkpoint(context, wanted.sd_model_checkpoint).name
 
 
 @router.get("/upscalers")

@@ -84,13 +84,17 @@ def models(context: Ctx) -> dict[str, Any]:
 def weights(
     context: Ctx, model: Annotated[str | None, Query(max_length=200)] = None
 ) -> dict[str, Any]:
-    """The weights of a model."""
+    """The weights of a model, and the settings that some of them want."""
     try:
         name = context.models.resolve(model)
     except ValueError as error:
         raise ProblemError(404, str(error), "model") from error
-    found = next(m for m in context.models.describe() if m["name"] == name)
-    return {"weights": found["weights"], "default": found["weights"][0]}
+    found = context.models.details(name)
+    return {
+        "weights": found["weights"],
+        "default": found["weights"][0],
+        "sampling": found["sampling"],
+    }
 
 
 @router.get("/upscalers")

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dg2_jax import prediction, schedules
+from dg2_jax import model, prediction, schedules
 from dg2_jax.config import OptimConfig, RunConfig
-from dg2_jax.training import distillation, optimizer, state, step
+from dg2_jax.training import distillation, export, optimizer, state, step
+from dg2_jax.training.runs import DistillationRunConfig
+from tests import tiny_model
 from tests.networks import random_network
 from tests.training.test_step import DIFFUSION, SCALING, SHIFT, TINY, UNet, make_batch
 
@@ -92,3 +94,20 @@ def test_a_student_learns_its_teacher(teacher):
     for segment in (0, 1):
         losses = np.array(found[segment::2])
         assert losses[-10:].mean() < 0.65 * losses[:3].mean()
+
+
+def test_the_model_folder_is_the_teachers_with_the_student_in_it(folder, tmp_path):
+    teacher = model.load(folder)
+    student = jax.tree.map(lambda leaf: leaf + 1, teacher.params["ema"])
+    config = DistillationRunConfig(init_from=str(folder))
+    export.export_distilled(tmp_path / "model", config, state.TrainState(0, None, student, None))
+    made = model.load(tmp_path / "model")
+    assert list(made.params) == ["ema", "raw", "fast"]
+    assert made.config["sampling"] == {"fast": tiny_model.FAST}
+    for name in ("ema", "raw"):
+        jax.tree.map(np.testing.assert_array_equal, made.params[name], teacher.params[name])
+    jax.tree.map(  # stored as bfloat16
+        lambda found, given: np.testing.assert_allclose(found, given, rtol=4e-3),
+        made.params["fast"],
+        student,
+    )

@@ -1,5 +1,6 @@
 """Every feature of the page, as its user meets it."""
 
+import json
 import re
 
 import numpy as np
@@ -8,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from dg2_jax.settings import Settings
 from tests.serve.live import LiveServer, quiet
+from tests.tiny_model import FAST
 from tests.ui.helpers import (
     drop,
     fetch_picture,
@@ -663,3 +665,38 @@ def test_a_lost_connection_is_said_and_mended(open_page, live):
     expect(page.locator("img.preview")).to_be_visible()
     expect(page.get_by_text("Connection lost.")).to_have_count(0)
     wait_done(page, live)
+
+
+def test_fast_weights_bring_their_settings_and_take_them_back(browser, tmp_path):
+    quiet()
+    folder = tmp_path / "models" / "quick"
+    folder.mkdir(parents=True)
+    files = {f"denoiser.{name}.safetensors": "" for name in ("ema", "fast")}
+    (folder / "config.json").write_text(json.dumps({"files": files, "sampling": {"fast": FAST}}))
+    live = LiveServer(tmp_path / "data", pipe=ScenePipeline(), models_dir=folder.parent)
+    context = browser.new_context()
+    page = context.new_page()
+    try:
+        page.goto(live.url)
+        page.get_by_label("Prompt", exact=True).fill("a glacier")
+        weights = page.get_by_role("group", name="Weights")
+        expect(weights.get_by_role("radio", name="Raw")).to_have_count(1)
+        expect(weights.get_by_role("radio", name="Fast")).to_have_count(0)
+        page.get_by_label("Model", exact=True).select_option("quick")
+        page.get_by_label("Guidance, exactly").fill("3")
+        weights.get_by_role("radio", name="Fast").check()
+        expect(page.get_by_label("Steps, exactly")).to_have_value("4")
+        expect(page.get_by_label("Guidance, exactly")).to_have_value("1")
+        job = generate(page, live)
+        assert (FAST | {"weights": "fast", "model": "quick"}).items() <= job["request"].items()
+        weights.get_by_role("radio", name="EMA").check()
+        expect(page.get_by_label("Steps, exactly")).to_have_value("20")
+        expect(page.get_by_label("Guidance, exactly")).to_have_value("3")
+        weights.get_by_role("radio", name="Fast").check()
+        page.get_by_label("Model", exact=True).select_option("demo")
+        expect(page.get_by_text("This model has no weights “Fast”")).to_be_visible()
+        job = generate_next(page, live)
+        assert (job["request"]["weights"], job["request"]["guidance_scale"]) == ("ema", 3)
+    finally:
+        context.close()
+        live.stop()

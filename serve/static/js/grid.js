@@ -15,6 +15,7 @@ import { check, isMasked, toRequest } from "./request.js";
 import { dialog, errors, form, model, options } from "./state.js";
 import { load, save as store, uniqueName } from "./storage.js";
 import { S } from "./strings.js";
+import { withWeights } from "./weights.js";
 
 const KEPT = 10;
 
@@ -31,9 +32,10 @@ export function GridDialog() {
   const close = () => {
     dialog.value = null;
   };
+  const choices = { solver: options.value?.choices.solver, weights: model.value?.weights };
   const parsed = {
-    x: parseAxis(axes.x, form.value, options.value),
-    y: parseAxis(axes.y, form.value, options.value),
+    x: parseAxis(axes.x, form.value, choices),
+    y: parseAxis(axes.y, form.value, choices),
   };
   const count = parsed.x.values.length * parsed.y.values.length;
 
@@ -101,7 +103,9 @@ async function start({ x, y }) {
   for (const row of y.values) {
     made.jobs.push([]);
     for (const column of x.values) {
-      const job = await send(toRequest({ ...fixed, ...row.patch, ...column.patch }, mask));
+      const patch = { ...row.patch, ...column.patch };
+      const own = patch.weights ? withWeights(fixed, patch.weights) : {};
+      const job = await send(toRequest({ ...fixed, ...own, ...patch }, mask));
       if (!job) return;
       made.jobs.at(-1).push(job.id);
       openGrid({ ...made, jobs: made.jobs.map((ids) => [...ids]) });

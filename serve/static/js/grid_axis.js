@@ -7,10 +7,10 @@ const NOTHING = { label: "", values: [{ label: "", patch: {} }] };
 /**
  * @param {{name: string | null, text: string}} axis what was chosen and typed
  * @param {object} form the settings that hold for all cells
- * @param {object | null} options of the server
+ * @param {{solver?: string[], weights?: string[]}} choices what there is
  * @returns {{label: string, values: {label: string, patch: object}[], error?: string}}
  */
-export function parseAxis(axis, form, options) {
+export function parseAxis(axis, form, choices) {
   if (!axis.name) return NOTHING;
   const label = S.grid.parameters[axis.name];
   const texts = axis.text
@@ -27,7 +27,7 @@ export function parseAxis(axis, form, options) {
       values: texts.map((text) => ({ label: text, patch: { prompt: form.prompt.replaceAll(sought, text) } })),
     };
   }
-  const allowed = { solver: options?.choices.solver, weights: options?.choices.weights }[axis.name];
+  const allowed = { solver: choices.solver, weights: choices.weights }[axis.name];
   const values = [];
   for (const text of texts) {
     if (allowed) {

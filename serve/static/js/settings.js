@@ -17,6 +17,7 @@ import { Presets } from "./presets.js";
 import { fieldsOf } from "./request.js";
 import { change, DEFAULTS, errors, form, model, notify, options } from "./state.js";
 import { S } from "./strings.js";
+import { chooseWeights } from "./weights.js";
 
 /** On a phone the settings would stand between the prompt and its picture. */
 const open = signal(matchMedia("(min-width: 761px)").matches);
@@ -105,7 +106,7 @@ function AllSettings() {
       <${Slider} name="num_images" label=${S.settings.images} min=${1} max=${Math.min(16, most)} most=${most} />
       <div class="pair">
         <${Select} name="solver" label=${S.settings.solver} choices=${names(choices.solver ?? [form.value.solver], S.solvers)} />
-        <${Segmented} name="weights" label=${S.settings.weights} choices=${names(weights, S.settings.weightNames)} />
+        <${Segmented} name="weights" label=${S.settings.weights} choices=${names(weights, S.settings.weightNames)} onChange=${chooseWeights} />
       </div>
       <${Seed} />
       ${models.length > 1 && html`<${Select} name="model" label=${S.settings.model} choices=${models.map((m) => [m.default ? null : m.name, m.title])} />`}

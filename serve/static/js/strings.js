@@ -68,6 +68,7 @@ export const S = {
     solver: "Solver",
     weights: "Weights",
     weightNames: { ema: "EMA", raw: "Raw", fast: "Fast" },
+    noWeights: (name) => `This model has no weights “${name}”; its usual ones are chosen.`,
     model: "Model",
     seed: "Seed",
     seedRandom: "Random each time",

@@ -1,0 +1,42 @@
+// The sets of weights of the chosen model, and the settings that go with each.
+import { effect } from "@preact/signals";
+import { change, DEFAULTS, form, model, notify } from "./state.js";
+import { S } from "./strings.js";
+
+const FIELDS = ["num_inference_steps", "guidance_scale", "solver", "spacing"];
+
+/** What the form had before weights brought settings of their own. */
+let before = {};
+
+/** Whether the settings in the form are not those of the usual weights. */
+const brought = (weights) =>
+  model.value !== null && (weights in model.value.sampling || !model.value.weights.includes(weights));
+
+const picked = (from) => Object.fromEntries(FIELDS.map((name) => [name, from[name]]));
+
+/**
+ * The form's fields for other weights: the settings that they want, or those of before.
+ *
+ * @param {object} current the form
+ * @param {string} weights to be chosen
+ */
+export function withWeights(current, weights) {
+  const usual = brought(current.weights) ? { ...picked(DEFAULTS), ...before } : {};
+  return { ...usual, ...model.value?.sampling[weights], weights };
+}
+
+/** Chooses weights in the form. */
+export function chooseWeights(weights) {
+  if (weights === form.value.weights) return;
+  if (!brought(form.value.weights)) before = picked(form.value);
+  change(withWeights(form.value, weights));
+}
+
+/** Weights that the model does not have, of a draft, a preset or a picture, cannot stay chosen. */
+effect(() => {
+  const sets = model.value?.weights ?? [];
+  const { weights } = form.value;
+  if (sets.length === 0 || sets.includes(weights)) return;
+  notify(S.settings.noWeights(S.settings.weightNames[weights] ?? weights));
+  chooseWeights(sets[0]);
+});
