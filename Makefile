@@ -58,7 +58,7 @@ audit: setup
 train-demo: setup
 	$(BIN)/python -m scripts.make_scenes --data_dir=runs/data
 	$(BIN)/python -m scripts.train_vae --config configs/demo_vae.py --workdir runs/vae --data_dir runs/data
-	$(BIN)/python -m scripts.encode --vae_dir runs/vae --data_dir runs/data --output_dir runs/encoded
+	$(BIN)/python -m scripts.prepare --source=tfds:dg2_scenes/full --data_dir=runs/data --vae=runs/vae --output_dir=runs/encoded
 	$(BIN)/python -m scripts.train --config configs/demo.py --workdir runs/demo --data_dir runs/encoded
 	$(BIN)/python -m scripts.train_probe --config configs/probe.py --workdir runs/probe --data_dir runs/data
 

@@ -108,6 +108,8 @@ class LoopConfig:
         keep: how many checkpoints are kept.
         read_threads: threads that read and decode records.
         prefetch: batches that are read ahead.
+        skip_damaged: an encoded record that cannot be read gives way to the next that can, instead
+            of ending the run.
         wandb: "offline", "online" or "disabled".
         wandb_project: the project that the run is filed under.
     """
@@ -119,6 +121,7 @@ class LoopConfig:
     keep: int = 3
     read_threads: int = 2
     prefetch: int = 4
+    skip_damaged: bool = False
     wandb: str = "offline"
     wandb_project: str = "dg2_jax"
 

@@ -79,5 +79,5 @@ if __name__ == "__main__":
         config="configs/demo_fast.py",
         workdir="runs/fast",
         data_dir="data/encoded",
-        data_help="What scripts.encode made.",
+        data_help="What scripts.prepare made.",
     )

@@ -1,6 +1,6 @@
 """Trains a denoiser on latents: python -m scripts.train --config configs/demo.py.
 
---data_dir is what scripts.encode made, or a folder of DiffusionGen2's latent shards (.pt). Writes
+--data_dir is what scripts.prepare made, or a folder of DiffusionGen2's latent shards (.pt). Writes
 to --workdir: checkpoints/, metrics.jsonl, samples/ and, at the end, model/, a folder that
 `dg2_jax.Pipeline.load` opens. Run again after an interruption, it goes on.
 """
@@ -67,5 +67,5 @@ if __name__ == "__main__":
         config="configs/demo.py",
         workdir="runs/demo",
         data_dir="data/encoded",
-        data_help="What scripts.encode made, or latent shards.",
+        data_help="What scripts.prepare made, or latent shards.",
     )

@@ -1,12 +1,11 @@
-"""Encodes a captioned image data set once, so that training reads latents and token embeddings.
+"""The networks that encode captioned pictures, so that training reads latents and token embeddings.
 
-What is written is described in `dg2_jax.data.latents`.
+What is written is described in `dg2_jax.data.latents`; `dg2_jax.data.preparation` writes it.
 """
 
-import dataclasses
+import functools
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array
-from tqdm import tqdm
 
-from dg2_jax import checkpoint, preview
-from dg2_jax.data import latents
-from dg2_jax.files import sha256
+from dg2_jax import checkpoint
 from dg2_jax.images import from_uint8
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 
 IMAGE_BATCH = 64
 # Captions are encoded sorted by length; the more at a time, the less is padded.
 CHUNK = 512
-PREVIEW_IMAGES = 256  # that the linear preview is fitted to
 
 
-def save_autoencoder(folder: Path, config: AutoencoderConfig, params: Any) -> None:
-    """Writes vae.json and vae.safetensors (bfloat16)."""
-    checkpoint.save_weights(folder / "vae.safetensors", params, jnp.bfloat16)
+def save_autoencoder(
+    folder: Path, config: AutoencoderConfig, params: Any, dtype: Any = jnp.bfloat16
+) -> None:
+    """Writes vae.json and vae.safetensors."""
+    checkpoint.save_weights(folder / "vae.safetensors", params, dtype)
     (folder / "vae.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
 
 
@@ -55,174 +52,91 @@ def load_autoencoder(folder: str | Path) -> AutoencoderKL:
     return nnx.merge(graphdef, params)
 
 
-class _Statistics:
-    """Mean and standard deviation of the latents, a channel each, over draws of the posterior."""
+class Statistics:
+    """Mean and standard deviation of latents, a channel each, over draws of their posteriors.
+
+    Sums, so that those of several parts of a data set add up to those of the whole.
+    """
 
     def __init__(self, channels: int):
         self.count = 0
         self.sum, self.squares = np.zeros(channels), np.zeros(channels)
 
     def add(self, mean: np.ndarray, logvar: np.ndarray) -> None:
+        """Counts the moments (h, w, c) of one picture in."""
         m, variance = mean.astype(np.float64), np.exp(logvar.astype(np.float64))
         self.count += m[..., 0].size
         self.sum += m.sum((0, 1))
         self.squares += (m**2 + variance).sum((0, 1))  # E z² = μ² + σ²
 
     def channels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of each channel."""
         mean = self.sum / self.count
         return mean, np.sqrt(self.squares / self.count - mean**2)
 
     def overall(self) -> tuple[float, float]:
+        """Mean and standard deviation over all channels."""
         mean = self.sum.mean() / self.count
         return float(mean), float(np.sqrt(self.squares.mean() / self.count - mean**2))
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data."""
+        return {"count": self.count, "sum": list(self.sum), "squares": list(self.squares)}
 
-def encode_dataset(
-    sources: Mapping[str, Sequence[Mapping[str, Any]]],
-    attributes: Mapping[str, Sequence[str]],
-    vae_dir: str | Path,
-    text_encoder: Any,  # a TextEncoder, or what has its attributes and `encode`
-    output_dir: str | Path,
-    *,
-    dataset: str = "dg2_scenes",
-    progress: bool = True,
-) -> dict[str, Any]:
-    """Encodes every split into a new folder, complete or not there at all.
-
-    The latents' mean and standard deviation are measured on the split `train`; shift_factor and
-    scaling_factor, which bring them to mean 0 and variance 1, go to the manifest and to the copy of
-    the autoencoder's configuration.
-
-    Args:
-        sources: split to examples: image (uint8 (h, w, 3)), captions (byte strings), attributes.
-        attributes: name to its values, which an example holds as an index.
-        vae_dir: holds vae.json and vae.safetensors.
-        text_encoder: encodes the captions.
-        output_dir: the new folder; one that this call would make anew is left alone.
-        dataset: what was encoded, with its version; for the manifest.
-        progress: show a bar.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        ValueError: there is no split `train`, or `output_dir` holds something else.
-        FileNotFoundError: the autoencoder is missing.
-    """
-    if "train" not in sources:
-        raise ValueError(f"sources must hold the split train, got {sorted(sources)}")
-    vae, output = load_autoencoder(vae_dir), Path(output_dir)
-    identity = {
-        "format": latents.FORMAT,
-        "dataset": dataset,
-        "splits": {split: len(source) for split, source in sources.items()},
-        "text_encoder": {"name": text_encoder.name, "max_length": text_encoder.max_length},
-        "context_dim": text_encoder.context_dim,
-        "vae_sha256": sha256(Path(vae_dir) / "vae.safetensors"),
-        "attributes": {name: list(values) for name, values in attributes.items()},
-    }
-    if output.exists():
-        found = latents.read_manifest(output) if (output / "manifest.json").exists() else {}
-        different = [key for key in identity if found.get(key) != identity[key]]
-        if different:
-            raise ValueError(
-                f"output_dir: {output} exists and differs in {', '.join(different)}; "
-                "remove it or name another folder"
-            )
-        return found
-    partial = output.with_name(f"{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    moments = _moments(vae)
-    statistics = _Statistics(vae.config.latent_channels)
-    for split, source in sources.items():
-        records = _records(source, list(attributes), moments, text_encoder, split, progress)
-        measured = _measured(records, statistics) if split == "train" else records
-        latents.write_split(partial / f"{split}.array_record", measured)
-    mean, std = statistics.channels()
-    shift, spread = statistics.overall()
-    config = dataclasses.replace(vae.config, scaling_factor=1.0 / spread, shift_factor=shift)
-    manifest = identity | {
-        "latent_mean": mean.tolist(),
-        "latent_std": std.tolist(),
-        "scaling_factor": config.scaling_factor,
-        "shift_factor": shift,
-        "preview": _linear_preview(sources["train"], moments, config).to_dict(),
-    }
-    shutil.copyfile(Path(vae_dir) / "vae.safetensors", partial / "vae.safetensors")
-    (partial / "vae.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
-    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
-    partial.rename(output)
-    return manifest
+    def add_dict(self, values: Mapping[str, Any]) -> None:
+        """Counts in what `to_dict` gave elsewhere."""
+        self.count += values["count"]
+        self.sum += values["sum"]
+        self.squares += values["squares"]
 
 
-def _linear_preview(
-    source: Sequence[Mapping[str, Any]],
-    moments: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    config: AutoencoderConfig,
-) -> preview.LatentToRGB:
-    """The map from scaled latents to colours, fitted to the first pictures of a split."""
-    images = np.stack([source[i]["image"] for i in range(min(PREVIEW_IMAGES, len(source)))])
-    batches = (images[i : i + IMAGE_BATCH] for i in range(0, len(images), IMAGE_BATCH))
-    mean = np.concatenate([moments(batch)[0] for batch in batches]).astype(np.float64)
-    return preview.fit_latent_to_rgb((mean - config.shift_factor) * config.scaling_factor, images)
+@functools.partial(jax.jit, static_argnums=0)
+def _posterior(graphdef: nnx.GraphDef, params: Any, images: Array) -> tuple[Array, Array]:
+    posterior = nnx.merge(graphdef, params).encode(from_uint8(images))
+    return posterior.mean.astype(jnp.float16), posterior.logvar.astype(jnp.float16)
 
 
-def _moments(vae: AutoencoderKL) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """uint8 (b, h, w, 3) to the float16 posterior moments, compiled for full batches."""
-    graphdef, params = nnx.split(vae)
+class Encoder:
+    """Captioned pictures to the records of `data.latents`."""
 
-    @jax.jit
-    def encode(params: Any, images: Array) -> tuple[Array, Array]:
-        posterior = nnx.merge(graphdef, params).encode(from_uint8(images))
-        return posterior.mean.astype(jnp.float16), posterior.logvar.astype(jnp.float16)
+    def __init__(self, vae: AutoencoderKL, text_encoder: Any, attributes: Sequence[str]):
+        """Compiles nothing yet.
 
-    def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        missing = IMAGE_BATCH - len(images)
-        padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
-        mean, logvar = encode(params, padded)
+        Args:
+            vae: encodes the pictures.
+            text_encoder: a TextEncoder, or what has its `encode`.
+            attributes: the names that a record holds, in this order.
+        """
+        self._text_encoder, self._attributes = text_encoder, list(attributes)
+        self._graphdef, self._params = nnx.split(vae)
+
+    def moments(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (b, h, w, 3), b up to IMAGE_BATCH, to the float16 moments of their posteriors."""
+        # Full batches always: one compilation a size, and the same result whatever the batch.
+        padded = np.pad(images, [(0, IMAGE_BATCH - len(images)), (0, 0), (0, 0), (0, 0)])
+        mean, logvar = _posterior(self._graphdef, self._params, padded)
         return np.asarray(mean)[: len(images)], np.asarray(logvar)[: len(images)]
 
-    return moments
-
-
-def _records(
-    source: Sequence[Mapping[str, Any]],
-    attributes: Sequence[str],
-    moments: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    text_encoder: Any,  # a TextEncoder, or what has its attributes and `encode`
-    split: str,
-    progress: bool,
-) -> Iterator[dict[str, np.ndarray]]:
-    """The records of a split, in order."""
-    bar = tqdm(total=len(source), desc=split, unit=" images", disable=not progress)
-    for start in range(0, len(source), CHUNK):
-        examples = [source[i] for i in range(start, min(start + CHUNK, len(source)))]
-        captions = [[c.decode() for c in e["captions"]] for e in examples]
-        encoding = text_encoder.encode([c for of_image in captions for c in of_image])
+    def records(
+        self,
+        images: Sequence[np.ndarray],
+        captions: Sequence[Sequence[str]],
+        attributes: Sequence[Mapping[str, int]],
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """The records of pictures of one size, uint8 (h, w, 3), in order."""
+        encoding = self._text_encoder.encode([c for of_image in captions for c in of_image])
         context, mask = np.asarray(encoding.context), np.asarray(encoding.mask)
         row = 0
-        for first in range(0, len(examples), IMAGE_BATCH):
-            batch = examples[first : first + IMAGE_BATCH]
-            means, logvars = moments(np.stack([e["image"] for e in batch]))
-            for i, example in enumerate(batch):
-                rows = slice(row, row + len(captions[first + i]))
+        for first in range(0, len(images), IMAGE_BATCH):
+            means, logvars = self.moments(np.stack(images[first : first + IMAGE_BATCH]))
+            for i, (mean, logvar) in enumerate(zip(means, logvars, strict=True), start=first):
+                rows = slice(row, row + len(captions[i]))
+                row = rows.stop
                 lengths = mask[rows].sum(axis=1)
                 yield {
-                    "mean": means[i],
-                    "logvar": logvars[i],
+                    "mean": mean,
+                    "logvar": logvar,
                     "tokens": context[rows][mask[rows]].astype(np.float16),
                     "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
-                    "attributes": np.array([example[name] for name in attributes], np.int32),
+                    "attributes": np.array([attributes[i][n] for n in self._attributes], np.int32),
                 }
-                row = rows.stop
-            bar.update(len(batch))
-    bar.close()
-
-
-def _measured(
-    records: Iterator[dict[str, np.ndarray]], statistics: _Statistics
-) -> Iterator[dict[str, np.ndarray]]:
-    for record in records:
-        statistics.add(record["mean"], record["logvar"])
-        yield record

@@ -1,7 +1,7 @@
 """The encoded data set: VAE moments and token embeddings of every image, in array records.
 
-A folder holds manifest.json, the autoencoder that made it (vae.json, vae.safetensors) and
-`<split>.array_record`. A record is one image, as safetensors bytes:
+A folder holds manifest.json, the autoencoder that made it (vae.json, vae.safetensors) and shards,
+array records of pictures of one split and one size. A record is one image, as safetensors bytes:
 
     mean, logvar   float16 (h, w, c), of the posterior of the unscaled latents
     tokens         float16 (sum of the captions' lengths, d), the captions one after another
@@ -11,8 +11,10 @@ A folder holds manifest.json, the autoencoder that made it (vae.json, vae.safete
 Moments, not samples, are kept, so that training draws the posterior anew each epoch.
 """
 
+import bisect
+import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,12 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from dg2_jax.data.loader import Batch, Example
 
-FORMAT = 1
+FORMAT = 2
 # Contexts are padded to the least of these that holds the batch: few shapes, few compilations.
 LENGTH_STEP = 32
 
 
-def write_split(path: str | Path, examples: Iterator[Mapping[str, np.ndarray]]) -> int:
+def write_split(path: str | Path, examples: Iterable[Mapping[str, np.ndarray]]) -> int:
     """Writes examples with the keys of a record, and returns how many there were."""
     # One record a group and no compression: float16 noise does not compress, access is random.
     writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
@@ -45,9 +47,11 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of an encoded data set.
 
     Returns:
-        format; dataset; splits (name to count); context_dim; text_encoder (name, max_length);
-        vae_sha256; attributes (name to its values); latent_mean and latent_std (one a channel,
-        unscaled); scaling_factor; shift_factor; preview (a `preview.LatentToRGB` as plain data).
+        format; dataset; splits (name to count); shards (of each its file, split, size (height,
+        width) of the pictures, count and sha256); size (side of a square picture); context_dim;
+        text_encoder (name, max_length); model; vae_sha256; attributes (name to its values);
+        latent_mean and latent_std (one a channel, unscaled); scaling_factor; shift_factor; preview
+        (a `preview.LatentToRGB` as plain data). Format 1, of one file a split, lacks some.
 
     Raises:
         FileNotFoundError: there is no encoded data set.
@@ -57,57 +61,143 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
             f"data_dir: no encoded data set in {folder} (no manifest.json); make one with: "
-            f"python -m scripts.encode --output_dir={folder} ..."
+            f"python -m scripts.prepare --output_dir={folder} ..."
         )
     try:
         manifest = json.loads(path.read_text("utf-8"))
-        found = manifest["format"]
+        found, splits = manifest["format"], manifest["splits"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error!r}") from error
-    if found != FORMAT:
-        raise ValueError(f"{path}: format must be {FORMAT}, got {found!r}; encode again")
+    if found == 1:
+        manifest["shards"] = [
+            {"file": f"{split}.array_record", "split": split, "size": None, "count": count}
+            for split, count in splits.items()
+        ]
+    elif found != FORMAT:
+        raise ValueError(f"{path}: format must be 1 or {FORMAT}, got {found!r}; prepare it again")
     return manifest
 
 
-class LatentSource:
-    """Random access to the records of a split."""
+def open_split(
+    folder: str | Path, split: str, *, skip_damaged: bool = False
+) -> list["LatentSource"]:
+    """The records of a split, one source for each size of pictures, the commonest first.
 
-    def __init__(self, folder: str | Path, split: str):
-        """Opens a split.
+    Args:
+        folder: of the encoded data set.
+        split: its name.
+        skip_damaged: as of `LatentSource`.
+
+    Raises:
+        FileNotFoundError: there is no encoded data set.
+        ValueError: it has no such split, or what `LatentSource` raises.
+    """
+    manifest = read_manifest(folder)
+    if split not in manifest["splits"]:
+        allowed = ", ".join(manifest["splits"])
+        raise ValueError(f"split must be one of {allowed}; got {split!r}")
+    found = sources(folder, manifest["shards"], split, skip_damaged=skip_damaged)
+    return sorted(found.values(), key=len, reverse=True)
+
+
+def sources(
+    folder: str | Path,
+    shards: Sequence[Mapping[str, Any]],
+    split: str,
+    *,
+    skip_damaged: bool = False,
+) -> dict[Any, "LatentSource"]:
+    """The sources of a split by the size of their pictures; `shards` as of a manifest."""
+    of_size: dict[Any, list[Mapping[str, Any]]] = {}
+    for shard in shards:
+        if shard["split"] == split:
+            size = None if shard["size"] is None else tuple(shard["size"])
+            of_size.setdefault(size, []).append(shard)
+    return {
+        size: LatentSource(folder, some, skip_damaged=skip_damaged)
+        for size, some in of_size.items()
+    }
+
+
+class LatentSource:
+    """Random access to the records of shards, in their order.
+
+    Attributes:
+        damaged: the indices of the records that were met and could not be read.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        shards: Sequence[Mapping[str, Any]],
+        *,
+        skip_damaged: bool = False,
+    ):
+        """Opens the shards.
+
+        Args:
+            folder: that they lie in.
+            shards: `file` and `count` of each.
+            skip_damaged: a record that cannot be read gives way to the next that can, so that what
+                is skipped depends on the files alone. Otherwise it is an error.
 
         Raises:
-            FileNotFoundError: the data set or the split's file is missing.
-            ValueError: the split is unknown, or its file is damaged or short.
+            ValueError: a shard is missing, damaged or short, and may not be skipped.
         """
-        splits = read_manifest(folder)["splits"]
-        if split not in splits:
-            raise ValueError(f"split must be one of {', '.join(splits)}; got {split!r}")
-        self.path = Path(folder) / f"{split}.array_record"
-        if not self.path.is_file():
-            raise FileNotFoundError(f"{self.path} is missing; encode the data set again")
-        try:
-            self._records = ArrayRecordDataSource([str(self.path)])
-            found = len(self._records)
-        except Exception as error:  # the reader's own exceptions have no common class
-            raise ValueError(f"{self.path} is damaged: {error}") from error
-        if found != splits[split]:
-            raise ValueError(
-                f"{self.path} is damaged: it holds {found} records, not {splits[split]}"
-            )
+        self.damaged: set[int] = set()
+        self._skip = skip_damaged
+        self._paths = [Path(folder) / shard["file"] for shard in shards]
+        self._ends = list(itertools.accumulate(shard["count"] for shard in shards))
+        self._shards: list[ArrayRecordDataSource | str] = []  # or what is wrong with it
+        for path, shard in zip(self._paths, shards, strict=True):
+            opened = _open_shard(path, shard["count"])
+            if isinstance(opened, str) and not skip_damaged:
+                raise ValueError(f"{opened}; run scripts.prepare again to repair it")
+            self._shards.append(opened)
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._ends[-1]
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         """The record at `index`, with the keys of this module's description.
 
         Raises:
-            ValueError: the record is damaged, naming file and index.
+            ValueError: it is damaged, naming shard and record; or all are.
         """
+        problem = ""
+        for i in range(len(self) if self._skip else 1):
+            at = (int(index) + i) % len(self)
+            try:
+                return self._read(at)
+            except ValueError as error:
+                problem = problem or str(error)
+                self.damaged.add(at)
+        raise ValueError(problem)
+
+    def _read(self, index: int) -> dict[str, np.ndarray]:
+        which = bisect.bisect_right(self._ends, index)
+        row = index - (self._ends[which - 1] if which else 0)
+        shard = self._shards[which]
+        if isinstance(shard, str):
+            raise ValueError(shard)
         try:
-            return safetensors.numpy.load(self._records[int(index)])
-        except Exception as error:  # as above
-            raise ValueError(f"{self.path}: record {index} is damaged: {error}") from error
+            return safetensors.numpy.load(shard[row])
+        except Exception as error:  # the reader's own exceptions have no common class
+            raise ValueError(f"{self._paths[which]}: record {row} is damaged: {error}") from error
+
+
+def _open_shard(path: Path, count: int) -> ArrayRecordDataSource | str:
+    """A shard, or what is wrong with it."""
+    if not path.is_file():
+        return f"{path} is missing"
+    try:
+        shard = ArrayRecordDataSource([str(path)])
+        found = len(shard)
+    except Exception as error:  # as above
+        return f"{path} is damaged: {error}"
+    if found != count:
+        return f"{path} is damaged: it holds {found} records, not {count}"
+    return shard
 
 
 def draw_caption(

@@ -11,7 +11,7 @@ import numpy as np
 
 from dg2_jax import model
 from dg2_jax.data import encoding, latents
-from dg2_jax.data.loader import Batch, Example, Source, Transform
+from dg2_jax.data.loader import Batch, Buckets, Example, Source, Transform
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.interop.dg2_latents import LatentShards
 from dg2_jax.interop.hf_folder import lasting_name
@@ -25,11 +25,11 @@ class TrainingData:
     """Examples, and what is needed to sample from and to export what learns from them.
 
     Attributes:
-        train: the examples.
+        train: the examples; buckets of several sizes.
         transform: of the loader; None leaves the examples as they are.
         collate: of the loader.
         validation: batches of examples that are held out.
-        latent_shape: (h, w, c).
+        latent_shape: (h, w, c), of a square picture where there are several sizes.
         context_dim: width of the text tokens.
         scaling_factor: of the examples' latents, as of an autoencoder.
         shift_factor: of the examples' latents.
@@ -41,7 +41,7 @@ class TrainingData:
             published one.
     """
 
-    train: Source
+    train: Source | Buckets
     transform: Transform | None
     collate: Callable[[Sequence[Example]], Batch]
     validation: Sequence[Batch]
@@ -69,7 +69,7 @@ def open_data(
     """The data in a folder.
 
     Args:
-        folder: what `scripts.encode` made, or one of latent shards (`.pt`).
+        folder: what `scripts.prepare` made, or one of latent shards (`.pt`).
         config: the run.
         vae: the autoencoder of latent shards, which do not name theirs: a folder or hub id.
         text_encoder: theirs too, as `dg2_jax.text.load_text_encoder` takes it.
@@ -87,8 +87,14 @@ def open_data(
 def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
     manifest = latents.read_manifest(folder)
     vae = encoding.load_autoencoder(folder)
-    train, validation = (latents.LatentSource(folder, s) for s in ("train", "validation"))
-    latent_shape = train[0]["mean"].shape
+    train, validation = (
+        latents.open_split(folder, split, skip_damaged=config.loop.skip_damaged)
+        for split in ("train", "validation")
+    )
+    latent_shape = train[0][0]["mean"].shape
+    if len(train) > 1:
+        side = manifest["size"] // vae.downsampling_factor
+        latent_shape = side, side, latent_shape[-1]
     runs.check_data(config, latent_shape, manifest["context_dim"])
     text = manifest["text_encoder"]
     transform: Transform = latents.caption_drawer(config.max_length)
@@ -102,15 +108,19 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
     if jax.process_count() > 1:  # all processes must pad alike
         length = text["max_length"]
     collate = functools.partial(latents.collate, length=length)
-    held_out = [
-        latents.draw_caption(validation[i], max_length=config.max_length)
-        for i in range(min(config.validation_images, len(validation)))
-    ]
+    held_out, left = [], config.validation_images
+    for source in validation:
+        examples = [
+            latents.draw_caption(source[i], max_length=config.max_length)
+            for i in range(min(left, len(source)))
+        ]
+        held_out += _batches(examples, config.batch_size, collate)
+        left -= len(examples)
     return TrainingData(
-        train,
+        train[0] if len(train) == 1 else Buckets(train),
         transform,
         collate,
-        _batches(held_out, config.batch_size, collate),
+        held_out,
         latent_shape,
         manifest["context_dim"],
         vae.config.scaling_factor,

@@ -9,9 +9,10 @@ import pytest
 from flax import nnx
 
 from dg2_jax.data import encoding, latents
+from dg2_jax.data.loader import Loader
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
-from dg2_jax.preview import LatentToRGB
 from dg2_jax.text import Encoding
+from tests.networks import random_network
 
 VAE = AutoencoderConfig(
     latent_channels=2,
@@ -37,11 +38,6 @@ class Words:
         return Encoding(jnp.asarray(context), jnp.asarray(mask), jnp.asarray(context[:, 0]))
 
 
-def read_all(folder):
-    source = latents.LatentSource(folder, "train")
-    return [source[i] for i in range(len(source))]
-
-
 def make_source(count, seed=0):
     rng = np.random.default_rng(seed)
     return [
@@ -54,31 +50,49 @@ def make_source(count, seed=0):
     ]
 
 
+def write(folder, counts=((3, 4), (2,))):
+    """A data set of small records: the counts of the shards of train and of validation."""
+    folder.mkdir(exist_ok=True)
+    shards, number = [], 0
+    for split, of_split in zip(("train", "validation"), counts, strict=True):
+        for i, count in enumerate(of_split):
+            name = f"{split}-8x8-{i:05d}.array_record"
+            records = [{"mean": np.full((2, 2, 1), number + k, np.float16)} for k in range(count)]
+            latents.write_split(folder / name, records)
+            shards.append({"file": name, "split": split, "size": [8, 8], "count": count})
+            number += count
+    manifest = {"format": 2, "splits": {"train": sum(counts[0]), "validation": sum(counts[1])}}
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"shards": shards}))
+    return folder
+
+
+def numbers(folder, **options):
+    (source,) = latents.open_split(folder, "train", **options)
+    return source, [int(source[i]["mean"][0, 0, 0]) for i in range(len(source))]
+
+
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """An autoencoder's folder, the encoded folder, the sources."""
-    root = tmp_path_factory.mktemp("encoded")
-    params = nnx.to_pure_dict(nnx.split(AutoencoderKL(VAE, rngs=nnx.Rngs(0)))[1])
-    encoding.save_autoencoder(root / "vae", VAE, params)
-    sources = {"train": make_source(70), "validation": make_source(5, seed=1)}
-    encode(root / "vae", root / "out", sources)
-    return root / "vae", root / "out", sources
+def vae():
+    return random_network(lambda: AutoencoderKL(VAE, rngs=nnx.Rngs(0)))
 
 
-def encode(vae_dir, output_dir, sources):
-    kinds = {"kind": ("even", "odd")}
-    return encoding.encode_dataset(
-        sources, kinds, vae_dir, Words(), output_dir, dataset="test", progress=False
-    )
-
-
-def test_records_hold_what_the_networks_give(folders):
-    vae_dir, output, sources = folders
-    vae = encoding.load_autoencoder(vae_dir)
-    source = latents.LatentSource(output, "train")
-    assert len(source) == 70
+def test_records_hold_what_the_networks_give(vae):
+    source = make_source(70)
+    encoder = encoding.Encoder(vae, Words(), ["kind"])
+    images = [example["image"] for example in source]
+    captions = [[c.decode() for c in example["captions"]] for example in source]
+    records = list(encoder.records(images, captions, [{"kind": e["kind"]} for e in source]))
+    assert len(records) == 70
+    statistics, halves = (encoding.Statistics(VAE.latent_channels) for _ in range(2))
+    for i, record in enumerate(records):
+        statistics.add(record["mean"], record["logvar"])
+        if i % 2:
+            half = encoding.Statistics(VAE.latent_channels)
+            for r in records[i - 1 : i + 1]:
+                half.add(r["mean"], r["logvar"])
+            halves.add_dict(json.loads(json.dumps(half.to_dict())))
     for i in (0, 63, 64, 69):
-        record, pixels = source[i], sources["train"][i]["image"][None] / 127.5 - 1.0
+        record, pixels = records[i], images[i][None] / 127.5 - 1.0
         posterior = vae.encode(jnp.asarray(pixels, jnp.float32))
         np.testing.assert_allclose(record["mean"], posterior.mean[0], rtol=2e-3, atol=2e-3)
         np.testing.assert_allclose(record["logvar"], posterior.logvar[0], rtol=2e-3, atol=2e-3)
@@ -86,51 +100,28 @@ def test_records_hold_what_the_networks_give(folders):
         assert record["tokens"][:3, 0].tolist() == [1, 2, 3]
         assert record["tokens"].dtype == np.float16
         assert record["attributes"].tolist() == [i % 2]
-
-
-def test_scaling_gives_mean_zero_and_variance_one(folders):
-    _, output, _ = folders
-    vae = encoding.load_autoencoder(output)
-    source = latents.LatentSource(output, "train")
-    manifest = latents.read_manifest(output)
-    assert vae.config.scaling_factor == manifest["scaling_factor"]
-    linear = LatentToRGB.from_dict(manifest["preview"])
-    assert linear.weight.shape == (VAE.latent_channels, 3)
-    assert np.isfinite(linear.weight).all()
+    # Scaled by what was measured, latents have mean 0 and variance 1.
+    shift, spread = statistics.overall()
+    np.testing.assert_allclose(halves.overall(), (shift, spread))
     rng = np.random.default_rng(0)
     mean, logvar = (
-        np.stack([source[i][k] for i in range(70)]).astype(np.float64) for k in ("mean", "logvar")
+        np.stack([r[k] for r in records]).astype(np.float64) for k in ("mean", "logvar")
     )
     drawn = mean + np.exp(logvar / 2) * rng.standard_normal((50, *mean.shape))
-    scaled = (drawn - vae.config.shift_factor) * vae.config.scaling_factor
+    scaled = (drawn - shift) / spread
     assert scaled.mean() == pytest.approx(0.0, abs=0.01)
     assert scaled.std() == pytest.approx(1.0, abs=0.01)
-    np.testing.assert_allclose(manifest["latent_std"], drawn.std((0, 1, 2, 3)), rtol=0.02)
+    np.testing.assert_allclose(statistics.channels()[1], drawn.std((0, 1, 2, 3)), rtol=0.02)
 
 
-def test_encoding_again_does_nothing_and_something_else_is_refused(folders):
-    vae_dir, output, sources = folders
-    before = (output / "train.array_record").stat().st_mtime_ns
-    assert encode(vae_dir, output, sources) == latents.read_manifest(output)
-    assert (output / "train.array_record").stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match=r"output_dir: .* differs in splits"):
-        encode(vae_dir, output, {"train": make_source(3)})
-
-
-def test_interrupted_encoding_leaves_no_folder(folders, tmp_path):
-    vae_dir, _, _ = folders
-    broken = [*make_source(3), {"image": None}]
-    with pytest.raises(KeyError):
-        encode(vae_dir, tmp_path / "out", {"train": broken})
-    assert not (tmp_path / "out").exists()
-    encode(vae_dir, tmp_path / "out", {"train": make_source(3)})
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-def test_every_caption_is_drawn_and_padding_is_bucketed(folders):
-    _, output, _ = folders
-    source, rng = latents.LatentSource(output, "train"), np.random.default_rng(0)
-    record = source[34]  # its longest caption has 35 tokens
+def test_every_caption_is_drawn_and_padding_is_bucketed():
+    rng = np.random.default_rng(0)
+    record = {
+        "mean": np.zeros((1, 1, 2), np.float16),
+        "logvar": np.zeros((1, 1, 2), np.float16),
+        "tokens": np.ones((38, 3), np.float16),
+        "offsets": np.array([0, 1, 3, 38], np.int32),
+    }
     lengths = Counter(len(latents.draw_caption(record, rng)["context"]) for _ in range(300))
     assert set(lengths) == {1, 2, 35}
     assert min(lengths.values()) > 60
@@ -144,21 +135,76 @@ def test_every_caption_is_drawn_and_padding_is_bucketed(folders):
     assert not batch["context"][~batch["mask"]].any()
 
 
-def test_bad_folders_are_named(folders, tmp_path):
-    _, output, _ = folders
-    with pytest.raises(FileNotFoundError, match=r"no encoded data set in .*scripts\.encode"):
-        latents.LatentSource(tmp_path, "train")
+def test_records_of_all_shards_in_order(tmp_path):
+    assert numbers(write(tmp_path))[1] == list(range(7))
+    assert len(latents.open_split(tmp_path, "validation")[0]) == 2
+    # Format 1 had one file a split.
+    latents.write_split(tmp_path / "train.array_record", [{"mean": np.zeros((2, 2, 1))}] * 3)
+    old = {"format": 1, "splits": {"train": 3}}
+    (tmp_path / "manifest.json").write_text(json.dumps(old))
+    assert numbers(tmp_path)[1] == [0, 0, 0]
+
+
+def test_bad_folders_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no encoded data set in .*scripts\.prepare"):
+        latents.open_split(tmp_path, "train")
+    write(tmp_path)
     with pytest.raises(ValueError, match="split must be one of train, validation; got 'tset'"):
-        latents.LatentSource(output, "tset")
-    (tmp_path / "manifest.json").write_text((output / "manifest.json").read_text())
-    with pytest.raises(FileNotFoundError, match=r"train\.array_record is missing"):
-        latents.LatentSource(tmp_path, "train")
-    data = (output / "train.array_record").read_bytes()
-    for damaged in (b"", data[: len(data) // 2], data[:-1]):
-        (tmp_path / "train.array_record").write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"train\.array_record.*damaged"):
-            read_all(tmp_path)
-    manifest = json.loads((output / "manifest.json").read_text()) | {"format": 99}
+        latents.open_split(tmp_path, "tset")
+    manifest = json.loads((tmp_path / "manifest.json").read_text()) | {"format": 99}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match="format must be 1, got 99"):
+    with pytest.raises(ValueError, match="format must be 1 or 2, got 99"):
         latents.read_manifest(tmp_path)
+
+
+def damage(path, how):
+    content = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    elif how == "record":
+        # The second record's own bytes: its tensor's name.
+        place = [i for i in range(len(content)) if content.startswith(b'"mean"', i)][1]
+        path.write_bytes(content[:place] + b"!!!!!!" + content[place + 6 :])
+    else:
+        keep = {"empty": 0, "half": len(content) // 2, "a byte less": len(content) - 1}[how]
+        path.write_bytes(content[:keep])
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "half", "a byte less", "record"])
+def test_bad_shards_are_named_or_skipped(tmp_path, how):
+    damage(write(tmp_path) / "train-8x8-00001.array_record", how)
+    message = r"train-8x8-00001\.array_record: record 1" if how == "record" else "train-8x8-00001"
+    with pytest.raises(ValueError, match=message):
+        numbers(tmp_path)
+    source, found = numbers(tmp_path, skip_damaged=True)
+    # What cannot be read gives way to the next record that can, after the last to the first.
+    expected = [0, 1, 2, 3, 5, 5, 6] if how == "record" else [0, 1, 2, 0, 0, 0, 0]
+    assert found == expected
+    assert source.damaged == ({4} if how == "record" else {3, 4, 5, 6})
+
+
+def test_skipping_is_the_same_on_resume_and_nothing_else_moves(tmp_path):
+    def batches(count, position=None):
+        (source,) = latents.open_split(tmp_path, "train", skip_damaged=True)
+        loader = Loader(source, 3, seed=1)
+        if position is not None:
+            loader.seek(position)
+        rows = [next(loader)["mean"][:, 0, 0, 0].tolist() for _ in range(count)]
+        return np.array(rows), loader.position()
+
+    write(tmp_path)
+    good, _ = batches(10)
+    damage(tmp_path / "train-8x8-00001.array_record", "record")
+    whole, _ = batches(10)
+    first, position = batches(4)
+    rest, _ = batches(6, position)
+    np.testing.assert_array_equal(np.concatenate([first, rest]), whole)
+    np.testing.assert_array_equal(whole, np.where(good == 4, 5, good))
+
+
+def test_where_nothing_can_be_read_it_is_said(tmp_path):
+    write(tmp_path, ((2,), (1,)))
+    damage(tmp_path / "train-8x8-00000.array_record", "empty")
+    (source,) = latents.open_split(tmp_path, "train", skip_damaged=True)
+    with pytest.raises(ValueError, match=r"train-8x8-00000\.array_record is damaged"):
+        source[0]

@@ -6,19 +6,16 @@ import json
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 from PIL import Image
 
 from configs import dg2_toy
 from dg2_jax import config as config_lib
 from dg2_jax import model
 from dg2_jax.config import DiffusionConfig
-from dg2_jax.data import encoding
-from dg2_jax.interop import diffusers_vae
-from dg2_jax.text import load_text_encoder
 from dg2_jax.training import data
 from dg2_jax.training.runs import DenoiserRunConfig, starting_weights
 from scripts import train
+from tests.data import pictures
 from tests.interop import published
 
 DG2 = {"channels": (16, 32), "n_layers": 1, "n_groups": 4, "n_heads": 2, "t_embd": 16}
@@ -101,20 +98,7 @@ def test_what_does_not_fit_the_shards_is_named(tmp_path, changes, message):
 def encoded(tmp_path_factory, clip):
     """A data set of 40 pictures of 16 pixels, encoded by the tiny autoencoder and CLIP."""
     root = tmp_path_factory.mktemp("encoded")
-    vae = diffusers_vae.from_pretrained(published.VAE)
-    encoding.save_autoencoder(root / "vae", vae.config, nnx.to_pure_dict(nnx.state(vae)))
-    rng = np.random.default_rng(0)
-    pictures = [
-        {
-            "image": rng.integers(0, 256, (16, 16, 3), np.uint8),
-            "captions": [b"a lake", b"a volcano at dawn"],
-        }
-        for _ in range(40)
-    ]
-    sources = {"train": pictures[:30], "validation": pictures[30:]}
-    encoding.encode_dataset(
-        sources, {}, root / "vae", load_text_encoder(str(clip)), root / "out", progress=False
-    )
+    pictures.prepare(pictures.write_folder(root / "pictures", 40), root / "out", clip)
     return root / "out"
 
 

@@ -1,0 +1,89 @@
+"""Who does the work of `data.preparation`: this process, several of this machine, or Ray.
+
+A worker is made once in each process by `make_worker`, which must be picklable, and is then called
+with one item after the other.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+ENGINES = ("local", "ray")
+
+Worker = Callable[[int], int]
+MakeWorker = Callable[[], Worker]
+
+
+def run(engine: str, make_worker: MakeWorker, items: Sequence[int], workers: int) -> Iterator[int]:
+    """The results of a worker on every item, in the order in which they are done.
+
+    Args:
+        engine: one of ENGINES.
+        make_worker: makes a worker.
+        items: what there is to do.
+        workers: processes; one of the engine "local" is this one.
+
+    Raises:
+        ValueError: another engine, or Ray is missing.
+        Exception: what a worker raised.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    workers = min(workers, len(items))
+    if not items:
+        return iter(())
+    if engine == "ray":
+        return _ray(make_worker, items, workers)
+    if workers <= 1:
+        return map(make_worker(), items)
+    return _processes(make_worker, items, workers)
+
+
+_worker: Worker | None = None
+
+
+def _start(make_worker: MakeWorker) -> None:
+    global _worker
+    _worker = make_worker()
+
+
+def _work(item: int) -> int:
+    assert _worker is not None  # the pool starts every process by `_start`
+    return _worker(item)
+
+
+def _processes(make_worker: MakeWorker, items: Sequence[int], workers: int) -> Iterator[int]:
+    # Spawned, not forked: JAX has threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start, (make_worker,)) as pool:
+        futures = [pool.submit(_work, item) for item in items]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class _RayWorker:
+    """A worker as Ray Data calls it: rows in, rows out."""
+
+    def __init__(self, make_worker: MakeWorker):
+        self._worker = make_worker()
+
+    def __call__(self, row: dict[str, int]) -> dict[str, int]:
+        return {"result": self._worker(int(row["item"]))}
+
+
+def _ray(make_worker: MakeWorker, items: Sequence[int], workers: int) -> Iterator[int]:
+    try:
+        import ray.data
+    except ImportError as error:
+        raise ValueError("engine ray needs: pip install -r requirements-ray.txt") from error
+    rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
+    done = rows.map(
+        _RayWorker,
+        fn_constructor_args=(make_worker,),
+        compute=ray.data.ActorPoolStrategy(size=workers),
+    )
+    for row in done.iter_rows():
+        yield int(row["result"])

@@ -1,0 +1,260 @@
+"""A data set to train on, from captioned pictures: screened, cropped, encoded, written in shards.
+
+The pictures of a source, in its order, are divided into units. Each unit is screened by itself;
+then every process knows from all of the findings what becomes of each picture; then each unit is
+encoded by itself into shards of its own. A unit that is done leaves a receipt in `parts/`, written
+last and at once, so that a run that was killed goes on where it was, a shard that is missing or
+damaged is made again, and what comes out depends neither on the number of processes nor on kills.
+"""
+
+import dataclasses
+import functools
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dg2_jax import image_input, preview
+from dg2_jax.config import check
+from dg2_jax.data import encoding, engines, latents, screening
+from dg2_jax.data.recipe import (
+    Networks,
+    Recipe,
+    allowed_sizes,
+    claim,
+    load_networks,
+    read_json,
+    replacing,
+    shared_text_encoder,
+    write_json,
+)
+from dg2_jax.data.screening import Finding, Kept
+from dg2_jax.files import sha256
+from dg2_jax.nn.autoencoder import AutoencoderConfig
+
+_LOG = logging.getLogger(__name__)
+
+PREVIEW_IMAGES = 256  # that the linear preview is fitted to
+_WAIT_SECONDS = 1.0
+
+
+def prepare(
+    recipe: Recipe,
+    *,
+    engine: str = "local",
+    workers: int = 1,
+    process_index: int = 0,
+    process_count: int = 1,
+    progress: bool = True,
+) -> dict[str, Any] | None:
+    """Makes the data set, or what is missing of it.
+
+    Of several processes with one `output_dir`, on one host or many, each takes its share of the
+    units; the first waits for the others and writes report.json and the manifest.
+
+    Args:
+        recipe: what to make.
+        engine: who works for this process, one of `engines.ENGINES`.
+        workers: how many.
+        process_index: of this process.
+        process_count: of all of them.
+        progress: show bars.
+
+    Returns:
+        The manifest; None in all processes but the first.
+
+    Raises:
+        FileNotFoundError: the source, the model or the autoencoder is missing.
+        ValueError: one of them is damaged, or `output_dir` holds something else.
+    """
+    check(
+        0 <= process_index < process_count,
+        "process_index",
+        f"in [0, {process_count})",
+        process_index,
+    )
+    check(workers >= 1, "workers", "at least 1", workers)
+    source = recipe.source.open()
+    networks = load_networks(recipe)
+    recipe = dataclasses.replace(
+        recipe, size=networks.size, min_side=recipe.min_side or networks.size // 2
+    )
+    sizes = allowed_sizes(recipe, networks.vae.downsampling_factor)
+    identity = claim(recipe, networks, source)
+    units = range(-(-len(source) // recipe.shard_pictures))
+    mine = units[process_index::process_count]
+
+    def work(stage: str, make_worker: engines.MakeWorker, todo: Sequence[int]) -> None:
+        with tqdm(desc=stage, unit=" pictures", disable=not progress or not todo) as bar:
+            for count in engines.run(engine, make_worker, todo, workers):
+                bar.update(count)
+
+    todo = [u for u in mine if not recipe.receipt("screen", u).exists()]
+    work("screened", functools.partial(Screener, recipe), todo)
+    _wait(recipe, "screen", units)
+    findings = _findings(recipe, units)
+    kept = screening.choose(findings, sizes, recipe.validation_share)
+    todo = [u for u in mine if not _encoded(recipe, u)]
+    for unit in todo:
+        recipe.receipt("encode", unit).unlink(missing_ok=True)
+    work("encoded", functools.partial(UnitEncoder, recipe, kept), todo)
+    if process_index > 0:
+        return None
+    _wait(recipe, "encode", units)
+    receipts = [read_json(recipe.receipt("encode", u)) for u in units]
+    return _finish(recipe, identity, networks, findings, kept, receipts)
+
+
+class Screener:
+    """Screens a unit and writes its findings."""
+
+    def __init__(self, recipe: Recipe):
+        self._recipe, self._source = recipe, recipe.source.open()
+
+    def __call__(self, unit: int) -> int:
+        """Returns how many pictures it has."""
+        recipe = self._recipe
+        first = unit * recipe.shard_pictures
+        indices = range(first, min(first + recipe.shard_pictures, len(self._source)))
+        findings = [vars(screening.screen(self._source, i, recipe.min_side)) for i in indices]
+        write_json(recipe.receipt("screen", unit), findings)
+        return len(findings)
+
+
+class UnitEncoder:
+    """Encodes what is kept of a unit into shards, one a split and size."""
+
+    def __init__(self, recipe: Recipe, kept: Sequence[Kept]):
+        self._recipe, self._source = recipe, recipe.source.open()
+        self._units: dict[int, list[Kept]] = {}
+        for k in kept:
+            self._units.setdefault(k.index // recipe.shard_pictures, []).append(k)
+        networks = load_networks(recipe)
+        self._vae = networks.vae
+        text = shared_text_encoder(**networks.encoder_arguments)
+        self._encoder = encoding.Encoder(self._vae, text, list(self._source.attributes))
+
+    def __call__(self, unit: int) -> int:
+        """Returns how many pictures are kept of it."""
+        kept = self._units.get(unit, [])
+        statistics = encoding.Statistics(self._vae.config.latent_channels)
+        shards = []
+        for split, size in sorted({(k.split, k.size) for k in kept}):
+            chosen = [k.index for k in kept if (k.split, k.size) == (split, size)]
+            name = f"{split}-{size[0]}x{size[1]}-{unit:05d}.array_record"
+            path = self._recipe.output_dir / name
+            measured = statistics if split == "train" else None
+            with replacing(path) as partial:
+                latents.write_split(partial, self._records(chosen, size, measured))
+            shards.append(
+                {
+                    "file": name,
+                    "split": split,
+                    "size": list(size),
+                    "count": len(chosen),
+                    "sha256": sha256(path),
+                }
+            )
+        receipt = {"shards": shards, "statistics": statistics.to_dict()}
+        write_json(self._recipe.receipt("encode", unit), receipt)
+        return len(kept)
+
+    def _records(
+        self, indices: Sequence[int], size: screening.Size, statistics: encoding.Statistics | None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        for start in range(0, len(indices), encoding.CHUNK):
+            pictures = [self._source[i] for i in indices[start : start + encoding.CHUNK]]
+            for record in self._encoder.records(
+                [image_input.load_image(p.image, size[1], size[0]) for p in pictures],
+                [p.captions for p in pictures],
+                [p.attributes for p in pictures],
+            ):
+                if statistics is not None:
+                    statistics.add(record["mean"], record["logvar"])
+                yield record
+
+
+def _findings(recipe: Recipe, units: Iterable[int]) -> list[Finding]:
+    """The findings of all units, duplicates marked."""
+    lines = (line for u in units for line in read_json(recipe.receipt("screen", u)))
+    return screening.without_duplicates(Finding(**line) for line in lines)
+
+
+def _encoded(recipe: Recipe, unit: int) -> bool:
+    """Whether a unit has been encoded and its shards are as they were written."""
+    receipt = recipe.receipt("encode", unit)
+    if not receipt.exists():
+        return False
+    shards = read_json(receipt)["shards"]
+    return all(
+        (path := recipe.output_dir / shard["file"]).is_file() and sha256(path) == shard["sha256"]
+        for shard in shards
+    )
+
+
+def _wait(recipe: Recipe, stage: str, units: Sequence[int]) -> None:
+    """Waits until all units have been through a stage, here or in other processes."""
+    while missing := [u for u in units if not recipe.receipt(stage, u).exists()]:
+        _LOG.info("%s: waiting for %d of %d units", stage, len(missing), len(units))
+        time.sleep(_WAIT_SECONDS)
+
+
+def _finish(
+    recipe: Recipe,
+    identity: dict[str, Any],
+    networks: Networks,
+    findings: Sequence[Finding],
+    kept: Sequence[Kept],
+    receipts: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """Writes report.json, vae.json and the manifest."""
+    folder, config = recipe.output_dir, networks.vae.config
+    problems = [{"name": f.name, "problem": f.problem} for f in findings if f.problem is not None]
+    write_json(
+        folder / "report.json",
+        {"pictures": len(findings), "kept": len(kept), "problems": problems},
+    )
+    statistics = encoding.Statistics(config.latent_channels)
+    for receipt in receipts:
+        statistics.add_dict(receipt["statistics"])
+    mean, std = statistics.channels()
+    if networks.measured:
+        shift, spread = statistics.overall()
+        config = dataclasses.replace(config, scaling_factor=1.0 / spread, shift_factor=shift)
+    write_json(folder / "vae.json", config.to_dict())
+    shards = [shard for receipt in receipts for shard in receipt["shards"]]
+    manifest = identity | {
+        "context_dim": shared_text_encoder(**networks.encoder_arguments).context_dim,
+        "splits": dict(sorted(Counter(k.split for k in kept).items())),
+        "shards": sorted(shards, key=lambda shard: shard["file"]),
+        "latent_mean": mean.tolist(),
+        "latent_std": std.tolist(),
+        "scaling_factor": config.scaling_factor,
+        "shift_factor": config.shift_factor,
+    }
+    manifest["preview"] = (
+        networks.preview or _linear_preview(recipe, manifest["shards"], kept, config).to_dict()
+    )
+    write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def _linear_preview(
+    recipe: Recipe,
+    shards: Sequence[Mapping[str, Any]],
+    kept: Sequence[Kept],
+    config: AutoencoderConfig,
+) -> preview.LatentToRGB:
+    """The map from scaled latents to colours, fitted to pictures of the commonest size."""
+    size, _ = Counter(k.size for k in kept if k.split == "train").most_common(1)[0]
+    records = latents.sources(recipe.output_dir, shards, "train")[size]
+    chosen = [k.index for k in kept if (k.split, k.size) == ("train", size)][:PREVIEW_IMAGES]
+    source = recipe.source.open()
+    images = [image_input.load_image(source[i].image, size[1], size[0]) for i in chosen]
+    mean = np.stack([records[i]["mean"] for i in range(len(chosen))]).astype(np.float64)
+    scaled = (mean - config.shift_factor) * config.scaling_factor
+    return preview.fit_latent_to_rgb(scaled, np.stack(images))

@@ -1,0 +1,214 @@
+"""What a data set is prepared from, and the books that are kept of it while it is made."""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+
+from dg2_jax import checkpoint, model
+from dg2_jax.config import check
+from dg2_jax.data import encoding, latents, screening
+from dg2_jax.data.sources import PictureSource, SourceSpec
+from dg2_jax.files import sha256
+from dg2_jax.interop.diffusers_vae import from_pretrained
+from dg2_jax.interop.hf_folder import lasting_name
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.text import TextEncoder, load_text_encoder
+
+RESIZE_MODES = ("crop", "bucket")
+DEFAULT_SIZE = 128
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a data set is made from, and how.
+
+    Attributes:
+        source: of the pictures.
+        output_dir: the folder to make.
+        model: an embedded model's name or a model folder, whose autoencoder, scaling of latents and
+            text encoder are used: what `init_from` of a training run needs. Empty for `vae`.
+        vae: a folder that scripts.train_vae made, whose latents are then measured and scaled to
+            mean 0 and variance 1; or a published autoencoder (folder or hub id), with its scaling.
+        text_encoder: as `dg2_jax.text.load_text_encoder` takes it; a model has its own.
+        max_length: tokens that a caption is cut to; a model has its own.
+        size: side of a picture in pixels; 0 for the model's, or 128.
+        resize_mode: "crop" makes squares; "bucket" gives each picture that one of several sizes of
+            about size² pixels which crops least. Nothing is ever distorted.
+        bucket_step: the sides of a bucket are multiples of it.
+        min_side: pixels that the shorter side of a picture must have; 0 for half of `size`.
+        validation_share: of the pictures, where the source does not name its own.
+        shard_pictures: pictures of a unit, and thus at most of a shard.
+    """
+
+    source: SourceSpec
+    output_dir: Path
+    model: str = ""
+    vae: str = ""
+    text_encoder: str = "minilm"
+    max_length: int = 64
+    size: int = 0
+    resize_mode: str = "crop"
+    bucket_step: int = 32
+    min_side: int = 0
+    validation_share: float = 0.05
+    shard_pictures: int = 1024
+
+    def __post_init__(self) -> None:
+        if bool(self.model) == bool(self.vae):
+            raise ValueError("either model or vae must be given, and not both")
+        check(
+            self.resize_mode in RESIZE_MODES,
+            "resize_mode",
+            f"one of {RESIZE_MODES}",
+            self.resize_mode,
+        )
+        check(0 < self.validation_share < 1, "validation_share", "in (0, 1)", self.validation_share)
+        for name in ("size", "min_side"):
+            check(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+        for name in ("bucket_step", "shard_pictures", "max_length"):
+            check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+
+    @property
+    def parts(self) -> Path:
+        """Where the receipts are."""
+        return self.output_dir / "parts"
+
+    def receipt(self, stage: str, unit: int) -> Path:
+        """What a unit leaves when it has been through a stage."""
+        return self.parts / f"{stage}-{unit:05d}.json"
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The autoencoder and the text encoder of a recipe.
+
+    Attributes:
+        vae: the autoencoder, with its scaling.
+        measured: whether the scaling is to be measured instead.
+        text_encoder: as a model folder describes it.
+        size: side of a picture in pixels.
+        preview: of the latents, where the model has one.
+    """
+
+    vae: AutoencoderKL
+    measured: bool
+    text_encoder: dict[str, Any]
+    size: int
+    preview: dict[str, Any] | None = None
+
+    @property
+    def encoder_arguments(self) -> dict[str, Any]:
+        """What loads the text encoder."""
+        return {key: self.text_encoder[key] for key in ("name", "max_length")}
+
+
+def load_networks(recipe: Recipe) -> Networks:
+    """The networks of a recipe; the text encoder is only named.
+
+    Raises:
+        FileNotFoundError: the model or the autoencoder is missing.
+        ValueError: it is damaged.
+    """
+    if recipe.model:
+        start = model.load(recipe.model)
+        return Networks(
+            start.autoencoder.bind(start.autoencoder_params),
+            False,
+            dict(start.config["text_encoder"]),
+            recipe.size or start.default_size,
+            start.config.get("preview"),
+        )
+    own = (Path(recipe.vae) / "vae.json").is_file()
+    vae = encoding.load_autoencoder(recipe.vae) if own else from_pretrained(recipe.vae)
+    name = recipe.text_encoder
+    name = name if name in ("clip", "minilm") else lasting_name(name)
+    text = {"name": name, "max_length": recipe.max_length}
+    return Networks(vae, own, text, recipe.size or DEFAULT_SIZE)
+
+
+@functools.cache
+def shared_text_encoder(name: str, max_length: int) -> TextEncoder:
+    """`load_text_encoder`, once a process."""
+    return load_text_encoder(name, max_length)
+
+
+def allowed_sizes(recipe: Recipe, factor: int) -> list[screening.Size]:
+    """The sizes that a picture may get."""
+    check(recipe.size % factor == 0, "size", f"a multiple of {factor}", recipe.size)
+    if recipe.resize_mode == "crop":
+        return [(recipe.size, recipe.size)]
+    step = recipe.bucket_step
+    check(step % factor == 0, "bucket_step", f"a multiple of {factor}", step)
+    return screening.buckets(recipe.size, step)
+
+
+def claim(recipe: Recipe, networks: Networks, source: PictureSource) -> dict[str, Any]:
+    """Makes the folder this recipe's, with the autoencoder in it; returns what the manifest says.
+
+    Raises:
+        ValueError: it is another recipe's.
+    """
+    folder = recipe.output_dir
+    if folder.exists() and any(folder.iterdir()) and not recipe.parts.exists():
+        raise ValueError(f"output_dir: {folder} must be a new folder, or one that prepare began")
+    recipe.parts.mkdir(parents=True, exist_ok=True)
+    identity = {
+        "format": latents.FORMAT,
+        "dataset": source.description,
+        "model": recipe.model,
+        "text_encoder": networks.text_encoder,
+        "size": recipe.size,
+        "resize_mode": recipe.resize_mode,
+        "attributes": {name: list(values) for name, values in source.attributes.items()},
+    }
+    params = nnx.to_pure_dict(nnx.state(networks.vae))
+    with replacing(folder / "vae.safetensors") as weights:
+        checkpoint.save_weights(weights, params)
+        identity["vae_sha256"] = sha256(weights)
+        options = ("bucket_step", "min_side", "validation_share", "shard_pictures")
+        claimed = identity | {name: getattr(recipe, name) for name in options}
+        claimed["pictures"] = hashlib.sha256(source.fingerprint().encode()).hexdigest()
+        path = recipe.parts / "recipe.json"
+        if not path.exists():
+            write_json(path, claimed)
+        found = read_json(path)
+        different = [key for key in claimed if found.get(key) != claimed[key]]
+        if different:
+            raise ValueError(
+                f"output_dir: {folder} exists and differs in {', '.join(different)}; "
+                "remove it or name another folder"
+            )
+    return identity
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote; raises ValueError where it is damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged; remove it and run again: {error}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON data, all of it or nothing."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write to, of this process alone, that takes the place of `path` when whole."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,146 @@
+"""Which pictures of a source are fit to learn from, what is wrong with the rest, and what becomes
+of each: its split and its size.
+"""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dg2_jax import image_input
+from dg2_jax.data.sources import PictureSource
+
+Size = tuple[int, int]  # height, width
+MAX_RATIO = 2.0  # of the longer side of a bucket to the shorter
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was seen of a picture.
+
+    Attributes:
+        index: in the source.
+        name: in the source.
+        digest: SHA-256 of its file, or of its pixels where the source has no file; "" if unread.
+        height: upright, in pixels.
+        width: likewise.
+        split: as the source says.
+        problem: why it cannot be used, None if it can.
+    """
+
+    index: int
+    name: str
+    digest: str = ""
+    height: int = 0
+    width: int = 0
+    split: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A picture that is used: its index in the source, its split and its size."""
+
+    index: int
+    split: str
+    size: Size
+
+
+def screen(source: PictureSource, index: int, min_side: int) -> Finding:
+    """Reads and decodes a picture; whatever is wrong with it ends up in `problem`.
+
+    Args:
+        source: of the pictures.
+        index: of the picture.
+        min_side: pixels that its shorter side must have.
+    """
+    name = source.name(index)
+    try:
+        picture = source[index]
+        image = picture.image
+        content = image if isinstance(image, bytes) else np.ascontiguousarray(image).tobytes()
+        width, height = image_input.read(image, "picture").size
+    except (OSError, ValueError) as error:
+        return Finding(index, name, problem=f"broken: {error}")
+    problem = None
+    if min(width, height) < min_side:
+        problem = f"tiny: {width}x{height}, the shorter side must have {min_side} pixels"
+    elif not picture.captions:
+        problem = "it has no caption"
+    digest = hashlib.sha256(content).hexdigest()
+    return Finding(index, name, digest, height, width, picture.split, problem)
+
+
+def without_duplicates(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings with every later copy of a good picture marked as a problem."""
+    first: dict[str, str] = {}
+    marked = []
+    for finding in findings:
+        if finding.problem is None:
+            original = first.setdefault(finding.digest, finding.name)
+            if original != finding.name:
+                values = vars(finding) | {"problem": f"duplicate of {original}"}
+                finding = Finding(**values)
+        marked.append(finding)
+    return marked
+
+
+def buckets(size: int, step: int) -> list[Size]:
+    """Sizes of about size² pixels whose sides are multiples of `step`, the square one first.
+
+    >>> buckets(128, 32)
+    [(128, 128), (96, 160), (160, 96)]
+    """
+    sizes = [(size, size)]
+    for height in range(step, size, step):
+        width = round(size * size / height / step) * step
+        if width <= MAX_RATIO * height:
+            sizes += [(height, width), (width, height)]
+    return sizes
+
+
+def nearest(height: int, width: int, sizes: Sequence[Size]) -> Size:
+    """The size whose aspect ratio is nearest: the one by which least is cropped."""
+    return min(sizes, key=lambda s: abs(math.log(s[1] / s[0]) - math.log(width / height)))
+
+
+def choose(
+    findings: Sequence[Finding], sizes: Sequence[Size], validation_share: float
+) -> list[Kept]:
+    """What becomes of the pictures without a problem.
+
+    Where the source names validation pictures, they are the validation split. Elsewhere a picture
+    belongs to it by its digest, whatever its name, its place and the other pictures are; if none
+    does, the one of the lowest digest.
+
+    Args:
+        findings: of all pictures.
+        sizes: that a picture may get.
+        validation_share: in (0, 1).
+
+    Raises:
+        ValueError: fewer than two pictures are left.
+    """
+    good = [finding for finding in findings if finding.problem is None]
+    if len(good) < 2:
+        raise ValueError(f"source: {len(good)} of its pictures can be used, 2 are needed at least")
+    if any(finding.split == "validation" for finding in good):
+        held_out = {f.index for f in good if f.split == "validation"}
+    else:
+        limit = int(validation_share * 2**32)
+        held_out = {f.index for f in good if int(f.digest[:8], 16) < limit}
+        held_out = held_out or {min(good, key=lambda f: f.digest).index}
+    kept = [
+        Kept(
+            f.index,
+            "validation" if f.index in held_out else "train",
+            nearest(f.height, f.width, sizes),
+        )
+        for f in good
+    ]
+    if not Counter(k.split for k in kept)["train"]:
+        raise ValueError("source: all of its pictures belong to the validation split")
+    return kept

@@ -1,0 +1,97 @@
+"""Makes a data set to train on from captioned pictures: checked, cropped, encoded, in shards.
+
+    python -m scripts.prepare --source=my_pictures --model=demo --output_dir=runs/mine
+    python -m scripts.prepare --source=tfds:dg2_scenes --data_dir=runs/data --vae=runs/vae \
+        --output_dir=runs/encoded
+
+A source is a folder of pictures (name.txt beside name.jpg, one caption a line, or metadata.jsonl),
+of WebDataset's .tar files or of .parquet files, or a data set of TFDS. Broken, tiny and duplicate
+pictures are left out and named in report.json. Run again after an interruption, it goes on; on a
+finished folder it checks every shard and makes those again that are damaged.
+
+Several hosts share the work through a common --output_dir: each runs the same command with its own
+--process_index and the common --process_count.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from dg2_jax import compile_cache
+from dg2_jax.data import engines, preparation
+from dg2_jax.data.recipe import RESIZE_MODES, Recipe
+from dg2_jax.data.sources import SourceSpec
+
+_SOURCE = flags.DEFINE_string(
+    "source", None, "A folder, a .tar or .parquet file, or tfds:NAME.", required=True
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where TFDS has its data sets.")
+_IMAGE_KEY = flags.DEFINE_string("image_key", "", "Column of the picture; found if not given.")
+_CAPTION_KEY = flags.DEFINE_string("caption_key", "", "Column of captions; found if not given.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", "data/encoded", "The folder to make.")
+_MODEL = flags.DEFINE_string(
+    "model", "", "A model that is to be trained further: its autoencoder and text encoder."
+)
+_VAE = flags.DEFINE_string(
+    "vae", "", "Instead of a model: what scripts.train_vae made, or a published autoencoder."
+)
+_TEXT_ENCODER = flags.DEFINE_string("text_encoder", "minilm", "What encodes the captions.")
+_MAX_LENGTH = flags.DEFINE_integer("max_length", 64, "Tokens that a caption is cut to.")
+_SIZE = flags.DEFINE_integer("size", 0, "Side in pixels; 0 for the model's, or 128.")
+_RESIZE_MODE = flags.DEFINE_enum(
+    "resize_mode", "crop", RESIZE_MODES, "Crop to squares, or to the nearest of several shapes."
+)
+_BUCKET_STEP = flags.DEFINE_integer("bucket_step", 32, "The sides of a bucket are its multiples.")
+_MIN_SIDE = flags.DEFINE_integer("min_side", 0, "Smaller pictures are tiny; 0 for half of size.")
+_VALIDATION_SHARE = flags.DEFINE_float(
+    "validation_share", 0.05, "Of the pictures, where the source has no validation split."
+)
+_SHARD_PICTURES = flags.DEFINE_integer("shard_pictures", 1024, "Pictures a shard, at most.")
+_ENGINE = flags.DEFINE_enum("engine", "local", engines.ENGINES, "Who works: processes, or Ray.")
+_WORKERS = flags.DEFINE_integer("workers", 1, "Processes, or actors of Ray.", lower_bound=1)
+_PROCESS_INDEX = flags.DEFINE_integer("process_index", 0, "Of this host, from 0.")
+_PROCESS_COUNT = flags.DEFINE_integer("process_count", 1, "Hosts that share the work.")
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and prepares."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)  # the libraries' own notes would break the bar
+    compile_cache.enable()
+    try:
+        recipe = Recipe(
+            SourceSpec(_SOURCE.value, _DATA_DIR.value, _IMAGE_KEY.value, _CAPTION_KEY.value),
+            Path(_OUTPUT_DIR.value),
+            model=_MODEL.value,
+            vae=_VAE.value,
+            text_encoder=_TEXT_ENCODER.value,
+            max_length=_MAX_LENGTH.value,
+            size=_SIZE.value,
+            resize_mode=_RESIZE_MODE.value,
+            bucket_step=_BUCKET_STEP.value,
+            min_side=_MIN_SIDE.value,
+            validation_share=_VALIDATION_SHARE.value,
+            shard_pictures=_SHARD_PICTURES.value,
+        )
+        manifest = preparation.prepare(
+            recipe,
+            engine=_ENGINE.value,
+            workers=_WORKERS.value,
+            process_index=_PROCESS_INDEX.value,
+            process_count=_PROCESS_COUNT.value,
+        )
+    except (ValueError, OSError) as error:
+        logging.error("%s", error)
+        sys.exit(1)
+    if manifest is not None:
+        shown = ("dataset", "splits", "size", "scaling_factor", "shift_factor")
+        report = json.loads((recipe.output_dir / "report.json").read_text("utf-8"))
+        left_out = len(report["problems"])
+        print(json.dumps({key: manifest[key] for key in shown} | {"left_out": left_out}, indent=1))
+
+
+if __name__ == "__main__":
+    app.run(main)
