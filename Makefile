@@ -7,7 +7,7 @@ PROMPT ?= a volcano at sunset
 ARGS ?=
 export WANDB_MODE ?= offline
 
-.PHONY: setup serve soak fuzz audit sample sheet gallery evaluate test lint bench train-demo clean
+.PHONY: setup types serve soak fuzz audit sample sheet gallery evaluate test lint bench train-demo clean
 
 setup: $(VENV)/.installed
 
@@ -32,6 +32,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The JSDoc types of the page; needs node.
+types:
+	npx --yes --package=typescript@5 tsc --project tests/ui/tsconfig.json
 
 sheet: setup
 	$(BIN)/python -m scripts.sample --prompts_file=docs/prompts.txt --seed=0 --sheet=docs/sheet.png $(ARGS)

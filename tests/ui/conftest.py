@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -14,11 +13,6 @@ from tests.ui.painter import ScenePipeline
 expect.set_options(timeout=15_000)  # machines of CI are slow
 EXECUTABLE = os.environ.get("DG2_CHROMIUM") or shutil.which("chromium")
 DESKTOP = {"width": 1440, "height": 900}
-SCREENSHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
-
-
-def pytest_addoption(parser):
-    parser.addoption("--screenshots", action="store_true", help="write docs/screenshots")
 
 
 @pytest.fixture(scope="session")
@@ -84,16 +78,3 @@ def open_page(browser, live, provoked) -> Iterator:
 def page(open_page) -> Page:
     """The page on a desktop, empty."""
     return open_page()
-
-
-@pytest.fixture
-def shoot(request):
-    """Writes a screenshot into docs/screenshots, with `--screenshots` only."""
-
-    def shoot(page: Page, name: str) -> None:
-        if request.config.getoption("--screenshots"):
-            page.wait_for_timeout(600)  # transitions and messages
-            SCREENSHOTS.mkdir(exist_ok=True)
-            page.screenshot(path=SCREENSHOTS / f"{name}.png")
-
-    return shoot

@@ -20,6 +20,10 @@ export class Problem extends Error {
 /** Called when the server asks for its key. */
 export const onUnauthorised = { handler: () => {} };
 
+/**
+ * @param {string} path
+ * @param {{method?: string, json?: any, body?: any, headers?: object}} options
+ */
 async function once(path, { method = "GET", json, body, headers = {} }) {
   let reply;
   try {

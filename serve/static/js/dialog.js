@@ -5,7 +5,7 @@ import { html } from "./html.js";
 export function Dialog({ label, class: extra = "", onClose, children }) {
   const element = useRef(null);
   useEffect(() => {
-    const opener = document.activeElement;
+    const opener = /** @type {HTMLElement | null} */ (document.activeElement);
     element.current.showModal();
     return () => opener?.isConnected && opener.focus?.({ preventScroll: true });
   }, []);

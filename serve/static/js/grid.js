@@ -65,15 +65,15 @@ export function GridDialog() {
       <form class="dialog-body" onSubmit=${make} novalidate>
         <header class="dialog-head"><h2>${S.grid.title}</h2><${IconButton} icon="close" label=${S.help.close} onClick=${close} /></header>
         <p class="hint">${S.grid.text}</p>
-        <${AxisFields} id="x" label=${S.grid.x} axis=${axes.x} error=${wrong.x} onChange=${(patch) => set("x", patch)} />
-        <${AxisFields} id="y" label=${S.grid.y} axis=${axes.y} error=${wrong.y} onChange=${(patch) => set("y", patch)} optional />
+        <${AxisFields} id="x" label=${S.grid.x} axis=${axes.x} allowed=${choices[axes.x.name]} error=${wrong.x} onChange=${(patch) => set("x", patch)} />
+        <${AxisFields} id="y" label=${S.grid.y} axis=${axes.y} allowed=${choices[axes.y.name]} error=${wrong.y} onChange=${(patch) => set("y", patch)} optional />
         <button type="submit" class="primary" disabled=${busy}>${busy ? S.run.sending : S.grid.make(count)}</button>
       </form>
     <//>
   `;
 }
 
-function AxisFields({ id, label, axis, error, onChange, optional }) {
+function AxisFields({ id, label, axis, allowed, error, onChange, optional }) {
   const names = Object.entries(S.grid.parameters);
   const choices = optional ? [[null, S.grid.none], ...names] : names;
   return html`
@@ -87,10 +87,15 @@ function AxisFields({ id, label, axis, error, onChange, optional }) {
             aria-describedby=${`grid-hint-${id}`} onInput=${(e) => onChange({ text: e.currentTarget.value })} />`
         }
       </div>
-      <p class="hint" id=${`grid-hint-${id}`}>${S.grid.valuesHint}</p>
+      ${axis.name && html`<p class="hint" id=${`grid-hint-${id}`}>${hintOf(axis.name, allowed)}</p>`}
       ${error && html`<p class="error" role="alert">${error}</p>`}
     </div>
   `;
+}
+
+function hintOf(name, allowed) {
+  if (allowed) return S.grid.choicesHint(allowed.join(", "));
+  return name === "prompt" ? S.grid.promptHint : S.grid.numbersHint;
 }
 
 async function start({ x, y }) {

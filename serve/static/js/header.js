@@ -26,7 +26,7 @@ export function Header() {
     <header class="top">
       <a class="skip" href="#f-prompt" onClick=${(e) => {
         e.preventDefault();
-        document.querySelector("#f-prompt, .composer input")?.focus();
+        /** @type {HTMLElement} */ (document.querySelector("#f-prompt, .composer input"))?.focus();
       }}>${S.skip}</a>
       <span class="brand"><img src="/static/favicon.svg" width="26" height="26" alt="" /><h1>${S.app}</h1></span>
       ${model.value && html`<span class="model">${model.value.title}</span>`}

@@ -132,7 +132,10 @@ export function explain(problem) {
 }
 
 const focusError = () =>
-  requestAnimationFrame(() => document.querySelector("[aria-invalid=true], .form-error")?.focus());
+  requestAnimationFrame(() => {
+    const wrong = document.querySelector("[aria-invalid=true], .form-error");
+    /** @type {HTMLElement | null} */ (wrong)?.focus();
+  });
 
 /** Sends a request; returns the job, or null after saying what was wrong. */
 export async function send(request) {
@@ -233,7 +236,7 @@ export function describe(job) {
   const { step, num_steps: steps, images_done: done, num_images: all, eta_seconds: eta } = job.progress;
   if (!step && !done) return S.run.starting;
   const parts = [S.run.step(step, steps)];
-  if (all > 1) parts.push(S.run.images(done, all));
+  if (all > 1 && done > 0) parts.push(S.run.images(done, all));
   if (eta !== null && eta !== undefined) parts.push(S.run.left(eta));
   return parts.join(" · ");
 }

@@ -269,6 +269,7 @@ function Toolbar({ view, setView }) {
           onInput=${(e) => {
             brush.value = e.currentTarget.valueAsNumber;
           }} />
+        <output>${Math.round(100 * brush.value)} %</output>
       </label>
       <label class="inline">${S.mask.feather}
         <input type="range" min="0" max="64" step="1" value=${feather} style=${{ "--share": `${feather / 0.64}%` }}

@@ -25,7 +25,7 @@ export async function loadPictures(operations) {
 /**
  * Draws operations: what has colour is repainted, what is transparent is kept.
  *
- * @param {CanvasRenderingContext2D} context its canvas is cleared first
+ * @param {CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D} context its canvas is cleared first
  * @param {object[]} operations
  * @param {string} ink the colour, of seven characters
  */

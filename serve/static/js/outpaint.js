@@ -26,6 +26,7 @@ export function chooseRegion(region) {
  * @param {number[]} props.outpaint [left, top, right, bottom] pixels
  * @param {number} props.size pixels a side of the whole
  * @param {string} props.alt
+ * @param {() => void} [props.onError] called where the picture cannot be had
  */
 export function Canvas({ url, outpaint, size, alt, onError }) {
   const share = (pixels) => `${(100 * Math.min(Math.max(pixels || 0, 0), size)) / size}%`;

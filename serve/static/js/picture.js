@@ -9,7 +9,7 @@ import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { Canvas, chooseRegion } from "./outpaint.js";
 import { dialog } from "./state.js";
-import { S } from "./strings.js";
+import { moment, S } from "./strings.js";
 
 export const altOf = (image) => S.picture.alt(image.prompt, image.seed);
 
@@ -89,7 +89,7 @@ export function facts(image, count = 1) {
   const pairs = SHOWN.filter(
     (name) => metadata[name] !== undefined && metadata[name] !== null && !skip.has(name),
   ).map((name) => {
-    const names = { solver: S.solvers, weights: S.settings.weightNames }[name] ?? {};
+    const names = { solver: S.solvers, weights: S.settings.weightNames, upscaler: S.upscalers }[name] ?? {};
     return [S.details[name], names[metadata[name]] ?? String(metadata[name])];
   });
   const last = count > 1 ? ` – ${image.seed + count - 1}` : "";
@@ -101,7 +101,7 @@ export const Facts = ({ image, count = 1, all = false }) => {
   const pairs = facts(image, count);
   if (all) {
     if (image.metadata.matched_from) pairs.push([S.details.matched_from, image.metadata.matched_from]);
-    pairs.push([S.details.created_at, new Date(image.created_at).toLocaleString()]);
+    pairs.push([S.details.created_at, moment(image.created_at)]);
   }
   return html`<dl class="facts">${pairs.map(([name, text]) => html`<div key=${name}><dt>${name}</dt><dd>${text}</dd></div>`)}</dl>`;
 };

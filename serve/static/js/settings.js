@@ -111,7 +111,7 @@ function AllSettings() {
       <${Seed} />
       ${models.length > 1 && html`<${Select} name="model" label=${S.settings.model} choices=${models.map((m) => [m.default ? null : m.name, m.title])} />`}
       <${Segmented} name="upscale" label=${S.settings.upscale} choices=${[[null, S.settings.off], ...(choices.upscale ?? [2, 4]).map((f) => [f, `${f}×`])]} />
-      ${form.value.upscale && html`<${Select} name="upscaler" label=${S.settings.upscaler} choices=${names(choices.upscaler)} />`}
+      ${form.value.upscale && html`<${Select} name="upscaler" label=${S.settings.upscaler} choices=${names(choices.upscaler, S.upscalers)} />`}
       <${Advanced} choices=${choices} />
     </div>
   `;

@@ -35,7 +35,7 @@ export function onKeyDown(event) {
     event.preventDefault();
     generate();
   } else if (event.key === "Escape") {
-    const open = document.querySelector("details.menu[open]");
+    const open = /** @type {HTMLDetailsElement | null} */ (document.querySelector("details.menu[open]"));
     if (open) open.open = false;
     else if (shown.value && !FINAL.includes(shown.value.status)) cancel(shown.value.id);
   } else if (

@@ -2,13 +2,13 @@
 import { signal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 import { useFile } from "./actions.js";
-import { ErrorText, Segmented, Select, Slider } from "./fields.js";
+import { ErrorText, Segmented, Select, Slider, Switch } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { MaskThumb } from "./mask_editor.js";
 import { chooseRegion, Outpaint } from "./outpaint.js";
 import { isMasked } from "./request.js";
-import { change, dialog, errors, form, options } from "./state.js";
+import { change, DEFAULTS, dialog, errors, form, options } from "./state.js";
 import { S } from "./strings.js";
 
 const reading = signal(false);
@@ -108,6 +108,13 @@ export const Region = () => html`
   <${Segmented} name="region" label=${S.region.label} choices=${Object.entries(S.region.choices)} onChange=${chooseRegion} />
 `;
 
+const BLENDING = { num_resamples: 5, solver: "ddim", guidance_scale: 3 };
+
+/** What makes the new part go well with the rest, or the usual settings. */
+function blend(on) {
+  change(on ? BLENDING : Object.fromEntries(Object.keys(BLENDING).map((name) => [name, DEFAULTS[name]])));
+}
+
 /** What belongs to the source of each kind. */
 export function SourceSettings() {
   const { mode } = form.value;
@@ -118,6 +125,10 @@ export function SourceSettings() {
     return html`
       <${Slider} name="inpaint_strength" label=${S.source.strength} hint=${S.source.strengthHint} min=${0} max=${1} step=${0.01} />
       <${Slider} name="mask_feather" label=${S.mask.feather} hint=${S.mask.featherHint} min=${0} max=${64} step=${1} />
+      <div class="field">
+        <${Switch} label=${S.mask.blend} checked=${form.value.num_resamples > 1} onChange=${blend} />
+        <p class="hint">${S.mask.blendHint}</p>
+      </div>
     `;
   }
   if (mode === "upscale") {
@@ -125,7 +136,7 @@ export function SourceSettings() {
     const factors = upscalers.find((u) => u.name === form.value.upscaler)?.factors ?? [2, 4];
     return html`
       <${Segmented} name="factor" label=${S.source.factor} choices=${factors.map((f) => [f, `${f}×`])} />
-      <${Select} name="upscaler" label=${S.settings.upscaler} choices=${upscalers.map((u) => [u.name, u.name])} />
+      <${Select} name="upscaler" label=${S.settings.upscaler} choices=${upscalers.map((u) => [u.name, S.upscalers[u.name] ?? u.name])} />
     `;
   }
   return null;

@@ -1,5 +1,9 @@
 // Every word of the page, in one place.
-const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
+const plural = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+
+/** A date and time, short, as this browser's user writes them. */
+export const moment = (iso) =>
+  new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 /** A duration in words. */
 export function duration(seconds) {
@@ -56,7 +60,6 @@ export const S = {
     browseTitle: "Look through the prompt bank, add to it, take out of it",
     matched: (from) => `Matched from “${from}”`,
     swap: "Undo",
-    clear: "Clear prompt",
   },
 
   settings: {
@@ -109,6 +112,11 @@ export const S = {
     euler_ancestral: "Euler ancestral",
   },
 
+  upscalers: {
+    x4plus: "Real-ESRGAN",
+    "x4plus-anime": "Real-ESRGAN for drawings",
+    animevideov3: "Real-ESRGAN, small and quick",
+  },
   spacings: { linspace: "Even (linspace)", leading: "Leading", trailing: "Trailing" },
 
   source: {
@@ -131,9 +139,6 @@ export const S = {
     inversions: { ddim: "DDIM", ddpm: "DDPM" },
     sourcePrompt: "What the source shows",
     factor: "Enlarge by",
-    gallery: "From the gallery",
-    pasted: "Picture pasted.",
-    kept: "Picture in place.",
   },
 
   region: {
@@ -170,6 +175,8 @@ export const S = {
     zoomOut: "Zoom out",
     fit: "Fit",
     done: "Done",
+    blend: "Blend in carefully",
+    blendHint: "DDIM with five repeats of each step and guidance 3: fewer seams, five times as long",
     resamples: "Repeats of each step",
     resamplesHint: "More blend what is new into the rest; needs DDIM, DDPM or Euler",
     canvas: "Mask canvas. Arrow keys move the brush, Space paints, with Shift in larger steps.",
@@ -258,7 +265,6 @@ export const S = {
     download: "Download",
     remove: "Delete",
     reuse: "Reuse settings",
-    variation: "New seed",
     toImage: "Change it",
     toMask: "In-paint",
     toUpscale: "Upscale",
@@ -268,14 +274,12 @@ export const S = {
     close: "Close",
     previous: "Previous picture",
     next: "Next picture",
-    details: "Details",
     deleted: "Picture deleted.",
     confirm: "Delete this picture? This cannot be undone.",
     reused: "Settings restored.",
     before: "Before",
     after: "After",
     slider: "How much of the picture before is shown",
-    noImage: "The picture is gone.",
   },
 
   gallery: {
@@ -287,7 +291,6 @@ export const S = {
     none: "Your pictures will appear here.",
     nothing: (text) => `Nothing matches “${text}”.`,
     failed: "The gallery could not be loaded.",
-    count: (count) => plural(count, "picture", "pictures"),
   },
 
   drop: {
@@ -316,7 +319,9 @@ export const S = {
       prompt: "Prompt: replace",
     },
     values: (axis) => `${axis}: values`,
-    valuesHint: "Separated by commas. For a prompt: the first is searched for, all are put in.",
+    numbersHint: "Numbers, separated by commas",
+    choicesHint: (all) => `Some of ${all}`,
+    promptHint: "Words of the prompt and what takes their place, separated by commas",
     make: (count) => `Make ${plural(count, "picture", "pictures")}`,
     tooMany: (most) => `At most ${most} pictures.`,
     values0: "Give at least one value.",
@@ -324,8 +329,6 @@ export const S = {
     choice: (text, all) => `“${text}” is none of ${all}.`,
     missing: (text) => `The prompt does not contain “${text}”.`,
     save: "Save as one picture",
-    list: "Grids",
-    cell: (x, y) => `${x}, ${y}`,
     close: "Close grid",
   },
 
