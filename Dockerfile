@@ -15,8 +15,8 @@ COPY dg2_jax dg2_jax
 COPY bank bank
 COPY serve serve
 
-RUN useradd --create-home dg2 && mkdir /data && chown dg2 /data
-USER dg2
+RUN useradd --create-home --uid 1000 dg2 && mkdir /data && chown dg2 /data
+USER 1000
 VOLUME /data
 EXPOSE 8000
 STOPSIGNAL SIGTERM

@@ -57,7 +57,7 @@ fuzz: setup
 
 audit: setup
 	$(BIN)/python -m pip install --quiet pip-audit
-	$(BIN)/pip-audit --requirement requirements.txt
+	$(BIN)/pip-audit --strict --requirement requirements.txt
 
 train-demo: setup
 	$(BIN)/python -m scripts.make_scenes --data_dir=runs/data

@@ -6,6 +6,7 @@ Without `--url` a server of its own is started in a temporary folder. Needs chro
 """
 
 import argparse
+import io
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from serve.client import Client
@@ -60,7 +62,9 @@ class Studio:
         """Writes a screenshot and closes the page."""
         page.evaluate("document.querySelector('.composer-scroll').scrollTop = 0")
         page.wait_for_timeout(700)  # transitions, pictures, messages
-        page.screenshot(path=self.folder / f"{name}.png")
+        data = page.screenshot()
+        with Image.open(io.BytesIO(data)) as shot:
+            shot.convert("RGB").save(self.folder / f"{name}.png", optimize=True)
         print(name, flush=True)
 
     def picture(self, prompt: str) -> dict:
@@ -246,7 +250,6 @@ def xy_grid(studio: Studio) -> None:
     dialog.get_by_label("Across: values").fill("1, 3, 5, 8")
     dialog.get_by_label("Down", exact=True).select_option("Solver")
     dialog.get_by_label("Down: values").fill("ddim, dpmpp_2m")
-    studio.shoot(page, "xy-grid-dialog")
     dialog.get_by_role("button", name="Make 8 pictures").click()
     expect(page.locator(".grid-view td img")).to_have_count(8, timeout=SECONDS)
     studio.shoot(page, "xy-grid")
