@@ -5,6 +5,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dg2_jax.nn.attention import dot_product_attention
+from dg2_jax.nn.layers import Linear
 from dg2_jax.typing import Context
 
 NORM_EPS = 1e-5  # torch's default; Flax's is 1e-6
@@ -22,8 +23,8 @@ class SelfAttention(nnx.Module):
 
     def __init__(self, channels: int, heads: int, *, rngs: nnx.Rngs):
         self.heads = heads
-        self.qkv = nnx.Linear(channels, 3 * channels, use_bias=False, rngs=rngs)
-        self.wo = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
+        self.qkv = Linear(channels, 3 * channels, use_bias=False, rngs=rngs)
+        self.wo = Linear(channels, channels, use_bias=False, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         """Every position attends to every position."""
@@ -36,9 +37,9 @@ class CrossAttention(nnx.Module):
 
     def __init__(self, channels: int, heads: int, context_dim: int, *, rngs: nnx.Rngs):
         self.heads = heads
-        self.q = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
-        self.kv = nnx.Linear(context_dim, 2 * channels, use_bias=False, rngs=rngs)
-        self.wo = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
+        self.q = Linear(channels, channels, use_bias=False, rngs=rngs)
+        self.kv = Linear(context_dim, 2 * channels, use_bias=False, rngs=rngs)
+        self.wo = Linear(channels, channels, use_bias=False, rngs=rngs)
 
     def project_context(self, context: Context) -> KeysValues:
         """Keys and values of the text tokens."""
@@ -60,15 +61,15 @@ class AttentionBlock(nnx.Module):
             return nnx.LayerNorm(channels, epsilon=NORM_EPS, rngs=rngs)
 
         self.groupnorm = group_norm(channels, groups, rngs)
-        self.conv_input = nnx.Linear(channels, channels, rngs=rngs)
+        self.conv_input = Linear(channels, channels, rngs=rngs)
         self.ln1 = norm()
         self.self_attention = SelfAttention(channels, heads, rngs=rngs)
         self.ln2 = norm()
         self.cross_attention = CrossAttention(channels, heads, context_dim, rngs=rngs)
         self.ln3 = norm()
-        self.linear_geglu_1 = nnx.Linear(channels, 8 * channels, use_bias=False, rngs=rngs)
-        self.linear_geglu_2 = nnx.Linear(4 * channels, channels, use_bias=False, rngs=rngs)
-        self.conv_output = nnx.Linear(channels, channels, rngs=rngs)
+        self.linear_geglu_1 = Linear(channels, 8 * channels, use_bias=False, rngs=rngs)
+        self.linear_geglu_2 = Linear(4 * channels, channels, use_bias=False, rngs=rngs)
+        self.conv_output = Linear(channels, channels, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"], kv: KeysValues) -> Float[Array, "b h w c"]:
         """`kv` is this block's entry of the conditioning."""

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dg2_jax.nn.dg2_attention import AttentionBlock, KeysValues, group_norm
-from dg2_jax.nn.layers import dropout
+from dg2_jax.nn.layers import Linear, dropout
 from dg2_jax.typing import Context, ContextMask, Latent, Time
 
 _HALF = math.sqrt(0.5)
@@ -132,7 +132,7 @@ class Stage(nnx.Module):
         time_width = config.t_embd * config.t_embd_scale
         self.t_embd_linear = nnx.Linear(time_width, o, use_bias=False, rngs=rngs)
         if kind == "encoder":
-            self.residual_conv = nnx.Linear(i, o, rngs=rngs)
+            self.residual_conv = Linear(i, o, rngs=rngs)
             self.downsample = _conv3(o, o, rngs, stride=2)
 
     def enter(self, x: Array, skip: Array) -> Array:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dg2_jax.nn.attention import dot_product_attention
 from dg2_jax.nn.conditioning import Conditioning, TextConditioned
-from dg2_jax.nn.layers import NORM_EPS, KeysValues, checkpointed, dropout
+from dg2_jax.nn.layers import NORM_EPS, KeysValues, Linear, checkpointed, dropout
 from dg2_jax.typing import Context, ContextMask, Latent, Time
 
 _zeros = nnx.initializers.zeros_init()
@@ -98,13 +98,13 @@ class DiTBlock(nnx.Module):
         c, hidden = config.width, config.width * config.mlp_ratio
         self.head_dim, self.rate = config.head_dim, config.dropout
         self.modulation = nnx.Linear(config.embed_dim, 6 * c, kernel_init=_zeros, rngs=rngs)
-        self.qkv = nnx.Linear(c, 3 * c, rngs=rngs)
-        self.attended = nnx.Linear(c, c, rngs=rngs)
-        self.cross_q = nnx.Linear(c, c, rngs=rngs)
-        self.cross_kv = nnx.Linear(config.context_dim, 2 * c, rngs=rngs)
-        self.crossed = nnx.Linear(c, c, kernel_init=_zeros, rngs=rngs)
-        self.inner = nnx.Linear(c, hidden, rngs=rngs)
-        self.outer = nnx.Linear(hidden, c, rngs=rngs)
+        self.qkv = Linear(c, 3 * c, rngs=rngs)
+        self.attended = Linear(c, c, rngs=rngs)
+        self.cross_q = Linear(c, c, rngs=rngs)
+        self.cross_kv = Linear(config.context_dim, 2 * c, rngs=rngs)
+        self.crossed = Linear(c, c, kernel_init=_zeros, rngs=rngs)
+        self.inner = Linear(c, hidden, rngs=rngs)
+        self.outer = Linear(hidden, c, rngs=rngs)
 
     def _split_heads(self, x: Array) -> Array:
         return x.reshape(*x.shape[:2], -1, self.head_dim)
@@ -141,10 +141,10 @@ class DiT(TextConditioned):
         super().__init__(config.context_dim, config.embed_dim, rngs=rngs)
         self.config = config
         p, c = config.patch_size, config.width
-        self.patch = nnx.Linear(config.in_channels * p * p, c, rngs=rngs)
+        self.patch = Linear(config.in_channels * p * p, c, rngs=rngs)
         self.blocks = nnx.List(DiTBlock(config, rngs=rngs) for _ in range(config.depth))
         self.modulation = nnx.Linear(config.embed_dim, 2 * c, kernel_init=_zeros, rngs=rngs)
-        self.out = nnx.Linear(c, config.in_channels * p * p, kernel_init=_zeros, rngs=rngs)
+        self.out = Linear(c, config.in_channels * p * p, kernel_init=_zeros, rngs=rngs)
 
     def project_context(self, context: Context, mask: ContextMask) -> Conditioning:
         """All that the text contributes, computed once for every prompt."""

@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 import optax
-from optax.contrib import MuonDimensionNumbers, muon
 
 from dg2_jax.config import OptimConfig
+from dg2_jax.training.muon import muon
 
 
 def learning_rate(config: OptimConfig, num_steps: int) -> optax.Schedule:
@@ -44,14 +44,12 @@ def make(config: OptimConfig, num_steps: int) -> optax.GradientTransformation:
     if config.name == "muon":
         transform = muon(
             rate,
-            beta=config.momentum,
+            momentum=config.momentum,
             weight_decay=config.weight_decay,
             weight_decay_mask=_is_matrix,
-            adam_b1=config.b1,
-            adam_b2=config.b2,
+            b1=config.b1,
+            b2=config.b2,
             eps=config.eps,
-            muon_weight_dimension_numbers=_matrix_axes,
-            consistent_rms=0.2,
         )
     else:
         transform = optax.adamw(
@@ -67,12 +65,3 @@ def make(config: OptimConfig, num_steps: int) -> optax.GradientTransformation:
 
 def _is_matrix(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim > 1, params)
-
-
-def _matrix_axes(params: Any) -> Any:
-    """Which axes of a parameter are a matrix's rows and columns; None for AdamW."""
-
-    def axes(p: jax.Array) -> MuonDimensionNumbers | None:
-        return MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1) if p.ndim > 1 else None
-
-    return jax.tree.map(axes, params)

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from optax.contrib import MuonDimensionNumbers
 
 from dg2_jax.config import OptimConfig
 from dg2_jax.training import optimizer
+from dg2_jax.training.muon import muon
 
 KEY = jax.random.key(0)
 
@@ -36,6 +38,42 @@ def test_muon_turns_a_gradient_into_its_orthogonal_factor(shape):
     # Five Newton-Schulz steps leave singular values between 0.7 and 1.2, not at 1.
     assert cosine > 0.97
     assert 0.7 < np.linalg.norm(got) / np.linalg.norm(wanted) < 1.2
+
+
+def test_muon_is_optax_muon():
+    shapes = {"tall": (30, 8), "wide": (8, 40), "square": (16, 16), "conv": (3, 3, 4, 6), "b": (5,)}
+
+    def draw(seed):
+        keys = jax.random.split(jax.random.key(seed), len(shapes))
+        return {n: jax.random.normal(k, s) for k, (n, s) in zip(keys, shapes.items(), strict=True)}
+
+    def axes(params):
+        return jax.tree.map(
+            lambda p: (
+                MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1) if p.ndim > 1 else None
+            ),
+            params,
+        )
+
+    rate = optax.constant_schedule(0.1)
+    decay = {"weight_decay": 0.1, "weight_decay_mask": lambda p: jax.tree.map(lambda a: True, p)}
+    ours = muon(rate, momentum=0.9, b1=0.8, b2=0.99, eps=1e-8, **decay)
+    theirs = optax.contrib.muon(
+        rate, beta=0.9, adam_b1=0.8, adam_b2=0.99, eps=1e-8, consistent_rms=0.2,
+        muon_weight_dimension_numbers=axes, **decay,
+    )  # fmt: skip
+    states = [t.init(draw(0)) for t in (ours, theirs)]
+    assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
+    # Singular values over six orders of magnitude, as gradients have them.
+    updates = [jax.jit(t.update) for t in (ours, theirs)]
+    for step in range(3):
+        grads = draw(step)
+        left, _, right = jnp.linalg.svd(grads["tall"], full_matrices=False)
+        grads["tall"] = left @ jnp.diag(jnp.logspace(0, -6, 8)) @ right
+        found, wanted = (u(grads, s, draw(9)) for u, s in zip(updates, states, strict=True))
+        states = [found[1], wanted[1]]
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 * np.abs(b).max())
 
 
 def test_muon_leaves_vectors_to_nadam():
