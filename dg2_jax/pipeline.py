@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dg2_jax import editing, preview, program, prompt_syntax, sampling, views
+from dg2_jax import editing, lora, preview, program, prompt_syntax, sampling, views
 from dg2_jax import model as model_lib
 from dg2_jax import plan as planning
 from dg2_jax import settings as settings_lib
@@ -83,6 +83,19 @@ class Pipeline:
         loaded = model_lib.load(model)
         encoder = loaded.config["text_encoder"]
         return cls(loaded, load_text_encoder(encoder["name"], encoder.get("max_length")))
+
+    def with_lora(self, path: str | Path, weight: float = 1.0) -> "Pipeline":
+        """This pipeline with an adapter of `dg2_jax.lora` added; others can be added to that.
+
+        Args:
+            path: a file that scripts.train wrote.
+            weight: 1 is as trained, 0 changes nothing; also above 1 and below 0.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is damaged or for another model, or the weight is not finite.
+        """
+        return Pipeline(lora.adapted(self.model, path, weight), self.text_encoder)
 
     def __call__(
         self,

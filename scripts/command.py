@@ -3,9 +3,34 @@
 import sys
 from collections.abc import Callable
 
-from absl import app, logging
+from absl import app, flags, logging
 
-from dg2_jax import compile_cache
+from dg2_jax import Pipeline, compile_cache
+
+
+def define_lora() -> flags.FlagHolder[list[str] | None]:
+    """The flag whose value `load` takes."""
+    return flags.DEFINE_multi_string(
+        "lora", None, "FILE:WEIGHT of an adapter that scripts.train made; may be repeated."
+    )
+
+
+def load(model: str, loras: list[str] | None) -> Pipeline:
+    """The pipeline of a model with the adapters of `define_lora`; no weight is 1.
+
+    Raises:
+        ValueError, FileNotFoundError: as `Pipeline.load` and `Pipeline.with_lora`.
+    """
+    pipe = Pipeline.load(model)
+    for given in loras or ():
+        path, _, weight = given.rpartition(":")
+        try:
+            pipe = pipe.with_lora(path or weight, float(weight) if path else 1.0)
+        except ValueError as error:
+            if "could not convert" not in str(error):
+                raise
+            raise ValueError(f"lora must be FILE:WEIGHT, got {given!r}") from error
+    return pipe
 
 
 def command(run: Callable[[], None], *bad_input: type[Exception]) -> None:

@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from dg2_jax import images
 from dg2_jax.pipeline import Pipeline
-from scripts.command import command
+from scripts.command import command, define_lora, load
 
 _PROMPT = flags.DEFINE_string("prompt", "a volcano at sunset", "What to show.")
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
+_LORA = define_lora()
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of every picture.")
 _SET = flags.DEFINE_multi_string("set", [], "NAME=VALUE, for every picture; may be repeated.")
 _X = flags.DEFINE_string("x", "guidance_scale=1,3,5,8", "What changes from left to right.")
@@ -78,7 +79,7 @@ def run() -> None:
     for given in _SET.value:
         name, values = parse_axis(given)
         common[name] = values[0]
-    pictures, labels = make(Pipeline.load(_MODEL.value), axes, common)
+    pictures, labels = make(load(_MODEL.value, _LORA.value), axes, common)
     sheet = images.contact_sheet(np.stack(pictures), len(axes[0][1]), labels)
     Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(_OUT.value)

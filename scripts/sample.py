@@ -6,6 +6,7 @@
     python -m scripts.sample --prompt="a snowy forest" --image=photo.jpg --strength=0.6
     python -m scripts.sample --prompt="a red tree" --image=meadow.png --mask=mask.png --strength=1
     python -m scripts.sample --anagram="a mountain lake:identity" --anagram="a canyon:rot180"
+    python -m scripts.sample --prompt="a harbour" --lora=runs/lora/lora.safetensors:0.8
     python -m scripts.sample --prompt="an island" --upscale=4 --animate=outputs/island.gif
 
 Every picture is a PNG in --out that carries its settings.
@@ -20,15 +21,16 @@ from PIL import Image
 
 from dg2_jax import images, model, preview, schedules, solvers
 from dg2_jax import settings as options
-from dg2_jax.pipeline import Pipeline, Preview
+from dg2_jax.pipeline import Preview
 from dg2_jax.views import VIEWS
-from scripts.command import command
+from scripts.command import command, define_lora, load
 
 _PROMPT = flags.DEFINE_multi_string("prompt", None, "What to show; may be given several times.")
 _PROMPTS_FILE = flags.DEFINE_string("prompts_file", None, "A text file with a prompt a line.")
 _NEGATIVE = flags.DEFINE_string("negative_prompt", "", "What to move away from.")
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
 _WEIGHTS = flags.DEFINE_enum("weights", "ema", model.WEIGHTS, "Of those that the model has.")
+_LORA = define_lora()
 _NUM = flags.DEFINE_integer("num_images", 1, "Pictures a prompt.")
 _STEPS = flags.DEFINE_integer(
     "num_inference_steps",
@@ -91,7 +93,7 @@ def run() -> None:
     """Loads, samples, writes, and says where."""
     animation = preview.animation_path(_ANIMATE.value) if _ANIMATE.value else None
     start = time.perf_counter()
-    pipe = Pipeline.load(_MODEL.value)
+    pipe = load(_MODEL.value, _LORA.value)
     loaded = time.perf_counter()
     frames: list[np.ndarray] = []
 

@@ -2,7 +2,8 @@
 
 --data_dir is what scripts.prepare made, or a folder of DiffusionGen2's latent shards (.pt). Writes
 to --workdir: checkpoints/, metrics.jsonl, samples/ and, at the end, model/, a folder that
-`dg2_jax.Pipeline.load` opens. Run again after an interruption, it goes on.
+`dg2_jax.Pipeline.load` opens; where the configuration has `lora`, lora.safetensors too, and model/
+has it merged. Run again after an interruption, it goes on.
 """
 
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from dg2_jax import model
+from dg2_jax import lora, model
 from dg2_jax.interop.diffusers_vae import STABLE_DIFFUSION
 from dg2_jax.training import data as data_lib
-from dg2_jax.training import export, loop, optimizer, runs, samples, state, step
+from dg2_jax.training import export, loop, optimizer, runs, samples, state, step, tuning
 from scripts.launch import launch
 
 _VAE = flags.DEFINE_string(
@@ -35,26 +36,33 @@ def run(
         config.seed,
         runs.starting_weights(config),
     )
+    tuned = tuning.full(params)
+    if config.lora is not None:
+        tuned = tuning.adapters(params, config.lora, config.seed)
     scaling = data.scaling_factor, data.shift_factor
     loss = step.diffusion_loss(graphdef, config.diffusion, *scaling)
     validation_loss = step.make_validation(graphdef, config.diffusion, *scaling)
     grid = samples.make_sample_grid(graphdef, config, data) if config.loop.sample_every else None
 
     def sample(current: state.TrainState) -> dict[str, np.ndarray]:
-        return {"ema": grid(current.ema)} if grid else {}
+        return {"ema": grid(tuned.weights(current.ema))} if grid else {}
 
     result = loop.train(
-        state.create(params, optimizer.make(config.optim, config.num_steps)),
-        step.make_train_step(loss, config),
+        state.create(tuned.params, optimizer.make(config.optim, config.num_steps)),
+        tuned.make_step(loss, config),
         runs.make_loader(config, data.train, data.transform, data.collate),
         config,
         workdir,
-        validate=lambda current: validation_loss(current.ema, data.validation),
+        validate=lambda current: validation_loss(tuned.weights(current.ema), data.validation),
         sample=sample,
     )
     finished = int(result.step) == config.num_steps
     if finished:
-        export.export(workdir / "model", config, data, result)
+        merged = tuned.weights(result.params), tuned.weights(result.ema)
+        export.export(workdir / "model", config, data, *merged)
+        if config.lora is not None:
+            architecture_name = model.architecture_name(config.denoiser)
+            lora.save(workdir / "lora.safetensors", result.ema, config.lora, architecture_name)
     return finished
 
 

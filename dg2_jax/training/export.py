@@ -9,15 +9,23 @@ from dg2_jax import config as config_lib
 from dg2_jax import model
 from dg2_jax.training.data import TrainingData
 from dg2_jax.training.runs import DenoiserRunConfig, DistillationRunConfig
-from dg2_jax.training.state import TrainState
+from dg2_jax.training.state import Params, TrainState
 
 _PROCESS = ("schedule", "prediction_type", "num_train_timesteps", "zero_terminal_snr")
 
 
 def export(
-    folder: str | Path, config: DenoiserRunConfig, data: TrainingData, state: TrainState
+    folder: str | Path, config: DenoiserRunConfig, data: TrainingData, raw: Params, ema: Params
 ) -> None:
-    """Writes the folder, which `dg2_jax.Pipeline.load` opens; see `dg2_jax.model`."""
+    """Writes the folder, which `dg2_jax.Pipeline.load` opens; see `dg2_jax.model`.
+
+    Args:
+        folder: made if missing.
+        config: of the run.
+        data: what it was trained on.
+        raw: the denoiser's last parameters.
+        ema: their average.
+    """
     diffusion = config_lib.to_dict(config.diffusion)
     description = {
         "model": model.architecture_name(config.denoiser),
@@ -32,7 +40,7 @@ def export(
     own_vae = None
     if "pretrained" not in data.vae:
         own_vae = nnx.to_pure_dict(nnx.state(data.load_autoencoder()))
-    model.save(folder, description, {"raw": state.params, "ema": state.ema}, own_vae)
+    model.save(folder, description, {"raw": raw, "ema": ema}, own_vae)
 
 
 def export_distilled(folder: str | Path, config: DistillationRunConfig, state: TrainState) -> None:

@@ -10,6 +10,7 @@ from dg2_jax import model
 from dg2_jax.config import DiffusionConfig, RunConfig, check
 from dg2_jax.data.loader import Batch, Buckets, Example, Loader, Source, Transform
 from dg2_jax.evaluation.probe import ProbeConfig
+from dg2_jax.lora import LoraConfig
 from dg2_jax.nn.autoencoder import AutoencoderConfig
 from dg2_jax.nn.dg2_unet import DG2UNetConfig
 from dg2_jax.nn.dit import DiTConfig
@@ -61,7 +62,8 @@ class DenoiserRunConfig(RunConfig):
         denoiser: the network, one of `dg2_jax.model.ARCHITECTURES`; its fields tell which.
         diffusion: the process and its loss.
         init_from: an embedded model's name or a model folder, whose EMA weights the run starts
-            from; empty for new weights.
+            from; empty for new weights. The latents may be of another size than that model's.
+        lora: with it, low-rank adapters of `init_from` are trained and nothing else.
         max_length: tokens that a caption is cut to; those of latent shards are left as they are.
         validation_images: how many of the validation split the loss is taken over. Latent shards
             have no splits: there, so many at the end are held out.
@@ -72,6 +74,7 @@ class DenoiserRunConfig(RunConfig):
     denoiser: UNetConfig | DiTConfig | DG2UNetConfig = field(default_factory=UNetConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     init_from: str = ""
+    lora: LoraConfig | None = None
     max_length: int = 64
     validation_images: int = 512
     sample_prompts: tuple[str, ...] = ()
@@ -81,8 +84,12 @@ class DenoiserRunConfig(RunConfig):
         super().__post_init__()
         for name in ("max_length", "validation_images"):
             check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        if self.init_from:
+            return
         if isinstance(self.denoiser, DG2UNetConfig) and self.denoiser.legacy_time_table:
             raise ValueError("denoiser.legacy_time_table must be false: it is for imported weights")
+        if self.lora is not None:
+            raise ValueError("lora needs init_from, the model that is adapted")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,56 @@
+"""Fine-tuning: adapters alone are trained, on latents of another size than the model's own."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import demo_lora
+from dg2_jax import config as config_lib
+from dg2_jax import lora, model
+from dg2_jax.checkpoint import CheckpointManager
+from dg2_jax.training import optimizer, state
+from dg2_jax.training.runs import DenoiserRunConfig
+from scripts import train
+from tests.interop import published
+
+LORA = {"rank": 2, "alpha": 4.0, "targets": ("self", "cross")}
+
+
+def make_config(folder, **changes):
+    """The LoRA configuration for the small model of a folder."""
+    values = demo_lora.get_config().to_dict()
+    start = model.load(folder)
+    values |= {"denoiser": start.config["denoiser"], "init_from": str(folder), "lora": LORA}
+    values |= {"num_steps": 6, "batch_size": 16, "validation_images": 16}
+    values["optim"] |= {"learning_rate": 2e-2, "warmup_steps": 1}
+    values["loop"] |= {"log_every": 3, "validate_every": 0, "sample_every": 0, "wandb": "disabled"}
+    return config_lib.from_mapping(DenoiserRunConfig, values | changes)
+
+
+def test_adapters_alone_are_trained_at_a_new_size(folder, tmp_path):
+    base = model.load(folder)
+    assert base.latent_shape == (4, 4, 4)
+    shards = published.write_shards(tmp_path / "shards", width=384)  # latents of 8x8x4
+    config = make_config(folder)
+    assert train.run(config, tmp_path / "run", shards, str(published.VAE), "minilm")
+    made = model.load(tmp_path / "run" / "model")
+    assert made.latent_shape == (8, 8, 4)
+    adapters, its_config = lora.load(tmp_path / "run/lora.safetensors", base.params["ema"], "unet")
+    assert its_config == config.lora
+    assert all(np.abs(factors["b"]).max() > 0 for factors in adapters.values())
+    merged = lora.apply(base.params["ema"], adapters, LORA["alpha"] / LORA["rank"])
+    jax.tree.map(  # stored as bfloat16
+        lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=4e-3, atol=1e-6),
+        made.params["ema"],
+        merged,
+    )
+    # The checkpoint, with the optimiser's moments and the average in it, is of adapters alone.
+    transform = optimizer.make(config.optim, config.num_steps)
+    like = state.create(lora.create(base.params["ema"], config.lora, 0), transform)
+    saved = CheckpointManager(tmp_path / "run" / "checkpoints").restore(like).state
+    jax.tree.map(np.testing.assert_array_equal, saved.ema, adapters)
+
+
+def test_adapters_need_a_model_to_adapt(folder):
+    with pytest.raises(ValueError, match="lora needs init_from"):
+        make_config(folder, init_from="")
