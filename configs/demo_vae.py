@@ -16,7 +16,9 @@ def get_config() -> ConfigDict:
             "num_steps": 3000,
             "batch_size": 8,
             "seed": 0,
+            "init_from": "",
             "dataset": "full",
+            "dead_leaves": 4000,
             "validation_images": 128,
             "vae": {
                 "latent_channels": 8,

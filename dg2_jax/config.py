@@ -50,6 +50,7 @@ class OptimConfig:
         b1, b2, eps: of Adam.
         weight_decay: decoupled; on matrices and kernels only, not on biases and gains.
         clip_norm: the largest global norm of the gradient that is let through.
+        frozen: top-level names of parameters that stay as they are, such as "encoder".
     """
 
     name: str = "adamw"
@@ -62,6 +63,7 @@ class OptimConfig:
     eps: float = 1e-8
     weight_decay: float = 0.01
     clip_norm: float = 1.0
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check(self.name in OPTIMIZERS, "optim.name", f"one of {', '.join(OPTIMIZERS)}", self.name)

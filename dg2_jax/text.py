@@ -23,7 +23,7 @@ from dg2_jax.nn.bert import Bert, BertConfig, l2_normalize, mean_pool
 from dg2_jax.nn.clip import ClipText, ClipTextConfig
 
 _BATCH = 256  # rows of one forward pass
-_CLIP = "openai/clip-vit-base-patch32"
+CLIP = "openai/clip-vit-base-patch32"
 _BERT_LENGTH = 64
 _BERT_LENGTHS = (8, 16, 24, 32, 48, 64, 128, 256)  # few compilations, little padding
 
@@ -212,7 +212,7 @@ def load_text_encoder(
     if source == "minilm":
         name, folder = source, hf_text.minilm_folder()
     else:
-        name, folder = source, hf_text.find_folder(_CLIP if source == "clip" else source)
+        name, folder = source, hf_text.find_folder(CLIP if source == "clip" else source)
     kind = hf_text.read_config(folder).get("model_type")
     if kind == "bert":
         bert, sizes = hf_text.load_bert(folder)

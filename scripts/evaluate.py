@@ -3,7 +3,9 @@
 One picture a caption: of the test split, of the held-out combinations, and of prompts in a user's
 words (dg2_jax/evaluation/free_prompts.txt). An attribute counts where the caption names it; "joint"
 is all that are named. The renders stand beside them under the same probe, in all their attributes.
-Everything is seeded; nothing but the shipped files is needed (renders are drawn anew).
+The autoencoder is measured by itself: on test renders, and on the photographs of --photos.
+Everything is seeded; nothing but the shipped files is needed (renders are drawn anew). --clip adds
+what CLIP makes of the test captions' pictures: its score, and distances of its features.
 """
 
 import json
@@ -16,8 +18,9 @@ from absl import flags
 from tqdm import tqdm
 
 from dg2_jax import model
-from dg2_jax.evaluation import distances
-from dg2_jax.evaluation.cases import free_prompts, renders
+from dg2_jax.evaluation import distances, reconstruction
+from dg2_jax.evaluation.cases import Renders, free_prompts, renders
+from dg2_jax.evaluation.clip import ClipJudge, clip_score
 from dg2_jax.evaluation.probe import Probe
 from dg2_jax.images import cell_means
 from dg2_jax.pipeline import Pipeline
@@ -33,8 +36,11 @@ _GUIDANCE = flags.DEFINE_float("guidance_scale", None, "1 is unguided; the weigh
 _TEST = flags.DEFINE_integer("test", 1000, "Captions of the test split.", 2)
 _HELDOUT = flags.DEFINE_integer("heldout", 500, "Captions of held-out combinations.", 2)
 _NEIGHBOURS = flags.DEFINE_integer("neighbours", 2000, "Training renders to be compared with.", 2)
+_PHOTOS = flags.DEFINE_string("photos", None, "A folder of photographs to be rebuilt as well.")
+_CLIP = flags.DEFINE_string("clip", None, "A CLIP, as --text_encoder; none by default.")
 _OUT = flags.DEFINE_string("out", None, "Write the figures here, as JSON.")
 
+_REBUILT = 256  # test renders that the autoencoder is measured on
 _SIDE = 16  # of the means that nearest neighbours are sought by: what lasts beyond detail and noise
 
 
@@ -62,6 +68,28 @@ def _to_nearest(pictures: np.ndarray, known: np.ndarray) -> float:
         for images in (pictures, known)
     )
     return float(np.median(distances.nearest(found, others)[0]))
+
+
+def _by_clip(judge: ClipJudge, made: np.ndarray, drawn: Renders) -> dict[str, float]:
+    seen, real, texts = judge.images(made), judge.images(drawn.images), judge.texts(drawn.captions)
+    return {
+        "score": clip_score(seen, texts),
+        "score_of_renders": clip_score(real, texts),
+        "cmmd": distances.cmmd(seen, real),
+        "frechet": distances.frechet(seen, real),
+    }
+
+
+def _autoencoder(pipe: Pipeline, images: np.ndarray) -> dict[str, object]:
+    model = pipe.model
+    figures: dict[str, object] = {
+        "renders": {"n": len(images)} | reconstruction.quality(model, images),
+        "equivariance_rot180": reconstruction.half_turn_error(model, images[:64]),
+    }
+    if _PHOTOS.value:
+        photos = reconstruction.photographs(_PHOTOS.value, model.default_size)
+        figures["photographs"] = {"n": len(photos)} | reconstruction.quality(model, photos)
+    return figures
 
 
 def run() -> None:
@@ -101,6 +129,9 @@ def run() -> None:
                 "median_of_generated": _to_nearest(made, known),
                 "median_of_renders": _to_nearest(drawn.images, known),
             }
+            figures["autoencoder"] = _autoencoder(pipe, drawn.images[:_REBUILT])
+            if _CLIP.value:
+                figures["clip"] = _by_clip(ClipJudge(_CLIP.value), made, drawn)
     prompts, expected = free_prompts()
     shares = probe(_generate(pipe, prompts, "free prompts")).accuracy(expected)
     figures["free_prompts"] = {"n": len(prompts), "generated": shares}

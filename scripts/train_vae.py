@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from dg2_jax.data import encoding, loader
+from dg2_jax.data.dead_leaves import Both, DeadLeaves
 from dg2_jax.data.scenes import builder
 from dg2_jax.images import from_uint8, to_uint8
 from dg2_jax.nn.autoencoder import AutoencoderKL
@@ -21,9 +22,20 @@ from scripts.launch import launch
 
 def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> bool:
     """Trains and exports; returns whether the run came to its end."""
-    graphdef, params = state.network(lambda rngs: AutoencoderKL(config.vae, rngs=rngs), config.seed)
-    loss_fn = step.autoencoder_loss(graphdef, autoencoder.autoencoder_loss, weights=config.loss)
-    source = builder.load("train", data_dir, config.dataset)
+    graphdef, params = state.network(
+        lambda rngs: AutoencoderKL(config.vae, rngs=rngs),
+        config.seed,
+        runs.starting_autoencoder(config),
+    )
+    loss_fn = step.autoencoder_loss(
+        graphdef,
+        autoencoder.autoencoder_loss,
+        weights=config.loss,
+        decoder_only="encoder" in config.optim.frozen,
+    )
+    source: loader.Source = builder.load("train", data_dir, config.dataset)
+    if config.dead_leaves:
+        source = Both(source, DeadLeaves(config.dead_leaves, builder.IMAGE_SIZE, config.seed))
     held_out = builder.load("validation", data_dir, config.dataset)
     images = [held_out[i]["image"] for i in range(min(config.validation_images, len(held_out)))]
     batches = [jnp.asarray(np.stack(images[i : i + 32])) for i in range(0, len(images), 32)]

@@ -82,7 +82,11 @@ def transform_tail(key: PRNGKeyArray, share: float, *arrays: Square) -> list[Squ
 
 
 def autoencoder_loss(
-    vae: AutoencoderKL, pixels: Pixels, key: PRNGKeyArray, weights: LossWeights
+    vae: AutoencoderKL,
+    pixels: Pixels,
+    key: PRNGKeyArray,
+    weights: LossWeights,
+    decoder_only: bool = False,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted loss and its parts.
 
@@ -91,6 +95,7 @@ def autoencoder_loss(
         pixels: (b, h, w, 3) in [-1, 1]; square where `weights.equivariant_share` is above 0.
         key: for the posterior's noise and the drawn transform.
         weights: of the terms.
+        decoder_only: lets no gradient through to the encoder.
 
     Raises:
         ValueError: for pictures that are not square and would have to be turned.
@@ -102,6 +107,8 @@ def autoencoder_loss(
         )
     noise_key, transform_key = jax.random.split(key)
     posterior = vae.encode(pixels)
+    if decoder_only:
+        posterior = jax.lax.stop_gradient(posterior)
     latents, target = posterior.sample(noise_key), pixels
     if weights.equivariant_share > 0:
         latents, target = transform_tail(transform_key, weights.equivariant_share, latents, target)

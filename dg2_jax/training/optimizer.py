@@ -1,5 +1,6 @@
 """The optimiser: AdamW or Muon behind global-norm clipping, linear warm-up and cosine decay."""
 
+import functools
 from typing import Any
 
 import jax
@@ -60,7 +61,25 @@ def make(config: OptimConfig, num_steps: int) -> optax.GradientTransformation:
             weight_decay=config.weight_decay,
             mask=_is_matrix,
         )
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), transform)
+    transform = optax.chain(optax.clip_by_global_norm(config.clip_norm), transform)
+    if not config.frozen:
+        return transform
+    return optax.partition(
+        {"trained": transform, "frozen": optax.set_to_zero()},
+        functools.partial(_labels, frozen=config.frozen),
+    )
+
+
+def _labels(params: Any, frozen: tuple[str, ...]) -> Any:
+    """Raises ValueError where a name of `frozen` is not one of the parameters'."""
+    unknown = sorted(set(frozen) - set(params))
+    if unknown:
+        raise ValueError(
+            f"optim.frozen must be among {', '.join(params)}, got {', '.join(unknown)}"
+        )
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: "frozen" if path[0].key in frozen else "trained", params
+    )
 
 
 def _is_matrix(params: Any) -> Any:

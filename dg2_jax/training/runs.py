@@ -26,19 +26,25 @@ class AutoencoderRunConfig(RunConfig):
     Attributes:
         vae: the network.
         loss: weights of the terms of its loss.
+        init_from: an embedded model's name or a model folder, whose autoencoder the run starts
+            from; empty for new weights.
         dataset: configuration of `dg2_scenes`: full or tiny.
+        dead_leaves: pictures of `data.dead_leaves` among those trained on; 0 for none.
         validation_images: how many pictures of the validation split are rebuilt.
     """
 
     vae: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     loss: LossWeights = field(default_factory=LossWeights)
+    init_from: str = ""
     dataset: str = "full"
+    dead_leaves: int = 0
     validation_images: int = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()
         value = self.validation_images
         check(value >= 8, "validation_images", "at least 8", value)
+        check(self.dead_leaves >= 0, "dead_leaves", "at least 0", self.dead_leaves)
 
 
 @dataclass(frozen=True)
@@ -167,3 +173,20 @@ def starting_weights(config: DenoiserRunConfig) -> Params | None:
         predicted,
     )
     return start.params["ema"]
+
+
+def starting_autoencoder(config: AutoencoderRunConfig) -> Params | None:
+    """The autoencoder's weights of `config.init_from`, None where it is empty.
+
+    Raises:
+        ValueError: that model has another autoencoder.
+        FileNotFoundError: there is no such model.
+    """
+    if not config.init_from:
+        return None
+    start = model.load(config.init_from)
+    found = start.autoencoder_config.to_dict()
+    for key, value in config.vae.to_dict().items():
+        if key not in ("scaling_factor", "shift_factor"):  # of the latents, not of the network
+            check(value == found[key], f"vae.{key}", f"{found[key]!r}, as in init_from", value)
+    return start.autoencoder_params

@@ -163,3 +163,19 @@ def test_ssim_agrees_with_scipys_gaussian_filter():
     expected = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
     np.testing.assert_allclose(ssim(a, b), expected.mean((1, 2, 3)), rtol=1e-4)
     np.testing.assert_allclose(ssim(a, a), [1.0, 1.0], rtol=1e-5)
+
+
+def test_decoder_only_lets_no_gradient_through():
+    graphdef, params = nnx.split(
+        random_network(lambda: AutoencoderKL(SMALL, rngs=nnx.Rngs(0))), nnx.Param
+    )
+
+    def loss(params, decoder_only):
+        vae = nnx.merge(graphdef, params)
+        return autoencoder_loss(vae, images(), jax.random.key(0), LossWeights(), decoder_only)[0]
+
+    all_of_it, part = (jax.grad(loss)(params, flag) for flag in (False, True))
+    assert any(np.any(g) for g in jax.tree.leaves(all_of_it["encoder"]))
+    assert not any(np.any(g) for g in jax.tree.leaves(part["encoder"]))
+    for a, b in zip(*(jax.tree.leaves(g["decoder"]) for g in (all_of_it, part)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

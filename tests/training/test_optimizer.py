@@ -103,3 +103,20 @@ def test_adamw_is_optax_adamw():
 def test_unknown_name():
     with pytest.raises(ValueError, match=r"optim\.name must be one of adamw, muon"):
         OptimConfig(name="sgd")
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_what_is_frozen_stays_and_has_no_state(name):
+    params = {part: {"w": jnp.ones((4, 4)), "b": jnp.ones(4)} for part in ("encoder", "decoder")}
+    transform = optimizer.make(config(name=name, weight_decay=0.1, frozen=("encoder",)), 10)
+    alone = optimizer.make(config(name=name, weight_decay=0.1), 10)
+    state = transform.init(params)
+    update = transform.update(params, state, params)[0]
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(update["encoder"]))
+    half = {"decoder": params["decoder"]}
+    wanted = alone.update(half, alone.init(half), half)[0]
+    jax.tree.map(np.testing.assert_array_equal, update["decoder"], wanted["decoder"])
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(s)) for s in (state, alone.init(half))]
+    assert sizes[0] == sizes[1]
+    with pytest.raises(ValueError, match=r"optim\.frozen must be among encoder, decoder, got vae"):
+        optimizer.make(config(frozen=("vae",)), 10).init(params)
