@@ -1,54 +1,168 @@
-"""Times the embedded model on this machine: python -m scripts.benchmark.
+"""Times this project on this machine, beside PyTorch on the same work: python -m scripts.benchmark.
 
-Every case is compiled and run once before, then all cases are run in turn --rounds times; the table
-gives medians, so that a noisy machine disturbs all cases alike.
+    python -m scripts.benchmark                                         # the embedded model alone
+    python -m scripts.benchmark --models=demo,toy,base --against=torch,diffusers \
+        --log=docs/performance.jsonl --report=docs/performance.md
+
+The second needs requirements-torch.txt. Every case is compiled and run before; where torch does the
+same work with the same weights, both outputs must agree before any time is taken. Then the cases of
+a model are run in turn --rounds times, so that a noisy machine disturbs all alike; the medians
+count. --log keeps every time, --report makes its tables from that.
 """
 
-import statistics
+import importlib.metadata
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import app, flags, logging
-from tqdm import tqdm
 
 from dg2_jax import compile_cache
-from dg2_jax.pipeline import Pipeline
+from scripts import benchmark_cases, benchmark_report
+from scripts.benchmark_cases import Case
 
-_MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
+_MODELS = flags.DEFINE_list("models", ["demo"], "Of demo, toy and base.")
+_AGAINST = flags.DEFINE_list("against", [], "Of torch, torch.compile and diffusers.")
+_CASES = flags.DEFINE_string("cases", "", "Only the cases whose name holds this text.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often each case is timed.", 1)
+_LOG = flags.DEFINE_string("log", "", "Where the raw times go, as JSON lines.")
+_REPORT = flags.DEFINE_string("report", "", "Where the tables go, as Markdown.")
+_PROCESS = flags.DEFINE_string("process", "", "For the script itself: what a new process measures.")
 
 
-def _cases(pipe: Pipeline) -> dict[str, Callable[[], object]]:
-    prompt = "a volcano at sunset"
-    return {
-        "text encoding, 16 prompts": lambda: pipe.text_encoder.encode([prompt] * 16),
-        "1 image, 1 step": lambda: pipe(prompt, num_inference_steps=1),
-        "1 image, 20 steps": lambda: pipe(prompt),
-        "1 image, 20 steps, unguided": lambda: pipe(prompt, guidance_scale=1.0),
-        "4 images, 20 steps": lambda: pipe(prompt, num_images=4),
-        "16 images, 20 steps": lambda: pipe(prompt, num_images=16),
-    }
+def versions() -> dict[str, str]:
+    """What was measured with."""
+    names = ("jax", "jaxlib", "flax", "torch", "diffusers")
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def matmul_peak() -> float:
+    """GFLOP/s of float32 matrix products of side 2048, the best of ten."""
+    a = jnp.asarray(np.random.default_rng(0).normal(size=(2048, 2048)), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    best = min(seconds(lambda: jax.block_until_ready(product(a, a))) for _ in range(10))
+    return 2e-9 * 2048**3 / best
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def new_process(what: str, **environment: str) -> str:
+    """The last line that this script prints when a process of its own measures `what`."""
+    command = [sys.executable, "-m", "scripts.benchmark", f"--process={what}"]
+    found = subprocess.run(
+        command, env=os.environ | environment, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return found.stdout.splitlines()[-1]
+
+
+def measured_in_processes() -> Iterator[dict]:
+    """The first picture with an empty and with a filled cache of programs; imports; memory."""
+    with tempfile.TemporaryDirectory() as cache:
+        for name in ("first picture, empty cache", "first picture, filled cache"):
+            took = seconds(lambda: new_process("picture", JAX_COMPILATION_CACHE_DIR=cache))
+            yield {"model": "demo", "case": name, "implementation": "dg2_jax", "seconds": [took]}
+    imports = [float(new_process("import")) for _ in range(3)]
+    yield {
+        "model": "demo", "case": "import dg2_jax", "implementation": "dg2_jax", "seconds": imports
+    }  # fmt: skip
+
+
+def in_this_process(what: str) -> None:
+    """The other side of `new_process`."""
+    if what == "import":
+        command = (
+            "import time; t = time.perf_counter(); import dg2_jax; print(time.perf_counter() - t)"
+        )
+        print(subprocess.check_output([sys.executable, "-c", command], text=True))
+    elif what == "picture":
+        from dg2_jax.pipeline import Pipeline
+
+        compile_cache.enable()
+        Pipeline.load("demo")("a volcano at sunset")
+        print("done")
+    else:
+        weights, peak = benchmark_cases.sampling_memory(what.removeprefix("memory "))
+        print(json.dumps({"weights_mib": weights, "peak_mib": peak}))
+
+
+def measure(model: str, against: list[str], text: str, rounds: int) -> Iterator[dict]:
+    """The records of one model's cases."""
+    cases: list[Case] = []
+    for case in benchmark_cases.cases(model, against, text):
+        start = time.perf_counter()
+        case.run()
+        print(f"  {model}: {case.name}, {case.implementation}: ready in "
+              f"{time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)  # fmt: skip
+        cases.append(case)
+    times: list[list[float]] = [[] for _ in cases]
+    for _ in range(rounds):
+        for case, taken in zip(cases, times, strict=True):
+            taken.append(seconds(case.run))
+    for case, taken in zip(cases, times, strict=True):
+        yield {
+            "model": model, "case": case.name, "implementation": case.implementation,
+            "seconds": taken, "gflop": case.gflop,
+        }  # fmt: skip
 
 
 def main(argv: list[str]) -> None:
-    """Parses the flags, times, prints a table."""
+    """Parses the flags, times, prints a table and writes the files asked for."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    for name, given, known in (
+        ("models", _MODELS.value, ["demo", "toy", "base"]),
+        ("against", _AGAINST.value, ["torch", "torch.compile", "diffusers"]),
+    ):
+        if not set(given) <= set(known):
+            raise app.UsageError(f"--{name} must be of {', '.join(known)}, got {','.join(given)}")
     logging.set_verbosity(logging.WARNING)
+    if _PROCESS.value:
+        in_this_process(_PROCESS.value)
+        return
     compile_cache.enable()
-    cases = _cases(Pipeline.load(_MODEL.value))
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for case in tqdm(cases.values(), desc="compiling", leave=False):
-        case()
-    for _ in tqdm(range(_ROUNDS.value), desc="timing", leave=False):
-        for name, case in cases.items():
-            start = time.perf_counter()
-            case()
-            times[name].append(time.perf_counter() - start)
-    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, median of {_ROUNDS.value}")
-    for name, values in times.items():
-        print(f"{name:30} {1e3 * statistics.median(values):9.1f} ms")
+    head = {
+        "command": "python -m scripts.benchmark " + " ".join(sys.argv[1:]),
+        "device": jax.devices()[0].device_kind,
+        "cpus": len(os.sched_getaffinity(0)),
+        "versions": versions(),
+        "matmul_gflops": matmul_peak(),
+    }
+    records: list[dict] = []
+    for model in _MODELS.value:
+        records += measure(model, _AGAINST.value, _CASES.value, _ROUNDS.value)
+        if model != "demo" and not _CASES.value:
+            found = json.loads(new_process(f"memory {model}"))
+            records.append({"model": model, "case": "peak memory of sampling", **found})
+    if "demo" in _MODELS.value and not _CASES.value:
+        records += measured_in_processes()
+    head["peak_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    if _LOG.value:
+        lines = [json.dumps(record) for record in [head, *records]]
+        Path(_LOG.value).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    report = benchmark_report.markdown(head, records)
+    if _REPORT.value:
+        benchmark_report.write(Path(_REPORT.value), report)
+    print(report)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Compares the autoencoder and CLIP with the live torch classes of diffusers and transformers.
+"""Compares the autoencoder and CLIP with the live torch classes of diffusers and transformers,
+and the torch UNet that scripts/benchmark.py races with the recorded outputs of the original.
 
     pip install -r requirements.txt -r requirements-torch.txt     # an environment of its own
     python -m scripts.compare_torch
@@ -21,11 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from dg2_jax.interop import diffusers_vae, hf_text
+from dg2_jax.interop import diffusers_vae, diffusiongen2, hf_text
 
 _CASE = flags.DEFINE_string("case", "", "Run the cases whose name holds this text.")
 
 LIMIT = 1e-4
+GOLDEN = Path(__file__).parent.parent / "tests/golden/dg2_tiny_velocity_curved"
 SD = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "norm_num_groups": 32}
 AUTOENCODERS: dict[str, dict[str, Any]] = {  # keyword arguments of diffusers.AutoencoderKL
     "vae full": SD,
@@ -168,6 +170,22 @@ def compare_clip(
         yield name, relative_error(ours, values)
 
 
+def compare_dg2(which: str) -> Iterator[tuple[str, float]]:
+    """Error of scripts/torch_unet.py against the recorded outputs of the original."""
+    import torch
+
+    from scripts.torch_unet import TorchUNet
+
+    file = diffusiongen2.open_checkpoint(GOLDEN.with_suffix(".pt"))
+    twin = TorchUNet(file.config.unet).eval()
+    states = file.states[which].items()
+    named = {k.removeprefix("unet."): torch.tensor(np.array(v)) for k, v in states}
+    twin.load_state_dict({k: v for k, v in named.items() if k in twin.state_dict()})
+    with np.load(GOLDEN.with_suffix(".npz")) as recorded, torch.no_grad():
+        found = twin(*(torch.tensor(recorded[name]) for name in ("x", "t", "prompt")))
+        yield "output", relative_error(found, torch.tensor(recorded[f"unet_{which}"]))
+
+
 def main(argv: list[str]) -> None:
     """Runs the cases; exits 1 where an error is above the limit."""
     if len(argv) > 1:
@@ -179,6 +197,10 @@ def main(argv: list[str]) -> None:
     cases |= {
         name: lambda folder, a=a: compare_clip(a[0], a[1], a[2], folder)
         for name, a in CLIPS.items()
+    }
+    cases |= {
+        f"dg2 unet {which}": lambda folder, which=which: compare_dg2(which)
+        for which in ("raw", "ema")
     }
     worst = 0.0
     for name, case in cases.items():
