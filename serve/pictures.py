@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
-from scipy import ndimage
 
 from dg2_jax.image_input import FORMATS, to_rgb
 from dg2_jax.images import METADATA_KEY, PARAMETERS_KEY, png_info
@@ -86,6 +85,8 @@ def surroundings(picture: Image.Image, mask: Image.Image) -> Image.Image:
     Each white pixel takes the nearest colour outside, and what comes of it is blurred; a picture
     that is white all over stays as it is. A side of more than 1024 pixels is reduced to that.
     """
+    from scipy import ndimage  # late, as it is seldom needed and slow to come
+
     picture = picture.copy()
     picture.thumbnail((1024, 1024))
     white = np.asarray(mask.resize(picture.size)) >= 128
