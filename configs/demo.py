@@ -49,7 +49,9 @@ def get_config() -> ConfigDict:
                 "weight_decay": 0.01,
                 "clip_norm": 1.0,
             },
-            "ema": {"profile": "power", "sigma_rel": 0.10},
+            "ema": {"profile": "power", "sigma_rel": 0.10, "posthoc": (), "snapshot_every": 200},
+            "compute_dtype": "float32",
+            "devices": {"data": -1, "fsdp": 1, "tensor": 1, "accumulation_steps": 1},
             "loop": {
                 "log_every": 20,
                 "validate_every": 400,

@@ -51,5 +51,7 @@ def get_config() -> ConfigDict:
                 "clip_norm": 1.0,
             },
             "ema": {"profile": "warmup", "decay": 0.975},
+            "compute_dtype": "float32",
+            "devices": {"data": -1, "fsdp": 1, "tensor": 1, "accumulation_steps": 1},
         }
     )

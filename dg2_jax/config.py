@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 EMA_PROFILES = ("warmup", "power")
 WANDB_MODES = ("offline", "online", "disabled")
+COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
 def check(condition: bool, name: str, allowed: str, value: object) -> None:
@@ -86,16 +87,24 @@ class EmaConfig:
         profile: "warmup" (a constant decay, less at first) or "power" (EDM2).
         decay: of the warm-up profile, in [0, 1).
         sigma_rel: width of the power profile relative to the length of the run, in (0, 0.28).
+        posthoc: widths of further power averages that are kept beside it, such as (0.05, 0.10), and
+            written to averages/: from two, `scripts.reconstruct_ema` makes an average of any width.
+        snapshot_every: steps between the averages that are written.
     """
 
     profile: str = "warmup"
     decay: float = 0.999
     sigma_rel: float = 0.10
+    posthoc: tuple[float, ...] = ()
+    snapshot_every: int = 1000
 
     def __post_init__(self) -> None:
         check(self.profile in EMA_PROFILES, "ema.profile", f"one of {EMA_PROFILES}", self.profile)
         check(0 <= self.decay < 1, "ema.decay", "in [0, 1)", self.decay)
-        check(0 < self.sigma_rel < 0.28, "ema.sigma_rel", "in (0, 0.28)", self.sigma_rel)
+        for name, values in (("sigma_rel", (self.sigma_rel,)), ("posthoc", self.posthoc)):
+            for value in values:
+                check(0 < value < 0.28, f"ema.{name}", "in (0, 0.28)", value)
+        check(self.snapshot_every >= 1, "ema.snapshot_every", "at least 1", self.snapshot_every)
 
 
 @dataclass(frozen=True)
@@ -107,34 +116,71 @@ class LoopConfig:
         validate_every: steps between validations; 0 for none.
         sample_every: steps between sample grids; 0 for none.
         checkpoint_every: steps between checkpoints; the last step is always saved.
+        checkpoint_folder: where they go, if not to the run's checkpoints/; a path, or a gs:// or
+            s3:// address.
         keep: how many checkpoints are kept.
+        keep_every: checkpoints of multiples of so many steps are kept for ever; 0 for none.
         read_threads: threads that read and decode records.
         prefetch: batches that are read ahead.
         skip_damaged: an encoded record that cannot be read gives way to the next that can, instead
             of ending the run.
         wandb: "offline", "online" or "disabled".
         wandb_project: the project that the run is filed under.
+        tensorboard: also write event files, by the extra `tensorboard`.
+        peak_tflops: of one device, which the steps' FLOP/s are compared with (MFU); 0 measures it
+            by a matrix product, None leaves it out.
     """
 
     log_every: int = 20
     validate_every: int = 500
     sample_every: int = 0
     checkpoint_every: int = 500
+    checkpoint_folder: str = ""
     keep: int = 3
+    keep_every: int = 0
     read_threads: int = 2
     prefetch: int = 4
     skip_damaged: bool = False
     wandb: str = "offline"
     wandb_project: str = "dg2_jax"
+    tensorboard: bool = False
+    peak_tflops: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("log_every", "checkpoint_every", "keep", "read_threads", "prefetch"):
             value = getattr(self, name)
             check(value >= 1, f"loop.{name}", "at least 1", value)
-        for name in ("validate_every", "sample_every"):
+        for name in ("validate_every", "sample_every", "keep_every"):
             value = getattr(self, name)
             check(value >= 0, f"loop.{name}", "at least 0", value)
         check(self.wandb in WANDB_MODES, "loop.wandb", f"one of {WANDB_MODES}", self.wandb)
+        peak = self.peak_tflops
+        check(peak is None or peak >= 0, "loop.peak_tflops", "at least 0 or None", peak)
+
+
+@dataclass(frozen=True)
+class DevicesConfig:
+    """How a step is spread over devices and memory; see `dg2_jax.sharding`.
+
+    It changes the result by rounding only: a resumed run may have another.
+
+    Attributes:
+        data: devices along which the batch alone is divided; -1 for as many as are left.
+        fsdp: devices along which the batch and also weights, average and optimiser are divided.
+        tensor: devices along which the wide layers themselves are divided.
+        accumulation_steps: parts of a batch that go through the network one after the other.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    accumulation_steps: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("fsdp", "tensor", "accumulation_steps"):
+            value = getattr(self, name)
+            check(value >= 1, f"devices.{name}", "at least 1", value)
+        check(self.data == -1 or self.data >= 1, "devices.data", "at least 1, or -1", self.data)
 
 
 @dataclass(frozen=True)
@@ -181,19 +227,41 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What every training run has: its length, batch, seed, optimiser, average and loop."""
+    """What every training run has.
+
+    Attributes:
+        num_steps: its length.
+        batch_size: examples a step, over all devices and processes.
+        seed: of weights, order and noise.
+        compute_dtype: of matrix products and activations, "float32" or "bfloat16"; weights,
+            averages, normalisation and softmax are float32 always.
+        optim: the optimiser.
+        ema: the average of the weights.
+        devices: how a step is spread.
+        loop: what is done beside the steps.
+    """
 
     num_steps: int = 1000
     batch_size: int = 64
     seed: int = 0
+    compute_dtype: str = "float32"
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
+    devices: DevicesConfig = field(default_factory=DevicesConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
         check(self.num_steps >= 1, "num_steps", "at least 1", self.num_steps)
         check(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
         check(0 <= self.seed < 2**31, "seed", "in [0, 2**31)", self.seed)
+        value = self.compute_dtype
+        check(value in COMPUTE_DTYPES, "compute_dtype", f"one of {COMPUTE_DTYPES}", value)
+        parts = self.devices.accumulation_steps
+        if self.batch_size % parts:
+            raise ValueError(
+                "devices.accumulation_steps must divide batch_size "
+                f"({self.batch_size}), got {parts}"
+            )
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any] | ConfigDict, path: str = "config") -> T:
@@ -304,7 +372,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """The settings in which two configurations differ and would train differently.
 
-    `loop` is left out: it decides what is shown and saved, not what is learnt.
+    `loop` and `devices` are left out: they decide what is shown and saved, and where a step is
+    computed, not what is learnt.
 
     >>> differences({"seed": 0, "loop": {"keep": 3}}, {"seed": 1, "loop": {"keep": 4}})
     ['seed: saved 0, now 1']
@@ -313,7 +382,7 @@ def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[st
     return [
         f"{key}: saved {a.get(key)!r}, now {b.get(key)!r}"
         for key in sorted(set(a) | set(b))
-        if a.get(key) != b.get(key) and not key.startswith("loop.")
+        if a.get(key) != b.get(key) and not key.startswith(("loop.", "devices."))
     ]
 
 

@@ -1,10 +1,80 @@
-"""What every reader and writer of files here needs: the digest that tells whether one is whole."""
+"""What every reader and writer of files here needs: digests that tell whether they are whole."""
 
 import hashlib
+import json
+import os
 from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+AnyPath = Any  # a pathlib.Path, or an epath.Path, which may lie in an object store
 
 
-def sha256(path: Path) -> str:
+def sha256(path: AnyPath) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digests(folder: AnyPath) -> dict[str, str]:
+    """The SHA-256 of every file in a folder and below, by relative name; not of the manifest."""
+    return {name: sha256(folder / name) for name in _names(folder)}
+
+
+def write_manifest(folder: AnyPath) -> None:
+    """Writes the `digests` of a folder into it."""
+    (folder / MANIFEST).write_text(_text(digests(folder)))
+
+
+def damage(folder: AnyPath) -> str | None:
+    """What is wrong with a folder whose manifest holds its `digests`; None if nothing is.
+
+    The text names the first file that is missing, too many, or not as it was written.
+    """
+    manifest = folder / MANIFEST
+    try:
+        text = manifest.read_text()
+        expected = dict(json.loads(text))
+    except (OSError, ValueError, TypeError) as error:
+        return f"{manifest} cannot be read: {error}"
+    if text != _text(expected):
+        return f"{manifest} is corrupt (it is not laid out as it was written)"
+    found = _names(folder)
+    for name in sorted(set(expected) ^ set(found)):
+        problem = "is missing" if name in expected else "does not belong to the checkpoint"
+        return f"{folder / name} {problem}"
+    for name, digest in expected.items():
+        if sha256(folder / name) != digest:
+            return f"{folder / name} is corrupt (its SHA-256 differs)"
+    return None
+
+
+def sync(path: str | os.PathLike) -> None:
+    """Has a local file or folder written to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_all(folder: str | os.PathLike) -> None:
+    """`sync` of a local folder and of everything in it."""
+    for path in (*Path(folder).rglob("*"), Path(folder)):
+        sync(path)
+
+
+def _text(manifest: dict[str, str]) -> str:
+    return json.dumps(manifest, indent=1)
+
+
+def _names(folder: AnyPath, prefix: str = "") -> list[str]:
+    """The files below a folder, sorted, by relative names; the manifest itself is left out."""
+    names = []
+    for path in sorted(folder.iterdir()):
+        name = f"{prefix}{path.name}"
+        if path.is_dir():
+            names += _names(path, f"{name}/")
+        elif name != MANIFEST:
+            names.append(name)
+    return names

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dg2_jax import model, schedules
+from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.training import data as data_lib
-from dg2_jax.training import distillation, export, loop, optimizer, runs, state, step
+from dg2_jax.training import distillation, export, loop, runs, state, step
 from scripts.launch import launch
 
 
@@ -26,7 +27,9 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
     if not hasattr(architecture.module, "null_context"):
         raise ValueError("config.denoiser must have a trained null context, as unet and dit do")
     graphdef, params = state.network(
-        lambda rngs: architecture.module(config.denoiser, rngs=rngs),
+        lambda rngs: with_compute_dtype(
+            architecture.module(config.denoiser, rngs=rngs), config.compute_dtype
+        ),
         config.seed,
         runs.starting_weights(config),
     )
@@ -57,7 +60,7 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
         return {"val_loss": float(np.mean(jax.device_get(losses)))}
 
     result = loop.train(
-        state.create(params, optimizer.make(config.optim, config.num_steps)),
+        runs.initial_state(config, params),
         distillation.taught(
             step.make_train_step(loss, config), teach, config.student_steps, config.seed
         ),

@@ -2,15 +2,27 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from dg2_jax import compile_cache
+from dg2_jax import compile_cache, sharding
 from dg2_jax import config as config_lib
+from dg2_jax.training import signals
 from dg2_jax.training.loop import NonFiniteLossError
+
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Train with the other processes of a Slurm, Kubernetes or TPU job."
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "host:port of the first process, where no job tells it."
+)
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator_address: how many.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "With --coordinator_address: which, from 0.")
 
 
 def launch(
@@ -23,6 +35,8 @@ def launch(
     data_help: str,
 ) -> None:
     """Parses --config, --workdir and --data_dir and calls `run` with them; exits 1 on an error.
+
+    Several processes train together if --distributed is given, or --coordinator_address.
 
     Args:
         run: (configuration, workdir, data_dir) to whether the run came to its end.
@@ -43,7 +57,13 @@ def launch(
         compile_cache.enable()
         try:
             settings: Any = config_lib.from_mapping(config_class, config_flag.value)
-            run(settings, Path(workdir_flag.value), Path(data_flag.value))
+            if _DISTRIBUTED.value or _COORDINATOR.value:
+                sharding.join_processes(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+            workdir = Path(workdir_flag.value)
+            # Before anything slow is loaded; the loop itself holds it too.
+            held = signals.exclusive(workdir) if jax.process_index() == 0 else nullcontext()
+            with held:
+                run(settings, workdir, Path(data_flag.value))
         except (ValueError, OSError, NonFiniteLossError) as error:
             logging.error("%s", error)
             sys.exit(1)

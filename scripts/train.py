@@ -13,8 +13,9 @@ from absl import flags
 
 from dg2_jax import lora, model
 from dg2_jax.interop.diffusers_vae import STABLE_DIFFUSION
+from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.training import data as data_lib
-from dg2_jax.training import export, loop, optimizer, runs, samples, state, step, tuning
+from dg2_jax.training import export, loop, runs, samples, state, step, tuning
 from scripts.launch import launch
 
 _VAE = flags.DEFINE_string(
@@ -32,7 +33,9 @@ def run(
     data = data_lib.open_data(data_dir, config, vae, text_encoder)
     architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
     graphdef, params = state.network(
-        lambda rngs: architecture.module(config.denoiser, rngs=rngs),
+        lambda rngs: with_compute_dtype(
+            architecture.module(config.denoiser, rngs=rngs), config.compute_dtype
+        ),
         config.seed,
         runs.starting_weights(config),
     )
@@ -48,7 +51,7 @@ def run(
         return {"ema": grid(tuned.weights(current.ema))} if grid else {}
 
     result = loop.train(
-        state.create(tuned.params, optimizer.make(config.optim, config.num_steps)),
+        runs.initial_state(config, tuned.params),
         tuned.make_step(loss, config),
         runs.make_loader(config, data.train, data.transform, data.collate),
         config,

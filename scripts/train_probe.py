@@ -15,7 +15,8 @@ from dg2_jax.data.scenes import builder
 from dg2_jax.evaluation import probe
 from dg2_jax.evaluation.cases import ATTRIBUTES
 from dg2_jax.images import from_uint8
-from dg2_jax.training import loop, optimizer, runs, state, step
+from dg2_jax.nn.precision import with_compute_dtype
+from dg2_jax.training import loop, runs, state, step
 from dg2_jax.training.probe import probe_loss
 from scripts.launch import launch
 
@@ -23,7 +24,10 @@ from scripts.launch import launch
 def run(config: runs.ProbeRunConfig, workdir: Path, data_dir: Path) -> bool:
     """Trains and exports; returns whether the run came to its end."""
     graphdef, params = state.network(
-        lambda rngs: probe.AttributeProbe(config.probe, rngs=rngs), config.seed
+        lambda rngs: with_compute_dtype(
+            probe.AttributeProbe(config.probe, rngs=rngs), config.compute_dtype
+        ),
+        config.seed,
     )
 
     def loss_fn(params: state.Params, batch: step.Batch, key: jax.Array):
@@ -40,7 +44,7 @@ def run(config: runs.ProbeRunConfig, workdir: Path, data_dir: Path) -> bool:
         return {f"val_{name}": share for name, share in shares.items()}
 
     result = loop.train(
-        state.create(params, optimizer.make(config.optim, config.num_steps)),
+        runs.initial_state(config, params),
         step.make_train_step(loss_fn, config),
         runs.make_loader(
             config,

@@ -16,14 +16,15 @@ from dg2_jax.data.dead_leaves import Both, DeadLeaves
 from dg2_jax.data.scenes import builder
 from dg2_jax.images import from_uint8, to_uint8
 from dg2_jax.nn.autoencoder import AutoencoderKL
-from dg2_jax.training import autoencoder, loop, metrics, optimizer, runs, state, step
+from dg2_jax.nn.precision import with_compute_dtype
+from dg2_jax.training import autoencoder, loop, metrics, runs, state, step
 from scripts.launch import launch
 
 
 def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> bool:
     """Trains and exports; returns whether the run came to its end."""
     graphdef, params = state.network(
-        lambda rngs: AutoencoderKL(config.vae, rngs=rngs),
+        lambda rngs: with_compute_dtype(AutoencoderKL(config.vae, rngs=rngs), config.compute_dtype),
         config.seed,
         runs.starting_autoencoder(config),
     )
@@ -57,7 +58,7 @@ def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> boo
         return {"reconstruction": np.concatenate(rows, axis=0)}
 
     result = loop.train(
-        state.create(params, optimizer.make(config.optim, config.num_steps)),
+        runs.initial_state(config, params),
         step.make_train_step(loss_fn, config),
         runs.make_loader(config, source, loader.only("image")),
         config,

@@ -14,7 +14,8 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dg2_jax.nn.dg2_attention import AttentionBlock, KeysValues, group_norm
-from dg2_jax.nn.layers import Linear, dropout
+from dg2_jax.nn.layers import Linear, checkpointed, dropout
+from dg2_jax.nn.precision import remat_policy
 from dg2_jax.typing import Context, ContextMask, Latent, Time
 
 _HALF = math.sqrt(0.5)
@@ -43,6 +44,8 @@ class DG2UNetConfig:
             published table divides by 1/frequency in float32, so its entries depend on the last
             bit of that machine's exp: it cannot be computed again, only kept. False: the standard
             sinusoidal embedding, for models trained here.
+        remat: recompute stage activations in the backward pass (less memory, about 30% slower).
+        remat_policy: which, "everything" or "cheap"; see `dg2_jax.nn.precision`.
     """
 
     in_channels: int = 4
@@ -57,6 +60,8 @@ class DG2UNetConfig:
     num_train_timesteps: int = 1000
     dropout: float = 0.1
     legacy_time_table: bool = False
+    remat: bool = False
+    remat_policy: str = "everything"
 
     def __post_init__(self):
         """Check the fields; JSON's lists become tuples.
@@ -84,6 +89,7 @@ class DG2UNetConfig:
             raise ValueError(f"t_embd must be even, got {self.t_embd}")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        remat_policy(self.remat_policy)
 
 
 def _conv3(i: int, o: int, rngs: nnx.Rngs, stride: int = 1) -> nnx.Conv:
@@ -246,7 +252,10 @@ class DG2UNet(nnx.Module):
             nonlocal done
             key = None if dropout_key is None else jax.random.fold_in(dropout_key, done)
             done += 1
-            return stage(h, time, conditioning[(done - 1) * n : done * n], key)
+            kvs = conditioning[(done - 1) * n : done * n]
+            return checkpointed(stage, self.config.remat, self.config.remat_policy)(
+                h, time, kvs, key
+            )
 
         h = self.in_conv(x)
         skips = []

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from dg2_jax.nn.attention import dot_product_attention
 from dg2_jax.nn.conditioning import Conditioning, TextConditioned
 from dg2_jax.nn.layers import NORM_EPS, KeysValues, Linear, checkpointed, dropout
+from dg2_jax.nn.precision import remat_policy
 from dg2_jax.typing import Context, ContextMask, Latent, Time
 
 _zeros = nnx.initializers.zeros_init()
@@ -40,6 +41,7 @@ class DiTConfig:
         mlp_ratio: hidden width of a block's feed-forward over `width`.
         dropout: rate after the feed-forward's activation, when a dropout key is passed.
         remat: recompute block activations in the backward pass (less memory, about 30% slower).
+        remat_policy: which, "everything" or "cheap"; see `dg2_jax.nn.precision`.
     """
 
     in_channels: int = 8
@@ -52,6 +54,7 @@ class DiTConfig:
     mlp_ratio: int = 4
     dropout: float = 0.0
     remat: bool = False
+    remat_policy: str = "everything"
 
     def __post_init__(self):
         """Check the fields.
@@ -68,13 +71,15 @@ class DiTConfig:
             raise ValueError(f"head_dim={self.head_dim} must divide width, got {self.width}")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        remat_policy(self.remat_policy)
 
 
 def _normalise(x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
-    """LayerNorm without gain and bias, which the modulation stands for."""
-    mean = jnp.mean(x, axis=-1, keepdims=True)
-    variance = jnp.mean(jnp.square(x - mean), axis=-1, keepdims=True)
-    return (x - mean) * jax.lax.rsqrt(variance + NORM_EPS)
+    """LayerNorm without gain and bias, which the modulation stands for; taken in float32."""
+    x32 = x.astype(jnp.float32)
+    mean = jnp.mean(x32, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(x32 - mean), axis=-1, keepdims=True)
+    return ((x32 - mean) * jax.lax.rsqrt(variance + NORM_EPS)).astype(x.dtype)
 
 
 def position_embedding(height: int, width: int, dim: int) -> Float[Array, "{height*width} {dim}"]:
@@ -179,7 +184,7 @@ class DiT(TextConditioned):
         embedding = self.embed(t, conditioning)
         for i, (block, kv) in enumerate(zip(self.blocks, conditioning.keys_values, strict=True)):
             key = None if dropout_key is None else jax.random.fold_in(dropout_key, i)
-            run = checkpointed(block, self.config.remat)
+            run = checkpointed(block, self.config.remat, self.config.remat_policy)
             h = run(h, embedding, kv, conditioning.mask, key)
         shift, scale = jnp.split(self.modulation(embedding)[:, None, :], 2, axis=-1)
         h = self.out(_normalise(h) * (1.0 + scale) + shift)

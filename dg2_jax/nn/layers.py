@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dg2_jax.nn.attention import dot_product_attention
+from dg2_jax.nn.precision import remat_policy
 
 NORM_EPS = 1e-5
 _zeros = nnx.initializers.zeros_init()
@@ -32,12 +33,18 @@ def dropout(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
     return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
 
 
-def checkpointed(module: nnx.Module, remat: bool) -> Callable[..., Array]:
-    """The module as a function, its activations recomputed in the backward pass if `remat`."""
+def checkpointed(
+    module: nnx.Module, remat: bool, policy: str = "everything"
+) -> Callable[..., Array]:
+    """The module as a function, its activations recomputed in the backward pass if `remat`.
+
+    `policy` says which, see `precision.remat_policy`.
+    """
     if not remat:
         return module
     graphdef, params = nnx.split(module)
-    return lambda *args: jax.checkpoint(lambda p, *a: nnx.merge(graphdef, p)(*a))(params, *args)
+    run = jax.checkpoint(lambda p, *a: nnx.merge(graphdef, p)(*a), policy=remat_policy(policy))
+    return lambda *args: run(params, *args)
 
 
 class Linear(nnx.Linear):

@@ -22,6 +22,7 @@ from dg2_jax.nn.layers import (
     TransformerBlock,
     checkpointed,
 )
+from dg2_jax.nn.precision import remat_policy
 from dg2_jax.typing import Context, ContextMask, Latent, Time
 
 
@@ -40,6 +41,7 @@ class UNetConfig:
         norm_groups: groups of every GroupNorm; divides every entry of `channels`.
         dropout: rate inside residual blocks, when a dropout key is passed.
         remat: recompute block activations in the backward pass (less memory, about 30% slower).
+        remat_policy: which, "everything" or "cheap"; see `dg2_jax.nn.precision`.
     """
 
     in_channels: int = 8
@@ -52,6 +54,7 @@ class UNetConfig:
     norm_groups: int = 16
     dropout: float = 0.0
     remat: bool = False
+    remat_policy: str = "everything"
 
     def __post_init__(self):
         """Check the fields; JSON's lists become tuples.
@@ -74,6 +77,7 @@ class UNetConfig:
             raise ValueError(f"blocks_per_level must be at least 1, got {self.blocks_per_level}")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        remat_policy(self.remat_policy)
 
 
 class Stage(nnx.Module):
@@ -200,7 +204,9 @@ class UNet(TextConditioned):
             calls += 1
             key = None if dropout_key is None else jax.random.fold_in(dropout_key, calls)
             kv = next(keys_values) if stage.transformer is not None else None
-            return checkpointed(stage, self.config.remat)(h, embedding, kv, conditioning.mask, key)
+            return checkpointed(stage, self.config.remat, self.config.remat_policy)(
+                h, embedding, kv, conditioning.mask, key
+            )
 
         h = self.conv_in(x)
         skips = [h]

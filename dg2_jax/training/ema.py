@@ -1,11 +1,12 @@
 """Exponential moving averages of the weights: ema ← β_t · ema + (1 - β_t) · params."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from dg2_jax.config import EmaConfig
@@ -69,3 +70,48 @@ def make_decay(config: EmaConfig) -> Decay:
 def update(ema: Any, params: Any, beta: Float[Array, ""]) -> Any:
     """β · ema + (1 - β) · params on every leaf, in float32."""
     return jax.tree.map(lambda e, p: e + (1.0 - beta) * (p - e), ema, params)
+
+
+def profile_product(
+    t_a: ArrayLike, gamma_a: ArrayLike, t_b: ArrayLike, gamma_b: ArrayLike
+) -> Float[np.ndarray, "..."]:
+    """∫ p_a(τ) p_b(τ) dτ of power profiles p(τ) = (γ+1) τ^γ / t^(γ+1) on [0, t], else 0.
+
+    With s = min(t_a, t_b) it is (γ_a+1)(γ_b+1) / (γ_a+γ_b+1) · (s/t_a)^γ_a (s/t_b)^γ_b / max(t_a,
+    t_b): arXiv 2312.02696, appendix C.3, in a form that does not overflow. Arguments broadcast.
+    """
+    t_a, gamma_a, t_b, gamma_b = (np.asarray(v, np.float64) for v in (t_a, gamma_a, t_b, gamma_b))
+    shorter, longer = np.minimum(t_a, t_b), np.maximum(t_a, t_b)
+    decay = (shorter / t_a) ** gamma_a * (shorter / t_b) ** gamma_b
+    factor = (gamma_a + 1) * (gamma_b + 1) / (gamma_a + gamma_b + 1)
+    return np.asarray(factor * decay / longer)
+
+
+def posthoc_weights(
+    steps: Sequence[int], sigmas: Sequence[float], step: int, sigma_rel: float
+) -> Float[np.ndarray, "n"]:
+    """Weights that make an average of any width of averages that were kept (EDM2, section 3.2).
+
+    The weighted sum of the kept profiles comes closest, in the least-squares sense, to the power
+    profile of `sigma_rel` that ends at `step`.
+
+    Args:
+        steps: of the n averages kept, at least 1.
+        sigmas: their relative widths, in (0, 0.28).
+        step: where the wanted profile ends, in [1, max(steps)].
+        sigma_rel: its relative width, in (0, 0.28).
+
+    Returns:
+        n weights; they add up to nearly 1.
+
+    Raises:
+        ValueError: there are no averages, or `step` lies beyond the last.
+    """
+    if len(steps) == 0 or not 1 <= step <= max(steps):
+        last = max(steps, default=0)
+        raise ValueError(f"step must be in [1, {last}], the last average kept, got {step}")
+    t = np.asarray(steps, np.float64)
+    gamma = np.array([power_gamma(sigma) for sigma in sigmas])
+    gram = profile_product(t[:, None], gamma[:, None], t[None, :], gamma[None, :])
+    target = profile_product(t, gamma, float(step), power_gamma(sigma_rel))
+    return np.linalg.lstsq(gram, target, rcond=1e-12)[0]

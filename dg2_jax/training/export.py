@@ -3,10 +3,11 @@
 import shutil
 from pathlib import Path
 
+import jax
 from flax import nnx
 
 from dg2_jax import config as config_lib
-from dg2_jax import model
+from dg2_jax import model, sharding
 from dg2_jax.training.data import TrainingData
 from dg2_jax.training.runs import DenoiserRunConfig, DistillationRunConfig
 from dg2_jax.training.state import Params, TrainState
@@ -19,6 +20,8 @@ def export(
 ) -> None:
     """Writes the folder, which `dg2_jax.Pipeline.load` opens; see `dg2_jax.model`.
 
+    Of several processes each must call it, and the first writes.
+
     Args:
         folder: made if missing.
         config: of the run.
@@ -26,6 +29,9 @@ def export(
         raw: the denoiser's last parameters.
         ema: their average.
     """
+    weights = sharding.to_host({"raw": raw, "ema": ema})
+    if jax.process_index() > 0:
+        return
     diffusion = config_lib.to_dict(config.diffusion)
     description = {
         "model": model.architecture_name(config.denoiser),
@@ -40,14 +46,18 @@ def export(
     own_vae = None
     if "pretrained" not in data.vae:
         own_vae = nnx.to_pure_dict(nnx.state(data.load_autoencoder()))
-    model.save(folder, description, {"raw": raw, "ema": ema}, own_vae)
+    model.save(folder, description, weights, own_vae)
 
 
 def export_distilled(folder: str | Path, config: DistillationRunConfig, state: TrainState) -> None:
     """Writes the teacher's folder with the student's averaged weights in it, as "fast".
 
-    They are sampled as they were trained unless a call says otherwise.
+    They are sampled as they were trained unless a call says otherwise. Of several processes each
+    must call it, and the first writes.
     """
+    average = sharding.to_host(state.ema)
+    if jax.process_index() > 0:
+        return
     shutil.copytree(model.folder_of(config.init_from), folder, dirs_exist_ok=True)
     sampling = {
         "num_inference_steps": config.student_steps,
@@ -55,4 +65,4 @@ def export_distilled(folder: str | Path, config: DistillationRunConfig, state: T
         "solver": "ddim",
         "spacing": "trailing",
     }
-    model.add_weights(folder, "fast", state.ema, sampling)
+    model.add_weights(folder, "fast", average, sampling)

@@ -3,21 +3,23 @@
 import contextlib
 import logging
 import math
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from dg2_jax import config as config_lib
+from dg2_jax import sharding
 from dg2_jax.checkpoint import CheckpointManager
-from dg2_jax.config import RunConfig
+from dg2_jax.config import LoopConfig, RunConfig
 from dg2_jax.data.loader import Loader
+from dg2_jax.training import averages, goodput, signals
 from dg2_jax.training.logging import MetricsLog
 from dg2_jax.training.state import TrainState
 from dg2_jax.training.step import StepFn
@@ -44,16 +46,18 @@ def train(
     """Trains to `config.num_steps`, from the newest good checkpoint in `workdir` if there is one.
 
     A resumed run equals an unbroken one bit for bit on the same machine. SIGTERM and SIGINT end the
-    run after the current step, with a checkpoint.
+    run after the current step, with a checkpoint; where a compilation holds that up, the last step
+    that was completed is saved and the process ends with 0.
 
     Args:
         state: the initial state; donated.
         step_fn: made by `make_train_step`.
         loader: the batches.
         config: the run; a checkpoint of another one is refused.
-        workdir: gets metrics.jsonl, samples/ and checkpoints/.
+        workdir: gets metrics.jsonl, samples/ and checkpoints/; no other trainer may use it.
         validate: numbers to log, every `loop.validate_every` steps and at the end.
-        sample: named pictures, uint8 (h, w, 3), every `loop.sample_every` steps and at the end.
+        sample: named pictures, uint8 (h, w, 3), every `loop.sample_every` steps and at the end;
+            of the averaged weights.
         stop_after: stop early at this step, as a signal would.
         progress: show a bar with rate and time left.
 
@@ -62,75 +66,133 @@ def train(
 
     Raises:
         ValueError: `workdir` holds a run of another configuration; the differences are listed.
+        FolderInUseError: another trainer uses `workdir`.
         NonFiniteLossError: naming the step; no checkpoint is written of it.
+        OSError: a checkpoint could not be written; at the latest when the next one is due.
     """
     workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
     loop, saved_config = config.loop, config_lib.to_dict(config)
-    checkpoints = CheckpointManager(
-        workdir / "checkpoints", keep=loop.keep, save_interval=loop.checkpoint_every
-    )
-    state = _resume(state, loader, checkpoints, saved_config)
-    first = step = int(state.step)
-    last = config.num_steps if stop_after is None else min(stop_after, config.num_steps)
-    log = MetricsLog(
-        workdir,
-        after_step=first,
-        wandb_mode=loop.wandb,
-        project=loop.wandb_project,
-        config=saved_config,
-    )
-    window = _Window(first)
-    bar = tqdm(
-        total=config.num_steps, initial=first, disable=not progress, unit=" steps", smoothing=0.05
-    )
+    layout = sharding.make_layout(config.devices, config.batch_size)
+    primary, alone = jax.process_index() == 0, jax.process_count() == 1
+    with contextlib.ExitStack() as stack:
+        if primary:
+            stack.enter_context(signals.exclusive(workdir))
+        checkpoints = CheckpointManager(
+            loop.checkpoint_folder or workdir / "checkpoints",
+            keep=loop.keep,
+            save_interval=loop.checkpoint_every,
+            keep_every=loop.keep_every,
+        )
+        stack.callback(checkpoints.wait)  # whatever ends the run, a save that was begun is finished
+        state = _resume(layout.place_state(state), loader, checkpoints, config)
+        first = step = int(state.step)
+        last = config.num_steps if stop_after is None else min(stop_after, config.num_steps)
+        log = MetricsLog(
+            workdir,
+            after_step=first,
+            wandb_mode=loop.wandb,
+            project=loop.wandb_project,
+            tensorboard=loop.tensorboard,
+            config=saved_config,
+            enabled=primary,
+        )
+        stack.enter_context(contextlib.closing(log))
+        bar = stack.enter_context(
+            tqdm(
+                total=config.num_steps,
+                initial=first,
+                disable=not (progress and primary),
+                unit=" steps",
+                smoothing=0.05,
+            )
+        )
+        clock, window = goodput.Goodput(), _Window(config)
+        pending: tuple[int, dict[str, jax.Array]] | None = None
+        position, saved, saving = loader.position(), first, threading.Lock()
 
-    def due(every: int) -> bool:
-        return every > 0 and (step % every == 0 or step == config.num_steps)
+        def due(at: int, every: int) -> bool:
+            return every > 0 and (at % every == 0 or at == config.num_steps)
 
-    with contextlib.closing(log), bar, _stop_signals() as stopped:
-        pending: dict[str, jax.Array] | None = None
-        while step < last and not stopped.is_set():
-            state, metrics = step_fn(state, next(loader))
-            # The numbers of the step before are fetched now: by then they exist, or soon will, and
-            # the device has its next step already.
-            if pending is not None:
-                window.add(step, pending)
-            pending, step = metrics, step + 1
-            bar.update()
-            if due(loop.log_every) or due(loop.checkpoint_every) or step == last:
-                window.add(step, pending)
-                pending = None
-            if due(loop.log_every):
+        def settle() -> None:
+            """Fetches the numbers of the last step that was begun, and logs what is due."""
+            nonlocal pending
+            if pending is None:
+                return
+            (at, metrics), pending = pending, None
+            window.add(at, metrics)
+            if due(at, loop.log_every):
                 shown = window.flush()
                 bar.set_postfix(loss=f"{shown['loss']:.4g}")
-                log.write(step, shown)
-            if validate is not None and due(loop.validate_every):
-                log.write(step, validate(state))
+                log.write(at, shown | clock.shares())
+
+        def save() -> None:
+            nonlocal saved
+            with saving:
+                if step > saved:
+                    checkpoints.save(step, state, saved_config, position)
+                    saved = step
+
+        def rescue() -> None:
+            settle()
+            save()
+            checkpoints.wait()
+
+        # Of several processes, all must stop at one step: JAX tells them which.
+        stopped = stack.enter_context(signals.stop_event(rescue, watch=alone))
+        while step < last and not stopped.is_set():
+            with clock.measure("input"):
+                batch = layout.place_batch(next(loader))
+            with clock.measure("compile") if step == first else contextlib.nullcontext():
+                if step == first:
+                    window.measure_flops(loop, step_fn, state, batch)
+                new_state, metrics = step_fn(state, batch)
+            # The numbers of the step before are fetched now: by then they exist, or soon will, and
+            # the device has its next step already.
+            settle()
+            state, step, position = new_state, step + 1, loader.position()
+            pending = step, metrics
+            bar.update()
+            if validate is not None and due(step, loop.validate_every):
+                settle()
+                with clock.measure("validate"):
+                    log.write(step, validate(state))
                 window.restart_clock()
-            if sample is not None and due(loop.sample_every):
-                for name, pixels in sample(state).items():
-                    log.image(step, name, pixels)
+            if sample is not None and due(step, loop.sample_every):
+                settle()
+                with clock.measure("sample"):
+                    # Of several processes each draws the same pictures, from the whole weights.
+                    whole = state if alone else state._replace(ema=sharding.to_host(state.ema))
+                    for name, pixels in sample(whole).items():
+                        log.image(step, name, pixels)
                 window.restart_clock()
-            if due(loop.checkpoint_every):
-                checkpoints.save(step, state, saved_config, loader.position())
-                window.restart_clock()
-        if pending is not None:
-            window.add(step, pending)
-        if step > first and checkpoints.latest_step() != step:
-            checkpoints.save(step, state, saved_config, loader.position())
+            if config.ema.posthoc and due(step, config.ema.snapshot_every):
+                settle()
+                with clock.measure("save"):
+                    kept = sharding.to_host(state.averages)
+                    if primary:
+                        averages.write(workdir / "averages", step, config.ema.posthoc, kept)
+            if due(step, loop.checkpoint_every):
+                settle()
+                with clock.measure("save"):
+                    save()
+            if not alone and multihost_utils.reached_preemption_sync_point(step):
+                stopped.set()
+        settle()
+        save()
+        checkpoints.wait()
     if stopped.is_set():
         _LOG.warning("stopped by a signal at step %d, which is saved; run again to go on", step)
     return state
 
 
 def _resume(
-    state: TrainState, loader: Loader, checkpoints: CheckpointManager, config: dict[str, Any]
+    state: TrainState, loader: Loader, checkpoints: CheckpointManager, config: RunConfig
 ) -> TrainState:
     if checkpoints.latest_step() is None:
         return state
     restored = checkpoints.restore(state)
-    changed = config_lib.differences(restored.config, config)
+    saved = config_lib.from_mapping(type(config), restored.config, "the saved config")
+    changed = config_lib.differences(config_lib.to_dict(saved), config_lib.to_dict(config))
     if changed:
         raise ValueError(
             f"workdir: {checkpoints.folder.parent} holds a run of another configuration; use "
@@ -144,9 +206,21 @@ def _resume(
 class _Window:
     """Means of the metrics since the last line of the log, and the rate of steps."""
 
-    def __init__(self, step: int):
+    def __init__(self, config: RunConfig):
         self._values: list[dict[str, float]] = []
-        self._clock, self._clock_steps = time.perf_counter(), 0
+        self._batch_size = config.batch_size
+        self._dtype = config.compute_dtype
+        self._flops: float | None = None  # of a step over the devices' peak: the seconds of 100%
+        self.restart_clock()
+
+    def measure_flops(self, loop: LoopConfig, step_fn: StepFn, *args: Any) -> None:
+        """Finds what the rate of steps is to be compared with."""
+        if loop.peak_tflops is None:
+            return
+        flops = goodput.step_flops(step_fn, *args)
+        if flops is not None:
+            peak = 1e12 * loop.peak_tflops or goodput.measured_peak(self._dtype)
+            self._flops = flops / (peak * jax.device_count())
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Waits for the metrics of `step`; raises NonFiniteLossError if they are no numbers."""
@@ -164,7 +238,10 @@ class _Window:
         seconds = time.perf_counter() - self._clock
         shown = {k: float(np.mean([v[k] for v in self._values])) for k in self._values[0]}
         shown["learning_rate"] = self._values[-1]["learning_rate"]
-        shown["steps_per_second"] = self._clock_steps / seconds
+        rate = self._clock_steps / seconds
+        shown |= {"steps_per_second": rate, "images_per_second": rate * self._batch_size}
+        if self._flops is not None:
+            shown["mfu"] = rate * self._flops
         self._values = []
         self.restart_clock()
         return shown
@@ -172,25 +249,3 @@ class _Window:
     def restart_clock(self) -> None:
         """Leaves out of the rate what is not a step."""
         self._clock, self._clock_steps = time.perf_counter(), 0
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets; a second one has its usual effect."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped  # only the main thread may set handlers
-        return
-    usual = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-
-    def handle(number: int, frame: Any) -> None:
-        stopped.set()
-        signal.signal(number, usual[signal.Signals(number)])
-
-    for number in usual:
-        signal.signal(number, handle)
-    try:
-        yield stopped
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)

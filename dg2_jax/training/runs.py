@@ -15,6 +15,7 @@ from dg2_jax.nn.autoencoder import AutoencoderConfig
 from dg2_jax.nn.dg2_unet import DG2UNetConfig
 from dg2_jax.nn.dit import DiTConfig
 from dg2_jax.nn.unet import UNetConfig
+from dg2_jax.training import optimizer, state
 from dg2_jax.training.autoencoder import LossWeights
 from dg2_jax.training.state import Params
 
@@ -117,6 +118,12 @@ class DistillationRunConfig(DenoiserRunConfig):
         for name in ("student_steps", "substeps", "guidance_scale"):
             check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         check(bool(self.init_from), "init_from", "the teacher's name or folder", self.init_from)
+
+
+def initial_state(config: RunConfig, params: Params) -> state.TrainState:
+    """The state of a run before its first step; the averages start as copies of the weights."""
+    transform = optimizer.make(config.optim, config.num_steps)
+    return state.create(params, transform, averages=len(config.ema.posthoc))
 
 
 def make_loader(

@@ -20,12 +20,14 @@ class TrainState(NamedTuple):
         params: the weights as trained ("raw").
         ema: their moving average.
         opt_state: the optimiser's.
+        averages: further averages, one for each width of `ema.posthoc`.
     """
 
     step: Int[Array, ""]
     params: Params
     ema: Params
     opt_state: Any
+    averages: tuple[Params, ...] = ()
 
 
 def network(
@@ -51,11 +53,24 @@ def network(
     return graphdef, draw() if weights is None else weights
 
 
-def create(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step; the average starts as a copy of the weights."""
+def create(
+    params: Params, optimizer: optax.GradientTransformation, averages: int = 0
+) -> TrainState:
+    """The state before the first step; the averages start as copies of the weights.
+
+    Args:
+        params: the weights.
+        optimizer: whose state is made.
+        averages: how many there are beside the first, as in `ema.posthoc`.
+    """
+
+    def copy() -> Params:
+        return jax.tree.map(jnp.copy, params)  # since the step donates all of them
+
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        ema=jax.tree.map(jnp.copy, params),  # a copy, since the step donates both
+        ema=copy(),
         opt_state=optimizer.init(params),
+        averages=tuple(copy() for _ in range(averages)),
     )

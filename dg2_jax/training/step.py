@@ -4,6 +4,7 @@ The randomness of a step is a function of (seed, step) alone, so a resumed run r
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,8 +14,9 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dg2_jax import images, losses, schedules
+from dg2_jax import images, losses, schedules, sharding
 from dg2_jax.config import DiffusionConfig, RunConfig
+from dg2_jax.sharding import Layout
 from dg2_jax.training import ema, optimizer
 from dg2_jax.training.state import Params, TrainState
 
@@ -24,12 +26,39 @@ LossFn = Callable[[Params, Batch, PRNGKeyArray], tuple[Float[Array, ""], Metrics
 StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def make_train_step(loss_fn: LossFn, config: RunConfig) -> StepFn:
-    """One update: loss, gradient, clipping, AdamW, average; compiled, and the state is donated.
+@dataclass(frozen=True)
+class DrawnLoss:
+    """A loss in two parts, so that a batch can be divided after all that is random is drawn.
+
+    It is a `LossFn` itself. Were noise and timesteps drawn for each part of a batch, they would be
+    others than the whole batch's, and the timesteps stratified over the parts only.
+
+    Attributes:
+        draw: (batch, key) to a batch of arrays that have the examples as their first axis.
+        of: (params, drawn batch or a part of it, key) to the loss and further metrics; the key is
+            for dropout alone.
+    """
+
+    draw: Callable[[Batch, PRNGKeyArray], Batch]
+    of: LossFn
+
+    def __call__(
+        self, params: Params, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The loss of a whole batch."""
+        return self.of(params, self.draw(batch, key), key)
+
+
+def make_train_step(loss_fn: LossFn, config: RunConfig, layout: Layout | None = None) -> StepFn:
+    """One update: loss, gradient, clipping, AdamW, averages; compiled, and the state is donated.
 
     Args:
-        loss_fn: (params, batch, key) to the loss and further metrics, all scalars.
-        config: optimiser, average, seed and length of the run.
+        loss_fn: (params, batch, key) to the loss and further metrics, all scalars and means over
+            the batch. With `devices.accumulation_steps` a `DrawnLoss` gives the whole batch's
+            gradient to rounding (but for dropout, which is drawn anew for every part); any other
+            has a key of its own for each part.
+        config: optimiser, averages, seed, devices and length of the run.
+        layout: where the state stays; by default what `config.devices` asks for.
 
     Returns:
         (state, batch) to (state, metrics): `loss`, `grad_norm` (before clipping),
@@ -38,10 +67,13 @@ def make_train_step(loss_fn: LossFn, config: RunConfig) -> StepFn:
     rate = optimizer.learning_rate(config.optim, config.num_steps)
     transform = optimizer.make(config.optim, config.num_steps)
     decay = ema.make_decay(config.ema)
+    further = [ema.power_decay(sigma) for sigma in config.ema.posthoc]
+    layout = layout or sharding.make_layout(config.devices, config.batch_size)
+    gradient = _make_gradient(loss_fn, config.devices.accumulation_steps)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, key)
+        (loss, metrics), grads = gradient(state.params, batch, key)
         updates, opt_state = transform.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         count = state.step + 1
@@ -52,9 +84,44 @@ def make_train_step(loss_fn: LossFn, config: RunConfig) -> StepFn:
             "learning_rate": jnp.asarray(rate(state.step), jnp.float32),
         }
         average = ema.update(state.ema, params, decay(count))
-        return TrainState(count, params, average, opt_state), metrics
+        averages = tuple(
+            ema.update(old, params, beta(count))
+            for old, beta in zip(state.averages, further, strict=True)
+        )
+        state = TrainState(count, params, average, opt_state, averages)
+        return layout.constrain(state), metrics
 
     return jax.jit(step, donate_argnums=0)
+
+
+def _make_gradient(loss_fn: LossFn, parts: int) -> Callable[..., Any]:
+    """(params, batch, key) to ((loss, metrics), gradient), from `parts` parts in turn."""
+    if parts == 1:
+        return jax.value_and_grad(loss_fn, has_aux=True)
+    if isinstance(loss_fn, DrawnLoss):
+        draw, of = loss_fn.draw, loss_fn.of
+    else:
+        draw, of = (lambda batch, key: batch), loss_fn
+    of_part = jax.value_and_grad(of, has_aux=True)
+
+    def divide(array: Array) -> Array:
+        # Every parts-th example, so that a batch that lies on several devices stays where it is.
+        return jnp.swapaxes(jnp.reshape(array, (-1, parts, *array.shape[1:])), 0, 1)
+
+    def gradient(params: Params, batch: Batch, key: PRNGKeyArray) -> Any:
+        divided = jax.tree.map(divide, dict(draw(batch, key)))
+
+        def add(total: Any, one: tuple[Array, Batch]) -> tuple[Any, None]:
+            index, part = one
+            found = of_part(params, part, jax.random.fold_in(key, index))
+            return jax.tree.map(lambda a, b: a + b / parts, total, found), None
+
+        first = jax.tree.map(lambda a: a[0], divided)
+        shapes = jax.eval_shape(of_part, params, first, key)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        return jax.lax.scan(add, zeros, (jnp.arange(parts), divided))[0]
+
+    return gradient
 
 
 def autoencoder_loss(graphdef: Any, loss: Callable, **options: Any) -> LossFn:
@@ -75,7 +142,7 @@ def autoencoder_loss(graphdef: Any, loss: Callable, **options: Any) -> LossFn:
 
 def diffusion_loss(
     graphdef: Any, config: DiffusionConfig, scaling_factor: float, shift_factor: float = 0.0
-) -> LossFn:
+) -> DrawnLoss:
     """The loss of a denoiser on encoded batches.
 
     A batch holds `mean` and `logvar` (b, h, w, c) of the posterior of the unscaled latents, and of
@@ -91,27 +158,37 @@ def diffusion_loss(
     """
     alpha_bar = _alpha_bar(config)
 
-    def loss_fn(params: Params, batch: Batch, key: PRNGKeyArray):
-        model = nnx.merge(graphdef, params)
-        latent_key, drop_key, time_key, noise_key, dropout_key = jax.random.split(key, 5)
+    def draw(batch: Batch, key: PRNGKeyArray) -> Batch:
+        latent_key, drop_key, time_key, noise_key, _ = jax.random.split(key, 5)
         x0 = draw_latents(batch, latent_key, scaling_factor, shift_factor)
-        text = batch["context"].astype(jnp.float32), batch["mask"]
+        return {
+            "x0": x0,
+            "noise": jax.random.normal(noise_key, x0.shape),
+            "t": losses.stratified_timesteps(time_key, len(x0), config.num_train_timesteps),
+            "dropped": jax.random.bernoulli(drop_key, config.caption_dropout, x0.shape[:1]),
+            "context": jnp.asarray(batch["context"]),
+            "mask": jnp.asarray(batch["mask"]),
+        }
+
+    def of(params: Params, drawn: Batch, key: PRNGKeyArray):
+        model = nnx.merge(graphdef, params)
+        dropout_key = jax.random.split(key, 5)[4]
+        text = drawn["context"].astype(jnp.float32), drawn["mask"]
         if hasattr(model, "null_context"):
-            dropped = jax.random.bernoulli(drop_key, config.caption_dropout, x0.shape[:1])
-            text = with_null(model, *text, dropped)
+            text = with_null(model, *text, drawn["dropped"])
         kv = model.project_context(*text)
         per_sample = losses.denoising_loss(
-            lambda x, t: model(x, t, kv, dropout_key=dropout_key),
-            x0,
-            jax.random.normal(noise_key, x0.shape),
-            losses.stratified_timesteps(time_key, len(x0), config.num_train_timesteps),
+            lambda x, t: model(x, t, kv, dropout_key=dropout_key).astype(jnp.float32),
+            drawn["x0"],
+            drawn["noise"],
+            drawn["t"],
             alpha_bar,
             prediction_type=config.prediction_type,
             min_snr_gamma=config.min_snr_gamma,
         )
         return jnp.mean(per_sample), {}
 
-    return loss_fn
+    return DrawnLoss(draw, of)
 
 
 def draw_latents(
@@ -156,7 +233,7 @@ def make_validation(
         x0 = (batch["mean"].astype(jnp.float32) - shift_factor) * scaling_factor
         kv = model.project_context(batch["context"].astype(jnp.float32), batch["mask"])
         squared_error = losses.denoising_loss(
-            lambda x, t: model(x, t, kv),
+            lambda x, t: model(x, t, kv).astype(jnp.float32),
             x0,
             jax.random.normal(key, x0.shape),
             t,

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax import checkpoint
+from dg2_jax import checkpoint, files
 from dg2_jax.checkpoint import CheckpointError, CheckpointManager
 from dg2_jax.training.state import TrainState
 from tests.training import helpers
@@ -26,6 +27,7 @@ def saved(tmp_path_factory):
     manager = CheckpointManager(tmp_path_factory.mktemp("saved"))
     for step in (3, 6):
         manager.save(step, make_state(step), {"seed": 1}, {"next_index": step})
+    manager.wait()
     return manager.folder
 
 
@@ -48,7 +50,7 @@ def test_round_trip(manager):
 
 def test_items_are_separate(manager):
     names = {p.name for p in (manager.folder / "6").iterdir()}
-    assert names == {"raw", "ema", "opt", "config.json", "data.json", "manifest.json"}
+    assert names >= {"raw", "ema", "opt", "config.json", "data.json", "manifest.json"}
 
 
 def test_only_the_newest_are_kept(tmp_path):
@@ -56,6 +58,7 @@ def test_only_the_newest_are_kept(tmp_path):
     for step in (4, 8, 12):
         assert manager.should_save(step)
         manager.save(step, make_state(step), {}, {})
+    manager.wait()
     assert manager.steps() == [8, 12]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["12", "8"]
     assert not manager.should_save(13)
@@ -73,18 +76,29 @@ def damage_halve(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def damage_drop(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 3] + data[len(data) // 3 + 1 :])
+
+
 def damage_flip(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
 
 
-@pytest.mark.parametrize("damage", [damage_delete, damage_empty, damage_halve, damage_flip])
+DAMAGES = [damage_delete, damage_empty, damage_halve, damage_drop, damage_flip]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_to_any_file_is_found_and_named(manager, damage):
-    files = [p for p in (manager.folder / "6").rglob("*") if p.is_file() and p.stat().st_size]
-    assert len(files) > 10
-    for path in files:
+    folder = Path(manager.folder) / "6"
+    paths = [p for p in folder.rglob("*") if p.is_file()]
+    assert len(paths) > 10
+    for path in paths:
         original = path.read_bytes()
+        if not original and damage is not damage_delete:
+            continue
         damage(path)
         with pytest.raises(CheckpointError) as caught:
             manager.restore(make_state(0), step=6)
@@ -125,18 +139,21 @@ def test_another_structure_is_refused(manager):
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("failing", ["sha256", "_sync"])
+@pytest.mark.parametrize("failing", ["sha256", "sync"])
 def test_failed_save_leaves_the_older_ones(manager, monkeypatch, failing):
     def fail(path):
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, failing, fail)
+        patch.setattr(files, failing, fail)
+        manager.save(9, make_state(9), {}, {})
         with pytest.raises(OSError, match=r"checkpoint 9 could not be written.*No space left"):
-            manager.save(9, make_state(9), {}, {})
+            manager.save(10, make_state(10), {}, {})
     assert manager.steps() == [3, 6]
     assert manager.restore(make_state(0)).step == 6
     manager.save(9, make_state(9), {}, {})
+    manager.wait()
+    assert manager.steps() == [3, 6, 9]
     assert manager.restore(make_state(0)).step == 9
 
 
@@ -144,7 +161,30 @@ def test_half_written_folder_is_not_listed_and_is_swept(manager):
     shutil.copytree(manager.folder / "6", manager.folder / "9.partial")
     assert manager.latest_step() == 6
     manager.save(9, make_state(9), {}, {})
+    manager.wait()
     assert sorted(p.name for p in manager.folder.iterdir()) == ["3", "6", "9"]
+
+
+def test_multiples_of_keep_every_stay(tmp_path):
+    manager = CheckpointManager(tmp_path, keep=1, keep_every=4)
+    for step in (4, 6, 8, 10):
+        manager.save(step, make_state(step), {}, {})
+    manager.wait()
+    assert manager.steps() == [4, 8, 10]
+
+
+def test_where_nothing_can_be_renamed_the_manifest_is_the_commit(tmp_path):
+    # A local folder stands in for an object store; the stores themselves are not tested here.
+    manager = CheckpointManager(tmp_path, keep=2)
+    manager._renames = False
+    for step in (1, 2, 3):
+        manager.save(step, make_state(step), {"seed": step}, {})
+    assert manager.restore(make_state(0)).config == {"seed": 3}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "3"]
+    (tmp_path / "3" / "manifest.json").unlink()  # as if the save had been killed before its end
+    assert manager.steps() == [2]
+    manager.save(3, make_state(4), {"seed": 4}, {})
+    assert manager.restore(make_state(0)).config == {"seed": 4}
 
 
 PARAMS = {"down": {0: {"kernel": np.linspace(-1, 1, 6).reshape(2, 3)}}, "bias": np.ones(3)}

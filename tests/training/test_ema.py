@@ -50,3 +50,42 @@ def test_profile_is_chosen_by_the_configuration():
     warmup, power = (ema.make_decay(EmaConfig(profile=p))(t) for p in ("warmup", "power"))
     assert float(warmup) == pytest.approx(50 / 59)
     assert float(power) == pytest.approx((1 - 1 / 50) ** (ema.power_gamma(0.10) + 1), rel=1e-5)
+
+
+def test_profile_product_is_the_integral():
+    (t_a, gamma_a), (t_b, gamma_b) = (50.0, 3.2), (80.0, 6.9)
+    tau = (np.arange(200_000) + 0.5) * (50.0 / 200_000)
+    p_a, p_b = ((g + 1) * tau**g / t ** (g + 1) for t, g in ((t_a, gamma_a), (t_b, gamma_b)))
+    integral = np.sum(p_a * p_b) * (50.0 / 200_000)
+    assert ema.profile_product(t_a, gamma_a, t_b, gamma_b) == pytest.approx(integral, rel=1e-6)
+
+
+@pytest.mark.parametrize("sigma_rel", [0.05, 0.07, 0.15, 0.2])
+@pytest.mark.parametrize("end", [512, 448])
+def test_any_width_can_be_had_afterwards(sigma_rel, end):
+    # Weights that drift and jitter, as in training: random walks.
+    walk = np.cumsum(np.random.default_rng(0).normal(size=(512, 64)), axis=0)
+
+    def track(sigma):
+        """The average after every step."""
+        average, found = np.zeros(64), []
+        for t, value in enumerate(walk, start=1):
+            beta = (1 - 1 / t) ** (ema.power_gamma(sigma) + 1)
+            average = beta * average + (1 - beta) * value
+            found.append(average)
+        return np.stack(found)
+
+    pairs = [(sigma, step) for sigma in (0.05, 0.10) for step in range(32, 513, 32)]
+    kept = np.concatenate([track(sigma)[31::32] for sigma in (0.05, 0.10)])
+    weights = ema.posthoc_weights([t for _, t in pairs], [s for s, _ in pairs], end, sigma_rel)
+    wanted = track(sigma_rel)[end - 1]
+    # Relative to how far the average is from the weights themselves.
+    scale = np.linalg.norm(walk[end - 1] - wanted)
+    assert np.linalg.norm(weights @ kept - wanted) < 0.01 * scale
+    if sigma_rel != 0.05:  # and no average that was kept would do
+        assert np.linalg.norm(kept - wanted, axis=1).min() > 0.05 * scale
+
+
+def test_the_average_wanted_may_not_end_beyond_the_last_kept():
+    with pytest.raises(ValueError, match=r"step must be in \[1, 8\], the last average kept, got 9"):
+        ema.posthoc_weights([4, 8], [0.1, 0.1], 9, 0.05)

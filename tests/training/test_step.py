@@ -1,6 +1,7 @@
 """The diffusion step: a tiny UNet learns; what is random, and what is not."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,10 @@ from flax import nnx
 
 from dg2_jax.config import DiffusionConfig, EmaConfig, OptimConfig, RunConfig
 from dg2_jax.nn.dit import DiT, DiTConfig
+from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.training import optimizer, state, step
-from tests.networks import random_network
+from tests.networks import random_network, random_params
 from tests.training import helpers
 
 TINY = UNetConfig(
@@ -156,3 +158,67 @@ def test_posterior_is_drawn_anew():
     assert float(compiled(current.params, wide, key)[0]) > 1.2 * float(
         compiled(current.params, batch, key)[0]
     )
+
+
+def dit_loss(compute_dtype="float32", **changes):
+    """The loss of a DiT of one block, and weights for it; of new ones the gradient is mostly 0."""
+    config = dataclasses.replace(TINY_DIT, depth=1, **changes)
+    network = lambda rngs: with_compute_dtype(DiT(config, rngs=rngs), compute_dtype)  # noqa: E731
+    graphdef = nnx.split(nnx.eval_shape(lambda: network(nnx.Rngs(0))))[0]
+    loss_fn = step.diffusion_loss(graphdef, DIFFUSION, SCALING, SHIFT)
+    return loss_fn, random_params(lambda: network(nnx.Rngs(0)))
+
+
+@functools.cache
+def gradient(parts=1, **options):
+    """The loss and its gradient."""
+    loss_fn, params = dit_loss(**options)
+    compiled = jax.jit(step._make_gradient(loss_fn, parts))
+    (loss, _), found = compiled(params, make_batch(0), jax.random.key(0))
+    return np.asarray(loss), jax.tree.map(np.asarray, found)
+
+
+def assert_close(found, wanted, rtol):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
+
+
+def test_accumulated_gradient_is_the_whole_batchs():
+    assert_close(gradient(parts=4), gradient(), rtol=1e-5)
+
+
+def products(jaxpr):
+    """The matrix products of a program and of what it calls."""
+    found = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
+    for equation in jaxpr.eqns:
+        for value in equation.params.values():
+            for part in value if isinstance(value, tuple | list) else (value,):
+                part = getattr(part, "jaxpr", part)
+                found += products(part) if hasattr(part, "eqns") else []
+    return found
+
+
+def gradient_program(**options):
+    loss_fn, params = dit_loss(**options)
+    program = jax.make_jaxpr(jax.grad(loss_fn, has_aux=True))
+    return program(params, make_batch(0), jax.random.key(0)).jaxpr
+
+
+def test_bfloat16_is_for_products_alone():
+    loss, found = gradient(compute_dtype="bfloat16")
+    assert loss == pytest.approx(gradient()[0], rel=0.02)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
+    program = gradient_program(compute_dtype="bfloat16")
+    inputs = [str(e.invars[0].aval.dtype) for e in products(program)]
+    assert inputs.count("bfloat16") > 0.9 * len(inputs) > 20
+
+
+def test_remat_policies_recompute_more_or_less_of_the_same():
+    kept, cheap, everything = (
+        len(products(gradient_program(remat=remat, remat_policy=policy)))
+        for remat, policy in ((False, "cheap"), (True, "cheap"), (True, "everything"))
+    )
+    assert kept <= cheap < everything
+    assert_close(gradient(remat=True, remat_policy="cheap"), gradient(), rtol=1e-5)
+    with pytest.raises(ValueError, match="remat_policy must be one of"):
+        dataclasses.replace(TINY_DIT, remat_policy="some")

@@ -1,0 +1,48 @@
+"""In which precision a network computes."""
+
+from typing import Any, TypeVar
+
+import jax.numpy as jnp
+from flax import nnx
+
+M = TypeVar("M", bound=nnx.Module)
+
+REMAT_POLICIES = ("everything", "cheap")
+
+
+def with_compute_dtype(module: M, dtype: Any) -> M:
+    """Has every layer of a module compute in `dtype`; parameters stay as they are.
+
+    Layers cast their inputs and weights to it. Flax takes a normalisation's statistics in float32
+    whatever the dtype, and so does the softmax of `dot_product_attention`.
+
+    Args:
+        module: changed in place and returned; may be abstract.
+        dtype: float32 leaves the module alone: it then follows its inputs.
+    """
+    if jnp.dtype(dtype) != jnp.float32:
+        layers: list[Any] = [layer for _, layer in nnx.iter_modules(module)]
+        for layer in layers:
+            if hasattr(layer, "param_dtype"):
+                layer.dtype = jnp.dtype(dtype)
+    return module
+
+
+def remat_policy(name: str) -> Any:
+    """What a rematerialised block keeps for the backward pass, for `jax.checkpoint`.
+
+    "everything" is computed again but the block's inputs; "cheap" keeps the results of convolutions
+    and of products with weights, so that norms, activations and attention alone are done twice.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in REMAT_POLICIES:
+        raise ValueError(f"remat_policy must be one of {REMAT_POLICIES}, got {name!r}")
+    return None if name == "everything" else _keep_products
+
+
+def _keep_products(primitive: Any, *_: Any, **params: Any) -> bool:
+    if primitive.name == "dot_general":
+        return not any(params["dimension_numbers"][1])  # no batch axes: not attention's
+    return primitive.name == "conv_general_dilated"

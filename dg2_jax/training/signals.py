@@ -1,0 +1,103 @@
+"""How a run is stopped from outside, and kept from being run twice."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+class FolderInUseError(OSError):
+    """Another trainer works in the folder; the message names its process and host."""
+
+
+@contextlib.contextmanager
+def exclusive(folder: str | Path) -> Iterator[None]:
+    """Holds a folder's `trainer.lock`, which the system releases when the process ends.
+
+    One process may hold it several times.
+
+    Raises:
+        FolderInUseError: another process holds it.
+    """
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "trainer.lock"
+    lock = FileLock(path, is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise FolderInUseError(f"workdir: {folder} is in use by {_holder(path)}") from error
+    try:
+        path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), "utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text("utf-8"))
+        return f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, LookupError, TypeError):
+        return "another process"  # which has not yet written who it is
+
+
+@contextlib.contextmanager
+def stop_event(
+    rescue: Callable[[], None], patience: float = 15.0, watch: bool = True
+) -> Iterator[threading.Event]:
+    """An event that SIGTERM or SIGINT sets; a second one has its usual effect.
+
+    Python runs a handler only between two of its own instructions, and a compilation is one that
+    may take minutes. So a thread, which the system tells of the signal at once, waits for the block
+    to end; where that takes longer than `patience`, it calls `rescue` and ends the process with 0.
+
+    Args:
+        rescue: saves what would be lost, from another thread.
+        patience: in seconds.
+        watch: False leaves the signals alone: the event is never set.
+    """
+    stopped, ended = threading.Event(), threading.Event()
+    if not watch or threading.current_thread() is not threading.main_thread():
+        yield stopped  # only the main thread may set handlers
+        return
+    usual = {s: signal.getsignal(s) for s in _STOPPING}
+
+    def handle(number: int, frame: object) -> None:
+        stopped.set()
+        signal.signal(number, usual[signal.Signals(number)])
+
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+
+    def wait_for_a_signal() -> None:
+        while received := ours.recv(1):
+            if received[0] not in _STOPPING:
+                continue
+            if not ended.wait(patience):
+                rescue()
+                os._exit(0)
+
+    watcher = threading.Thread(target=wait_for_a_signal, name="signals", daemon=True)
+    watcher.start()
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    for number in usual:
+        signal.signal(number, handle)
+    try:
+        yield stopped
+    finally:
+        ended.set()
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(before)
+        theirs.close()  # ends the thread
+        watcher.join()
+        ours.close()

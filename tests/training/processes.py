@@ -1,0 +1,184 @@
+"""Training runs in processes of their own, which can be killed.
+
+They are forked from a server that has the imports behind it and no devices yet, so that one costs a
+second and not five.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dg2_jax import checkpoint, files
+from dg2_jax.training import loop, signals, step
+from tests.training import helpers
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tests.training.spread"])
+
+KILL_POINTS = ("in a step", "while arrays are written", "before the commit", "after the commit",
+               "in the clean-up")  # fmt: skip
+
+
+def start(scenario, *args):
+    """A process that runs `scenario(*args)`; its exit code tells how it ended."""
+    process = _CONTEXT.Process(target=scenario, args=args)
+    process.start()
+    return process
+
+
+def die(*args, **kwargs):
+    """The end, without any chance to clean up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Batches:
+    """A loader that calls `before(i)` before batch i of this process, counted from 1."""
+
+    def __init__(self, before, loader=None):
+        self._inner = loader or helpers.make_loader(helpers.make_config())
+        self._before, self._count = before, 0
+        self.position, self.seek = self._inner.position, self._inner.seek
+
+    def __next__(self):
+        self._count += 1
+        self._before(self._count)
+        return next(self._inner)
+
+
+def killed(workdir, point=None, pause=0.0):
+    """A run of 20 steps that saves each; a kill point strikes at its third save or sixth step.
+
+    At its end it writes what it came to: digests of the state, and the data position.
+    """
+
+    def before(count):
+        time.sleep(pause)
+        if point == "in a step" and count == 6:
+            die()
+
+    if point == "while arrays are written":
+        patch_third(checkpoint.ocp.AsyncCheckpointer, "wait_until_finished", skip=5)
+    if point == "before the commit":
+        patch_third(files, "sync_all")
+    if point == "after the commit":
+        patch_third(checkpoint.CheckpointManager, "_delete_old")
+    if point == "in the clean-up":
+        patch_third(os, "rmdir")
+    loader = Batches(before)
+    state = helpers.run(workdir, helpers.make_config(checkpoint_every=1), loader=loader)
+    write_result(workdir, state, loader)
+
+
+def patch_third(owner, name, skip=2):
+    """Has the call after `skip` calls of a function be the end of the process."""
+    original, calls = getattr(owner, name), 0
+
+    def patched(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls > skip:
+            die()
+        return original(*args, **kwargs)
+
+    setattr(owner, name, patched)
+
+
+def write_result(workdir, state, loader):
+    """SHA-256 of every part of a state, and where the data stands."""
+    digests = {}
+    for name, tree in state._asdict().items():
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(tree):
+            digest.update(np.asarray(leaf).tobytes())
+        digests[name] = digest.hexdigest()
+    result = {"digests": digests, "position": loader.position()}
+    (Path(workdir) / "result.json").write_text(json.dumps(result))
+
+
+def outcome(workdir):
+    """What a run came to: `write_result`'s data, and the loss of every step."""
+    lines = (Path(workdir) / "metrics.jsonl").read_text().splitlines()
+    losses = [(line["step"], line["loss"]) for line in map(json.loads, lines)]
+    return json.loads((Path(workdir) / "result.json").read_text()) | {"losses": losses}
+
+
+def waiting(workdir, ready):
+    """A run that stays in its third step until it is told to stop."""
+
+    def before(count):
+        if count == 4:
+            ready.set()
+            time.sleep(60)
+
+    helpers.run(workdir, loader=Batches(before))
+
+
+def slow_steps(workdir, ready):
+    """A run whose steps take 50 ms."""
+
+    def before(count):
+        time.sleep(0.05)
+        if count == 3:
+            ready.set()
+
+    helpers.run(workdir, loader=Batches(before))
+
+
+def slow_save(workdir, ready):
+    """A run whose first save, of step 5, takes a second."""
+    sync_all = files.sync_all
+
+    def slowly(folder):
+        ready.set()
+        time.sleep(1)
+        sync_all(folder)
+
+    files.sync_all = slowly
+    helpers.run(workdir, loader=Batches(lambda count: time.sleep(0.05)))
+
+
+def long_compilation(workdir, ready):
+    """A run that, after step 3, disappears in one call from which Python hears nothing."""
+    signals.stop_event.__wrapped__.__defaults__ = (0.3, True)  # patience in seconds
+
+    def validate(state):
+        ready.set()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # some minutes
+        return {}
+
+    helpers.run(workdir, helpers.make_config(validate_every=3), validate=validate)
+
+
+def disk_full(workdir, full):
+    """A run that can write no file above 64 kB from its seventh step on; `full` gets its error."""
+    ballast = np.random.default_rng(0).normal(size=2**16).astype(np.float32)
+
+    def before(count):
+        if count == 7:
+            while not (Path(workdir) / "checkpoints" / "5").exists():
+                time.sleep(0.01)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))
+
+    settings = helpers.make_config()
+    start = helpers.make_state(settings)
+    heavy = start._replace(ema={**start.ema, "ballast": jnp.asarray(ballast)})
+    train = step.make_train_step(helpers.loss_fn, settings)
+
+    def step_fn(state, batch):
+        light = {name: state.ema[name] for name in ("w", "b")}
+        new, metrics = train(state._replace(ema=light), batch)
+        return new._replace(ema={**new.ema, "ballast": state.ema["ballast"]}), metrics
+
+    try:
+        loop.train(heavy, step_fn, Batches(before), settings, workdir, progress=False)
+    except OSError as error:
+        full.put(str(error))

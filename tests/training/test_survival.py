@@ -1,0 +1,68 @@
+"""Runs that are killed, stopped, started twice, or out of disk lose nothing."""
+
+import os
+import signal
+import socket
+
+import pytest
+
+from dg2_jax.checkpoint import CheckpointManager
+from dg2_jax.training import signals
+from tests.training import helpers, processes
+
+
+def saved(workdir):
+    return CheckpointManager(workdir / "checkpoints").steps()
+
+
+def test_kills_change_nothing(tmp_path):
+    unbroken = processes.start(processes.killed, tmp_path / "a")
+    for point in processes.KILL_POINTS:
+        process = processes.start(processes.killed, tmp_path / "b", point)
+        process.join(300)
+        assert process.exitcode == -signal.SIGKILL, point
+    last = processes.start(processes.killed, tmp_path / "b")
+    for process in (unbroken, last):
+        process.join(300)
+        assert process.exitcode == 0
+    assert processes.outcome(tmp_path / "a") == processes.outcome(tmp_path / "b")
+    assert [step for step, _ in processes.outcome(tmp_path / "b")["losses"]] == list(range(1, 21))
+    assert saved(tmp_path / "b") == [18, 19, 20]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "least"),
+    [(processes.slow_steps, 2), (processes.slow_save, 5), (processes.long_compilation, 3)],
+)
+def test_sigterm_loses_no_completed_step(tmp_path, scenario, least):
+    ready = processes._CONTEXT.Event()
+    process = processes.start(scenario, tmp_path, ready)
+    assert ready.wait(300)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(30)
+    assert process.exitcode == 0
+    assert least <= saved(tmp_path)[-1] < 20
+    state = helpers.run(tmp_path)
+    assert int(state.step) == 20
+
+
+def test_a_second_trainer_is_refused_until_the_first_is_dead(tmp_path):
+    ready = processes._CONTEXT.Event()
+    first = processes.start(processes.waiting, tmp_path, ready)
+    assert ready.wait(300)
+    message = f"in use by process {first.pid} on {socket.gethostname()}"
+    with pytest.raises(signals.FolderInUseError, match=message):
+        helpers.run(tmp_path)
+    first.kill()
+    first.join()
+    assert int(helpers.run(tmp_path).step) == 20
+
+
+def test_a_full_disk_is_told_and_costs_no_older_checkpoint(tmp_path):
+    full = processes._CONTEXT.SimpleQueue()
+    process = processes.start(processes.disk_full, tmp_path, full)
+    message = full.get()
+    process.join(300)
+    assert "checkpoint 10 could not be written" in message
+    assert "File too large" in message
+    assert saved(tmp_path) == [5]
