@@ -14,6 +14,7 @@ Moments, not samples, are kept, so that training draws the posterior anew each e
 import bisect
 import itertools
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from dg2_jax.data.loader import Batch, Example
+
+_LOG = logging.getLogger(__name__)
 
 FORMAT = 2
 # Contexts are padded to the least of these that holds the batch: few shapes, few compilations.
@@ -171,7 +174,9 @@ class LatentSource:
                 return self._read(at)
             except ValueError as error:
                 problem = problem or str(error)
-                self.damaged.add(at)
+                if self._skip and at not in self.damaged:
+                    self.damaged.add(at)
+                    _LOG.warning("%s; skipped, with %d records so far", error, len(self.damaged))
         raise ValueError(problem)
 
     def _read(self, index: int) -> dict[str, np.ndarray]:

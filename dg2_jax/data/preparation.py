@@ -240,6 +240,8 @@ def _finish(
         networks.preview or _linear_preview(recipe, manifest["shards"], kept, config).to_dict()
     )
     write_json(folder / "manifest.json", manifest)
+    for left in (*folder.glob(".*"), *recipe.parts.glob(".*")):
+        left.unlink(missing_ok=True)  # what killed processes were writing
     return manifest
 
 

@@ -96,6 +96,7 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
         side = manifest["size"] // vae.downsampling_factor
         latent_shape = side, side, latent_shape[-1]
     runs.check_data(config, latent_shape, manifest["context_dim"])
+    runs.check_scaling(config, vae.config)
     text = manifest["text_encoder"]
     transform: Transform = latents.caption_drawer(config.max_length)
     architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]

@@ -156,6 +156,22 @@ def check_data(
         check(value == needed, f"denoiser.{name}", f"{needed}, as the encoded data has", value)
 
 
+def check_scaling(config: DenoiserRunConfig, vae: AutoencoderConfig) -> None:
+    """Raises ValueError unless the latents are scaled as those that `config.init_from` learnt."""
+    if not config.init_from:
+        return
+    start = model.load(config.init_from).autoencoder_config
+    found = vae.scaling_factor / start.scaling_factor
+    shifted = (vae.shift_factor - start.shift_factor) * start.scaling_factor
+    if abs(found - 1.0) > 0.01 or abs(shifted) > 0.01:
+        raise ValueError(
+            f"data_dir: its latents are scaled by {vae.scaling_factor:.4g} and shifted by "
+            f"{vae.shift_factor:.4g}, those of init_from by {start.scaling_factor:.4g} and "
+            f"{start.shift_factor:.4g}; prepare them with: "
+            f"python -m scripts.prepare --model={config.init_from} ..."
+        )
+
+
 def starting_weights(config: DenoiserRunConfig) -> Params | None:
     """The weights of `config.init_from`, None where it is empty.
 

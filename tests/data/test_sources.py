@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from dg2_jax.data.sources import SourceSpec
+from scripts import make_balloons
 
 CAPTIONS = {"a": ("a lake", "water under a hill"), "b": ("ein Wald, früh",), "c": ("a dune",)}
 
@@ -204,3 +205,16 @@ def test_damaged_archives_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"image_key must be a column of .*one of picture, text"):
         SourceSpec(str(table)).open()
     assert SourceSpec(str(table), image_key="picture").open()[0].image == b"x"
+
+
+def test_the_balloons_are_a_folder_of_captioned_pictures(tmp_path):
+    folder = make_balloons.draw(tmp_path / "balloons", 2)
+    source = SourceSpec(str(folder)).open()
+    assert [source.name(i) for i in range(2)] == ["balloon-00.png", "balloon-01.png"]
+    for i in range(2):
+        picture = source[i]
+        assert len(picture.captions) == 5
+        assert all("balloon" in caption for caption in picture.captions)
+        assert Image.open(io.BytesIO(picture.image)).size == (256, 256)
+    again = SourceSpec(str(make_balloons.draw(tmp_path / "again", 1))).open()
+    assert again[0].image == source[0].image

@@ -12,8 +12,9 @@ from configs import dg2_toy
 from dg2_jax import config as config_lib
 from dg2_jax import model
 from dg2_jax.config import DiffusionConfig
+from dg2_jax.interop.diffusers_vae import published_config
 from dg2_jax.training import data
-from dg2_jax.training.runs import DenoiserRunConfig, starting_weights
+from dg2_jax.training.runs import DenoiserRunConfig, check_scaling, starting_weights
 from scripts import train
 from tests.data import pictures
 from tests.interop import published
@@ -120,6 +121,9 @@ def test_our_unet_on_an_encoded_data_set(tmp_path, encoded):
     again = dataclasses.replace(run, init_from=str(tmp_path / "model"), loop=quiet)
     jax.tree.map(np.testing.assert_array_equal, starting_weights(again), loaded.params["ema"])
     assert train.run(again, tmp_path / "again", encoded, "unused", "unused")
+    scaled = dataclasses.replace(published_config(published.VAE), scaling_factor=0.5)
+    with pytest.raises(ValueError, match=r"scaled by 0\.5 .*scripts\.prepare --model="):
+        check_scaling(again, scaled)
     other = dataclasses.replace(again, denoiser=dataclasses.replace(run.denoiser, embed_dim=64))
     with pytest.raises(ValueError, match=r"denoiser\.embed_dim must be 32, as in init_from"):
         starting_weights(other)

@@ -1,0 +1,38 @@
+"""The embedded model, trained further on a folder of some 50 pictures of one's own.
+
+    python -m scripts.prepare --source=my_pictures --model=demo --output_dir=runs/mine
+    python -m scripts.train --config=configs/finetune.py --data_dir=runs/mine --workdir=runs/tuned
+
+Of another model than the embedded one, give its folder as --config.init_from and to --model, and
+its configuration in place of `denoiser`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import demo
+
+
+def get_config() -> ConfigDict:
+    """Data only; the keys are the fields of `dg2_jax.training.runs.DenoiserRunConfig`."""
+    config = demo.get_config()
+    config.update(
+        {
+            "init_from": "demo",
+            "num_steps": 300,
+            "batch_size": 16,
+            "optim": {
+                "learning_rate": 1e-3,
+                "final_learning_rate": 1e-4,
+                "warmup_steps": 20,
+            },
+            "ema": {"profile": "warmup", "decay": 0.98},
+            "loop": {
+                "log_every": 10,
+                "validate_every": 100,
+                "sample_every": 0,
+                "checkpoint_every": 100,
+                "keep": 2,
+            },
+        }
+    )
+    return config
