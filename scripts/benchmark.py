@@ -13,7 +13,6 @@ count. --log keeps every time, --report makes its tables from that.
 import importlib.metadata
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -153,16 +152,19 @@ def main(argv: list[str]) -> None:
         if model != "demo" and not _CASES.value:
             found = json.loads(new_process(f"memory {model}"))
             records.append({"model": model, "case": "peak memory of sampling", **found})
-    if "demo" in _MODELS.value and not _CASES.value:
-        records += measured_in_processes()
-    head["peak_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        elif not _CASES.value:
+            records += measured_in_processes()
+        keep(head, records)  # model by model: what is measured is not lost if the next fails
+    print(benchmark_report.markdown(head, records))
+
+
+def keep(head: dict, records: list[dict]) -> None:
+    """Writes the files asked for."""
     if _LOG.value:
         lines = [json.dumps(record) for record in [head, *records]]
         Path(_LOG.value).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    report = benchmark_report.markdown(head, records)
     if _REPORT.value:
-        benchmark_report.write(Path(_REPORT.value), report)
-    print(report)
+        benchmark_report.write(Path(_REPORT.value), benchmark_report.markdown(head, records))
 
 
 if __name__ == "__main__":
