@@ -18,10 +18,10 @@ def get_config() -> ConfigDict:
     config.update(
         {
             "init_from": "demo",
-            "num_steps": 300,
+            "num_steps": 400,
             "batch_size": 16,
             "optim": {
-                "learning_rate": 1e-3,
+                "learning_rate": 2e-3,
                 "final_learning_rate": 1e-4,
                 "warmup_steps": 20,
             },
