@@ -92,7 +92,7 @@ def in_this_process(what: str) -> None:
         command = (
             "import time; t = time.perf_counter(); import dg2_jax; print(time.perf_counter() - t)"
         )
-        print(subprocess.check_output([sys.executable, "-c", command], text=True))
+        print(subprocess.check_output([sys.executable, "-c", command], text=True).strip())
     elif what == "picture":
         from dg2_jax.pipeline import Pipeline
 
