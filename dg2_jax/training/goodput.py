@@ -41,7 +41,9 @@ class Goodput:
 def step_flops(step_fn: Any, *args: Any) -> float | None:
     """Floating-point operations of one call over all devices, by XLA's analysis of the program.
 
-    None where `step_fn` is not one compiled program. Nothing is compiled for it.
+    It counts the body of a loop once, so that accumulated parts, and attention that goes head by
+    head on CPU, are counted low. None where `step_fn` is not one compiled program. Nothing is
+    compiled for it.
     """
     if not hasattr(step_fn, "lower"):
         return None

@@ -1,0 +1,89 @@
+"""What saving and input cost a training run: python -m scripts.measure_training --data_dir=DIR.
+
+Takes steps of --config on the data as scripts.train does, some with a checkpoint that is written in
+the background meanwhile, in turns with as many without, and prints what a save adds to them, over
+the time of the steps between two saves; and the time that the steps waited for batches. Keep the
+machine quiet. Checkpoints go to a temporary folder and are deleted.
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from dg2_jax import config as config_lib
+from dg2_jax import model, sharding
+from dg2_jax.checkpoint import CheckpointManager
+from dg2_jax.nn.precision import with_compute_dtype
+from dg2_jax.training import data as data_lib
+from dg2_jax.training import runs, state, step
+from scripts.command import command
+
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/demo.py", "The run.")
+_DATA = flags.DEFINE_string("data_dir", "data/encoded", "Encoded data, as of scripts.train.")
+_STEPS = flags.DEFINE_integer("steps", 8, "Steps that a save is given to be written in.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "How often with, and how often without a save.")
+
+
+def main() -> None:
+    """Prints three lines."""
+    config = config_lib.from_mapping(runs.DenoiserRunConfig, _CONFIG.value)
+    data = data_lib.open_data(Path(_DATA.value), config)
+    architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
+    graphdef, params = state.network(
+        lambda rngs: with_compute_dtype(
+            architecture.module(config.denoiser, rngs=rngs), config.compute_dtype
+        ),
+        config.seed,
+    )
+    loss = step.diffusion_loss(graphdef, config.diffusion, data.scaling_factor, data.shift_factor)
+    layout = sharding.make_layout(config.devices, config.batch_size)
+    train = step.make_train_step(loss, config)
+    loader = runs.make_loader(config, data.train, data.transform, data.collate)
+    current = layout.place_state(runs.initial_state(config, params))
+
+    def take(count: int) -> float:
+        """Seconds of some steps, whose numbers are fetched as in `loop.train`: one step late."""
+        nonlocal current
+        start, late = time.perf_counter(), None
+        for _ in range(count):
+            current, metrics = train(current, layout.place_batch(next(loader)))
+            if late is not None:
+                jax.device_get(late)
+            late = metrics
+        jax.block_until_ready(current)
+        return time.perf_counter() - start
+
+    take(3)  # compiles
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = CheckpointManager(folder, keep=1)
+        blocked, with_save, without, waited = [], [], [], loader.waited
+        for i in range(_REPEATS.value):
+            start = time.perf_counter()
+            checkpoints.save(i, current, {}, loader.position())
+            blocked.append(time.perf_counter() - start)
+            seconds = take(_STEPS.value)
+            start = time.perf_counter()
+            checkpoints.wait()
+            with_save.append(blocked[-1] + seconds + time.perf_counter() - start)
+            without.append(take(_STEPS.value))
+        size = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
+    each = statistics.median(without) / _STEPS.value
+    added = statistics.median(a - b for a, b in zip(with_save, without, strict=True))
+    every = config.loop.checkpoint_every
+    stall = (loader.waited - waited) / (sum(without) + sum(with_save))
+    print(f"step: {each:.3f} s")
+    print(
+        f"a save of {size / 1e6:.0f} MB adds {added:.2f} s ({statistics.median(blocked):.2f} s of "
+        f"them before the next step begins): {added / (every * each):.2%} of the {every} steps "
+        f"between two saves"
+    )
+    print(f"waiting for batches: {stall:.2%} of the time")
+
+
+if __name__ == "__main__":
+    command(main)

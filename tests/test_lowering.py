@@ -1,0 +1,72 @@
+"""Training step and sampler are programs for CPU, CUDA and TPU, of every configuration here.
+
+Nothing is compiled and no weights are made: shapes are enough to lower.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from configs import demo, demo_dit, dg2_base, dg2_toy
+from dg2_jax import guidance, sampling, schedules, solvers
+from dg2_jax.config import from_mapping
+from dg2_jax.training import step
+from dg2_jax.training.abstract import abstract_run
+from dg2_jax.training.runs import DenoiserRunConfig
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+RUNS = {  # configuration, side of its latents, parameters in millions
+    "demo": (demo, 16, 11.6),
+    "dit": (demo_dit, 16, 15.5),
+    "toy": (dg2_toy, 32, 34.5),
+    "base": (dg2_base, 32, 354),
+}
+
+
+@functools.cache
+def open_run(name):
+    module, side, millions = RUNS[name]
+    config = from_mapping(DenoiserRunConfig, module.get_config())
+    return config, abstract_run(config, side, batch_size=2), millions
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_training_step_lowers(name):
+    config, run, millions = open_run(name)
+    count = sum(leaf.size for leaf in jax.tree.leaves(run.state.params))
+    assert count == pytest.approx(millions * 1e6, rel=0.01)
+    train = step.make_train_step(run.loss, dataclasses.replace(config, batch_size=2))
+    exported = jax.export.export(train, platforms=PLATFORMS)(run.state, run.batch)
+    assert exported.platforms == PLATFORMS
+    after = jax.tree.unflatten(exported.out_tree, exported.out_avals)[0]
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(
+        lambda a: (a.shape, a.dtype), run.state
+    )
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_sampler_lowers(name):
+    config, run, _ = open_run(name)
+    schedule = schedules.make(config.diffusion.schedule, config.diffusion.num_train_timesteps)
+    table = solvers.make_table("dpmpp_2m", schedule, schedules.timesteps(20, 1000, "linspace"))
+
+    @jax.jit
+    def sample(params, context, mask, noise):
+        model = nnx.merge(run.graphdef, params)
+        kv = model.project_context(context.astype(jnp.float32), mask)
+        denoise = guidance.classifier_free(
+            guidance.denoiser(model, config.diffusion.prediction_type), jnp.full(2, 3.0)
+        )
+        keys = sampling.image_keys(jnp.arange(2))
+        return sampling.sample(denoise, guidance.pair(kv, kv), noise, table, keys)
+
+    noise = jax.ShapeDtypeStruct(run.batch["mean"].shape, jnp.float32)
+    exported = jax.export.export(sample, platforms=PLATFORMS)(
+        run.state.params, run.batch["context"], run.batch["mask"], noise
+    )
+    assert exported.platforms == PLATFORMS
+    assert [(a.shape, a.dtype) for a in exported.out_avals] == [(noise.shape, noise.dtype)]
