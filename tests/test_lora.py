@@ -15,6 +15,7 @@ from dg2_jax.checkpoint import flatten
 from dg2_jax.lora import LoraConfig
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.pipeline import Pipeline
+from dg2_jax.training import export
 from tests import tiny_model
 from tests.networks import random_params
 
@@ -86,6 +87,19 @@ def test_applied_equals_merged(pipe, folder, tmp_path):
     np.testing.assert_allclose(
         back("a lake", num_inference_steps=3).latents, base.latents, atol=1e-4
     )
+
+
+def test_a_model_is_exported_with_its_adapters(pipe, folder, tmp_path):
+    adapters = random_adapters(pipe.model.params["ema"])
+    lora.save(tmp_path / "style.safetensors", adapters, CONFIG, "unet")
+    out = tmp_path / "merged"
+    adapted = lora.adapted(model.load(folder), tmp_path / "style.safetensors", 2.0)
+    export.export_model(out, adapted, jnp.float32)
+    export.write_card(out, "a test")
+    made = model.load(out).params["raw"]
+    wanted = lora.apply(pipe.model.params["raw"], adapters, 2 * 3.0 / 2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), made, wanted)
+    assert "v_prediction, curved schedule" in (out / "README.md").read_text()
 
 
 def test_what_is_saved_is_loaded(tmp_path):

@@ -1,18 +1,46 @@
-"""The model folder of a finished run."""
+"""The model folder of a run."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from dg2_jax import config as config_lib
 from dg2_jax import model, sharding
-from dg2_jax.training.data import TrainingData
-from dg2_jax.training.runs import DenoiserRunConfig, DistillationRunConfig
+from dg2_jax.checkpoint import CheckpointManager
+from dg2_jax.interop import diffusers_vae
+from dg2_jax.training import tuning
+from dg2_jax.training.data import TrainingData, open_data
+from dg2_jax.training.runs import (
+    DenoiserRunConfig,
+    DistillationRunConfig,
+    initial_state,
+    starting_weights,
+)
 from dg2_jax.training.state import Params, TrainState
 
 _PROCESS = ("schedule", "prediction_type", "num_train_timesteps", "zero_terminal_snr")
+
+_CARD = """---
+library_name: dg2_jax
+pipeline_tag: text-to-image
+tags: [latent-diffusion, jax]
+---
+# {name}
+
+A text-to-image latent-diffusion model for `dg2_jax`, made from {source}. Denoiser: {architecture},
+{prediction}, {schedule} schedule; pictures of {size} pixels; sets of weights: {weights}.
+
+```python
+from dg2_jax import Pipeline
+
+Pipeline.load("{name}")("a lake at dawn").save("outputs")  # the path of this folder
+```
+"""
 
 
 def export(
@@ -49,6 +77,51 @@ def export(
     model.save(folder, description, weights, own_vae)
 
 
+def export_checkpoint(
+    workdir: str | Path,
+    data_dir: str | Path,
+    folder: str | Path,
+    step: int | None = None,
+    vae: str = diffusers_vae.STABLE_DIFFUSION,
+    text_encoder: str = "clip",
+) -> int:
+    """Writes the model folder of a checkpoint of scripts.train, with adapters merged.
+
+    Args:
+        workdir: of the run.
+        data_dir: what it was trained on.
+        folder: made if missing.
+        step: of the checkpoint; None takes the newest.
+        vae: of latent shards, as of `open_data`.
+        text_encoder: of latent shards.
+
+    Returns:
+        The step.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint, or no data.
+        ValueError: the checkpoint is damaged, or of another kind of run.
+    """
+    saved = Path(workdir) / "checkpoints"
+    known = CheckpointManager(saved).steps() if saved.is_dir() else []
+    step = max(known, default=None) if step is None else step
+    if step not in known:
+        raise FileNotFoundError(f"step must be one of {known}, which {saved} has; got {step}")
+    values = json.loads((saved / str(step) / "config.json").read_text("utf-8"))
+    config = config_lib.from_mapping(DenoiserRunConfig, values)
+    data = open_data(data_dir, config, vae, text_encoder)
+    architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
+    if config.lora is not None:
+        tuned = tuning.adapters(starting_weights(config), config.lora, config.seed)
+    else:
+        network = nnx.eval_shape(lambda: architecture.module(config.denoiser, rngs=nnx.Rngs(0)))
+        tuned = tuning.full(nnx.to_pure_dict(nnx.state(network)))
+    like = jax.eval_shape(lambda params: initial_state(config, params), tuned.params)
+    state = CheckpointManager(saved).restore(like, step).state
+    export(folder, config, data, tuned.weights(state.params), tuned.weights(state.ema))
+    return step
+
+
 def export_distilled(folder: str | Path, config: DistillationRunConfig, state: TrainState) -> None:
     """Writes the teacher's folder with the student's averaged weights in it, as "fast".
 
@@ -66,3 +139,31 @@ def export_distilled(folder: str | Path, config: DistillationRunConfig, state: T
         "spacing": "trailing",
     }
     model.add_weights(folder, "fast", average, sampling)
+
+
+def export_model(folder: str | Path, source: model.Model, dtype: Any = jnp.bfloat16) -> None:
+    """Writes a loaded model, which may have adapters, as a folder of its own.
+
+    Args:
+        folder: made if missing.
+        source: the model; all its sets of weights are written.
+        dtype: what the weights are stored as.
+    """
+    config = {k: v for k, v in source.config.items() if k not in ("format", "files")}
+    own_vae = None if "pretrained" in config["vae"] else source.autoencoder_params
+    model.save(folder, config, source.params, own_vae, dtype)
+
+
+def write_card(folder: Path, source: str) -> None:
+    """Writes README.md, the model card of Hugging Face's hub, from what config.json says."""
+    made = model.load(folder)
+    text = _CARD.format(
+        name=folder.name,
+        source=source,
+        architecture=made.config["model"],
+        prediction=made.prediction_type,
+        schedule=made.schedule.name,
+        size=made.default_size,
+        weights=", ".join(made.params),
+    )
+    (folder / "README.md").write_text(text, "utf-8")

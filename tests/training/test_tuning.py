@@ -8,7 +8,7 @@ from configs import demo_lora
 from dg2_jax import config as config_lib
 from dg2_jax import lora, model
 from dg2_jax.checkpoint import CheckpointManager
-from dg2_jax.training import optimizer, state
+from dg2_jax.training import export, optimizer, state
 from dg2_jax.training.runs import DenoiserRunConfig
 from scripts import train
 from tests.interop import published
@@ -49,6 +49,29 @@ def test_adapters_alone_are_trained_at_a_new_size(folder, tmp_path):
     like = state.create(lora.create(base.params["ema"], config.lora, 0), transform)
     saved = CheckpointManager(tmp_path / "run" / "checkpoints").restore(like).state
     jax.tree.map(np.testing.assert_array_equal, saved.ema, adapters)
+
+
+def test_any_checkpoint_is_exported(folder, tmp_path):
+    base = model.load(folder)
+    shards = published.write_shards(tmp_path / "shards", count=1, width=384)
+    config = make_config(folder, lora=None)
+    transform = optimizer.make(config.optim, config.num_steps)
+    saved = state.create(base.params["raw"], transform)._replace(ema=base.params["ema"])
+    checkpoints = CheckpointManager(tmp_path / "run" / "checkpoints")
+    for step in (2, 4):
+        checkpoints.save(step, saved, config_lib.to_dict(config), {})
+    checkpoints.wait()
+    places = tmp_path / "run", shards, tmp_path / "out"
+    assert export.export_checkpoint(*places, 2, str(published.VAE), "minilm") == 2
+    made = model.load(tmp_path / "out")
+    for name in ("ema", "raw"):
+        jax.tree.map(  # stored as bfloat16
+            lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=4e-3),
+            made.params[name],
+            base.params[name],
+        )
+    with pytest.raises(FileNotFoundError, match=r"step must be one of \[2, 4\]"):
+        export.export_checkpoint(*places, 3)
 
 
 def test_adapters_need_a_model_to_adapt(folder):
