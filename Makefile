@@ -38,7 +38,8 @@ types:
 	npx --yes --package=typescript@5 tsc --project tests/ui/tsconfig.json
 
 sheet: setup
-	$(BIN)/python -m scripts.sample --prompts_file=docs/prompts.txt --seed=0 --sheet=docs/sheet.png $(ARGS)
+	$(BIN)/python -m scripts.sample --prompts_file=docs/prompts.txt --seed=0 --columns=8 --sheet=docs/sheet.png $(ARGS)
+	$(BIN)/python -m scripts.sample --prompts_file=docs/prompts.txt --seed=0 --columns=8 --upscale=4 --sheet=docs/sheet_x4.webp $(ARGS)
 
 gallery: setup
 	docs/gallery.sh

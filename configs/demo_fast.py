@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
             "validation_images": 64,
             "student_steps": 4,
             "substeps": 4,
-            "guidance_scale": 5.0,
+            "guidance_scale": 3.0,
         }
     )
     config.optim.update({"learning_rate": 1e-3, "warmup_steps": 40})

@@ -68,7 +68,7 @@ class Settings:
     """
 
     num_inference_steps: int = 20
-    guidance_scale: float = 5.0
+    guidance_scale: float = 2.5
     solver: str = "dpmpp_2m"
     eta: float = 0.0
     guidance_rescale: float = 0.0

@@ -25,4 +25,4 @@ sample --prompt="a tropical island at noon" --seed=1 --upscale=4 --out=$G/upscal
 mv $G/upscale/*.png $G/upscale.png && rmdir $G/upscale
 sample --prompt="a volcano at sunset" --seed=0 --animate=$G/previews.gif --out=$G/frames
 rm -r $G/frames
-.venv/bin/python -m scripts.grid --prompt="a volcano at sunset" --x=guidance_scale=1,3,5,8 --y=solver=ddim,dpmpp_2m,euler_ancestral --out=$G/grid.png
+.venv/bin/python -m scripts.grid --prompt="a volcano at sunset" --x=guidance_scale=1,2.5,5,8 --y=solver=ddim,dpmpp_2m,euler_ancestral --out=$G/grid.png

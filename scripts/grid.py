@@ -1,7 +1,7 @@
 """A labelled sheet over any two or three parameters of the pipeline.
 
     python -m scripts.grid --prompt="a volcano at sunset" \
-        --x=guidance_scale=1,3,5,8 --y=num_inference_steps=4,8,20 --out=outputs/grid.png
+        --x=guidance_scale=1,2.5,5,8 --y=num_inference_steps=4,8,20 --out=outputs/grid.png
     python -m scripts.grid --x=solver=ddim,dpmpp_2m,unipc --y="prompt=a lake;a misty forest"
 
 An axis is NAME=VALUES with commas between the values, or semicolons where values hold commas. A
@@ -26,7 +26,7 @@ _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a mod
 _LORA = define_lora()
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of every picture.")
 _SET = flags.DEFINE_multi_string("set", [], "NAME=VALUE, for every picture; may be repeated.")
-_X = flags.DEFINE_string("x", "guidance_scale=1,3,5,8", "What changes from left to right.")
+_X = flags.DEFINE_string("x", "guidance_scale=1,2.5,5,8", "What changes from left to right.")
 _Y = flags.DEFINE_string("y", "num_inference_steps=4,8,20", "What changes from top to bottom.")
 _Z = flags.DEFINE_string("z", None, "What changes from sheet to sheet.")
 _OUT = flags.DEFINE_string("out", "outputs/grid.png", "The sheet.")

@@ -102,7 +102,7 @@ class _Sampling(_Request):
     negative_prompt: Text = ""
     num_images: Annotated[Integer, Field(ge=1, le=MAX_IMAGES)] = 1
     num_inference_steps: Annotated[Integer, Field(ge=1, le=MAX_STEPS)] = 20
-    guidance_scale: Annotated[Number, Field(ge=0, le=100)] = 5.0
+    guidance_scale: Annotated[Number, Field(ge=0, le=100)] = 2.5
     solver: Annotated[str, OneOf("solver")] = "dpmpp_2m"
     seed: Annotated[Integer, Field(ge=0, le=MAX_SEED)] | None = None
     weights: Annotated[str, OneOf("weights")] = "ema"

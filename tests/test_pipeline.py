@@ -155,7 +155,7 @@ def test_weights_that_want_settings_of_their_own(folder, pipe, tmp_path):
     np.testing.assert_array_equal(made.latents, written_out.latents)
     assert fast("a lake", weights="fast", num_inference_steps=2).settings.num_inference_steps == 2
     usual = fast("a lake", num_inference_steps=3)
-    assert (usual.settings.guidance_scale, usual.settings.solver) == (5.0, "dpmpp_2m")
+    assert (usual.settings.guidance_scale, usual.settings.solver) == (2.5, "dpmpp_2m")
     np.testing.assert_array_equal(usual.latents, pipe("a lake", num_inference_steps=3).latents)
     sample = fast.sampler(weights="fast")
     text, keys = fast.encode(["a lake"], [""]), sampling.image_keys(jnp.zeros(1, jnp.uint32))

@@ -23,7 +23,7 @@ const KEPT = 10;
 export function GridDialog() {
   const draft = load("grid-draft", {
     x: { name: "num_inference_steps", text: "5, 10, 20" },
-    y: { name: "guidance_scale", text: "2, 5, 8" },
+    y: { name: "guidance_scale", text: "1.5, 2.5, 5" },
   });
   const [axes, setAxes] = useState(draft);
   const [wrong, setWrong] = useState({});

@@ -9,9 +9,9 @@ import { load, save } from "./storage.js";
 import { S } from "./strings.js";
 
 const BUILT_IN = {
-  draft: { num_inference_steps: 8, guidance_scale: 4, solver: "dpmpp_2m" },
-  balanced: { num_inference_steps: 20, guidance_scale: 5, solver: "dpmpp_2m" },
-  fine: { num_inference_steps: 60, guidance_scale: 6, solver: "dpmpp_2m" },
+  draft: { num_inference_steps: 8, guidance_scale: 2.5, solver: "dpmpp_2m" },
+  balanced: { num_inference_steps: 20, guidance_scale: 2.5, solver: "dpmpp_2m" },
+  fine: { num_inference_steps: 60, guidance_scale: 3.5, solver: "dpmpp_2m" },
 };
 const KEPT = [
   "negative_prompt",

@@ -15,7 +15,7 @@ export const DEFAULTS = {
   prompt_matching: null,
   num_images: 1,
   num_inference_steps: 20,
-  guidance_scale: 5,
+  guidance_scale: 2.5,
   solver: "dpmpp_2m",
   seed: null,
   seed_locked: false,
