@@ -65,6 +65,8 @@ train-demo: setup
 	$(BIN)/python -m scripts.train_vae --config configs/demo_vae.py --workdir runs/vae --data_dir runs/data
 	$(BIN)/python -m scripts.prepare --source=tfds:dg2_scenes/full --data_dir=runs/data --vae=runs/vae --output_dir=runs/encoded
 	$(BIN)/python -m scripts.train --config configs/demo.py --workdir runs/demo --data_dir runs/encoded
+	$(BIN)/python -m scripts.train --config configs/demo_continued.py --workdir runs/continued --data_dir runs/encoded --config.init_from=runs/demo/model
+	$(BIN)/python -m scripts.distill --config configs/demo_fast.py --workdir runs/fast --data_dir runs/encoded --config.init_from=runs/continued/model
 	$(BIN)/python -m scripts.train_probe --config configs/probe.py --workdir runs/probe --data_dir runs/data
 
 clean:

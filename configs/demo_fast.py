@@ -17,14 +17,15 @@ def get_config() -> ConfigDict:
     config = demo.get_config()
     config.update(
         {
-            "num_steps": 400,
+            "num_steps": 480,
+            "batch_size": 16,
             "init_from": "demo",
-            "validation_images": 64,
+            "validation_images": 32,
             "student_steps": 4,
             "substeps": 4,
             "guidance_scale": 3.0,
         }
     )
     config.optim.update({"learning_rate": 1e-3, "warmup_steps": 40})
-    config.loop.update({"validate_every": 100, "sample_every": 0, "checkpoint_every": 50})
+    config.loop.update({"validate_every": 100, "sample_every": 0, "checkpoint_every": 60})
     return config

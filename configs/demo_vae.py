@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
                 "head_channels": 16,
                 "downsample": "symmetric",
             },
-            "loss": {},
+            "loss": {"equivariant_share": 0.5},
             "optim": {
                 "name": "muon",
                 "learning_rate": 6e-3,

@@ -47,9 +47,17 @@ def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> boo
         rebuilt = jnp.clip(model.decode(model.encode(pixels).mode()), -1.0, 1.0)
         return metrics.psnr(rebuilt, pixels), rebuilt
 
+    @jax.jit
+    def half_turn_error(params, images):
+        model, pixels = nnx.merge(graphdef, params), from_uint8(images)
+        return metrics.equivariance_error(model, pixels, lambda x: x[:, ::-1, ::-1])
+
     def validate(current: state.TrainState) -> dict[str, float]:
         decibels = [np.asarray(rebuild(current.ema, b)[0]) for b in batches]
-        return {"val_psnr": float(np.concatenate(decibels).mean())}
+        return {
+            "val_psnr": float(np.concatenate(decibels).mean()),
+            "val_half_turn_error": float(half_turn_error(current.ema, batches[0])),
+        }
 
     def sample(current: state.TrainState) -> dict[str, np.ndarray]:
         shown = batches[0][:8]

@@ -662,17 +662,23 @@ def test_a_lost_connection_is_said_and_mended(open_page, live):
 
 def test_fast_weights_bring_their_settings_and_take_them_back(browser, tmp_path):
     quiet()
-    folder = tmp_path / "models" / "quick"
-    folder.mkdir(parents=True)
-    files = {f"denoiser.{name}.safetensors": "" for name in ("ema", "fast")}
-    (folder / "config.json").write_text(json.dumps({"files": files, "sampling": {"fast": FAST}}))
-    live = LiveServer(tmp_path / "data", pipe=ScenePipeline(), models_dir=folder.parent)
+    models = tmp_path / "models"
+    for model, sets, sampling in (
+        ("quick", ("ema", "fast"), {"fast": FAST}),
+        ("plain", ("ema", "raw"), {}),
+    ):
+        (models / model).mkdir(parents=True)
+        files = {f"denoiser.{name}.safetensors": "" for name in sets}
+        text = json.dumps({"files": files, "sampling": sampling})
+        (models / model / "config.json").write_text(text)
+    live = LiveServer(tmp_path / "data", pipe=ScenePipeline(), models_dir=models)
     context = browser.new_context()
     page = context.new_page()
     try:
         page.goto(live.url)
         page.get_by_label("Prompt", exact=True).fill("a glacier")
         weights = page.get_by_role("group", name="Weights")
+        page.get_by_label("Model", exact=True).select_option("plain")
         expect(weights.get_by_role("radio", name="Raw")).to_have_count(1)
         expect(weights.get_by_role("radio", name="Fast")).to_have_count(0)
         page.get_by_label("Model", exact=True).select_option("quick")
@@ -686,7 +692,7 @@ def test_fast_weights_bring_their_settings_and_take_them_back(browser, tmp_path)
         expect(page.get_by_label("Steps, exactly")).to_have_value("20")
         expect(page.get_by_label("Guidance, exactly")).to_have_value("3")
         weights.get_by_role("radio", name="Fast").check()
-        page.get_by_label("Model", exact=True).select_option("demo")
+        page.get_by_label("Model", exact=True).select_option("plain")
         expect(page.get_by_text("This model has no weights “Fast”")).to_be_visible()
         job = generate_next(page, live)
         assert (job["request"]["weights"], job["request"]["guidance_scale"]) == ("ema", 3)

@@ -11,15 +11,13 @@ from tests.tiny_model import FAST
 
 @pytest.fixture
 def quick(start, tmp_path):
-    """A server whose model "quick" has fast weights; the default one has none."""
+    """A server whose model "quick" has fast weights."""
     folder = tmp_path / "models" / "quick"
     folder.mkdir(parents=True)
     files = {f"denoiser.{name}.safetensors": "" for name in ("ema", "fast")}
     config = {"files": files, "sampling": {"fast": FAST}, "default_size": 64}
     (folder / "config.json").write_text(json.dumps(config))
-    server = start(models_dir=folder.parent)
-    server.default = server.client.get("/api/v1/models").json()["models"][0]
-    return server
+    return start(models_dir=folder.parent)
 
 
 def test_what_a_request_does_not_say_is_what_its_weights_want(quick):
@@ -36,7 +34,6 @@ def test_what_a_request_does_not_say_is_what_its_weights_want(quick):
 
 
 def test_a_model_without_such_weights_says_so(quick):
-    assert "fast" not in quick.default["weights"]
     request = {"kind": "txt2img", "prompt": "x", "model": "quick", "weights": "raw"}
     answer = quick.client.post("/api/v1/jobs", json=request)
     assert answer.status_code == 422
