@@ -39,7 +39,7 @@ types:
 
 sheet: setup
 	$(BIN)/python -m scripts.sample --prompts_file=docs/prompts.txt --seed=0 --columns=8 --sheet=docs/sheet.png $(ARGS)
-	$(BIN)/python -m scripts.sample --prompts_file=docs/prompts.txt --seed=0 --columns=8 --upscale=4 --sheet=docs/sheet_x4.webp $(ARGS)
+	$(BIN)/python -m scripts.sample --prompts_file=docs/prompts.txt --seed=0 --columns=8 --upscale=4 --upscaler=animevideov3 --sheet=docs/sheet_x4.webp $(ARGS)
 
 gallery: setup
 	docs/gallery.sh
