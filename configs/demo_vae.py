@@ -3,7 +3,7 @@
     python -m scripts.train_vae --config configs/demo_vae.py --workdir runs/vae --data_dir data
 
 Any value can be set on the command line, such as --config.optim.learning_rate=2e-3.
-It takes 40 minutes on two cores; expect a val_psnr of 32.7 dB.
+It takes 40 minutes on two cores; a val_psnr of 32.7 dB came of it without the dead leaves.
 """
 
 from ml_collections import ConfigDict
