@@ -3,7 +3,8 @@
     python -m scripts.distill --workdir runs/fast --data_dir data/encoded
 
 Any value can be set on the command line, such as --config.guidance_scale=4. The teacher is the
-shipped model; --config.init_from=runs/demo/model takes another. The result is runs/fast/model: the
+shipped model; --config.init_from=runs/demo/model takes another. A batch is 8 pictures at each of
+the 4 levels. The result is runs/fast/model: the
 teacher's folder with the weights "fast". `cp runs/fast/model/* dg2_jax/pretrained/demo` ships it.
 """
 
@@ -17,13 +18,14 @@ def get_config() -> ConfigDict:
     config = demo.get_config()
     config.update(
         {
-            "num_steps": 480,
-            "batch_size": 16,
+            "num_steps": 700,
+            "batch_size": 8,
             "init_from": "demo",
             "validation_images": 32,
             "student_steps": 4,
             "substeps": 4,
             "guidance_scale": 3.0,
+            "own_share": 0.75,
         }
     )
     config.optim.update({"learning_rate": 1e-3, "warmup_steps": 40})

@@ -46,24 +46,22 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
         parts,
         data.scaling_factor,
         data.shift_factor,
+        config.own_share,
     )
     loss = distillation.student_loss(graphdef, diffusion)
     measure = jax.jit(lambda params, batch: loss(params, batch, jax.random.key(0))[0])
 
     def validate(current: state.TrainState) -> dict[str, float]:
-        """The mean loss over all segments of every batch, with noise of fixed seeds."""
+        """The mean loss of the average over every batch, with noise of fixed seeds."""
         losses = [
-            measure(current.ema, teach(batch, jnp.int32(segment), jax.random.key(i)))
+            measure(current.ema, teach(current.ema, batch, jax.random.key(i)))
             for i, batch in enumerate(data.validation)
-            for segment in range(config.student_steps)
         ]
         return {"val_loss": float(np.mean(jax.device_get(losses)))}
 
     result = loop.train(
         runs.initial_state(config, params),
-        distillation.taught(
-            step.make_train_step(loss, config), teach, config.student_steps, config.seed
-        ),
+        distillation.taught(step.make_train_step(loss, config), teach, config.seed),
         runs.make_loader(config, data.train, data.transform, data.collate),
         config,
         workdir,

@@ -5,6 +5,10 @@ arXiv 2210.03142): from a noised latent at one of the student's levels, the teac
 DDIM steps to the student's next level; the student learns the x₀ from which a single DDIM step,
 unguided, arrives at the same place. Guidance is thus in the student's weights, and a picture costs
 `student_steps` evaluations of the network instead of twice the steps of the teacher.
+
+The latents it learns at are mostly those of its own sampling, as in DAgger (Ross et al., arXiv
+1011.0686): guided samples do not have the data's distribution, and what one step blurs the teacher
+shows the next one how to mend. The rest are noised data, where img2img begins.
 """
 
 from collections.abc import Callable
@@ -22,6 +26,10 @@ from dg2_jax.schedules import Schedule
 from dg2_jax.solvers import SolverTable
 from dg2_jax.training.state import Params, TrainState
 from dg2_jax.training.step import Batch, LossFn, StepFn, draw_latents
+from dg2_jax.typing import Latent
+
+
+Teach = Callable[[Params, Batch, PRNGKeyArray], Batch]
 
 
 class Segments(NamedTuple):
@@ -69,61 +77,84 @@ def make_teacher(
     parts: Segments,
     scaling_factor: float,
     shift_factor: float = 0.0,
-) -> Callable[[Batch, Int[Array, ""], PRNGKeyArray], Batch]:
+    own_share: float = 0.75,
+) -> Teach:
     """What turns encoded batches into the student's.
 
     Args:
-        graphdef: of the teacher, which has a null context.
-        params: its parameters.
+        graphdef: of teacher and student, which have a null context.
+        params: of the teacher.
         config: the process.
         guidance_scale: of the teacher; 1 is unguided.
         parts: the segments.
         scaling_factor: of the autoencoder.
         shift_factor: of the autoencoder.
+        own_share: of the latents that are where the student's own steps have led, 0 to 1; the
+            others are noised data.
 
     Returns:
-        (batch, segment, key) to a batch of `x` (b, h, w, c) at the segment's first level, its
-        `timestep`, `target`, the x₀ (b, h, w, c) that the student should estimate, its `weight`,
-        max(SNR, 1) of the level, `alpha` and `sigma`, and the captions' `context` and `mask`.
+        (student, batch of b, key) to a batch of b latents at each of the n segments' first levels:
+        `x` (n·b, h, w, c), their `timestep`, `alpha` and `sigma` (n·b,), `target`, the x₀ that
+        the student should estimate, `weight` (n·b,), which is max(SNR, 1) of the level, and the
+        captions' `context` and `mask`.
     """
     table = jax.tree.map(jnp.asarray, parts.table.padded(len(parts.table.timestep)))
-    levels = [jnp.asarray(a, jnp.float32) for a in (parts.alpha, parts.sigma)]
-    timesteps = jnp.asarray(parts.timestep, jnp.int32)
+    alpha, sigma = (np.asarray(level, np.float32) for level in (parts.alpha, parts.sigma))
+    count = len(parts.timestep)
+    rows = (np.arange(count), parts.timestep, alpha[:-1], sigma[:-1], alpha[1:], sigma[1:])
 
     @jax.jit
-    def teach(params: Params, batch: Batch, segment: Int[Array, ""], key: PRNGKeyArray) -> Batch:
-        model = nnx.merge(graphdef, params)
-        latent_key, noise_key = jax.random.split(key)
+    def teach(params: Params, student: Params, batch: Batch, key: PRNGKeyArray) -> Batch:
+        model, learner = nnx.merge(graphdef, params), nnx.merge(graphdef, student)
+        latent_key, start_key, *keys = jax.random.split(key, 4)
         x0 = draw_latents(batch, latent_key, scaling_factor, shift_factor)
-        (a, a1), (s, s1) = ((level[segment], level[segment + 1]) for level in levels)
-        x = a * x0 + s * jax.random.normal(noise_key, x0.shape)
         context, mask = batch["context"].astype(jnp.float32), batch["mask"]
         denoise = guidance.classifier_free(
             guidance.denoiser(model, config.prediction_type),
-            jnp.full(len(x), guidance_scale, jnp.float32),
+            jnp.full(len(x0), guidance_scale, jnp.float32),
         )
         null = model.project_context(*model.null_context(*mask.shape))
         conditioning = guidance.pair(model.project_context(context, mask), null)
-        first = segment * parts.substeps
-        progress = sampling.begin(denoise, x)._replace(rows_done=first)
-        keys = sampling.image_keys(jnp.arange(len(x)))  # of noise that DDIM does not add
-        after = sampling.advance(
-            denoise, conditioning, progress, table, keys, first + parts.substeps
-        ).state.x
-        # One DDIM step is a1·x₀ + s1·(x - a·x₀)/s: solved for x₀.
-        target = (after - s1 / s * x) / (a1 - s1 * a / s)
+        learner_context = learner.project_context(context, mask)
+        unused = sampling.image_keys(jnp.arange(len(x0)))  # of noise that DDIM does not add
+
+        def segment(own: Latent, row: tuple) -> tuple[Latent, tuple[Latent, Latent]]:
+            index, t, a, s, a1, s1 = row
+            noise_key, coin_key = (jax.random.fold_in(key, index) for key in keys)
+            noised = a * x0 + s * jax.random.normal(noise_key, x0.shape)
+            coin = jax.random.bernoulli(coin_key, own_share, (len(x0), 1, 1, 1))
+            x = jnp.where(coin, own, noised)
+            progress = sampling.begin(denoise, x)._replace(rows_done=index * parts.substeps)
+            until = (index + 1) * parts.substeps
+            after = sampling.advance(denoise, conditioning, progress, table, unused, until).state.x
+            # One DDIM step is a1·x₀ + s1·(x - a·x₀)/s: solved for x₀.
+            target = (after - s1 / s * x) / (a1 - s1 * a / s)
+            output = learner(x, jnp.broadcast_to(t, x.shape[:1]), learner_context)
+            guess = prediction.to_x0(config.prediction_type, x, output, a, s)
+            return a1 * guess + s1 * (x - a * guess) / s, (x, target)
+
+        start = jax.random.normal(start_key, x0.shape)
+        first = jax.tree.map(jnp.asarray, rows)
+        _, (x, target) = jax.lax.scan(segment, alpha[0] * x0 + sigma[0] * start, first)
+
+        def of_level(values: np.ndarray) -> Array:
+            return jnp.repeat(jnp.asarray(values), len(x0))
+
+        def of_picture(values: Array) -> Array:
+            return jnp.tile(values, (count,) + (1,) * (values.ndim - 1))
+
         return {
-            "x": x,
-            "timestep": timesteps[segment],
-            "target": target,
-            "weight": jnp.maximum((a / s) ** 2, 1.0),
-            "alpha": a,
-            "sigma": s,
-            "context": context,
-            "mask": mask,
+            "x": x.reshape(-1, *x0.shape[1:]),
+            "target": target.reshape(-1, *x0.shape[1:]),
+            "timestep": of_level(parts.timestep.astype(np.int32)),
+            "alpha": of_level(alpha[:-1]),
+            "sigma": of_level(sigma[:-1]),
+            "weight": of_level(np.maximum((alpha[:-1] / sigma[:-1]) ** 2, 1.0)),
+            "context": of_picture(context),
+            "mask": of_picture(mask),
         }
 
-    return lambda batch, segment, key: teach(params, batch, segment, key)
+    return lambda student, batch, key: teach(params, student, batch, key)
 
 
 def student_loss(graphdef: Any, config: DiffusionConfig) -> LossFn:
@@ -131,34 +162,26 @@ def student_loss(graphdef: Any, config: DiffusionConfig) -> LossFn:
 
     def loss_fn(params: Params, batch: Batch, key: PRNGKeyArray):
         model = nnx.merge(graphdef, params)
-        x = batch["x"]
-        t = jnp.broadcast_to(batch["timestep"], x.shape[:1])
-        output = model(x, t, model.project_context(batch["context"], batch["mask"]))
-        x0 = prediction.to_x0(config.prediction_type, x, output, batch["alpha"], batch["sigma"])
-        return batch["weight"] * jnp.mean(jnp.square(x0 - batch["target"])), {}
+        x, alpha, sigma = batch["x"], *(batch[n][:, None, None, None] for n in ("alpha", "sigma"))
+        output = model(x, batch["timestep"], model.project_context(batch["context"], batch["mask"]))
+        x0 = prediction.to_x0(config.prediction_type, x, output, alpha, sigma)
+        errors = jnp.mean(jnp.square(x0 - batch["target"]), axis=(1, 2, 3))
+        return jnp.mean(batch["weight"] * errors), {}
 
     return loss_fn
 
 
-def taught(
-    step_fn: StepFn,
-    teach: Callable[[Batch, Int[Array, ""], PRNGKeyArray], Batch],
-    count: int,
-    seed: int,
-) -> StepFn:
-    """A training step that asks the teacher first.
-
-    Step i is about segment i mod `count`; its noise is a function of (seed, i) alone.
+def taught(step_fn: StepFn, teach: Teach, seed: int) -> StepFn:
+    """A training step that asks the teacher first; its noise is a function of (seed, step) alone.
 
     Args:
         step_fn: of `make_train_step` with a `student_loss`.
         teach: of `make_teacher`.
-        count: segments.
-        seed: of the teacher's noise.
+        seed: of the noise.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        return step_fn(state, teach(batch, state.step % count, key))
+        return step_fn(state, teach(state.params, batch, key))
 
     return step

@@ -107,14 +107,17 @@ class DistillationRunConfig(DenoiserRunConfig):
         student_steps: steps that a picture takes afterwards.
         substeps: guided steps of the teacher that the student does in one.
         guidance_scale: of the teacher, which becomes the student's own; 1 is unguided.
+        own_share: of the latents of a batch that are where the student's own steps lead, 0 to 1.
     """
 
     student_steps: int = 4
     substeps: int = 4
     guidance_scale: float = 5.0
+    own_share: float = 0.75
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check(0 <= self.own_share <= 1, "own_share", "0 to 1", self.own_share)
         for name in ("student_steps", "substeps", "guidance_scale"):
             check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         check(bool(self.init_from), "init_from", "the teacher's name or folder", self.init_from)
