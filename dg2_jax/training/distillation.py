@@ -28,7 +28,6 @@ from dg2_jax.training.state import Params, TrainState
 from dg2_jax.training.step import Batch, LossFn, StepFn, draw_latents
 from dg2_jax.typing import Latent
 
-
 Teach = Callable[[Params, Batch, PRNGKeyArray], Batch]
 
 
