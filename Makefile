@@ -67,6 +67,7 @@ train-demo: setup
 	$(BIN)/python -m scripts.train --config configs/demo.py --workdir runs/demo --data_dir runs/encoded
 	$(BIN)/python -m scripts.train --config configs/demo_continued.py --workdir runs/continued --data_dir runs/encoded --config.init_from=runs/demo/model
 	$(BIN)/python -m scripts.distill --config configs/demo_fast.py --workdir runs/fast --data_dir runs/encoded --config.init_from=runs/continued/model
+	$(BIN)/python -m scripts.distill --config configs/demo_fast.py --workdir runs/faster --data_dir runs/encoded --config.init_from=runs/fast/model --config.student=fast --config.num_steps=210 --config.optim.learning_rate=6e-4
 	$(BIN)/python -m scripts.train_probe --config configs/probe.py --workdir runs/probe --data_dir runs/data
 
 clean:

@@ -33,6 +33,7 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
         config.seed,
         runs.starting_weights(config),
     )
+    student = params if config.student == "ema" else runs.starting_weights(config, config.student)
     diffusion = config.diffusion
     schedule = schedules.make(
         diffusion.schedule, diffusion.num_train_timesteps, diffusion.zero_terminal_snr
@@ -40,7 +41,7 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
     parts = distillation.segments(schedule, config.student_steps, config.substeps)
     teach = distillation.make_teacher(
         graphdef,
-        jax.tree.map(jnp.copy, params),  # the student's are donated
+        jax.tree.map(jnp.copy, params),  # a student's are donated
         diffusion,
         config.guidance_scale,
         parts,
@@ -60,7 +61,7 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
         return {"val_loss": float(np.mean(jax.device_get(losses)))}
 
     result = loop.train(
-        runs.initial_state(config, params),
+        runs.initial_state(config, student),
         distillation.taught(step.make_train_step(loss, config), teach, config.seed),
         runs.make_loader(config, data.train, data.transform, data.collate),
         config,

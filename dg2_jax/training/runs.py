@@ -101,15 +101,18 @@ class DenoiserRunConfig(RunConfig):
 
 @dataclass(frozen=True)
 class DistillationRunConfig(DenoiserRunConfig):
-    """A run of scripts/distill.py; the teacher, and the first student, is `init_from`.
+    """A run of scripts/distill.py; the teacher is `init_from`.
 
     Attributes:
+        student: which of the weights of `init_from` the student starts from, "ema" as its teacher
+            has, or "fast" to go on with a student.
         student_steps: steps that a picture takes afterwards.
         substeps: guided steps of the teacher that the student does in one.
         guidance_scale: of the teacher, which becomes the student's own; 1 is unguided.
         own_share: of the latents of a batch that are where the student's own steps lead, 0 to 1.
     """
 
+    student: str = "ema"
     student_steps: int = 4
     substeps: int = 4
     guidance_scale: float = 5.0
@@ -118,6 +121,7 @@ class DistillationRunConfig(DenoiserRunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(0 <= self.own_share <= 1, "own_share", "0 to 1", self.own_share)
+        check(self.student in ("ema", "fast"), "student", '"ema" or "fast"', self.student)
         for name in ("student_steps", "substeps", "guidance_scale"):
             check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         check(bool(self.init_from), "init_from", "the teacher's name or folder", self.init_from)
@@ -175,8 +179,12 @@ def check_scaling(config: DenoiserRunConfig, vae: AutoencoderConfig) -> None:
         )
 
 
-def starting_weights(config: DenoiserRunConfig) -> Params | None:
+def starting_weights(config: DenoiserRunConfig, weights: str = "ema") -> Params | None:
     """The weights of `config.init_from`, None where it is empty.
+
+    Args:
+        config: the run's.
+        weights: which set of them.
 
     Raises:
         ValueError: that model has another network, or predicts something else.
@@ -198,7 +206,7 @@ def starting_weights(config: DenoiserRunConfig) -> Params | None:
         f"{start.prediction_type}, as in init_from",
         predicted,
     )
-    return start.params["ema"]
+    return start.params[weights]
 
 
 def starting_autoencoder(config: AutoencoderRunConfig) -> Params | None:

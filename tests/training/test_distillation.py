@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from dg2_jax import config as config_lib
 from dg2_jax import model, prediction, schedules
-from dg2_jax.config import OptimConfig, RunConfig
-from dg2_jax.training import distillation, export, optimizer, state, step
+from dg2_jax.config import DiffusionConfig, OptimConfig, RunConfig
+from dg2_jax.nn.unet import UNetConfig
+from dg2_jax.training import distillation, export, optimizer, runs, state, step
 from dg2_jax.training.runs import DistillationRunConfig
 from tests import tiny_model
 from tests.networks import random_network
@@ -140,3 +142,23 @@ def test_the_model_folder_is_the_teachers_with_the_student_in_it(folder, tmp_pat
         made.params["fast"],
         student,
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("student", "raw"), ("own_share", 1.5), ("student_steps", 0)]
+)
+def test_bad_settings_are_named(field, value):
+    with pytest.raises(ValueError, match=field):
+        DistillationRunConfig(init_from="demo", **{field: value})
+
+
+def test_a_run_starts_from_the_weights_that_are_asked_for(folder):
+    start = model.load(folder)
+    config = DistillationRunConfig(
+        init_from=str(folder),
+        denoiser=config_lib.from_mapping(UNetConfig, start.config["denoiser"]),
+        diffusion=DiffusionConfig(prediction_type=start.prediction_type),
+    )
+    for weights in ("ema", "raw"):
+        found = runs.starting_weights(config, weights)
+        jax.tree.map(np.testing.assert_array_equal, found, start.params[weights])
