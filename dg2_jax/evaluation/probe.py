@@ -19,7 +19,8 @@ from dg2_jax import checkpoint
 from dg2_jax import config as config_lib
 from dg2_jax.evaluation.cases import ATTRIBUTES, Expected
 from dg2_jax.images import from_uint8
-from dg2_jax.nn.vae_blocks import ResnetBlock, conv3x3, group_norm, space_to_depth
+from dg2_jax.nn.convolution import conv3x3
+from dg2_jax.nn.vae_blocks import ResnetBlock, group_norm, space_to_depth
 from dg2_jax.typing import Pixels
 
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "probe"

@@ -30,38 +30,43 @@ def dot_product_attention(
     Returns:
         The attended values, in the dtype of `v`.
     """
-    if mask is None:
-        mask = jnp.ones(k.shape[:2], bool)
+    masks = () if mask is None else (mask,)
     cpu = _attend_mapped if q.shape[1] * k.shape[1] >= _MAPPED_FROM else _attend_batched
-    return jax.lax.platform_dependent(q, k, v, mask, cpu=cpu, default=_attend_fused)
+    return jax.lax.platform_dependent(q, k, v, *masks, cpu=cpu, default=_attend_fused)
 
 
-def _attend_fused(q: Array, k: Array, v: Array, mask: Array) -> Array:
+def _attend_fused(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
     """XLA's own attention: one fused kernel where the device has one (cuDNN flash on GPU)."""
-    return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None, :])
+    if mask is not None:
+        mask = mask[:, None, None, :]
+    return jax.nn.dot_product_attention(q, k, v, mask=mask)
 
 
-def _attend_batched(q: Array, k: Array, v: Array, mask: Array) -> Array:
+def _attend_batched(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
     """The textbook form, best on CPU for short sequences."""
     logits = jnp.einsum("bqhd,bkhd->bhqk", q, k).astype(jnp.float32) * q.shape[-1] ** -0.5
-    logits = jnp.where(mask[:, None, None, :], logits, _MASKED)
+    if mask is not None:
+        logits = jnp.where(mask[:, None, None, :], logits, _MASKED)
     return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(logits, axis=-1).astype(v.dtype), v)
 
 
-def _attend_mapped(q: Array, k: Array, v: Array, mask: Array) -> Array:
+def _attend_mapped(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
     """One head after another, in float32.
 
     XLA's CPU back end runs a batched product of narrow matrices through a slow generic loop, but a
     single product through its fast kernel, with the maximum and the exp fused into it; long
-    sequences gain up to tenfold from this. What can be one more column of a product (the mask, the
-    softmax's sum) is, since every pass over the logits costs as much as the product.
+    sequences gain up to tenfold from this. A mask is one more column of the product, since another
+    pass over the logits would cost as much as the product.
     """
     b, lq, h, d = q.shape
     queries, keys, values = (
         jnp.swapaxes(a, 1, 2).reshape(b * h, a.shape[1], d).astype(jnp.float32) for a in (q, k, v)
     )
-    bias = jnp.repeat(jnp.where(mask, 0.0, _MASKED).astype(jnp.float32), h, axis=0)
-    out = _attend_heads(_and(queries * d**-0.5, 1.0), _and(keys, bias[..., None]), values)
+    queries *= d**-0.5
+    if mask is not None:
+        bias = jnp.repeat(jnp.where(mask, 0.0, _MASKED).astype(jnp.float32), h, axis=0)
+        queries, keys = _and(queries, 1.0), _and(keys, bias[..., None])
+    out = _attend_heads(queries, keys, values)
     return jnp.swapaxes(out.reshape(b, h, lq, d), 1, 2).astype(v.dtype)
 
 
@@ -84,8 +89,9 @@ def _forward(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, ...]]:
         q, k, v = of
         logits = q @ k.T
         largest = jnp.max(logits, axis=-1, keepdims=True)
-        summed = jnp.exp(logits - largest) @ _and(v, 1.0)
-        return summed[:, :-1] / summed[:, -1:], largest, summed[:, -1:]
+        weights = jnp.exp(logits - largest)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        return (weights @ v) / total, largest, total
 
     out, largest, total = jax.lax.map(head, (q, k, v))
     return out, (q, k, v, out, largest, total)

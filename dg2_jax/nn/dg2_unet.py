@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.dg2_attention import AttentionBlock, KeysValues, group_norm
 from dg2_jax.nn.layers import Linear, checkpointed, dropout
 from dg2_jax.nn.precision import remat_policy
@@ -92,18 +93,13 @@ class DG2UNetConfig:
         remat_policy(self.remat_policy)
 
 
-def _conv3(i: int, o: int, rngs: nnx.Rngs, stride: int = 1) -> nnx.Conv:
-    # Padding spelt out: "SAME" pads a stride-2 convolution on the far side only.
-    return nnx.Conv(i, o, (3, 3), strides=stride, padding=((1, 1), (1, 1)), rngs=rngs)
-
-
 class NormConv(nnx.Module):
     """GroupNorm, SiLU, 3x3 convolution, dropout."""
 
     def __init__(self, i: int, o: int, config: DG2UNetConfig, *, rngs: nnx.Rngs):
         self.rate = config.dropout
         self.norm = group_norm(i, config.n_groups, rngs)
-        self.conv = _conv3(i, o, rngs)
+        self.conv = conv3x3(i, o, rngs)
 
     def __call__(
         self, x: Float[Array, "b h w i"], key: PRNGKeyArray | None = None
@@ -128,7 +124,7 @@ class Stage(nnx.Module):
         n, first = config.n_layers, i if kind == "encoder" else o
         if kind == "decoder":
             self.upsample = nnx.ConvTranspose(i, i, (2, 2), (2, 2), padding="VALID", rngs=rngs)
-            self.skip_conv = _conv3(2 * i, o, rngs)
+            self.skip_conv = conv3x3(2 * i, o, rngs)
         # The first of every pair, then the second of every pair: the order of the state dict.
         self.resnet_layers = nnx.List(
             [NormConv(first if j == 0 else o, o, config, rngs=rngs) for j in range(2 * n)]
@@ -139,7 +135,7 @@ class Stage(nnx.Module):
         self.t_embd_linear = nnx.Linear(time_width, o, use_bias=False, rngs=rngs)
         if kind == "encoder":
             self.residual_conv = Linear(i, o, rngs=rngs)
-            self.downsample = _conv3(o, o, rngs, stride=2)
+            self.downsample = conv3x3(o, o, rngs, strides=2)
 
     def enter(self, x: Array, skip: Array) -> Array:
         """Double the resolution and join the skip (decoders)."""
@@ -191,7 +187,7 @@ class DG2UNet(nnx.Module):
             shape = (config.num_train_timesteps * config.t_embd,)
             self.time_table = nnx.Param(jnp.zeros(shape))
         self.time_mlp = TimeMLP(config.t_embd, config.t_embd * config.t_embd_scale, rngs=rngs)
-        self.in_conv = _conv3(config.in_channels, widths[0], rngs)
+        self.in_conv = conv3x3(config.in_channels, widths[0], rngs)
 
         def stages(pairs, kind):
             return nnx.List([Stage(i, o, kind, config, rngs=rngs) for i, o in pairs])

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dg2_jax.nn.attention import dot_product_attention
+from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.precision import remat_policy
 
 NORM_EPS = 1e-5
@@ -80,10 +81,10 @@ class ResidualBlock(nnx.Module):
     ):
         self.rate = rate
         self.norm1 = nnx.GroupNorm(in_channels, num_groups=groups, epsilon=NORM_EPS, rngs=rngs)
-        self.conv1 = nnx.Conv(in_channels, out_channels, (3, 3), rngs=rngs)
+        self.conv1 = conv3x3(in_channels, out_channels, rngs)
         self.embed = nnx.Linear(embed_dim, 2 * out_channels, rngs=rngs)
         self.norm2 = nnx.GroupNorm(out_channels, num_groups=groups, epsilon=NORM_EPS, rngs=rngs)
-        self.conv2 = nnx.Conv(out_channels, out_channels, (3, 3), kernel_init=_zeros, rngs=rngs)
+        self.conv2 = conv3x3(out_channels, out_channels, rngs, kernel_init=_zeros)
         self.skip = (
             nnx.Conv(in_channels, out_channels, (1, 1), rngs=rngs)
             if in_channels != out_channels

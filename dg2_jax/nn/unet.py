@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dg2_jax.nn.conditioning import Conditioning, TextConditioned
+from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.layers import (
     NORM_EPS,
     KeysValues,
@@ -133,7 +134,7 @@ class UNet(TextConditioned):
         def stage(i: int, o: int, a: bool) -> Stage:
             return Stage(i, o, a, config, rngs=rngs)
 
-        self.conv_in = nnx.Conv(config.in_channels, channels[0], (3, 3), rngs=rngs)
+        self.conv_in = conv3x3(config.in_channels, channels[0], rngs)
 
         down, downsample, skips = [], [], [channels[0]]
         width = channels[0]
@@ -156,20 +157,15 @@ class UNet(TextConditioned):
                 up.append(stage(width + skips.pop(), channels[level], attends[level]))
                 width = channels[level]
             if level > 0:
-                upsample.append(nnx.Conv(width, width, (3, 3), rngs=rngs))
+                upsample.append(conv3x3(width, width, rngs))
         self.up = nnx.List(up)
         self.upsample = nnx.List(upsample)
 
         self.norm_out = nnx.GroupNorm(
             width, num_groups=config.norm_groups, epsilon=NORM_EPS, rngs=rngs
         )
-        self.conv_out = nnx.Conv(
-            width,
-            config.in_channels,
-            (3, 3),
-            kernel_init=nnx.initializers.zeros_init(),
-            rngs=rngs,
-        )
+        zeros = nnx.initializers.zeros_init()
+        self.conv_out = conv3x3(width, config.in_channels, rngs, kernel_init=zeros)
 
     def project_context(self, context: Context, mask: ContextMask) -> Conditioning:
         """All that the text contributes, computed once for every prompt."""

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dg2_jax.nn.attention import dot_product_attention
+from dg2_jax.nn.convolution import conv3x3
 
 NORM_EPSILON = 1e-6  # of the Stable Diffusion autoencoder; its UNet uses 1e-5
 
@@ -26,11 +27,6 @@ def space_to_depth(x: Features, patch: int) -> Features:
 def depth_to_space(x: Features, patch: int) -> Features:
     """The inverse of `space_to_depth`: (b, h, w, p*p*c) -> (b, h*p, w*p, c)."""
     return einops.rearrange(x, "b h w (p q c) -> b (h p) (w q) c", p=patch, q=patch)
-
-
-def conv3x3(in_channels: int, out_channels: int, rngs: nnx.Rngs) -> nnx.Conv:
-    """A 3x3 convolution that keeps height and width."""
-    return nnx.Conv(in_channels, out_channels, (3, 3), padding=1, rngs=rngs)
 
 
 def group_norm(channels: int, groups: int, rngs: nnx.Rngs) -> nnx.GroupNorm:

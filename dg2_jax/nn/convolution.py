@@ -1,0 +1,115 @@
+"""3x3 convolution, by the best path of each platform behind one function.
+
+XLA's CPU back end convolves well where there are many pixels and few channels, and takes up to
+four times as long as a matrix product of the same arithmetic where a UNet is deep: few pixels,
+wide kernels. There the shifted inputs of every pixel are laid side by side ("columns") and one
+product does the rest (Chellapilla et al., High performance convolutional neural networks for
+document processing, 2006). Other platforms have fast kernels of their own.
+"""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+# Measured, see docs/performance.md: forward, columns win for at most so many pixels and at least
+# so large a kernel; in the gradients, while they have at most so many entries.
+_FEW_PIXELS = 512
+_WIDE_KERNEL = 512 * 512
+_MOST_COLUMNS = 6_000_000
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+_AROUND = ((1, 1), (1, 1))
+
+
+def conv3x3(in_channels: int, out_channels: int, rngs: nnx.Rngs, **options: Any) -> nnx.Conv:
+    """A layer with one pixel of padding all around; `options` as of `nnx.Conv`."""
+    # Padding spelt out: "SAME" pads a stride-2 convolution on the far side only.
+    return nnx.Conv(
+        in_channels, out_channels, (3, 3), padding=_AROUND, conv_general_dilated=convolve,
+        rngs=rngs, **options,
+    )  # fmt: skip
+
+
+def convolve(x: Array, kernel: Array, strides: Any, padding: Any, **settings: Any) -> Array:
+    """`jax.lax.conv_general_dilated` for `nnx.Conv(conv_general_dilated=convolve)`.
+
+    A 3x3 convolution of stride 1 that keeps the size has its own path on CPU; all else is passed
+    on as it is.
+
+    Args:
+        x: (b, h, w, i).
+        kernel: (kh, kw, i, o).
+        strides: of both axes.
+        padding: "SAME", or (before, after) of both axes.
+        settings: as of `jax.lax.conv_general_dilated`.
+    """
+
+    def plain(x: Array, kernel: Array) -> Array:
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **settings)
+
+    dilations = (*settings.get("lhs_dilation", (1,)), *settings.get("rhs_dilation", (1,)))
+    keeps_size = padding == "SAME" or tuple(map(tuple, padding)) == _AROUND
+    whole = settings.get("feature_group_count", 1) == 1
+    if kernel.shape[:2] != (3, 3) or {*strides, *dilations} != {1} or not (keeps_size and whole):
+        return plain(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=convolve_on_cpu, default=plain)
+
+
+@jax.custom_vjp
+def convolve_on_cpu(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
+) -> Float[Array, "b h w o"]:
+    """A 3x3 convolution of stride 1, the edges padded with zeros."""
+    pixels, (i, o) = x.size // x.shape[-1], kernel.shape[2:]
+    if pixels > _FEW_PIXELS or i * o < _WIDE_KERNEL:
+        return _by_xla(x, kernel)
+    return (_columns(x) @ kernel.reshape(9 * i, o)).reshape(*x.shape[:-1], o)
+
+
+def _by_xla(x: Array, kernel: Array) -> Array:
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), _AROUND, dimension_numbers=_DIMENSIONS)
+
+
+def _columns(x: Float[Array, "b h w c"]) -> Float[Array, "b*h*w 9*c"]:
+    """Each pixel's 3x3 neighbours, row by row."""
+    b, h, w, c = x.shape
+    padded = jnp.pad(x, ((0, 0), *_AROUND, (0, 0)))
+    shifts = itertools.product(range(3), repeat=2)
+    shifted = [padded[:, i : i + h, j : j + w] for i, j in shifts]
+    return jnp.concatenate(shifted, axis=-1).reshape(b * h * w, 9 * c)
+
+
+def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return convolve_on_cpu(x, kernel), (x, kernel)
+
+
+def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    return _input_gradient(x, kernel, gradient), _kernel_gradient(x, kernel, gradient)
+
+
+def _input_gradient(x: Array, kernel: Array, gradient: Array) -> Array:
+    """The gradient of each pixel's columns, added up where they came from."""
+    if 9 * x.size > _MOST_COLUMNS:
+        return jax.vjp(lambda x: _by_xla(x, kernel), x)[1](gradient)[0]
+    i, o = kernel.shape[2:]
+    columns = gradient.reshape(-1, o) @ kernel.reshape(9 * i, o).T
+    return jax.vjp(_columns, x)[1](columns)[0]
+
+
+def _kernel_gradient(x: Array, kernel: Array, gradient: Array) -> Array:
+    """Columns of the narrower of input and gradient, times the other."""
+    i, o = kernel.shape[2:]
+    if 9 * min(x.size, gradient.size) > _MOST_COLUMNS:
+        return jax.vjp(lambda kernel: _by_xla(x, kernel), kernel)[1](gradient)[0]
+    if i <= o:
+        return (_columns(x).T @ gradient.reshape(-1, o)).reshape(kernel.shape)
+    mirrored = (x.reshape(-1, i).T @ _columns(gradient)).reshape(i, 3, 3, o)
+    return jnp.flip(mirrored, (1, 2)).transpose(1, 2, 0, 3)
+
+
+convolve_on_cpu.defvjp(_forward, _backward)
