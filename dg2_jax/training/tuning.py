@@ -1,5 +1,6 @@
 """What of a network a run trains: all of it, or low-rank adapters beside it."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import jax
 from dg2_jax import lora
 from dg2_jax.config import RunConfig
 from dg2_jax.training.state import Params, TrainState
-from dg2_jax.training.step import Batch, LossFn, Metrics, StepFn, make_train_step
+from dg2_jax.training.step import Batch, DrawnLoss, LossFn, Metrics, StepFn, make_train_step
 
 
 class Tuning(NamedTuple):
@@ -46,10 +47,8 @@ def adapters(params: Params, config: lora.LoraConfig, seed: int) -> Tuning:
     def make_step(loss_fn: LossFn, run: RunConfig) -> StepFn:
         # The network's parameters are an argument of the compiled step and no constants in it.
         def step(state: TrainState, batch: Batch, params: Params) -> tuple[TrainState, Metrics]:
-            def of_adapters(trained: Params, batch: Batch, key: jax.Array):
-                return loss_fn(lora.apply(params, trained, config.scale), batch, key)
-
-            return make_train_step(of_adapters, run)(state, batch)
+            loss = _of_trained(loss_fn, lambda trained: lora.apply(params, trained, config.scale))
+            return make_train_step(loss, run)(state, batch)
 
         compiled = jax.jit(step, donate_argnums=0)
         return lambda state, batch: compiled(state, batch, params)
@@ -59,3 +58,10 @@ def adapters(params: Params, config: lora.LoraConfig, seed: int) -> Tuning:
         lambda trained: apply(params, trained, config.scale),
         make_step,
     )
+
+
+def _of_trained(loss_fn: LossFn, weights: Callable[[Params], Params]) -> LossFn:
+    """The loss of what is trained; a `DrawnLoss` stays one, so that its batch can be divided."""
+    if isinstance(loss_fn, DrawnLoss):
+        return dataclasses.replace(loss_fn, of=_of_trained(loss_fn.of, weights))
+    return lambda trained, batch, key: loss_fn(weights(trained), batch, key)

@@ -8,10 +8,12 @@ from configs import demo_lora
 from dg2_jax import config as config_lib
 from dg2_jax import lora, model
 from dg2_jax.checkpoint import CheckpointManager
-from dg2_jax.training import export, optimizer, state
+from dg2_jax.config import DevicesConfig, OptimConfig, RunConfig
+from dg2_jax.training import export, optimizer, runs, state, tuning
 from dg2_jax.training.runs import DenoiserRunConfig
 from scripts import train
 from tests.interop import published
+from tests.training.test_step import assert_close, dit_loss, make_batch
 
 LORA = {"rank": 2, "alpha": 4.0, "targets": ("self", "cross")}
 
@@ -49,6 +51,30 @@ def test_adapters_alone_are_trained_at_a_new_size(folder, tmp_path):
     like = state.create(lora.create(base.params["ema"], config.lora, 0), transform)
     saved = CheckpointManager(tmp_path / "run" / "checkpoints").restore(like).state
     jax.tree.map(np.testing.assert_array_equal, saved.ema, adapters)
+
+
+def test_adapters_do_not_depend_on_accumulation():
+    loss_fn, params = dit_loss()
+
+    def trained(parts):
+        """The adapters after three steps: B is zero at first, so that A starts with the second."""
+        config = RunConfig(
+            num_steps=3,
+            batch_size=32,
+            optim=OptimConfig(learning_rate=1e-2, warmup_steps=0, weight_decay=0.0, eps=1e-3),
+            devices=DevicesConfig(accumulation_steps=parts),
+        )
+        tuned = tuning.adapters(params, lora.LoraConfig(rank=2), 0)
+        step_fn = tuned.make_step(loss_fn, config)
+        current = runs.initial_state(config, tuned.params)
+        for i in range(config.num_steps):
+            current, _ = step_fn(current, make_batch(i))
+        return current.params
+
+    whole, start = trained(1), lora.create(params, lora.LoraConfig(rank=2), 0)
+    assert all(np.abs(whole[name]["a"] - start[name]["a"]).max() > 1e-4 for name in whole)
+    for parts in (2, 4):
+        assert_close(trained(parts), whole, rtol=1e-4)
 
 
 def test_any_checkpoint_is_exported(folder, tmp_path):
