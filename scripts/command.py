@@ -1,56 +1,31 @@
-"""What the sampling scripts share: flags parsed, bad input told in one line."""
+"""What the scripts share: flags parsed, errors of one line."""
 
 import sys
 from collections.abc import Callable
 
-from absl import app, flags, logging
+from absl import app, logging
 
-from dg2_jax import Pipeline, compile_cache
-
-
-def define_lora() -> flags.FlagHolder[list[str] | None]:
-    """The flag whose value `load` takes."""
-    return flags.DEFINE_multi_string(
-        "lora", None, "FILE:WEIGHT of an adapter that scripts.train made; may be repeated."
-    )
+from dg2_jax import compile_cache
+from dg2_jax.config import parse_flags
 
 
-def load(model: str, loras: list[str] | None) -> Pipeline:
-    """The pipeline of a model with the adapters of `define_lora`; no weight is 1.
-
-    Raises:
-        ValueError, FileNotFoundError: as `Pipeline.load` and `Pipeline.with_lora`.
-    """
-    pipe = Pipeline.load(model)
-    for given in loras or ():
-        path, _, weight = given.rpartition(":")
-        try:
-            pipe = pipe.with_lora(path or weight, float(weight) if path else 1.0)
-        except ValueError as error:
-            if "could not convert" not in str(error):
-                raise
-            raise ValueError(f"lora must be FILE:WEIGHT, got {given!r}") from error
-    return pipe
-
-
-def command(run: Callable[[], None], *bad_input: type[Exception]) -> None:
-    """Parses the flags and calls `run`; what is wrong with the input is said in one line, exit 2.
+def command(run: Callable[[], None], *errors: type[Exception]) -> None:
+    """Parses the flags and calls `run`; an error to be expected is told in one line, exit 1.
 
     Args:
         run: what the command does.
-        bad_input: exceptions that speak of the input, besides ValueError and FileNotFoundError.
+        errors: exceptions to be expected, besides ValueError and OSError.
     """
-    expected: tuple[type[Exception], ...] = (ValueError, FileNotFoundError, *bad_input)
+    expected: tuple[type[Exception], ...] = (ValueError, OSError, *errors)
 
     def main(argv: list[str]) -> None:
         if len(argv) > 1:
             raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-        logging.set_verbosity(logging.WARNING)
+        logging.set_verbosity(logging.WARNING)  # the libraries' own notes would break the bars
         compile_cache.enable()
         try:
             run()
         except expected as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+            sys.exit(f"error: {error}")
 
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

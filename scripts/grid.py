@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from dg2_jax import images
 from dg2_jax.pipeline import Pipeline
-from scripts.command import command, define_lora, load
+from scripts.command import command
+from scripts.loading import define_lora, load
 
 _PROMPT = flags.DEFINE_string("prompt", "a volcano at sunset", "What to show.")
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")

@@ -1,19 +1,19 @@
-"""What the training scripts share: their flags, and errors of one line."""
+"""What the training scripts share: their flags, and being one of several processes."""
 
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import config_flags
 
-from dg2_jax import compile_cache, sharding
 from dg2_jax import config as config_lib
+from dg2_jax import sharding
 from dg2_jax.training import signals
 from dg2_jax.training.loop import NonFiniteLossError
+from scripts.command import command
 
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Train with the other processes of a Slurm, Kubernetes or TPU job."
@@ -50,22 +50,13 @@ def launch(
     workdir_flag = flags.DEFINE_string("workdir", workdir, "Gets checkpoints, logs and results.")
     data_flag = flags.DEFINE_string("data_dir", data_dir, data_help)
 
-    def main(argv: list[str]) -> None:
-        if len(argv) > 1:
-            raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-        logging.set_verbosity(logging.WARNING)  # the libraries' own notes would break the bar
-        compile_cache.enable()
-        try:
-            settings: Any = config_lib.from_mapping(config_class, config_flag.value)
-            if _DISTRIBUTED.value or _COORDINATOR.value:
-                sharding.join_processes(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-            workdir = Path(workdir_flag.value)
-            # Before anything slow is loaded; the loop itself holds it too.
-            held = signals.exclusive(workdir) if jax.process_index() == 0 else nullcontext()
-            with held:
-                run(settings, workdir, Path(data_flag.value))
-        except (ValueError, OSError, NonFiniteLossError) as error:
-            logging.error("%s", error)
-            sys.exit(1)
+    def main() -> None:
+        settings: Any = config_lib.from_mapping(config_class, config_flag.value)
+        if _DISTRIBUTED.value or _COORDINATOR.value:
+            sharding.join_processes(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        workdir = Path(workdir_flag.value)
+        # Before anything slow is loaded; the loop itself holds it too.
+        with signals.exclusive(workdir) if jax.process_index() == 0 else nullcontext():
+            run(settings, workdir, Path(data_flag.value))
 
-    app.run(main, flags_parser=config_lib.parse_flags)
+    command(main, NonFiniteLossError)

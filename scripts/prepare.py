@@ -14,15 +14,14 @@ Several hosts share the work through a common --output_dir: each runs the same c
 """
 
 import json
-import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 
-from dg2_jax import compile_cache
 from dg2_jax.data import engines, preparation
 from dg2_jax.data.recipe import RESIZE_MODES, Recipe
 from dg2_jax.data.sources import SourceSpec
+from scripts.command import command
 
 _SOURCE = flags.DEFINE_string(
     "source", None, "A folder, a .tar or .parquet file, or tfds:NAME.", required=True
@@ -55,37 +54,29 @@ _PROCESS_INDEX = flags.DEFINE_integer("process_index", 0, "Of this host, from 0.
 _PROCESS_COUNT = flags.DEFINE_integer("process_count", 1, "Hosts that share the work.")
 
 
-def main(argv: list[str]) -> None:
-    """Parses the flags and prepares."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    logging.set_verbosity(logging.WARNING)  # the libraries' own notes would break the bar
-    compile_cache.enable()
-    try:
-        recipe = Recipe(
-            SourceSpec(_SOURCE.value, _DATA_DIR.value, _IMAGE_KEY.value, _CAPTION_KEY.value),
-            Path(_OUTPUT_DIR.value),
-            model=_MODEL.value,
-            vae=_VAE.value,
-            text_encoder=_TEXT_ENCODER.value,
-            max_length=_MAX_LENGTH.value,
-            size=_SIZE.value,
-            resize_mode=_RESIZE_MODE.value,
-            bucket_step=_BUCKET_STEP.value,
-            min_side=_MIN_SIDE.value,
-            validation_share=_VALIDATION_SHARE.value,
-            shard_pictures=_SHARD_PICTURES.value,
-        )
-        manifest = preparation.prepare(
-            recipe,
-            engine=_ENGINE.value,
-            workers=_WORKERS.value,
-            process_index=_PROCESS_INDEX.value,
-            process_count=_PROCESS_COUNT.value,
-        )
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        sys.exit(1)
+def main() -> None:
+    """Prepares, and says what came of it."""
+    recipe = Recipe(
+        SourceSpec(_SOURCE.value, _DATA_DIR.value, _IMAGE_KEY.value, _CAPTION_KEY.value),
+        Path(_OUTPUT_DIR.value),
+        model=_MODEL.value,
+        vae=_VAE.value,
+        text_encoder=_TEXT_ENCODER.value,
+        max_length=_MAX_LENGTH.value,
+        size=_SIZE.value,
+        resize_mode=_RESIZE_MODE.value,
+        bucket_step=_BUCKET_STEP.value,
+        min_side=_MIN_SIDE.value,
+        validation_share=_VALIDATION_SHARE.value,
+        shard_pictures=_SHARD_PICTURES.value,
+    )
+    manifest = preparation.prepare(
+        recipe,
+        engine=_ENGINE.value,
+        workers=_WORKERS.value,
+        process_index=_PROCESS_INDEX.value,
+        process_count=_PROCESS_COUNT.value,
+    )
     if manifest is not None:
         shown = ("dataset", "splits", "size", "scaling_factor", "shift_factor")
         report = json.loads((recipe.output_dir / "report.json").read_text("utf-8"))
@@ -94,4 +85,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command(main)

@@ -23,7 +23,8 @@ from dg2_jax import images, model, preview, schedules, solvers
 from dg2_jax import settings as options
 from dg2_jax.pipeline import Preview
 from dg2_jax.views import VIEWS
-from scripts.command import command, define_lora, load
+from scripts.command import command
+from scripts.loading import define_lora, load
 
 _PROMPT = flags.DEFINE_multi_string("prompt", None, "What to show; may be given several times.")
 _PROMPTS_FILE = flags.DEFINE_string("prompts_file", None, "A text file with a prompt a line.")

@@ -1,0 +1,30 @@
+"""The pipelines of the sampling scripts: a model, with the adapters that --lora names."""
+
+from absl import flags
+
+from dg2_jax import Pipeline
+
+
+def define_lora() -> flags.FlagHolder[list[str] | None]:
+    """The flag whose value `load` takes."""
+    return flags.DEFINE_multi_string(
+        "lora", None, "FILE:WEIGHT of an adapter that scripts.train made; may be repeated."
+    )
+
+
+def load(model: str, loras: list[str] | None) -> Pipeline:
+    """The pipeline of a model with the adapters of `define_lora`; no weight is 1.
+
+    Raises:
+        ValueError, FileNotFoundError: as `Pipeline.load` and `Pipeline.with_lora`.
+    """
+    pipe = Pipeline.load(model)
+    for given in loras or ():
+        path, _, weight = given.rpartition(":")
+        try:
+            pipe = pipe.with_lora(path or weight, float(weight) if path else 1.0)
+        except ValueError as error:
+            if "could not convert" not in str(error):
+                raise
+            raise ValueError(f"lora must be FILE:WEIGHT, got {given!r}") from error
+    return pipe
