@@ -1,12 +1,15 @@
 """The loop: learning, the log, validation, samples, failures."""
 
+import io
 import json
+import struct
 import sys
 import types
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from dg2_jax.checkpoint import CheckpointManager
 from dg2_jax.config import OptimConfig
@@ -88,6 +91,43 @@ def test_wandb_trouble_never_stops_a_run(tmp_path, monkeypatch, caplog):
     assert int(state.step) == 20
     assert len(lines(tmp_path)) == 20
     assert caplog.text.count("wandb is switched off: the service died") == 1
+
+
+def tensorboard_values(folder):
+    """Every value of the event files by step and tag."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = {}
+    for path in sorted(folder.iterdir()):
+        data = path.read_bytes()
+        while data:  # TFRecord: length, its checksum, data, its checksum
+            (length,) = struct.unpack("<Q", data[:8])
+            event = Event.FromString(data[12 : 12 + length])
+            found |= {(event.step, value.tag): value for value in event.summary.value}
+            data = data[16 + length :]
+    return found
+
+
+def test_tensorboard_has_what_the_files_have(tmp_path):
+    pytest.importorskip("tensorboardX")
+
+    def sample(state):
+        return {"grid": np.full((4, 6, 3), int(state.step), np.uint8)}
+
+    config = helpers.make_config(tensorboard=True, sample_every=10)
+    helpers.run(tmp_path, config, sample=sample, stop_after=12)
+    helpers.run(tmp_path, config, sample=sample)
+    found = tensorboard_values(tmp_path / "tensorboard")
+    logged = lines(tmp_path)
+    assert [line["step"] for line in logged] == list(range(1, 21))
+    for line in logged:
+        for name, value in line.items():
+            if name != "step":
+                assert found.pop((line["step"], name)).simple_value == pytest.approx(value, 1e-6)
+    for step in (10, 20):
+        with Image.open(io.BytesIO(found.pop((step, "grid")).image.encoded_image_string)) as image:
+            np.testing.assert_array_equal(image, np.full((4, 6, 3), step))
+    assert not found
 
 
 def test_learning_rate_warms_up_and_decays():
