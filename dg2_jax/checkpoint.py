@@ -3,8 +3,8 @@
 A checkpoint is a folder `<step>/` with the items raw, ema, opt and averages (Orbax, by flat dotted
 names), config.json and data.json, and manifest.json, which holds the SHA-256 of every other file.
 It is written in the background beside its place and renamed as the last act, so that a folder with
-a number for a name is complete; what was damaged later is found by the manifest. In gs:// and s3://
-folders, where nothing can be renamed, Orbax's commit comes first and the manifest, one object and
+a number for a name is complete; what was damaged later is found by the manifest. In a gs://
+folder, where nothing can be renamed, Orbax's commit comes first and the manifest, one object and
 so whole or absent, is the last act instead: there a step is listed once it has one.
 """
 
@@ -57,7 +57,7 @@ class CheckpointManager:
         """Opens or creates the folder.
 
         Args:
-            folder: holds the checkpoints of one run; a path, or a gs:// or s3:// address.
+            folder: holds the checkpoints of one run; a path, or a gs:// address.
             keep: the newest so many are kept, at least 1.
             save_interval: `should_save` is true at its multiples, at least 1.
             keep_every: its multiples are kept for ever; 0 for none.

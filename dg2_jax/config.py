@@ -116,8 +116,8 @@ class LoopConfig:
         validate_every: steps between validations; 0 for none.
         sample_every: steps between sample grids; 0 for none.
         checkpoint_every: steps between checkpoints; the last step is always saved.
-        checkpoint_folder: where they go, if not to the run's checkpoints/; a path, or a gs:// or
-            s3:// address.
+        checkpoint_folder: where they go, if not to the run's checkpoints/; a path, or a gs://
+            address, which needs the package gcsfs.
         keep: how many checkpoints are kept.
         keep_every: checkpoints of multiples of so many steps are kept for ever; 0 for none.
         read_threads: threads that read and decode records.
@@ -154,6 +154,9 @@ class LoopConfig:
             value = getattr(self, name)
             check(value >= 0, f"loop.{name}", "at least 0", value)
         check(self.wandb in WANDB_MODES, "loop.wandb", f"one of {WANDB_MODES}", self.wandb)
+        folder = self.checkpoint_folder
+        known = "://" not in folder or folder.startswith("gs://")  # Orbax writes to no other
+        check(known, "loop.checkpoint_folder", "a path or a gs:// address", folder)
         peak = self.peak_tflops
         check(peak is None or peak >= 0, "loop.peak_tflops", "at least 0 or None", peak)
 

@@ -56,6 +56,10 @@ def test_integers_are_taken_for_floats():
         ({"ema": {"sigma_rel": 0.5}}, r"ema\.sigma_rel must be in \(0, 0\.28\), got 0\.5"),
         ({"loop": {"wandb": "maybe"}}, r"loop\.wandb must be one of"),
         ({"loop": {"keep": 0}}, r"loop\.keep must be at least 1, got 0"),
+        (
+            {"loop": {"checkpoint_folder": "s3://bucket/run"}},
+            r"loop\.checkpoint_folder must be a path or a gs:// address, got 's3:",
+        ),
     ],
 )
 def test_bad_settings_are_named(values, message):
