@@ -1,0 +1,96 @@
+"""What is compiled, and when: nothing once a batch size was seen; and what an import costs."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dg2_jax.solvers import SOLVERS
+
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+@pytest.fixture
+def compiled():
+    """The programs that XLA compiled since the test began, or since the list was cleared."""
+    found = []
+
+    def listen(event, seconds, **about):
+        if event == _COMPILED:
+            found.append(about)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_the_count_sees_a_new_program_and_not_an_old_one(compiled):
+    new = jax.jit(lambda x: 1.5 * x)
+    new(np.ones(3, np.float32))
+    assert len(compiled) == 1
+    new(np.zeros(3, np.float32))
+    assert len(compiled) == 1
+    new(np.zeros(4, np.float32))
+    assert len(compiled) == 2
+
+
+CHANGES = {
+    "steps and seed": {"num_inference_steps": 9, "seed": 77},
+    "drawn seed": {"seed": None},
+    "guidance": {"guidance_scale": 9.5, "guidance_rescale": 0.4},
+    "projected guidance": {"apg_eta": 0.2, "apg_norm_threshold": 3.0, "apg_momentum": -0.3},
+    "weights": {"weights": "raw"},
+    "noise and spacing": {"solver": "ddim", "eta": 0.5, "spacing": "trailing"},
+    "previews": {"on_preview": lambda shown: False, "preview_every": 1},
+    **{solver: {"solver": solver} for solver in SOLVERS},
+}
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_other_values_compile_nothing(pipe, compiled, images):
+    pipe("a lake", "fog", images, 3, guidance_scale=4.0)
+    for name, change in CHANGES.items():
+        compiled.clear()
+        given = {"num_inference_steps": 4, "guidance_scale": 3.0, **change}
+        made = pipe(f"the {name[:4]}", "rain", images, **given)
+        assert len(made.images) == images
+        assert compiled == [], name
+
+
+def test_further_batches_compile_nothing(pipe, compiled):
+    """17 pictures are a batch of 16 and one of 1; 33 are two and one."""
+    pipe("a lake", "fog", 17, 2)
+    compiled.clear()
+    assert len(pipe("a river", "rain", 33, 3, seed=5).images) == 33
+    assert compiled == []
+
+
+def test_the_sampler_is_one_program(pipe, compiled):
+    sample = pipe.sampler(num_inference_steps=3)
+    keys = [jax.vmap(jax.random.key)(jnp.array([seed], jnp.uint32)) for seed in (1, 2)]
+    params, text = pipe.model.params["ema"], pipe.encode(["a lake"], ["fog"])
+    sample(params, text, keys[0])
+    compiled.clear()
+    sample(pipe.model.params["raw"], pipe.encode(["a river"], ["rain"]), keys[1])
+    assert compiled == []
+
+
+_IMPORT = """
+import sys, time
+start = time.process_time()
+import dg2_jax
+print(time.process_time() - start, *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_an_import_takes_under_two_seconds():
+    """Of processor time, which a busy machine disturbs least; names come when first used."""
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=True
+    )
+    took, *modules = done.stdout.split()
+    assert not {"jax", "flax", "orbax", "numpy"} & set(modules)
+    assert float(took) < 2.0
