@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import safetensors.flax
+import safetensors.numpy
 from etils import epath
 from jax.experimental import multihost_utils
 from safetensors import SafetensorError
@@ -332,9 +333,10 @@ def load_weights(path: str | Path, like: Any) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")
     try:
-        flat = safetensors.flax.load_file(str(path))
+        flat = safetensors.numpy.load_file(str(path))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a good safetensors file: {error}") from error
     _compare(str(path), {name: tuple(leaf.shape) for name, leaf in flat.items()}, like)
-    typed = {name: jnp.asarray(flat[name], leaf.dtype) for name, leaf in flatten(like).items()}
-    return unflatten(typed, like)
+    # Converted by NumPy, and put as they are: jnp.asarray compiles a program for every shape.
+    typed = {name: flat[name].astype(leaf.dtype) for name, leaf in flatten(like).items()}
+    return unflatten(jax.device_put(typed), like)

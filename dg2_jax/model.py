@@ -26,6 +26,7 @@ from flax import nnx
 
 from dg2_jax import checkpoint, prediction, schedules
 from dg2_jax.files import sha256
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.nn.dit import DiT, DiTConfig
@@ -155,8 +156,8 @@ class Model:
         return side, side, self.latent_channels
 
 
-def _abstract(make: Callable[[], nnx.Module]) -> tuple[Network, Params]:
-    graphdef, state = nnx.split(nnx.eval_shape(make))
+def _abstract(make: Callable[[nnx.Rngs], nnx.Module]) -> tuple[Network, Params]:
+    graphdef, state = nnx.split(abstract(make))
     return Network(graphdef), nnx.to_pure_dict(state)
 
 
@@ -237,7 +238,7 @@ def load(model: str | Path) -> Model:
         prediction.check(diffusion["prediction_type"])
     except (TypeError, ValueError, KeyError) as error:
         raise ModelError(f"{folder / 'config.json'}: {error}") from error
-    denoiser, shapes = _abstract(lambda: architecture.module(denoiser_config, rngs=nnx.Rngs(0)))
+    denoiser, shapes = _abstract(lambda rngs: architecture.module(denoiser_config, rngs=rngs))
     weights = weights_of(config)
     for name in weights:
         _check_file(folder, _file(name))
@@ -288,7 +289,7 @@ def _load_autoencoder(
         vae_config = AutoencoderConfig.from_dict(config["vae"])
     except ValueError as error:
         raise ModelError(f"{folder / 'config.json'}: {error}") from error
-    structure, shapes = _abstract(lambda: AutoencoderKL(vae_config, rngs=nnx.Rngs(0)))
+    structure, shapes = _abstract(lambda rngs: AutoencoderKL(vae_config, rngs=rngs))
     return structure, _read_weights(folder, "vae.safetensors", config, shapes), vae_config
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Array
 
 from dg2_jax import checkpoint
 from dg2_jax.images import from_uint8
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 
 IMAGE_BATCH = 64
@@ -46,7 +47,7 @@ def load_autoencoder(folder: str | Path) -> AutoencoderKL:
         config = AutoencoderConfig.from_dict(json.loads(path.read_text("utf-8")))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    shapes = nnx.eval_shape(lambda: AutoencoderKL(config, rngs=nnx.Rngs(0)))
+    shapes = abstract(lambda rngs: AutoencoderKL(config, rngs=rngs))
     graphdef, variables = nnx.split(shapes)
     params = checkpoint.load_weights(Path(folder) / "vae.safetensors", nnx.to_pure_dict(variables))
     return nnx.merge(graphdef, params)

@@ -19,6 +19,7 @@ from dg2_jax import checkpoint
 from dg2_jax import config as config_lib
 from dg2_jax.evaluation.cases import ATTRIBUTES, Expected
 from dg2_jax.images import from_uint8
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.vae_blocks import ResnetBlock, group_norm, space_to_depth
 from dg2_jax.typing import Pixels
@@ -130,9 +131,7 @@ class Probe:
             raise FileNotFoundError(f"no probe in {folder} (no probe.json)")
         values = json.loads(path.read_text("utf-8"))
         config = config_lib.from_mapping(ProbeConfig, values, str(path))
-        graphdef, state = nnx.split(
-            nnx.eval_shape(lambda: AttributeProbe(config, rngs=nnx.Rngs(0)))
-        )
+        graphdef, state = nnx.split(abstract(lambda rngs: AttributeProbe(config, rngs=rngs)))
         params = checkpoint.load_weights(
             Path(folder) / "probe.safetensors", nnx.to_pure_dict(state)
         )

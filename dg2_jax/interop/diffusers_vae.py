@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flax import nnx
-
 from dg2_jax.interop.hf_folder import find_folder, read_config, read_weights
 from dg2_jax.interop.weights import load_params
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 
 STABLE_DIFFUSION = "stabilityai/sd-vae-ft-ema"  # which has the defaults of `AutoencoderConfig`
@@ -71,7 +70,7 @@ def from_pretrained(path: str | os.PathLike, subfolder: str = "") -> Autoencoder
     """
     folder = find_folder(path, _STEM, subfolder=subfolder)
     config = _config(folder)
-    vae = nnx.eval_shape(lambda: AutoencoderKL(config, rngs=nnx.Rngs(0)))
+    vae = abstract(lambda rngs: AutoencoderKL(config, rngs=rngs))
     try:
         load_params(vae, read_weights(folder, _STEM), parameter_name)
     except ValueError as error:

@@ -19,6 +19,7 @@ from dg2_jax.interop.dg2_settings import (
 )
 from dg2_jax.interop.torch_checkpoint import CheckpointError, read_torch
 from dg2_jax.interop.weights import load_params
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dg2_unet import DG2UNet
 from dg2_jax.schedules import Schedule
 from dg2_jax.typing import Context, Latent, Time
@@ -87,7 +88,7 @@ class CheckpointFile:
         Raises:
             CheckpointError: listing tensors without a parameter and parameters without a tensor.
         """
-        unet = nnx.eval_shape(lambda: DG2UNet(self.config.unet, rngs=nnx.Rngs(0)))
+        unet = abstract(lambda rngs: DG2UNet(self.config.unet, rngs=rngs))
         tensors = {
             key: value.reshape(-1) if key == "unet.time_embd_layer.te" else value
             for key, value in self.states[which].items()

@@ -6,12 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from flax import nnx
-
 from dg2_jax.files import sha256
 from dg2_jax.interop import hf_folder
 from dg2_jax.interop.hf_folder import read_config, read_weights
 from dg2_jax.interop.weights import load_params
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.bert import Bert, BertConfig
 from dg2_jax.nn.clip import ClipText, ClipTextConfig, ClipVision, ClipVisionConfig
 
@@ -82,7 +81,7 @@ def verify_sha256(path: Path, expected: str) -> None:
 def load_bert(folder: Path) -> tuple[Bert, BertConfig]:
     """The BERT encoder in `folder`; its pooler and heads, of no use here, are left out."""
     config = BertConfig.from_dict(read_config(folder))
-    model = nnx.eval_shape(lambda: Bert(config, rngs=nnx.Rngs(0)))
+    model = abstract(lambda rngs: Bert(config, rngs=rngs))
     load_params(model, read_weights(folder, _STEM), _bert_name)
     return model, config
 
@@ -92,7 +91,7 @@ def load_clip_text(folder: Path) -> tuple[ClipText, ClipTextConfig]:
     settings, tensors = read_config(folder), read_weights(folder, _STEM)
     config = ClipTextConfig.from_dict(settings)
     projection = "text_config" in settings or "text_projection.weight" in tensors
-    model = nnx.eval_shape(lambda: ClipText(config, projection=projection, rngs=nnx.Rngs(0)))
+    model = abstract(lambda rngs: ClipText(config, projection=projection, rngs=rngs))
     load_params(model, tensors, lambda key: _clip_name(key, other_tower=_VISION_KEYS))
     return model, config
 
@@ -102,7 +101,7 @@ def load_clip_vision(folder: Path) -> tuple[ClipVision, ClipVisionConfig]:
     settings, tensors = read_config(folder), read_weights(folder, _STEM)
     config = ClipVisionConfig.from_dict(settings)
     projection = "vision_config" in settings or "visual_projection.weight" in tensors
-    model = nnx.eval_shape(lambda: ClipVision(config, projection=projection, rngs=nnx.Rngs(0)))
+    model = abstract(lambda rngs: ClipVision(config, projection=projection, rngs=rngs))
     load_params(model, tensors, lambda key: _clip_name(key, other_tower=_TEXT_KEYS))
     return model, config
 

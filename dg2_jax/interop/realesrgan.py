@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 
 from dg2_jax.interop.ncnn import Layer, read_param, read_weights
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.rrdbnet import RRDBNet, SRVGGNetCompact
 
 Upscaler = RRDBNet | SRVGGNetCompact
@@ -109,9 +110,7 @@ def _rrdbnet(state: "_Taker") -> RRDBNet:
     scales = {3: 4, 12: 2, 48: 1}
     if c_in not in scales:
         raise ValueError(f"{state.source}: conv_first takes {c_in} channels; 3, 12 or 48 are known")
-    model = nnx.eval_shape(
-        lambda: RRDBNet(num_block, scales[c_in], features, growth, rngs=nnx.Rngs(0))
-    )
+    model = abstract(lambda rngs: RRDBNet(num_block, scales[c_in], features, growth, rngs=rngs))
     for name in ("conv_first", "conv_body", "conv_up1", "conv_up2", "conv_hr", "conv_last"):
         state.fill(name, getattr(model, name))
     for j in range(5):
@@ -135,7 +134,7 @@ def _srvgg(state: "_Taker") -> SRVGGNetCompact:
             f"{state.source}: {hidden} PReLU layers and {channels} last channels; at least one and "
             "three times a square are needed"
         )
-    model = nnx.eval_shape(lambda: SRVGGNetCompact(hidden - 1, scale, features, rngs=nnx.Rngs(0)))
+    model = abstract(lambda rngs: SRVGGNetCompact(hidden - 1, scale, features, rngs=rngs))
     for n, conv in enumerate(model.convs):
         state.fill(f"body.{2 * n}", conv)
     for n in range(hidden):

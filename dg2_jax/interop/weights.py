@@ -14,7 +14,7 @@ dots, then `weight` or `bias` (`blocks.0.fc1.weight`). So a loader is a renaming
 
 from collections.abc import Callable, Mapping
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from flax import nnx
 
@@ -38,7 +38,7 @@ def load_params(
     - Embed: `weight` becomes `embedding`;
     - biases, and parameters a module of another type holds itself, stay as they are.
 
-    The module may be abstract (`nnx.eval_shape(lambda: Model(...))`): no time then goes into an
+    The module may be abstract (`nn.abstract.abstract(...)`): no time then goes into an
     initialisation that is overwritten.
 
     Args:
@@ -77,7 +77,7 @@ def load_params(
     if wrong:
         raise ValueError(f"wrong shapes for {type(module).__name__}: {_listing(wrong)}")
     for name, array in arrays.items():
-        slots[name][0].set_value(jnp.asarray(array, jnp.float32))
+        slots[name][0].set_value(jax.device_put(np.array(array, np.float32)))
 
 
 def _parameter_slots(

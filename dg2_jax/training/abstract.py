@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dg2_jax import model
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.training import runs, step
 from dg2_jax.training.state import TrainState
@@ -38,9 +39,9 @@ def abstract_run(config: runs.DenoiserRunConfig, side: int, batch_size: int = 0)
     """
     name = model.architecture_name(config.denoiser)
     architecture = model.ARCHITECTURES[name]
-    network = nnx.eval_shape(
-        lambda: with_compute_dtype(
-            architecture.module(config.denoiser, rngs=nnx.Rngs(0)), config.compute_dtype
+    network = abstract(
+        lambda rngs: with_compute_dtype(
+            architecture.module(config.denoiser, rngs=rngs), config.compute_dtype
         )
     )
     graphdef, params = nnx.split(network)

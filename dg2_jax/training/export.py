@@ -13,6 +13,7 @@ from dg2_jax import config as config_lib
 from dg2_jax import model, sharding
 from dg2_jax.checkpoint import CheckpointManager
 from dg2_jax.interop import diffusers_vae
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.training import tuning
 from dg2_jax.training.data import TrainingData, open_data
 from dg2_jax.training.runs import (
@@ -114,7 +115,7 @@ def export_checkpoint(
     if config.lora is not None:
         tuned = tuning.adapters(starting_weights(config), config.lora, config.seed)
     else:
-        network = nnx.eval_shape(lambda: architecture.module(config.denoiser, rngs=nnx.Rngs(0)))
+        network = abstract(lambda rngs: architecture.module(config.denoiser, rngs=rngs))
         tuned = tuning.full(nnx.to_pure_dict(nnx.state(network)))
     like = jax.eval_shape(lambda params: initial_state(config, params), tuned.params)
     state = CheckpointManager(saved).restore(like, step).state

@@ -9,6 +9,8 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
+from dg2_jax.nn.abstract import abstract
+
 Params = Any  # nested dicts of float32 arrays: `nnx.to_pure_dict` of a module's state
 
 
@@ -49,7 +51,7 @@ def network(
         rngs = nnx.Rngs(jax.random.key(seed, impl="rbg"))
         return nnx.to_pure_dict(nnx.split(make(rngs))[1])
 
-    graphdef = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))[0]
+    graphdef = nnx.split(abstract(make))[0]
     return graphdef, draw() if weights is None else weights
 
 
