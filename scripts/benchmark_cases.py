@@ -3,9 +3,9 @@
 import functools
 import gc
 import importlib
-import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -289,7 +289,7 @@ def _train_step(
 
 def sampling_memory(model: str) -> tuple[int, int]:
     """MiB of the weights, and by how much four guided steps raise this process's peak with them."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_mib()
     config = dg2_config(model)
     graphdef, state = nnx.split(nnx.eval_shape(lambda: DG2UNet(config, rngs=nnx.Rngs(0))))
     params = jax.tree.map(lambda a: jnp.full(a.shape, 1e-3, a.dtype), nnx.to_pure_dict(state))
@@ -310,5 +310,10 @@ def sampling_memory(model: str) -> tuple[int, int]:
         return jax.lax.scan(body, x, jnp.arange(4))[0]
 
     jax.block_until_ready(sample(params, x, text))
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return weights, (after - before) // 1024
+    return weights, _peak_mib() - before
+
+
+def _peak_mib() -> int:
+    """Of this process since its start; `getrusage` would count its parent's with it."""
+    status = Path("/proc/self/status").read_text("ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) // 1024
