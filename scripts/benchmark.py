@@ -150,6 +150,7 @@ def main(argv: list[str]) -> None:
     for model in _MODELS.value:
         records += measure(model, _AGAINST.value, _CASES.value, _ROUNDS.value)
         if model != "demo" and not _CASES.value:
+            new_process(f"memory {model}")  # compiles, which takes memory of its own
             found = json.loads(new_process(f"memory {model}"))
             records.append({"model": model, "case": "peak memory of sampling", **found})
         elif not _CASES.value:

@@ -14,11 +14,12 @@ import numpy as np
 import optax
 from flax import nnx
 
+from dg2_jax import compile_cache, guidance
 from dg2_jax import config as config_lib
-from dg2_jax import guidance
 from dg2_jax.interop.diffusiongen2 import parameter_name
 from dg2_jax.interop.weights import load_params
 from dg2_jax.model import ARCHITECTURES
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.upscaling import upscale
@@ -170,7 +171,7 @@ def _inputs(config: DG2UNetConfig, batch: int) -> tuple[np.ndarray, np.ndarray, 
 
 def _dg2(model: str, against: list[str], text: str) -> Iterator[Case]:
     config = dg2_config(model)
-    module = nnx.eval_shape(lambda: DG2UNet(config, rngs=nnx.Rngs(0)))
+    module = abstract(lambda rngs: DG2UNet(config, rngs=rngs))
     twin = None
     if {"torch", "torch.compile"} & set(against):
         import torch
@@ -289,9 +290,11 @@ def _train_step(
 
 def sampling_memory(model: str) -> tuple[int, int]:
     """MiB of the weights, and by how much four guided steps raise this process's peak with them."""
+    compile_cache.enable()
+    jax.jit(jnp.sin)(0.0).block_until_ready()  # the runtime itself is not counted
     before = _peak_mib()
     config = dg2_config(model)
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: DG2UNet(config, rngs=nnx.Rngs(0))))
+    graphdef, state = nnx.split(abstract(lambda rngs: DG2UNet(config, rngs=rngs)))
     params = jax.tree.map(lambda a: jnp.full(a.shape, 1e-3, a.dtype), nnx.to_pure_dict(state))
     weights = sum(a.nbytes for a in jax.tree.leaves(params)) // 2**20
     x, _, text = _inputs(config, 1)
