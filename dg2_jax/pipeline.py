@@ -173,6 +173,8 @@ class Pipeline:
             texts, prompt_weights = self._texts(
                 plan, [prompts[i] for i in batch], [negatives[i] for i in batch]
             )
+            if prompt_weights.shape[1] > 1:
+                plan = planning.with_null_text(plan)
             keys = sampling.image_keys(jnp.asarray([seeds[i] for i in batch], jnp.uint32))
             inputs = self._inputs(plan, texts, keys, prompt_weights)
             found, rows = program.generate(

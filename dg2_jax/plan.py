@@ -82,6 +82,13 @@ def make(model: Model, settings: Settings, edit: Edit | None, worse: Model | Non
     return plan._replace(start_alpha=float(alpha), start_sigma=float(sigma))
 
 
+def with_null_text(plan: Plan) -> Plan:
+    """The plan for prompts that AND joins: the null text is needed, guided or not."""
+    if plan.program.guidance != "off":
+        return plan
+    return plan._replace(program=dataclasses.replace(plan.program, guidance="always"))
+
+
 def backwards(model: Model, plan: Plan) -> Plan | None:
     """The plan that turns the original to the noise it comes from, by DDIM; None without steps."""
     if plan.num_rows == 0:

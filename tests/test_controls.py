@@ -158,6 +158,15 @@ def test_composed_and_weighted_prompts(pipe):
     np.testing.assert_allclose(mixed.latents, np.concatenate([plain, composed]), atol=1e-4)
 
 
+def test_composed_prompts_without_guidance(pipe):
+    plain, left_out, composed = (
+        pipe(prompt, guidance_scale=1.0, num_inference_steps=3).latents
+        for prompt in ("a lake", "a lake AND a castle :0", "a lake AND a castle :0.5")
+    )
+    np.testing.assert_allclose(left_out, plain, atol=1e-4)
+    assert np.abs(composed - plain).max() > 1e-3
+
+
 def test_projected_guidance_and_autoguidance(pipe, folder):
     plain = pipe("a lake", num_inference_steps=4).latents
     for change in (
