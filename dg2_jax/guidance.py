@@ -65,18 +65,46 @@ def around(
     def step(
         x: Latent, level: Level, conditioning: Conditioning, memory: Memory
     ) -> tuple[Latent, Memory]:
-        memories = []
-
-        def inner(x: Latent, level: Level, conditioning: Conditioning) -> Latent:
-            x0, after = denoise.step(x, level, conditioning, memory)
-            memories.append(after)
-            return x0
-
+        inner, afterwards = _with_memory(denoise, memory)
         x0 = transform(inner)(x, level, conditioning)
-        (after,) = memories
+        (after,) = afterwards
         return x0, after
 
     return Recurrent(denoise.start, step)
+
+
+def nested(transform: Callable[[Denoiser], Recurrent], denoise: Denoiser | Recurrent) -> Recurrent:
+    """`around` for a transform that remembers too.
+
+    Where `denoise` has a memory, that of the result is the pair (the transform's, `denoise`'s).
+    """
+    if not isinstance(denoise, Recurrent):
+        return transform(denoise)
+
+    def start(x: Latent) -> tuple[Memory, Memory]:
+        return transform(lambda x, level, conditioning: x).start(x), denoise.start(x)
+
+    def step(
+        x: Latent, level: Level, conditioning: Conditioning, memory: tuple[Memory, Memory]
+    ) -> tuple[Latent, tuple[Memory, Memory]]:
+        inner, afterwards = _with_memory(denoise, memory[1])
+        x0, own = transform(inner).step(x, level, conditioning, memory[0])
+        (after,) = afterwards
+        return x0, (own, after)
+
+    return Recurrent(start, step)
+
+
+def _with_memory(denoise: Recurrent, memory: Memory) -> tuple[Denoiser, list[Memory]]:
+    """A plain denoiser for one call, and the list that then holds the memory after it."""
+    afterwards: list[Memory] = []
+
+    def inner(x: Latent, level: Level, conditioning: Conditioning) -> Latent:
+        x0, after = denoise.step(x, level, conditioning, memory)
+        afterwards.append(after)
+        return x0
+
+    return inner, afterwards
 
 
 def denoiser(network: Network, prediction_type: str) -> Denoiser:
@@ -105,7 +133,9 @@ def conditional_half(paired: Conditioning) -> Conditioning:
     return jax.tree.map(lambda a: a[: len(a) // 2], paired)
 
 
-def autoguided(denoise: Denoiser, bad: Denoiser, guidance_scale: Float[Array, "b"]) -> Denoiser:
+def autoguided(
+    denoise: Denoiser | Recurrent, bad: Denoiser | Recurrent, guidance_scale: Float[Array, "b"]
+) -> Denoiser | Recurrent:
     """Autoguidance D_bad + w (D - D_bad) (Karras et al., arXiv 2406.02507).
 
     `bad` is a weaker version of the same network (an earlier checkpoint, a smaller one), given
@@ -119,14 +149,24 @@ def autoguided(denoise: Denoiser, bad: Denoiser, guidance_scale: Float[Array, "b
         denoise: the better denoiser.
         bad: the worse one.
         guidance_scale: w of each image; 1 is `denoise` alone.
+
+    Returns:
+        A denoiser with the pair of their memories where either of them has one.
     """
+    both = recurrent(denoise), recurrent(bad)
 
-    def guided(x: Latent, level: Level, conditioning: tuple[Any, Any]) -> Latent:
-        good, worse = (d(x, level, c) for d, c in zip((denoise, bad), conditioning, strict=True))
+    def step(
+        x: Latent, level: Level, conditioning: Any, memory: tuple[Memory, Memory]
+    ) -> tuple[Latent, tuple[Memory, Memory]]:
+        (good, first), (worse, second) = (
+            d.step(x, level, c, m) for d, c, m in zip(both, conditioning, memory, strict=True)
+        )
         scale = jnp.tile(guidance_scale, len(x) // len(guidance_scale))[:, None, None, None]
-        return worse + scale * (good - worse)
+        return worse + scale * (good - worse), (first, second)
 
-    return guided
+    if isinstance(denoise, Recurrent) or isinstance(bad, Recurrent):
+        return Recurrent(lambda x: (both[0].start(x), both[1].start(x)), step)
+    return lambda x, level, conditioning: step(x, level, conditioning, ((), ()))[0]
 
 
 def rescale(guided: Latent, conditional: Latent, phi: Float[Array, "b"]) -> Latent:
@@ -248,7 +288,7 @@ def adaptive_projected(
 
 def within_interval(
     guided: Denoiser | Recurrent,
-    denoise: Denoiser,
+    denoise: Denoiser | Recurrent,
     interval: tuple[Float[Array, ""], Float[Array, ""]],
     *,
     prompt_weights: Float[Array, "b n"] | None = None,
@@ -256,21 +296,38 @@ def within_interval(
     """`guided` at noise levels low ≤ σ ≤ high, its conditional estimate elsewhere (2404.07724).
 
     Outside the interval the unconditional branch is not evaluated at all, unless several prompts
-    are composed, which needs it. A memory is left as it is there.
+    are composed, which needs it. A memory is left as it is there, but for that of `denoise`, which
+    goes on; that of a branch that is not evaluated starts anew.
 
     Args:
         guided: what acts inside.
-        denoise: the denoiser that `guided` was made of.
+        denoise: the denoiser that `guided` was made of, by `nested` if it has a memory, whose
+            leaves then start with the batch axis.
         interval: (low, high).
         prompt_weights: those of `guided`.
     """
     low, high = interval
-    inner = recurrent(guided)
+    inner, plain = recurrent(guided), recurrent(denoise)
 
-    def unguided(x: Latent, level: Level, paired: Conditioning) -> Latent:
-        if prompt_weights is None:
-            return denoise(x, level, conditional_half(paired))
-        return _branches(denoise, x, level, paired, prompt_weights)[0]
+    def unguided(
+        x: Latent, level: Level, paired: Conditioning, memory: Memory
+    ) -> tuple[Latent, Memory]:
+        if prompt_weights is not None:
+            both, afterwards = _with_memory(plain, memory)
+            x0 = _branches(both, x, level, paired, prompt_weights)[0]
+            return x0, afterwards[0]
+        x0, known = plain.step(x, level, conditional_half(paired), conditional_half(memory))
+        anew = plain.start(x)
+        return x0, jax.tree.map(lambda a, b: jnp.concatenate([a, b[len(a) :]]), known, anew)
+
+    def outside(
+        x: Latent, level: Level, paired: Conditioning, memory: Memory
+    ) -> tuple[Latent, Memory]:
+        if not isinstance(denoise, Recurrent):
+            return unguided(x, level, paired, ())[0], memory
+        own, of_denoise = memory
+        x0, of_denoise = unguided(x, level, paired, of_denoise)
+        return x0, (own, of_denoise)
 
     def step(
         x: Latent, level: Level, paired: Conditioning, memory: Memory
@@ -279,7 +336,7 @@ def within_interval(
         return jax.lax.cond(
             inside,
             lambda: inner.step(x, level, paired, memory),
-            lambda: (unguided(x, level, paired), memory),
+            lambda: outside(x, level, paired, memory),
         )
 
     if isinstance(guided, Recurrent):

@@ -155,6 +155,12 @@ class Model:
         side = self.default_size // self.autoencoder_config.downsampling_factor
         return side, side, self.latent_channels
 
+    @property
+    def has_deep_levels(self) -> bool:
+        """Whether `Settings.reuse_every` may be above 1."""
+        config = ARCHITECTURES[self.config["model"]].config(**_tuples(self.config["denoiser"]))
+        return isinstance(config, UNetConfig) and len(config.channels) > 1
+
 
 def _abstract(make: Callable[[nnx.Rngs], nnx.Module]) -> tuple[Network, Params]:
     graphdef, state = nnx.split(abstract(make))

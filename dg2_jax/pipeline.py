@@ -43,6 +43,7 @@ class SolverControls(TypedDict, total=False):
     apg_momentum: float
     autoguidance_model: str | None
     autoguidance_scale: float
+    reuse_every: int
     spacing: str | None
 
 
@@ -372,6 +373,7 @@ class Pipeline:
                 np.ones((batch, 1), np.float32) if prompt_weights is None else prompt_weights
             ),
             autoguidance_scale=jnp.full(batch, settings.autoguidance_scale, jnp.float32),
+            reuse_every=jnp.int32(settings.reuse_every),
             start=jnp.repeat(jnp.asarray(plan.start), batch, 0),
             start_alpha=jnp.float32(plan.start_alpha),
             start_sigma=jnp.float32(plan.start_sigma),

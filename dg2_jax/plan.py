@@ -40,6 +40,9 @@ def make(model: Model, settings: Settings, edit: Edit | None, worse: Model | Non
         settings: of the call.
         edit: the picture that is edited, if any.
         worse: the model of autoguidance, if any.
+
+    Raises:
+        ValueError: `reuse_every` is above 1 for a model that has nothing to reuse.
     """
     guidance = "off" if settings.guidance_scale == 1.0 else "always"
     if guidance == "always" and settings.guidance_interval is not None:
@@ -50,6 +53,7 @@ def make(model: Model, settings: Settings, edit: Edit | None, worse: Model | Non
         kind = "synchronised" if settings.anagram_mode == "pixel" else "shared"
     elif settings.inversion == "ddpm" and len(t):  # without steps there is nothing to follow
         kind = "following"
+    _check_reuse(settings, model, worse)
     compiled = Program(
         model.denoiser,
         model.autoencoder if kind == "synchronised" else None,
@@ -57,6 +61,7 @@ def make(model: Model, settings: Settings, edit: Edit | None, worse: Model | Non
         guidance,
         kind,
         worse.denoiser if worse else None,
+        settings.reuse_every > 1,
     )
     zeros = np.zeros((1, *model.latent_shape), np.float32)
     plan = Plan(
@@ -100,7 +105,9 @@ def backwards(model: Model, plan: Plan) -> Plan | None:
         settings=dataclasses.replace(
             plan.settings, guidance_scale=1.0, autoguidance_model=None, autoguidance_scale=1.0
         ),
-        program=dataclasses.replace(plan.program, autoencoder=None, guidance="off", worse=None),
+        program=dataclasses.replace(
+            plan.program, autoencoder=None, guidance="off", worse=None, reuses=False
+        ),
         table=table.padded(MAX_ROWS),
         num_rows=len(table.timestep),
         start=plan.original,
@@ -108,6 +115,17 @@ def backwards(model: Model, plan: Plan) -> Plan | None:
         start_sigma=0.0,
         change=np.ones_like(plan.change),
     )
+
+
+def _check_reuse(settings: Settings, *models: Model | None) -> None:
+    if settings.reuse_every == 1:
+        return
+    for model in models:
+        if model is not None and not model.has_deep_levels:
+            raise ValueError(
+                f"reuse_every must be 1 with the model {model.name}, whose denoiser is no UNet of "
+                f"several levels; got {settings.reuse_every}"
+            )
 
 
 def timesteps(schedule: Schedule, settings: Settings, edits: bool) -> np.ndarray:

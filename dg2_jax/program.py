@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from dg2_jax import anagram, guidance, inpaint, inversion, preview, sampling
+from dg2_jax import anagram, guidance, inpaint, inversion, preview, reuse, sampling
 from dg2_jax.images import from_uint8, to_uint8
 from dg2_jax.model import Network, Params
 from dg2_jax.preview import LatentToRGB
@@ -54,6 +54,7 @@ class Inputs(NamedTuple):
         eta_parallel, norm_threshold, momentum: for each image, see `guidance.adaptive_projected`.
         prompt_weights: of the prompts that are composed, for each image.
         autoguidance_scale: for each image.
+        reuse_every: see `reuse.denoiser`; unused where the program reuses nothing.
         start: what sampling starts from is start_alpha · start + start_sigma · noise.
         start_alpha, start_sigma: 0 and 1 for txt2img.
         original: what stays where `change` forbids otherwise.
@@ -75,6 +76,7 @@ class Inputs(NamedTuple):
     momentum: Float[Array, "b"]
     prompt_weights: Float[Array, "b p"]
     autoguidance_scale: Float[Array, "b"]
+    reuse_every: Int[Array, ""]
     start: Latent
     start_alpha: Float[Array, ""]
     start_sigma: Float[Array, ""]
@@ -98,6 +100,7 @@ class Program:
         kind: "plain"; "shared" or "synchronised", an anagram with one latent or one a view;
             "following", an edit that follows its source.
         worse: the network of autoguidance; None without.
+        reuses: whether deep features are reused, see `dg2_jax.reuse`.
     """
 
     denoiser: Network
@@ -106,6 +109,7 @@ class Program:
     guidance: str = "always"
     kind: str = "plain"
     worse: Network | None = None
+    reuses: bool = False
 
 
 class Run(NamedTuple):
@@ -158,14 +162,19 @@ def guided(
 ) -> guidance.Denoiser | guidance.Recurrent:
     """The guided denoiser of all latents of a batch; `params` as for `conditioning`."""
     copies = _copies(program, inputs)
+    branches = 1 if program.guidance == "off" else inputs.prompt_weights.shape[1] + 1
 
     def tiled(a: Array) -> Array:
         return jnp.concatenate([a] * copies)
 
-    def denoiser(network: Network, params: Params) -> guidance.Denoiser:
-        return guidance.denoiser(network.bind(params), program.prediction_type)
+    def denoiser(network: Network, params: Params) -> guidance.Denoiser | guidance.Recurrent:
+        module, predicts = network.bind(params), program.prediction_type
+        if not program.reuses:
+            return guidance.denoiser(module, predicts)
+        batch = copies * branches * len(inputs.keys)
+        return reuse.denoiser(module, predicts, inputs.reuse_every, batch)
 
-    denoise: guidance.Denoiser = denoiser(program.denoiser, params[0])
+    denoise = denoiser(program.denoiser, params[0])
     if program.worse is not None:
         worse = denoiser(program.worse, params[1])
         denoise = guidance.autoguided(denoise, worse, tiled(inputs.autoguidance_scale))
@@ -173,14 +182,17 @@ def guided(
         return denoise
     weights = tiled(inputs.prompt_weights)
     composed = weights if weights.shape[1] > 1 else None
-    strong: guidance.Denoiser | guidance.Recurrent = guidance.adaptive_projected(
+    strong: guidance.Denoiser | guidance.Recurrent = guidance.nested(
+        lambda d: guidance.adaptive_projected(
+            d,
+            tiled(inputs.guidance_scale),
+            tiled(inputs.guidance_rescale),
+            eta_parallel=tiled(inputs.eta_parallel),
+            norm_threshold=tiled(inputs.norm_threshold),
+            momentum=tiled(inputs.momentum),
+            prompt_weights=composed,
+        ),
         denoise,
-        tiled(inputs.guidance_scale),
-        tiled(inputs.guidance_rescale),
-        eta_parallel=tiled(inputs.eta_parallel),
-        norm_threshold=tiled(inputs.norm_threshold),
-        momentum=tiled(inputs.momentum),
-        prompt_weights=composed,
     )
     if program.guidance == "interval":
         low, high = inputs.guidance_interval

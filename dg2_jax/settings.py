@@ -43,6 +43,9 @@ class Settings:
             or None, and -1 to 1; see `guidance.adaptive_projected`. (1, None, 0) is plain guidance.
         autoguidance_model: a weaker model to move away from (an earlier checkpoint's folder).
         autoguidance_scale: 0 to 100; 1 does not use it.
+        reuse_every: 1 to 1000; above 1 the deep levels of the UNet are run at every so many rows of
+            the solver only, and what they gave is reused between: quicker, at some cost of quality;
+            see `dg2_jax.reuse`. Of models with such levels only.
         spacing: of the timesteps; None for the schedule's own default.
         weights: "ema", "raw", or "fast" where the model has such weights.
         strength: of a change to `image`, 0 (only the autoencoder acts) to 1 (txt2img).
@@ -78,6 +81,7 @@ class Settings:
     apg_momentum: float = 0.0
     autoguidance_model: str | None = None
     autoguidance_scale: float = 1.0
+    reuse_every: int = 1
     spacing: str | None = None
     weights: str = "ema"
     strength: float = 0.75
@@ -97,6 +101,7 @@ class Settings:
         _check_int("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
         _check_real("guidance_scale", self.guidance_scale, 0.0, 100.0)
         _check_real("autoguidance_scale", self.autoguidance_scale, 0.0, 100.0)
+        _check_int("reuse_every", self.reuse_every, 1, MAX_STEPS)
         for name in ("eta", "guidance_rescale", "strength", "apg_eta"):
             _check_real(name, getattr(self, name), 0.0, 1.0)
         _check_real("apg_momentum", self.apg_momentum, -1.0, 1.0)

@@ -42,6 +42,9 @@ _GUIDANCE = flags.DEFINE_float("guidance_scale", None, "1 is unguided.")
 _RESCALE = flags.DEFINE_float("guidance_rescale", 0.0, "0 to 1.")
 _INTERVAL = flags.DEFINE_list("guidance_interval", None, "Noise levels low,high of guidance.")
 _SOLVER = flags.DEFINE_string("solver", None, f"One of {', '.join(solvers.SOLVERS)}.")
+_REUSE = flags.DEFINE_integer(
+    "reuse_every", 1, "Run the UNet's deep levels at every so many rows of the solver only."
+)
 _SPACING = flags.DEFINE_string("spacing", None, f"One of {', '.join(schedules.SPACINGS)}.")
 _ETA = flags.DEFINE_float("eta", 0.0, "DDIM's noise, 0 to 1.")
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the first picture; drawn if not given.")
@@ -120,6 +123,7 @@ def run() -> None:
         spacing=_SPACING.value,
         guidance_rescale=_RESCALE.value,
         guidance_interval=_numbers("guidance_interval", _INTERVAL.value, float),
+        reuse_every=_REUSE.value,
         strength=_STRENGTH.value,
         strength_mode=_STRENGTH_MODE.value,
         resize_mode=_RESIZE.value,

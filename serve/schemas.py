@@ -113,6 +113,7 @@ class _Sampling(_Request):
     apg_eta: Unit = 1.0
     apg_norm_threshold: Annotated[Number, Field(ge=1e-6, le=1e6)] | None = None
     apg_momentum: Annotated[Number, Field(ge=-1, le=1)] = 0.0
+    reuse_every: Annotated[Integer, Field(ge=1, le=MAX_STEPS)] = 1
     spacing: Annotated[str, OneOf("spacing")] | None = None
     upscale: Annotated[int, OneOf("upscale")] | None = None
     preview_every: Annotated[Integer, Field(ge=1, le=MAX_STEPS)] = 5

@@ -188,41 +188,83 @@ class UNet(TextConditioned):
             conditioning: from `project_context`, same batch.
             dropout_key: turns dropout on (training only).
         """
+        return self.evaluate(x, t, conditioning, dropout_key=dropout_key)[0]
+
+    def deep_shape(self, latent_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Of the second result of `evaluate`, for latents (b, h, w, c).
+
+        Raises:
+            ValueError: the network has a single level.
+        """
+        if len(self.config.channels) < 2:
+            raise ValueError("the UNet must have two levels or more to have deep features")
+        return (*latent_shape[:3], self.config.channels[1])
+
+    def evaluate(
+        self,
+        x: Latent,
+        t: Time,
+        conditioning: Conditioning,
+        deep: Float[Array, "b h w d"] | None = None,
+        *,
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> tuple[Latent, Float[Array, "b h w d"] | None]:
+        """The output, and the features that the levels below the first hand up to it.
+
+        Those levels hold most of the work, and what they hand up changes little from one sampling
+        step to the next. Given as `deep`, from a step before, it is used in their place, and only
+        the first level is run (DeepCache, Ma et al., arXiv 2312.00858, section 3.2). A network of a
+        single level has no such features: None.
+
+        Args:
+            x: as for a call, as are the others that are not `deep`.
+            t: see there.
+            conditioning: see there.
+            deep: the second result of an earlier evaluation of as many latents.
+            dropout_key: see there.
+        """
         factor = 2 ** (len(self.config.channels) - 1)
         if x.shape[1] % factor or x.shape[2] % factor:
             raise ValueError(f"latent height and width must be multiples of {factor}: {x.shape}")
         embedding = self.embed(t, conditioning)
-        keys_values = iter(conditioning.keys_values)
-        calls = 0
+        stages = (*self.down, *self.middle, *self.up)
+        entries = iter(conditioning.keys_values)
+        keys_values = [None if s.transformer is None else next(entries) for s in stages]
+        blocks, last = self.config.blocks_per_level, len(self.config.channels) - 1
+        middle = len(self.down)
+        up = middle + len(self.middle)
 
-        def run(stage: Stage, h: Array) -> Array:
-            nonlocal calls
-            calls += 1
-            key = None if dropout_key is None else jax.random.fold_in(dropout_key, calls)
-            kv = next(keys_values) if stage.transformer is not None else None
-            return checkpointed(stage, self.config.remat, self.config.remat_policy)(
-                h, embedding, kv, conditioning.mask, key
+        def run(i: int, h: Array) -> Array:
+            key = None if dropout_key is None else jax.random.fold_in(dropout_key, i + 1)
+            return checkpointed(stages[i], self.config.remat, self.config.remat_policy)(
+                h, embedding, keys_values[i], conditioning.mask, key
             )
 
-        h = self.conv_in(x)
-        skips = [h]
-        per_level = self.config.blocks_per_level
-        for level in range(len(self.config.channels)):
-            for stage in self.down[level * per_level : (level + 1) * per_level]:
-                h = run(stage, h)
+        def below(level: int, h: Array) -> Array:
+            """What the levels under one hand up to it."""
+            h = run_level(level + 1, self.downsample[level](h))
+            return self.upsample[last - level - 1](_nearest_upsample(h))
+
+        def run_level(level: int, h: Array) -> Array:
+            nonlocal deep
+            skips = [h]
+            for i in range(level * blocks, (level + 1) * blocks):
+                h = run(i, h)
                 skips.append(h)
-            if level < len(self.downsample):
-                h = self.downsample[level](h)
-                skips.append(h)
-        for stage in self.middle:
-            h = run(stage, h)
-        per_level += 1
-        for level in range(len(self.config.channels)):
-            for stage in self.up[level * per_level : (level + 1) * per_level]:
-                h = run(stage, jnp.concatenate([h, skips.pop()], axis=-1))
-            if level < len(self.upsample):
-                h = self.upsample[level](_nearest_upsample(h))
-        return self.conv_out(nnx.silu(self.norm_out(h)))
+            if level == last:
+                for i in range(middle, up):
+                    h = run(i, h)
+            elif level > 0:
+                h = below(level, h)
+            else:
+                h = deep = below(level, h) if deep is None else deep
+            first = up + (last - level) * (blocks + 1)
+            for i in range(first, first + blocks + 1):
+                h = run(i, jnp.concatenate([h, skips.pop()], axis=-1))
+            return h
+
+        h = run_level(0, self.conv_in(x))
+        return self.conv_out(nnx.silu(self.norm_out(h))), deep
 
 
 def _nearest_upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:

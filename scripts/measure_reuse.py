@@ -1,0 +1,109 @@
+"""What reuse of deep features saves and costs: python -m scripts.measure_reuse.
+
+A case is STEPS:REUSE_EVERY. Fewer steps without reuse are cases too: they save time just as well.
+For each case one picture is timed, in turns with the other cases, and the captions of the test
+split are made into pictures with the same seeds, which the attribute probe looks at as in
+scripts.evaluate. `to_first` is how far they are from those of the first case (PSNR, dB).
+"""
+
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from dg2_jax import model
+from dg2_jax.evaluation import distances
+from dg2_jax.evaluation.cases import renders
+from dg2_jax.evaluation.probe import Probe
+from dg2_jax.images import from_uint8
+from dg2_jax.pipeline import Pipeline
+from dg2_jax.settings import BATCH_SIZES, for_model
+from dg2_jax.training.metrics import psnr
+from scripts.command import command
+
+_MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
+_WEIGHTS = flags.DEFINE_enum("weights", "ema", model.WEIGHTS, "Of those that the model has.")
+_CASES = flags.DEFINE_list(
+    "cases", ["20:1", "20:2", "20:3", "20:5", "14:1", "10:1", "7:1"], "STEPS:REUSE_EVERY."
+)
+_TEST = flags.DEFINE_integer("test", 256, "Captions of the test split.", 2)
+_ROUNDS = flags.DEFINE_integer("rounds", 10, "How often one picture of each case is timed.", 1)
+_OUT = flags.DEFINE_string("out", None, "Write the figures here, as JSON.")
+
+_ROW = "| {} | {:.3f} s | {:.1%} | {:.4f} | {:.2f} | {:.1f} |"
+
+
+def parse_case(text: str) -> dict[str, Any]:
+    """The settings of STEPS:REUSE_EVERY; ValueError where it is something else."""
+    try:
+        steps, every = map(int, text.split(":"))
+    except ValueError:
+        raise ValueError(f"cases must be STEPS:REUSE_EVERY with commas, got {text!r}") from None
+    return {"num_inference_steps": steps, "reuse_every": every}
+
+
+def _timed(pipe: Pipeline, cases: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
+    """Seconds of one picture of each case, compiled before."""
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for turn in range(_ROUNDS.value + 1):
+        for name, settings in cases.items():
+            start = time.perf_counter()
+            pipe("a volcano at sunset", weights=_WEIGHTS.value, **settings)
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def _made(pipe: Pipeline, captions: list[str], name: str, settings: dict[str, Any]) -> np.ndarray:
+    pictures = []
+    for start in tqdm(range(0, len(captions), BATCH_SIZES[-1]), desc=name, leave=False):
+        batch = captions[start : start + BATCH_SIZES[-1]]
+        seeds = list(range(start, start + len(batch)))
+        pictures.append(pipe(batch, seed=seeds, weights=_WEIGHTS.value, **settings).images)
+    return np.concatenate(pictures)
+
+
+def run() -> None:
+    """Times, generates, measures, prints, writes."""
+    cases = {text: parse_case(text) for text in _CASES.value}
+    pipe, probe, drawn = Pipeline.load(_MODEL.value), Probe.load(), renders("test", _TEST.value)
+    settings = for_model(pipe.model, _WEIGHTS.value)
+    times, real = _timed(pipe, cases), probe(drawn.images)
+    found: dict[str, dict[str, object]] = {}
+    first: np.ndarray | None = None
+    print("| steps : reuse every | one picture | joint | KID | Fréchet | PSNR to the first, dB |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for name, case in cases.items():
+        made = _made(pipe, drawn.captions, name, case)
+        first = made if first is None else first
+        seen = probe(made)
+        shares = seen.accuracy(drawn.asked)
+        kid = distances.kid(seen.features, real.features)
+        frechet = distances.frechet(seen.features, real.features)
+        # Equal pictures, and so the first case's own, are at infinity, which JSON lacks.
+        decibels = np.asarray(psnr(from_uint8(made), from_uint8(first)))
+        to_first = float(np.minimum(decibels, 99.0).mean())
+        median = statistics.median(times[name])
+        print(_ROW.format(name, median, shares["joint"], kid, frechet, to_first), flush=True)
+        found[name] = {
+            "seconds": times[name], "generated": shares, "kid": kid, "frechet": frechet,
+            "to_first": to_first,
+        }  # fmt: skip
+    figures = {
+        "settings": {
+            "model": _MODEL.value, "weights": settings.weights, "n": _TEST.value,
+            "guidance_scale": settings.guidance_scale, "solver": settings.solver,
+        },
+        "cases": found,
+    }  # fmt: skip
+    if _OUT.value:
+        Path(_OUT.value).write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    command(run)

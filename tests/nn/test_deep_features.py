@@ -1,0 +1,121 @@
+"""The UNet's deep features: what the levels below the first hand up, made once and used again."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dg2_jax.nn.unet import UNet, UNetConfig
+from tests.networks import random_network
+
+CASES = {
+    "two levels": {"channels": (8, 16), "attention_levels": (False, True)},
+    "attention everywhere, three levels": {
+        "channels": (8, 16, 24),
+        "attention_levels": (True, True, True),
+    },
+    "two blocks a level": {
+        "channels": (8, 16),
+        "attention_levels": (True, False),
+        "blocks_per_level": 2,
+    },
+}
+
+
+def build(**changes):
+    config = UNetConfig(
+        in_channels=4, head_dim=8, context_dim=12, embed_dim=16, norm_groups=4, **changes
+    )
+    return random_network(lambda: UNet(config, rngs=nnx.Rngs(0)))
+
+
+@pytest.fixture(params=CASES)
+def network(request):
+    return build(**CASES[request.param])
+
+
+def inputs(network, seed=0):
+    rng = np.random.default_rng(seed)
+    x = jnp.asarray(rng.normal(size=(2, 8, 8, 4)), jnp.float32)
+    context = jnp.asarray(rng.normal(size=(2, 5, 12)), jnp.float32)
+    conditioning = network.project_context(context, jnp.ones((2, 5), bool))
+    return x, jnp.array([100, 700]) + seed, conditioning
+
+
+evaluate = nnx.jit(lambda network, *args: network.evaluate(*args))
+
+
+def test_features_stand_in_for_the_levels_that_made_them(network):
+    args = inputs(network)
+    output, deep = evaluate(network, *args)
+    assert deep.shape == network.deep_shape(args[0].shape)
+    again, same = evaluate(network, *args, deep)
+    np.testing.assert_allclose(again, output, atol=1e-5)
+    np.testing.assert_array_equal(same, deep)
+    called = nnx.jit(lambda network, *args: network(*args))(network, *args)
+    np.testing.assert_allclose(called, output, atol=1e-5)
+
+
+def test_the_first_level_sees_what_is_new(network):
+    args, other = inputs(network), inputs(network, 1)
+    deep = evaluate(network, *args)[1]
+    reused = evaluate(network, *other, deep)[0]
+    assert np.abs(reused - evaluate(network, *args)[0]).max() > 1e-3
+    assert np.abs(reused - evaluate(network, *other)[0]).max() > 1e-3
+
+
+def test_only_the_first_level_is_run_on_given_features(network):
+    """The output does not depend on a parameter of any other level."""
+    args = inputs(network)
+    deep = evaluate(network, *args)[1]
+    graphdef, params = nnx.split(network)
+
+    @jax.jit
+    @jax.grad
+    def gradient(params, deep):
+        return jnp.sum(jnp.square(nnx.merge(graphdef, params).evaluate(*args, deep)[0]))
+
+    blocks = network.config.blocks_per_level
+    first = [
+        ("conv_in",), ("conv_out",), ("norm_out",), ("time1",), ("time2",),
+        *(("down", i) for i in range(blocks)),
+        *(("up", len(network.up) - 1 - i) for i in range(blocks + 1)),
+    ]  # fmt: skip
+
+    def used(gradients):
+        leaves = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(gradients))[0]
+        paths = {tuple(k.key for k in path): bool(jnp.any(leaf != 0)) for path, leaf in leaves}
+        # The text's own projections come before and were given; nothing depends on them here.
+        return {path: any_ for path, any_ in paths.items() if "cross_kv" not in path}
+
+    for path, any_ in used(gradient(params, deep)).items():
+        expected = any(path[: len(start)] == start for start in first)
+        assert any_ == expected or path[0] in ("pooled", "null_token"), path
+    assert all(
+        any_ or path[0] in ("pooled", "null_token")
+        for path, any_ in used(gradient(params, None)).items()
+    )
+
+
+def test_convolutions_that_are_left_out():
+    network = build(**CASES["two levels"])
+    args = inputs(network)
+    deep = jnp.zeros(network.deep_shape(args[0].shape))
+
+    def convolutions(*deep):
+        jaxpr = jax.make_jaxpr(lambda x, *deep: network.evaluate(x, *args[1:], *deep)[0])
+        return str(jaxpr(args[0], *deep)).count("conv_general_dilated[")
+
+    # In and out; two blocks of 8 to 8 channels have 2 convolutions, or 3 where the skip joins.
+    assert convolutions(deep) == 2 + 2 + 2 * 3
+    # Two to resample, and three blocks below that change the width, two that do not.
+    assert convolutions() == convolutions(deep) + 2 + 3 * 3 + 2 * 2
+
+
+def test_one_level_has_none():
+    network = build(channels=(8,), attention_levels=(False,))
+    args = inputs(network)
+    assert evaluate(network, *args)[1] is None
+    with pytest.raises(ValueError, match="two levels or more"):
+        network.deep_shape(args[0].shape)
