@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.flax
-from flax import nnx
 
 from dg2_jax import lora, model
 from dg2_jax.checkpoint import flatten
@@ -27,9 +26,9 @@ LAYERS_A_BLOCK = {"self": 2, "cross": 3}
 
 def make_params(name):
     if name == "dg2_unet":
-        return random_params(lambda: DG2UNet(DG2, rngs=nnx.Rngs(0)))
+        return random_params(lambda rngs: DG2UNet(DG2, rngs=rngs))
     network, config = tiny_model.DENOISERS[name]
-    return random_params(lambda: network(config, rngs=nnx.Rngs(0)))
+    return random_params(lambda rngs: network(config, rngs=rngs))
 
 
 def random_adapters(params, config=CONFIG, seed=0):
@@ -146,7 +145,7 @@ def test_adapters_of_a_wider_network_do_not_fit(tmp_path):
     lora.save(tmp_path / "a", random_adapters(make_params("unet")), CONFIG, "unet")
     network, config = tiny_model.DENOISERS["unet"]
     wide = dataclasses.replace(config, channels=(8, 32))
-    wider = random_params(lambda: network(wide, rngs=nnx.Rngs(0)))
+    wider = random_params(lambda rngs: network(wide, rngs=rngs))
     with pytest.raises(lora.LoraError, match=r"has shape \(16, 2\), the model needs \(32, 2\)"):
         lora.load(tmp_path / "a", wider, "unet")
 

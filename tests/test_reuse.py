@@ -209,7 +209,7 @@ def test_the_programmatic_sampler_reuses_and_is_differentiable(pipe):
     assert any(np.abs(g).max() > 0 for g in jax.tree.leaves(gradient["middle"]))
 
 
-@pytest.mark.parametrize("value", [0, -1, 1001, 2.0, True])
+@pytest.mark.parametrize("value", [0, -1, 1001, True])
 def test_bad_values_name_the_parameter(pipe, value):
     with pytest.raises(ValueError, match="reuse_every must be an integer from 1 to 1000"):
         pipe("a lake", reuse_every=value)

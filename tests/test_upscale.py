@@ -11,6 +11,7 @@ from flax import nnx
 from PIL import Image
 
 from dg2_jax.interop import realesrgan
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.rrdbnet import RRDBNet
 from dg2_jax.upscaling import tile_spans, upscale
 
@@ -97,7 +98,7 @@ def test_a_batch_is_its_images():
 
 
 def test_unshuffling_networks_take_any_size_and_tile():
-    shapes = nnx.eval_shape(lambda: RRDBNet(1, 2, features=8, growth=4, rngs=nnx.Rngs(0)))
+    shapes = abstract(lambda rngs: RRDBNet(1, 2, features=8, growth=4, rngs=rngs))
     graphdef, params = nnx.split(shapes)
     draw = np.random.default_rng(0).normal
     params = jax.tree.map(lambda p: jnp.asarray(draw(0, 0.1, p.shape), p.dtype), params)

@@ -1,7 +1,6 @@
 """A small untrained model: what the pipeline promises holds whatever the weights."""
 
 import jax.numpy as jnp
-from flax import nnx
 
 from dg2_jax import model
 from dg2_jax.config import to_dict
@@ -44,10 +43,10 @@ def save(path, architecture="unet"):
             "default_size": 32,
         },
         {
-            name: random_params(lambda: denoiser(config, rngs=nnx.Rngs(0)), seed)
+            name: random_params(lambda rngs: denoiser(config, rngs=rngs), seed)
             for seed, name in enumerate(("ema", "raw"))
         },
-        random_params(lambda: AutoencoderKL(VAE, rngs=nnx.Rngs(0)), 2),
+        random_params(lambda rngs: AutoencoderKL(VAE, rngs=rngs), 2),
         dtype=jnp.float32,
     )
 
@@ -55,5 +54,5 @@ def save(path, architecture="unet"):
 def add_fast(path):
     """Gives a folder of `save` weights "fast", of no use but known by their pictures."""
     denoiser, config = DENOISERS["unet"]
-    params = random_params(lambda: denoiser(config, rngs=nnx.Rngs(0)), 3)
+    params = random_params(lambda rngs: denoiser(config, rngs=rngs), 3)
     model.add_weights(path, "fast", params, FAST, jnp.float32)

@@ -1,4 +1,6 @@
-"""3x3 convolution, by the best path of each platform behind one function.
+"""The convolutions that XLA does not do at their best: 3x3, and 2x2 transposed.
+
+3x3 goes by the best path of each platform, behind one function.
 
 XLA's CPU back end convolves well where there are many pixels and few channels, and takes up to
 four times as long as a matrix product of the same arithmetic where a UNet is deep: few pixels,
@@ -57,6 +59,26 @@ def convolve(x: Array, kernel: Array, strides: Any, padding: Any, **settings: An
     if kernel.shape[:2] != (3, 3) or {*strides, *dilations} != {1} or not (keeps_size and whole):
         return plain(x, kernel)
     return jax.lax.platform_dependent(x, kernel, cpu=convolve_on_cpu, default=plain)
+
+
+class Doubling(nnx.ConvTranspose):
+    """A 2x2 transposed convolution of stride 2: each pixel becomes a square of four.
+
+    The four are four products; as a convolution, XLA's CPU back end multiplies zeros, and takes
+    longer still for the gradient of the kernel.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, rngs: nnx.Rngs):
+        super().__init__(in_channels, out_channels, (2, 2), (2, 2), padding="VALID", rngs=rngs)
+
+    def __call__(self, inputs: Float[Array, "b h w i"]) -> Float[Array, "b 2*h 2*w o"]:
+        """Doubles height and width."""
+        b, h, w, i = inputs.shape
+        # Flax's kernel is that of the convolution of the spread-out input, hence turned around.
+        kernel = jnp.flip(self.kernel[...], (0, 1)).reshape(4, i, -1)
+        pixels = jnp.stack([inputs.reshape(-1, i) @ one for one in kernel], axis=1)
+        squares = pixels.reshape(b, h, w, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
+        return squares.reshape(b, 2 * h, 2 * w, -1) + self.bias[...].reshape(1, 1, 1, -1)
 
 
 @jax.custom_vjp

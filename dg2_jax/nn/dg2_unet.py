@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dg2_jax.nn.convolution import conv3x3
+from dg2_jax.nn.convolution import Doubling, conv3x3
 from dg2_jax.nn.dg2_attention import AttentionBlock, KeysValues, group_norm
 from dg2_jax.nn.layers import Linear, checkpointed, dropout
 from dg2_jax.nn.precision import remat_policy
@@ -123,7 +123,7 @@ class Stage(nnx.Module):
     def __init__(self, i: int, o: int, kind: str, config: DG2UNetConfig, *, rngs: nnx.Rngs):
         n, first = config.n_layers, i if kind == "encoder" else o
         if kind == "decoder":
-            self.upsample = nnx.ConvTranspose(i, i, (2, 2), (2, 2), padding="VALID", rngs=rngs)
+            self.upsample = Doubling(i, i, rngs)
             self.skip_conv = conv3x3(2 * i, o, rngs)
         # The first of every pair, then the second of every pair: the order of the state dict.
         self.resnet_layers = nnx.List(

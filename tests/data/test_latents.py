@@ -6,7 +6,6 @@ from collections import Counter
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from dg2_jax.data import encoding, latents
 from dg2_jax.data.loader import Loader
@@ -73,7 +72,7 @@ def numbers(folder, **options):
 
 @pytest.fixture(scope="module")
 def vae():
-    return random_network(lambda: AutoencoderKL(VAE, rngs=nnx.Rngs(0)))
+    return random_network(lambda rngs: AutoencoderKL(VAE, rngs=rngs))
 
 
 def test_records_hold_what_the_networks_give(vae):

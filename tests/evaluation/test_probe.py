@@ -61,7 +61,7 @@ def test_the_shipped_probe_on_renders_it_never_saw():
 
 
 def test_through_files(tmp_path):
-    graphdef, state = nnx.split(random_network(lambda: AttributeProbe(TINY, rngs=nnx.Rngs(0))))
+    graphdef, state = nnx.split(random_network(lambda rngs: AttributeProbe(TINY, rngs=rngs)))
     params = nnx.to_pure_dict(state)
     probe.save(tmp_path, TINY, params)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
@@ -85,7 +85,7 @@ def test_augmented_pictures_are_near_and_differ():
 
 def test_loss_of_a_probe_that_knows_nothing():
     """Zero heads give log(number of values) for each attribute."""
-    network = random_network(lambda: AttributeProbe(TINY, rngs=nnx.Rngs(0)))
+    network = random_network(lambda rngs: AttributeProbe(TINY, rngs=rngs))
     for head in network.heads.values():
         head.kernel[...], head.bias[...] = head.kernel[...] * 0.0, head.bias[...] * 0.0
     labels = {name: jnp.zeros(4, jnp.int32) for name in ATTRIBUTES}

@@ -13,6 +13,7 @@ from flax import nnx
 from dg2_jax import config, guidance, sampling, schedules, solvers
 from dg2_jax.interop import dg2_folder, diffusiongen2
 from dg2_jax.interop.torch_checkpoint import CheckpointError, read_safetensors
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.training.runs import DenoiserRunConfig
 from tests.interop.published import rewritten
@@ -51,7 +52,7 @@ def test_outputs_are_those_of_the_original(loaded, recorded, weights):
 def test_the_base_configuration_wants_the_published_names_and_shapes():
     published = json.loads((GOLDEN / "dg2_base_state_dict_shapes.json").read_text())
     base = DG2UNetConfig(legacy_time_table=True)
-    unet = nnx.eval_shape(lambda: DG2UNet(base, rngs=nnx.Rngs(0)))
+    unet = abstract(lambda rngs: DG2UNet(base, rngs=rngs))
     state = nnx.to_pure_dict(nnx.state(unet))
     found = {
         ".".join(map(str, k)).replace(".kernel", ".weight").replace(".scale", ".weight"): v.shape
@@ -255,6 +256,6 @@ def test_conversion_to_a_model_folder(tmp_path, loaded):
 def test_training_configurations(name, millions):
     values = importlib.import_module(f"configs.{name}").get_config()
     built = config.from_mapping(DenoiserRunConfig, values).denoiser
-    unet = nnx.eval_shape(lambda: DG2UNet(built, rngs=nnx.Rngs(0)))
+    unet = abstract(lambda rngs: DG2UNet(built, rngs=rngs))
     size = sum(v.size for _, v in flat(nnx.to_pure_dict(nnx.state(unet))))
     assert size / 1e6 == pytest.approx(millions, abs=0.1)

@@ -25,7 +25,7 @@ SMALL = AutoencoderConfig(
 
 def test_shapes_and_scaling_of_a_small_model():
     config = AutoencoderConfig.from_dict({**SMALL.to_dict(), "shift_factor": 0.25})
-    vae = random_network(lambda: AutoencoderKL(config, rngs=nnx.Rngs(0)))
+    vae = random_network(lambda rngs: AutoencoderKL(config, rngs=rngs))
     assert vae.downsampling_factor == 4
     posterior = vae.encode(jnp.zeros((2, 16, 24, 3)))
     assert posterior.mean.shape == posterior.logvar.shape == (2, 4, 6, 5)
@@ -36,7 +36,7 @@ def test_shapes_and_scaling_of_a_small_model():
 
 
 def test_pixels_of_a_wrong_size_are_refused():
-    vae = random_network(lambda: AutoencoderKL(SMALL, rngs=nnx.Rngs(0)))
+    vae = random_network(lambda rngs: AutoencoderKL(SMALL, rngs=rngs))
     with pytest.raises(ValueError, match="multiples of 4"):
         vae.encode(jnp.zeros((1, 16, 18, 3)))
 
@@ -64,7 +64,7 @@ def test_posterior_samples_have_its_moments():
 
 
 def test_logvar_is_clipped():
-    vae = random_network(lambda: AutoencoderKL(SMALL, rngs=nnx.Rngs(0)))
+    vae = random_network(lambda rngs: AutoencoderKL(SMALL, rngs=rngs))
     vae.quant_conv.bias[...] = jnp.asarray([0.0] * 5 + [1000.0] * 5)
     assert (vae.encode(jnp.zeros((1, 8, 8, 3))).logvar == 20.0).all()
 

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from dg2_jax.interop.hf_text import find_folder, load_clip_text, load_clip_vision
@@ -95,7 +94,7 @@ def test_where_the_sentence_is_read(text):
     out = text(ids)
     np.testing.assert_array_equal(out.pooled, out.last_hidden_state[:, 2])
     config = ClipTextConfig(8, 16, 8, 1, 2, vocab_size=200, eos_token_id=2)
-    legacy = random_network(lambda: ClipText(config, projection=False, rngs=nnx.Rngs(0)))
+    legacy = random_network(lambda rngs: ClipText(config, projection=False, rngs=rngs))
     out = legacy(ids.at[0, 1].set(2))
     np.testing.assert_array_equal(out.pooled, out.last_hidden_state[:, 2])
     assert out.projected is None

@@ -73,3 +73,12 @@ def test_only_the_cpu_takes_its_own_path():
     assert "stablehlo.convolution" not in lowered("cpu")
     for platform in ("cuda", "tpu"):
         assert "stablehlo.convolution" in lowered(platform)
+
+
+def test_doubling_is_the_transposed_convolution():
+    layer = convolution.Doubling(5, 7, nnx.Rngs(0))
+    layer.bias[...] = jnp.arange(7.0)
+    other = nnx.ConvTranspose(5, 7, (2, 2), (2, 2), padding="VALID", rngs=nnx.Rngs(1))
+    nnx.update(other, nnx.state(layer))
+    x = jax.random.normal(jax.random.key(1), (2, 3, 4, 5))
+    np.testing.assert_allclose(layer(x), other(x), atol=1e-5)

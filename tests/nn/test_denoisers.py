@@ -29,8 +29,8 @@ SMALL_DIT = {
     "embed_dim": 16,
 }
 MAKERS = {
-    "unet": lambda **changes: UNet(UNetConfig(**{**SMALL_UNET, **changes}), rngs=nnx.Rngs(0)),
-    "dit": lambda **changes: DiT(DiTConfig(**{**SMALL_DIT, **changes}), rngs=nnx.Rngs(0)),
+    "unet": lambda rngs, **changes: UNet(UNetConfig(**{**SMALL_UNET, **changes}), rngs=rngs),
+    "dit": lambda rngs, **changes: DiT(DiTConfig(**{**SMALL_DIT, **changes}), rngs=rngs),
 }
 
 
@@ -42,7 +42,7 @@ def make(request):
 @pytest.fixture
 def build(make):
     """Builds a network with every parameter random: new ones are zero at the end of branches."""
-    return lambda **changes: random_network(lambda: make(**changes))
+    return lambda **changes: random_network(lambda rngs: make(rngs, **changes))
 
 
 def inputs(batch=2, length=5, side=8):
@@ -99,7 +99,7 @@ def test_null_context_is_one_token_whatever_the_length(build):
 
 
 def test_a_new_network_predicts_zero(make):
-    network = make()
+    network = make(nnx.Rngs(0))
     x, t, context, mask = inputs()
     np.testing.assert_array_equal(predict(network, x, t, context, mask), 0.0)
 

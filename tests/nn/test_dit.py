@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from dg2_jax.nn.dit import DiT, DiTBlock, DiTConfig, position_embedding
 from tests.networks import random_network
@@ -35,7 +34,7 @@ def gelu(x):
 
 
 def test_block_is_its_definition():
-    block = random_network(lambda: DiTBlock(CONFIG, rngs=nnx.Rngs(0)))
+    block = random_network(lambda rngs: DiTBlock(CONFIG, rngs=rngs))
     rng = np.random.default_rng(0)
     x, embedding, text = rng.normal(size=(9, 16)), rng.normal(size=12), rng.normal(size=(3, 6))
     s1, k1, g1, s2, k2, g2 = np.split(linear(block.modulation, embedding), 6)
@@ -54,7 +53,7 @@ def test_block_is_its_definition():
 def test_a_patch_is_read_and_written_at_its_place():
     """With positions and blocks silenced, a changed cell changes its own patch only."""
     config = DiTConfig(in_channels=2, patch_size=2, width=16, depth=1, head_dim=8, context_dim=6)
-    dit = random_network(lambda: DiT(config, rngs=nnx.Rngs(0)))
+    dit = random_network(lambda rngs: DiT(config, rngs=rngs))
     for layer in (dit.blocks[0].modulation, dit.blocks[0].crossed):
         layer.kernel[...] = jnp.zeros_like(layer.kernel[...])
         layer.bias[...] = jnp.zeros_like(layer.bias[...])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.rrdbnet import (
     RRDBNet,
     SRVGGNetCompact,
@@ -16,7 +17,7 @@ from dg2_jax.nn.rrdbnet import (
 
 def random_network(build):
     """Every parameter from a normal distribution, so that no term is zero."""
-    graphdef, params = nnx.split(nnx.eval_shape(build))
+    graphdef, params = nnx.split(abstract(build))
     draw = np.random.default_rng(0).normal
     params = jax.tree.map(lambda p: jnp.asarray(draw(0, 0.1, p.shape), p.dtype), params)
     return nnx.merge(graphdef, params)
@@ -72,7 +73,7 @@ def rrdbnet(net, x):
 
 @pytest.mark.parametrize("scale", [4, 2, 1])
 def test_rrdbnet_is_its_definition(scale):
-    net = random_network(lambda: RRDBNet(2, scale, features=8, growth=4, rngs=nnx.Rngs(0)))
+    net = random_network(lambda rngs: RRDBNet(2, scale, features=8, growth=4, rngs=rngs))
     x = image(1, 8, 12, 3)
     out = np.asarray(net(x))
     assert out.shape == (1, 8 * scale, 12 * scale, 3)
@@ -81,7 +82,7 @@ def test_rrdbnet_is_its_definition(scale):
 
 @pytest.mark.parametrize("scale", [2, 3])
 def test_srvgg_is_its_definition(scale):
-    net = random_network(lambda: SRVGGNetCompact(2, scale, features=8, rngs=nnx.Rngs(0)))
+    net = random_network(lambda rngs: SRVGGNetCompact(2, scale, features=8, rngs=rngs))
     x = image(1, 5, 7, 3)
     y = np.asarray(x[0])
     for layer, slope in zip(list(net.convs)[:-1], net.slopes, strict=True):
@@ -110,6 +111,6 @@ def test_nearest_upsample_repeats_pixels():
 def test_unknown_factors_and_odd_sides_are_refused():
     with pytest.raises(ValueError, match="scale must be 1, 2 or 4"):
         RRDBNet(1, 3, rngs=nnx.Rngs(0))
-    net = random_network(lambda: RRDBNet(1, 2, features=4, growth=4, rngs=nnx.Rngs(0)))
+    net = random_network(lambda rngs: RRDBNet(1, 2, features=4, growth=4, rngs=rngs))
     with pytest.raises(ValueError, match="multiples of 2"):
         net(image(1, 5, 4, 3))

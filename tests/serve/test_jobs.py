@@ -182,9 +182,11 @@ def test_a_running_job_stops_within_a_step(start):
 
 
 def test_cancelling_one_of_a_batch_leaves_the_others(start):
-    server = start(step_seconds=0.03)
-    blocker = server.submit(prompt="b", num_inference_steps=10)
+    server = start(step_seconds=0.1)
+    server.pipe.go.clear()
+    blocker = server.submit(prompt="b", num_inference_steps=2)
     jobs = [server.submit(prompt=f"p{i}", num_inference_steps=12, seed=i) for i in range(4)]
+    server.pipe.go.set()
     server.finished(blocker["id"])
     time.sleep(0.1)
     server.client.delete(f"/api/v1/jobs/{jobs[1]['id']}")
@@ -238,9 +240,11 @@ def test_clients_take_turns(start):
 
 def test_positions_count_down(start):
     server = start(step_seconds=0.02, max_batch=1)
+    server.pipe.go.clear()
     for i in range(3):
         server.submit(prompt=str(i), num_inference_steps=5)
     last = server.submit(prompt="last", num_inference_steps=5)
+    server.pipe.go.set()
     names = [(n, d.get("position")) for _, n, d in events_of(server, last["id"])]
     positions = [position for name, position in names if name in ("queued", "position")]
     assert positions[-1] == 0

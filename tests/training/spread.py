@@ -16,6 +16,7 @@ from flax import nnx
 from dg2_jax import files, sharding
 from dg2_jax.checkpoint import CheckpointManager
 from dg2_jax.config import DevicesConfig, DiffusionConfig, EmaConfig, OptimConfig, RunConfig
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.training import runs, step
@@ -54,8 +55,8 @@ def make_batch(seed, rows=slice(0, 8)):
 def make(network):
     """Loss, validation and random weights; the same in every process."""
     kind, config = NETWORKS[network]
-    build = lambda: kind(config, rngs=nnx.Rngs(0))  # noqa: E731
-    graphdef = nnx.split(nnx.eval_shape(build))[0]
+    build = lambda rngs: kind(config, rngs=rngs)  # noqa: E731
+    graphdef = nnx.split(abstract(build))[0]
     loss_fn = step.diffusion_loss(graphdef, DIFFUSION, 1.0)
     return loss_fn, step.make_validation(graphdef, DIFFUSION, 1.0), random_params(build)
 

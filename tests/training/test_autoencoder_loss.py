@@ -82,7 +82,7 @@ def test_tail_of_a_batch_is_transformed_alike_and_every_transform_is_drawn():
 
 def test_loss_is_the_weighted_sum_and_its_gradients_are_finite():
     weights = LossWeights(squared=2.0, absolute=3.0, gradient=0.5, kl=0.25)
-    graphdef, params = nnx.split(random_network(lambda: AutoencoderKL(SMALL, rngs=nnx.Rngs(0))))
+    graphdef, params = nnx.split(random_network(lambda rngs: AutoencoderKL(SMALL, rngs=rngs)))
 
     @jax.jit
     @jax.value_and_grad
@@ -121,7 +121,7 @@ def test_equivariance_costs_an_equivariant_model_nothing_and_others_something():
 
 def test_pictures_that_are_not_square_are_refused_where_they_would_be_turned():
     vae, wide = (
-        random_network(lambda: AutoencoderKL(SMALL, rngs=nnx.Rngs(0))),
+        random_network(lambda rngs: AutoencoderKL(SMALL, rngs=rngs)),
         images(shape=(2, 8, 16, 3)),
     )
     loss, _ = autoencoder_loss(vae, wide, jax.random.key(0), LossWeights(equivariant_share=0.0))
@@ -167,7 +167,7 @@ def test_ssim_agrees_with_scipys_gaussian_filter():
 
 def test_decoder_only_lets_no_gradient_through():
     graphdef, params = nnx.split(
-        random_network(lambda: AutoencoderKL(SMALL, rngs=nnx.Rngs(0))), nnx.Param
+        random_network(lambda rngs: AutoencoderKL(SMALL, rngs=rngs)), nnx.Param
     )
 
     def loss(params, decoder_only):

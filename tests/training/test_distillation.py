@@ -23,7 +23,7 @@ GUIDANCE = 3.0
 @pytest.fixture(scope="module")
 def teacher():
     """A random network's graph definition and parameters."""
-    graphdef, params = nnx.split(random_network(lambda: UNet(TINY, rngs=nnx.Rngs(0))))
+    graphdef, params = nnx.split(random_network(lambda rngs: UNet(TINY, rngs=rngs)))
     return graphdef, nnx.to_pure_dict(params)
 
 

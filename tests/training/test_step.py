@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from dg2_jax.config import DiffusionConfig, EmaConfig, OptimConfig, RunConfig
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.unet import UNet, UNetConfig
@@ -131,7 +132,7 @@ def test_randomness_is_of_seed_and_step():
 
 
 def test_dropped_captions_get_the_null_and_its_mask():
-    model = random_network(lambda: UNet(TINY, rngs=nnx.Rngs(0)))
+    model = random_network(lambda rngs: UNet(TINY, rngs=rngs))
     context, mask = jnp.full((3, 4, 8), 7.0), jnp.ones((3, 4), bool)
     tokens, kept = step.with_null(model, context, mask, jnp.array([False, True, False]))
     np.testing.assert_array_equal(tokens[0], context[0])
@@ -164,9 +165,9 @@ def dit_loss(compute_dtype="float32", **changes):
     """The loss of a DiT of one block, and weights for it; of new ones the gradient is mostly 0."""
     config = dataclasses.replace(TINY_DIT, depth=1, **changes)
     network = lambda rngs: with_compute_dtype(DiT(config, rngs=rngs), compute_dtype)  # noqa: E731
-    graphdef = nnx.split(nnx.eval_shape(lambda: network(nnx.Rngs(0))))[0]
+    graphdef = nnx.split(abstract(network))[0]
     loss_fn = step.diffusion_loss(graphdef, DIFFUSION, SCALING, SHIFT)
-    return loss_fn, random_params(lambda: network(nnx.Rngs(0)))
+    return loss_fn, random_params(network)
 
 
 @functools.cache

@@ -1,7 +1,9 @@
 """What tests of the page do again and again."""
 
+import contextlib
 import io
 import re
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -12,6 +14,17 @@ def shown_job(page: Page, live) -> dict:
     """The job whose id is in the address."""
     page.wait_for_url(re.compile("#job="))
     return live.client.get(f"/api/v1/jobs/{page.url.split('#job=')[1]}").json()
+
+
+@contextlib.contextmanager
+def held(live, free_steps: int = 5) -> Iterator[None]:
+    """Jobs go no further than so many steps, however slow the machine, until the end."""
+    live.pipe.free_steps = free_steps
+    live.pipe.go.clear()
+    try:
+        yield
+    finally:
+        live.pipe.go.set()
 
 
 def wait_done(page: Page, live) -> dict:

@@ -15,6 +15,7 @@ from tests.ui.helpers import (
     fetch_picture,
     generate,
     generate_next,
+    held,
     mask_of,
     png_bytes,
     shown_job,
@@ -66,14 +67,16 @@ def test_preview_and_progress_appear_during_the_run(page: Page, live):
     live.pipe.step_seconds = STEP
     page.get_by_label("Prompt", exact=True).fill("a volcano at sunset")
     page.get_by_label("Steps, exactly").fill("60")
-    page.locator("#generate").click()
     preview = page.locator("img.preview")
-    expect(preview).to_be_visible()
-    assert shown_job(page, live)["status"] == "running"
-    expect(page.locator(".progress-text")).to_have_text(re.compile(r"Step \d+ of 60 · .* left"))
-    first = int(preview.get_attribute("data-step"))
-    bar = page.get_by_role("progressbar", name="Progress")
-    expect(bar).not_to_have_attribute("aria-valuenow", "0")
+    with held(live):
+        page.locator("#generate").click()
+        expect(preview).to_be_visible()
+        assert shown_job(page, live)["status"] == "running"
+        text = re.compile(r"Step \d+ of 60 · .* left")
+        expect(page.locator(".progress-text")).to_have_text(text)
+        first = int(preview.get_attribute("data-step"))
+        bar = page.get_by_role("progressbar", name="Progress")
+        expect(bar).not_to_have_attribute("aria-valuenow", "0")
     page.wait_for_function(
         "n => +document.querySelector('img.preview').dataset.step > n", arg=first
     )
@@ -82,30 +85,31 @@ def test_preview_and_progress_appear_during_the_run(page: Page, live):
 
 
 def test_queue_position_and_cancel_of_the_right_job(page: Page, live):
-    live.pipe.step_seconds = STEP
     page.get_by_label("Prompt", exact=True).fill("a glacier")
-    page.locator("#generate").click()
-    expect(page.locator("img.preview")).to_be_visible()
-    first = shown_job(page, live)["id"]
-    page.get_by_label("Steps, exactly").fill("11")  # not to be batched with the first
-    page.locator("#generate").click()
-    page.wait_for_function("id => !location.hash.endsWith(id)", arg=first)
-    expect(page.locator(".progress-text")).to_have_text("Next in the queue")
-    expect(page.locator(".others li")).to_have_count(1)
-    second = shown_job(page, live)["id"]
-    page.locator("#cancel").click()
-    expect(page.locator(".job")).to_have_attribute("data-status", "cancelled")
+    with held(live):
+        page.locator("#generate").click()
+        expect(page.locator("img.preview")).to_be_visible()
+        first = shown_job(page, live)["id"]
+        page.get_by_label("Steps, exactly").fill("11")  # not to be batched with the first
+        page.locator("#generate").click()
+        page.wait_for_function("id => !location.hash.endsWith(id)", arg=first)
+        expect(page.locator(".progress-text")).to_have_text("Next in the queue")
+        expect(page.locator(".others li")).to_have_count(1)
+        second = shown_job(page, live)["id"]
+        page.locator("#cancel").click()
+        expect(page.locator(".job")).to_have_attribute("data-status", "cancelled")
     assert live.finished(second)["status"] == "cancelled"
     assert live.finished(first)["status"] == "done"
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
 
 
 def test_cancel_by_key_stops_a_running_job(page: Page, live):
-    live.pipe.step_seconds = STEP
     page.get_by_label("Prompt", exact=True).fill("a glacier")
-    page.get_by_label("Prompt", exact=True).press("Control+Enter")
-    expect(page.locator("img.preview")).to_be_visible()
-    page.keyboard.press("Escape")
+    with held(live):
+        page.get_by_label("Prompt", exact=True).press("Control+Enter")
+        expect(page.locator("img.preview")).to_be_visible()
+        with page.expect_response(lambda answer: answer.request.method == "DELETE"):
+            page.keyboard.press("Escape")
     expect(page.locator(".job")).to_have_attribute("data-status", "cancelled")
     assert live.pipe.steps_run < 20
 
@@ -542,18 +546,17 @@ def test_gallery_sends_pictures_on(page: Page, live, button, kind):
 
 
 def test_reload_during_a_job_loses_nothing(page: Page, live):
-    live.pipe.step_seconds = STEP
     page.get_by_label("Prompt", exact=True).fill("a glacier")
-    page.get_by_label("Steps, exactly").fill("40")
-    page.locator("#generate").click()
-    expect(page.locator("img.preview")).to_be_visible()
-    job = shown_job(page, live)["id"]
-    page.reload()
-    assert page.url.endswith(job)
-    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a glacier")
-    expect(page.locator("img.preview")).to_be_visible()
-    page.goto(live.url)  # without the job in the address
-    expect(page.locator("img.preview")).to_be_visible()
+    with held(live):
+        page.locator("#generate").click()
+        expect(page.locator("img.preview")).to_be_visible()
+        job = shown_job(page, live)["id"]
+        page.reload()
+        assert page.url.endswith(job)
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a glacier")
+        expect(page.locator("img.preview")).to_be_visible()
+        page.goto(live.url)  # without the job in the address
+        expect(page.locator("img.preview")).to_be_visible()
     assert wait_done(page, live)["id"] == job
 
 
@@ -647,16 +650,15 @@ def test_a_key_is_asked_for_once(browser, tmp_path):
 
 
 def test_a_lost_connection_is_said_and_mended(open_page, live):
-    live.pipe.step_seconds = STEP
     page = open_page()
     page.route("**/events*", lambda route: route.abort())
     page.get_by_label("Prompt", exact=True).fill("a glacier")
-    page.get_by_label("Steps, exactly").fill("80")
-    page.locator("#generate").click()
-    expect(page.get_by_text("Connection lost.")).to_be_visible()
-    page.unroute("**/events*")
-    expect(page.locator("img.preview")).to_be_visible()
-    expect(page.get_by_text("Connection lost.")).to_have_count(0)
+    with held(live):
+        page.locator("#generate").click()
+        expect(page.get_by_text("Connection lost.")).to_be_visible()
+        page.unroute("**/events*")
+        expect(page.locator("img.preview")).to_be_visible()
+        expect(page.get_by_text("Connection lost.")).to_have_count(0)
     wait_done(page, live)
 
 
