@@ -10,6 +10,7 @@ document processing, 2006). Other platforms have fast kernels of their own.
 """
 
 import itertools
+import math
 from typing import Any
 
 import jax
@@ -39,8 +40,8 @@ def conv3x3(in_channels: int, out_channels: int, rngs: nnx.Rngs, **options: Any)
 def convolve(x: Array, kernel: Array, strides: Any, padding: Any, **settings: Any) -> Array:
     """`jax.lax.conv_general_dilated` for `nnx.Conv(conv_general_dilated=convolve)`.
 
-    A 3x3 convolution of stride 1 that keeps the size has its own path on CPU; all else is passed
-    on as it is.
+    A 3x3 convolution with one pixel of padding, of stride 1 or 2, has its own path on CPU; all
+    else is passed on as it is.
 
     Args:
         x: (b, h, w, i).
@@ -56,9 +57,12 @@ def convolve(x: Array, kernel: Array, strides: Any, padding: Any, **settings: An
     dilations = (*settings.get("lhs_dilation", (1,)), *settings.get("rhs_dilation", (1,)))
     keeps_size = padding == "SAME" or tuple(map(tuple, padding)) == _AROUND
     whole = settings.get("feature_group_count", 1) == 1
-    if kernel.shape[:2] != (3, 3) or {*strides, *dilations} != {1} or not (keeps_size and whole):
-        return plain(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=convolve_on_cpu, default=plain)
+    usual = kernel.shape[:2] == (3, 3) and {*dilations} == {1} and keeps_size and whole
+    if usual and {*strides} == {1}:
+        return jax.lax.platform_dependent(x, kernel, cpu=convolve_on_cpu, default=plain)
+    if usual and {*strides} == {2} and padding != "SAME":
+        return jax.lax.platform_dependent(x, kernel, cpu=halve_on_cpu, default=plain)
+    return plain(x, kernel)
 
 
 class Doubling(nnx.ConvTranspose):
@@ -92,17 +96,29 @@ def convolve_on_cpu(
     return (_columns(x) @ kernel.reshape(9 * i, o)).reshape(*x.shape[:-1], o)
 
 
+def halve_on_cpu(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
+) -> Float[Array, "b (h+1)//2 (w+1)//2 o"]:
+    """A 3x3 convolution of stride 2 with one pixel of padding; odd sizes are rounded up."""
+    (b, h, w, _), (i, o) = x.shape, kernel.shape[2:]
+    half = b, (h + 1) // 2, (w + 1) // 2
+    if math.prod(half) > _FEW_PIXELS or i * o < _WIDE_KERNEL:
+        settings = {"dimension_numbers": _DIMENSIONS}
+        return jax.lax.conv_general_dilated(x, kernel, (2, 2), _AROUND, **settings)
+    return (_columns(x, 2) @ kernel.reshape(9 * i, o)).reshape(*half, o)
+
+
 def _by_xla(x: Array, kernel: Array) -> Array:
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), _AROUND, dimension_numbers=_DIMENSIONS)
 
 
-def _columns(x: Float[Array, "b h w c"]) -> Float[Array, "b*h*w 9*c"]:
-    """Each pixel's 3x3 neighbours, row by row."""
-    b, h, w, c = x.shape
+def _columns(x: Float[Array, "b h w c"], stride: int = 1) -> Float[Array, "_ 9*c"]:
+    """The 3x3 neighbours of each pixel, or of each `stride`-th one, row by row."""
+    _, h, w, c = x.shape
     padded = jnp.pad(x, ((0, 0), *_AROUND, (0, 0)))
     shifts = itertools.product(range(3), repeat=2)
-    shifted = [padded[:, i : i + h, j : j + w] for i, j in shifts]
-    return jnp.concatenate(shifted, axis=-1).reshape(b * h * w, 9 * c)
+    shifted = [padded[:, i : i + h : stride, j : j + w : stride] for i, j in shifts]
+    return jnp.concatenate(shifted, axis=-1).reshape(-1, 9 * c)
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:

@@ -45,6 +45,7 @@ def test_values_and_gradients_are_those_of_the_convolution(shape, most, monkeypa
     "settings",
     [
         {"strides": (2, 2)},
+        {"strides": (2, 2), "padding": ((1, 1), (1, 1))},
         {"padding": "VALID"},
         {"kernel_dilation": (2, 2)},
         {"feature_group_count": 2},
@@ -82,3 +83,15 @@ def test_doubling_is_the_transposed_convolution():
     nnx.update(other, nnx.state(layer))
     x = jax.random.normal(jax.random.key(1), (2, 3, 4, 5))
     np.testing.assert_allclose(layer(x), other(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 2)])
+def test_halving_is_the_convolution_of_stride_2(size, monkeypatch):
+    monkeypatch.setattr(convolution, "_WIDE_KERNEL", 0)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, *size, 5)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 5, 7)), jnp.float32)
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(convolution.halve_on_cpu(x, kernel), expected, atol=1e-4)
