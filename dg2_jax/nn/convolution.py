@@ -68,8 +68,8 @@ def convolve(x: Array, kernel: Array, strides: Any, padding: Any, **settings: An
 class Doubling(nnx.ConvTranspose):
     """A 2x2 transposed convolution of stride 2: each pixel becomes a square of four.
 
-    The four are four products; as a convolution, XLA's CPU back end multiplies zeros, and takes
-    longer still for the gradient of the kernel.
+    The four are a batch of products; as a convolution, XLA's CPU back end multiplies zeros, and
+    takes longer still for the gradient of the kernel.
     """
 
     def __init__(self, in_channels: int, out_channels: int, rngs: nnx.Rngs):
@@ -78,9 +78,10 @@ class Doubling(nnx.ConvTranspose):
     def __call__(self, inputs: Float[Array, "b h w i"]) -> Float[Array, "b 2*h 2*w o"]:
         """Doubles height and width."""
         b, h, w, i = inputs.shape
-        # Flax's kernel is that of the convolution of the spread-out input, hence turned around.
-        kernel = jnp.flip(self.kernel[...], (0, 1)).reshape(4, i, -1)
-        pixels = jnp.stack([inputs.reshape(-1, i) @ one for one in kernel], axis=1)
+        kernels = self.kernel[...].reshape(4, i, -1)
+        copies = jnp.broadcast_to(inputs.reshape(1, -1, i), (4, b * h * w, i))
+        # Flax's kernel is that of the convolution of the spread-out input: turned around.
+        pixels = jnp.swapaxes((copies @ kernels)[::-1], 0, 1)
         squares = pixels.reshape(b, h, w, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
         return squares.reshape(b, 2 * h, 2 * w, -1) + self.bias[...].reshape(1, 1, 1, -1)
 
