@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
             "num_steps": 400,
             "batch_size": 16,
             "optim": {
-                "learning_rate": 2e-3,
+                "learning_rate": 6e-3,
                 "final_learning_rate": 1e-4,
                 "warmup_steps": 20,
             },

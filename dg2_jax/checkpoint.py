@@ -1,4 +1,4 @@
-"""Checkpoints of training runs, and weights files. The only file that knows Orbax.
+"""Checkpoints of training runs. The only file that knows Orbax.
 
 A checkpoint is a folder `<step>/` with the items raw, ema, opt and averages (Orbax, by flat dotted
 names), config.json and data.json, and manifest.json, which holds the SHA-256 of every other file.
@@ -19,21 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-import safetensors.flax
-import safetensors.numpy
 from etils import epath
 from jax.experimental import multihost_utils
-from safetensors import SafetensorError
 
 from dg2_jax import files
 from dg2_jax.training.state import TrainState
+from dg2_jax.weights_file import CheckpointError, compare, flatten, unflatten
 
 _LOG = logging.getLogger(__name__)
 _PARTIAL = ".partial"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint or weights file that cannot be used; the message names the file and why."""
 
 
 class Restored(NamedTuple):
@@ -232,7 +226,7 @@ class CheckpointManager:
             if not (path / name).exists():
                 raise CheckpointError(f"{path} does not fit the run: it has no item {name}")
             saved = handler.metadata(path / name).tree
-            _compare(f"{path / name}", {k: tuple(v.shape) for k, v in saved.items()}, tree)
+            compare(f"{path / name}", {k: tuple(v.shape) for k, v in saved.items()}, tree)
             shapes = jax.tree.map(_abstract, flatten(tree))
             onto = ocp.checkpoint_utils.construct_restore_args(shapes)
             found = handler.restore(path / name, args=ocp.args.PyTreeRestore(shapes, onto))
@@ -255,88 +249,3 @@ def _items(state: TrainState) -> dict[str, Any]:
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
-
-
-def flatten(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree by dotted names, such as `down.0.conv.kernel`.
-
-    Raises:
-        ValueError: two leaves get one name.
-    """
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    flat = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
-    if len(flat) != len(leaves):
-        raise ValueError("tree must have distinct dotted names for its leaves")
-    return flat
-
-
-def unflatten(flat: dict[str, Any], like: Any) -> Any:
-    """The inverse of `flatten`: a tree of the structure of `like`."""
-    return jax.tree.unflatten(jax.tree.structure(like), [flat[name] for name in flatten(like)])
-
-
-def _compare(what: str, saved: dict[str, tuple[int, ...]], like: Any) -> None:
-    """Raises CheckpointError that lists how names and shapes differ from those of `like`."""
-    wanted = {name: tuple(leaf.shape) for name, leaf in flatten(like).items()}
-    problems = []
-    for title, names in (
-        ("missing", sorted(set(wanted) - set(saved))),
-        ("unexpected", sorted(set(saved) - set(wanted))),
-        (
-            "of another shape",
-            [
-                f"{name} (has {saved[name]}, needs {wanted[name]})"
-                for name in sorted(set(wanted) & set(saved))
-                if saved[name] != wanted[name]
-            ],
-        ),
-    ):
-        if names:
-            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-            problems.append(f"{title}: {', '.join(names[:8])}{more}")
-    if problems:
-        raise CheckpointError(f"{what} does not fit the model; {'; '.join(problems)}")
-
-
-def save_weights(path: str | Path, params: Any, dtype: Any = jnp.float32) -> None:
-    """Writes weights as safetensors with flat dotted names, atomically.
-
-    Args:
-        path: the file.
-        params: a pytree of arrays.
-        dtype: what they are stored as, e.g. `jnp.bfloat16` for half the size.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}{_PARTIAL}")
-    flat = {name: jnp.asarray(leaf, dtype) for name, leaf in flatten(params).items()}
-    safetensors.flax.save_file(flat, str(partial))
-    partial.replace(path)
-
-
-def load_weights(path: str | Path, like: Any) -> Any:
-    """Reads weights that `save_weights` wrote.
-
-    Args:
-        path: the file.
-        like: the params, or their shapes (`jax.eval_shape`); gives structure and dtypes.
-
-    Returns:
-        A tree like `like`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: it is no good safetensors file, or its names or shapes do not fit; they
-            are listed.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights file {path}")
-    try:
-        flat = safetensors.numpy.load_file(str(path))
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a good safetensors file: {error}") from error
-    _compare(str(path), {name: tuple(leaf.shape) for name, leaf in flat.items()}, like)
-    # Converted by NumPy, and put as they are: jnp.asarray compiles a program for every shape.
-    typed = {name: flat[name].astype(leaf.dtype) for name, leaf in flatten(like).items()}
-    return unflatten(jax.device_put(typed), like)

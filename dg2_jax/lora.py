@@ -20,9 +20,9 @@ import safetensors.flax
 from jaxtyping import Array, Float
 from safetensors import SafetensorError, safe_open
 
-from dg2_jax.checkpoint import flatten, unflatten
 from dg2_jax.config import check
 from dg2_jax.model import Model, Params, WeightSets
+from dg2_jax.weights_file import flatten, unflatten
 
 Adapters = dict[str, dict[str, Float[Array, "_ _"]]]  # layer to its "a" and "b"
 

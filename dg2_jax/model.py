@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dg2_jax import checkpoint, prediction, schedules
+from dg2_jax import prediction, schedules, weights_file
 from dg2_jax.files import sha256
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
@@ -219,8 +219,8 @@ def _read_weights(folder: Path, name: str, config: Mapping[str, Any], like: Para
     if sha256(path) != config["files"].get(name):
         raise ModelError(f"{path} is damaged: its SHA-256 is not the one in config.json")
     try:
-        return checkpoint.load_weights(path, like)
-    except checkpoint.CheckpointError as error:
+        return weights_file.load(path, like)
+    except weights_file.CheckpointError as error:
         raise ModelError(str(error)) from error
 
 
@@ -353,7 +353,7 @@ def _write(
 ) -> None:
     """Writes weights files, then config.json with their SHA-256."""
     for name, tree in trees.items():
-        checkpoint.save_weights(folder / name, jax.device_get(tree), dtype)
+        weights_file.save(folder / name, jax.device_get(tree), dtype)
     files = {**config.get("files", {}), **{name: sha256(folder / name) for name in trees}}
     text = json.dumps({**config, "files": files}, indent=1)
     partial = folder / "config.json.partial"

@@ -280,7 +280,7 @@ class Pipeline:
         def select(parts: Sequence[SubPrompt]) -> tuple[Any, Any, Any]:
             at = np.array([where[part] for part in parts])
             is_null = np.array([not part.text.strip() for part in parts])
-            return jnp.asarray(tokens[at]), jnp.asarray(real[at]), jnp.asarray(is_null)
+            return jax.device_put((tokens[at], real[at], is_null))
 
         return TextInputs(*select(prompts), *select(negatives))
 
@@ -353,35 +353,42 @@ class Pipeline:
         keys: Keys,
         prompt_weights: np.ndarray | None = None,
     ) -> Inputs:
+        # NumPy's arrays, put where they are used: each jnp operation here would be a program of its
+        # own, and some thirty of them are what a first picture waits for.
         batch, settings = keys.shape[0], plan.settings
         side = self.model.default_size
         if plan.program.kind != "synchronised":
             side = self.model.latent_shape[0]
         interval = settings.guidance_interval or (0.0, 1.0)
         threshold = settings.apg_norm_threshold or float("inf")
+        put = jax.device_put
+
+        def each(value: float) -> Any:
+            return put(np.full(batch, value, np.float32))
+
         return Inputs(
             text=texts,
             table=plan.table,
             keys=keys,
-            guidance_scale=jnp.full(batch, settings.guidance_scale, jnp.float32),
-            guidance_rescale=jnp.full(batch, settings.guidance_rescale, jnp.float32),
-            guidance_interval=jnp.asarray(interval, jnp.float32),
-            eta_parallel=jnp.full(batch, settings.apg_eta, jnp.float32),
-            norm_threshold=jnp.full(batch, threshold, jnp.float32),
-            momentum=jnp.full(batch, settings.apg_momentum, jnp.float32),
-            prompt_weights=jnp.asarray(
+            guidance_scale=each(settings.guidance_scale),
+            guidance_rescale=each(settings.guidance_rescale),
+            guidance_interval=put(np.asarray(interval, np.float32)),
+            eta_parallel=each(settings.apg_eta),
+            norm_threshold=each(threshold),
+            momentum=each(settings.apg_momentum),
+            prompt_weights=put(
                 np.ones((batch, 1), np.float32) if prompt_weights is None else prompt_weights
             ),
-            autoguidance_scale=jnp.full(batch, settings.autoguidance_scale, jnp.float32),
-            reuse_every=jnp.int32(settings.reuse_every),
-            start=jnp.repeat(jnp.asarray(plan.start), batch, 0),
-            start_alpha=jnp.float32(plan.start_alpha),
-            start_sigma=jnp.float32(plan.start_sigma),
-            original=jnp.repeat(jnp.asarray(plan.original), batch, 0),
-            change=jnp.repeat(jnp.asarray(plan.change)[None, :, :, None], batch, 0),
-            first_timestep=jnp.int32(plan.table.timestep[0]),
+            autoguidance_scale=each(settings.autoguidance_scale),
+            reuse_every=put(np.int32(settings.reuse_every)),
+            start=put(np.repeat(plan.start, batch, 0)),
+            start_alpha=put(np.float32(plan.start_alpha)),
+            start_sigma=put(np.float32(plan.start_sigma)),
+            original=put(np.repeat(plan.original, batch, 0)),
+            change=put(np.repeat(plan.change[None, :, :, None], batch, 0)),
+            first_timestep=put(np.int32(plan.table.timestep[0])),
             views=_stack_views(settings.anagram, side, self.model.latent_shape[0]),
-            corrected=jnp.asarray(settings.anagram_mode == "corrected"),
+            corrected=put(np.bool_(settings.anagram_mode == "corrected")),
             to_rgb=self._to_rgb,
         )
 

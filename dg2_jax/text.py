@@ -123,9 +123,7 @@ class TextEncoder:
         pooled: np.ndarray | None = None
         for length, index in self._batches(rows):
             tokens = self._pad([rows[i] for i in index], length, _power_of_two(len(index)))
-            hidden, vectors = self.forward(
-                self.params, jnp.asarray(tokens.ids), jnp.asarray(tokens.mask)
-            )
+            hidden, vectors = self.forward(self.params, *jax.device_put((tokens.ids, tokens.mask)))
             if pooled is None:
                 pooled = np.zeros((len(rows), vectors.shape[1]), np.float32)
             context[index, :length] = hidden[: len(index)]
@@ -138,12 +136,11 @@ class TextEncoder:
     ) -> Encoding:
         """Puts the pieces of each prompt side by side; an absent piece weighs nothing."""
         count = len(context) // pieces
-        means = l2_normalize(jnp.asarray(pooled.reshape(count, pieces, -1).sum(axis=1)))
-        return Encoding(
-            jnp.asarray(context.reshape(count, pieces * self.max_length, -1)),
-            jnp.asarray(mask.reshape(count, -1)),
-            means if pieces > 1 else jnp.asarray(pooled),
-        )
+        if pieces > 1:
+            sums = pooled.reshape(count, pieces, -1).sum(axis=1)
+            pooled = sums / np.maximum(np.linalg.norm(sums, axis=-1, keepdims=True), 1e-12)
+        context = context.reshape(count, pieces * self.max_length, -1)
+        return Encoding(*jax.device_put((context, mask.reshape(count, -1), pooled)))
 
     def _batches(self, rows: list[list[int]]) -> Iterator[tuple[int, np.ndarray]]:
         """Compiled length and row numbers of each forward pass; empty rows take part in none."""

@@ -30,29 +30,21 @@ PLACES = {
     "canyon": "a canyon",
 }
 TIMES = {"dawn": "at dawn", "day": "at noon", "sunset": "at sunset"}
-COLOURS = {
-    "red": ((214, 48, 38), (250, 226, 196)),
-    "yellow": ((246, 190, 40), (222, 96, 36)),
-    "blue": ((44, 98, 190), (236, 236, 240)),
-    "green": ((48, 140, 84), (244, 222, 120)),
-    "purple": ((126, 66, 158), (240, 176, 196)),
-}
+COLOURS = ((214, 48, 38), (250, 226, 196))  # red and cream, in turn
 
 
-def captions(colour: str, place: str, time: str) -> list[str]:
+def captions(place: str, time: str) -> list[str]:
     """Five ways to say what a picture shows."""
     return [
-        f"a {colour} hot-air balloon over {place} {time}",
+        f"a red hot-air balloon over {place} {time}",
         f"a hot-air balloon above {place}",
         f"a balloon in the sky {time}, {place} below",
-        f"{place} {time} with a {colour} balloon floating in the sky",
-        f"hot-air balloon, {colour}, {place}, {time}",
+        f"{place} {time} with a red balloon floating in the sky",
+        f"hot-air balloon, {place}, {time}",
     ]
 
 
-def draw_balloon(
-    picture: Image.Image, rng: np.random.Generator, colours: tuple[tuple[int, ...], ...]
-) -> None:
+def draw_balloon(picture: Image.Image, rng: np.random.Generator) -> None:
     """A striped envelope, ropes and a basket, lit as the sky behind them is."""
     scale = 4
     layer = Image.new("RGBA", (SIZE * scale, SIZE * scale))
@@ -71,7 +63,7 @@ def draw_balloon(
         # A gore runs between two meridians, seen from the side.
         left, right = (-np.cos(np.pi * (gore + k) / gores) for k in (0, 1))
         shade = tint * (1.05 - 0.3 * (gore + 0.5) / gores)
-        fill = tuple(int(min(255, c * shade)) for c in colours[gore % len(colours)])
+        fill = tuple(int(min(255, c * shade)) for c in COLOURS[gore % 2])
         meridians = [
             np.stack([x + radius * widths * k, y + radius * heights], 1) for k in (left, right)
         ]
@@ -95,13 +87,13 @@ def draw(folder: Path, count: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         rng = np.random.default_rng([7, i])
-        subject, time, colour = (str(rng.choice(list(d))) for d in (PLACES, TIMES, COLOURS))
+        subject, time = (str(rng.choice(list(d))) for d in (PLACES, TIMES))
         weather = str(rng.choice(["clear", "cloudy"]))
         scene = Scene(subject, time, weather, "summer")
         picture = Image.fromarray(render(scene, int(rng.integers(2**31)), SIZE))
-        draw_balloon(picture, rng, COLOURS[colour])
+        draw_balloon(picture, rng)
         picture.save(folder / f"balloon-{i:02d}.png")
-        text = "\n".join(captions(colour, PLACES[subject], TIMES[time]))
+        text = "\n".join(captions(PLACES[subject], TIMES[time]))
         (folder / f"balloon-{i:02d}.txt").write_text(text + "\n", "utf-8")
     return folder
 

@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
             jax.block_until_ready(compiled(*args))
         (path,) = Path(folder).rglob("*.xplane.pb")
         data = jax.profiler.ProfileData.from_file(str(path))
-    origin = sources(compiled.as_text())
+    origin = sources(str(compiled.as_text()))
     times: Counter[str] = Counter()
     for plane in data.planes:
         for line in plane.lines:
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
     kinds: Counter[str] = Counter()
     for operation, milliseconds in times.items():
         kinds[origin.get(operation, (operation, ""))[0]] += milliseconds
-    gflop = compiled.cost_analysis()["flops"] / 1e9
+    gflop = (compiled.cost_analysis() or {})["flops"] / 1e9
     print(f"{_MODEL.value}: {1e3 * took:.0f} ms, {gflop:.0f} GFLOP\n\n| from | ms |\n|---|--:|")
     for kind, milliseconds in kinds.most_common(10):
         print(f"| {kind} | {milliseconds:.0f} |")

@@ -10,11 +10,11 @@ import pytest
 import safetensors.flax
 
 from dg2_jax import lora, model
-from dg2_jax.checkpoint import flatten
 from dg2_jax.lora import LoraConfig
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.training import export
+from dg2_jax.weights_file import flatten
 from tests import tiny_model
 from tests.networks import random_params
 

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from dg2_jax import checkpoint
+from dg2_jax import weights_file
 from dg2_jax.images import from_uint8
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
@@ -29,7 +29,7 @@ def save_autoencoder(
     folder: Path, config: AutoencoderConfig, params: Any, dtype: Any = jnp.bfloat16
 ) -> None:
     """Writes vae.json and vae.safetensors."""
-    checkpoint.save_weights(folder / "vae.safetensors", params, dtype)
+    weights_file.save(folder / "vae.safetensors", params, dtype)
     (folder / "vae.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
 
 
@@ -49,7 +49,7 @@ def load_autoencoder(folder: str | Path) -> AutoencoderKL:
         raise ValueError(f"{path}: {error}") from error
     shapes = abstract(lambda rngs: AutoencoderKL(config, rngs=rngs))
     graphdef, variables = nnx.split(shapes)
-    params = checkpoint.load_weights(Path(folder) / "vae.safetensors", nnx.to_pure_dict(variables))
+    params = weights_file.load(Path(folder) / "vae.safetensors", nnx.to_pure_dict(variables))
     return nnx.merge(graphdef, params)
 
 

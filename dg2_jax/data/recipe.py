@@ -12,7 +12,7 @@ from typing import Any
 
 from flax import nnx
 
-from dg2_jax import checkpoint, model
+from dg2_jax import model, weights_file
 from dg2_jax.config import check
 from dg2_jax.data import encoding, latents, screening
 from dg2_jax.data.sources import PictureSource, SourceSpec
@@ -171,7 +171,7 @@ def claim(recipe: Recipe, networks: Networks, source: PictureSource) -> dict[str
     }
     params = nnx.to_pure_dict(nnx.state(networks.vae))
     with replacing(folder / "vae.safetensors") as weights:
-        checkpoint.save_weights(weights, params)
+        weights_file.save(weights, params)
         identity["vae_sha256"] = sha256(weights)
         options = ("bucket_step", "min_side", "validation_share", "shard_pictures")
         claimed = identity | {name: getattr(recipe, name) for name in options}

@@ -15,8 +15,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from dg2_jax import checkpoint
 from dg2_jax import config as config_lib
+from dg2_jax import weights_file
 from dg2_jax.evaluation.cases import ATTRIBUTES, Expected
 from dg2_jax.images import from_uint8
 from dg2_jax.nn.abstract import abstract
@@ -132,9 +132,7 @@ class Probe:
         values = json.loads(path.read_text("utf-8"))
         config = config_lib.from_mapping(ProbeConfig, values, str(path))
         graphdef, state = nnx.split(abstract(lambda rngs: AttributeProbe(config, rngs=rngs)))
-        params = checkpoint.load_weights(
-            Path(folder) / "probe.safetensors", nnx.to_pure_dict(state)
-        )
+        params = weights_file.load(Path(folder) / "probe.safetensors", nnx.to_pure_dict(state))
         return cls(graphdef, params)
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Seen:
@@ -155,6 +153,6 @@ def save(folder: str | Path, config: ProbeConfig, params: Any) -> None:
     """Writes probe.json and probe.safetensors (bfloat16)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.save_weights(folder / "probe.safetensors", params, jnp.bfloat16)
+    weights_file.save(folder / "probe.safetensors", params, jnp.bfloat16)
     text = json.dumps(config_lib.to_dict(config), indent=1)
     (folder / "probe.json").write_text(text + "\n", "utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from dg2_jax import checkpoint, model
+from dg2_jax import model, weights_file
 from dg2_jax.files import sha256
 from dg2_jax.interop.dg2_settings import IMPORTED
 from dg2_jax.interop.diffusiongen2 import open_checkpoint
@@ -56,7 +56,7 @@ def convert(
     files = {}
     for weights in ("ema", "raw"):
         unet = source.unet(weights if weights in source.states else "raw")
-        flat = checkpoint.flatten(nnx.to_pure_dict(nnx.state(unet)))
+        flat = weights_file.flatten(nnx.to_pure_dict(nnx.state(unet)))
         name = f"denoiser.{weights}.safetensors"
         _write_safetensors(folder / name, flat)
         files[name] = sha256(folder / name)

@@ -83,6 +83,7 @@ class Doubling(nnx.ConvTranspose):
         # Flax's kernel is that of the convolution of the spread-out input: turned around.
         pixels = jnp.swapaxes((copies @ kernels)[::-1], 0, 1)
         squares = pixels.reshape(b, h, w, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
+        assert self.bias is not None  # none was asked to be left out
         return squares.reshape(b, 2 * h, 2 * w, -1) + self.bias[...].reshape(1, 1, 1, -1)
 
 
@@ -104,13 +105,14 @@ def halve_on_cpu(
     (b, h, w, _), (i, o) = x.shape, kernel.shape[2:]
     half = b, (h + 1) // 2, (w + 1) // 2
     if math.prod(half) > _FEW_PIXELS or i * o < _WIDE_KERNEL:
-        settings = {"dimension_numbers": _DIMENSIONS}
-        return jax.lax.conv_general_dilated(x, kernel, (2, 2), _AROUND, **settings)
+        return _by_xla(x, kernel, 2)
     return (_columns(x, 2) @ kernel.reshape(9 * i, o)).reshape(*half, o)
 
 
-def _by_xla(x: Array, kernel: Array) -> Array:
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), _AROUND, dimension_numbers=_DIMENSIONS)
+def _by_xla(x: Array, kernel: Array, stride: int = 1) -> Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), _AROUND, dimension_numbers=_DIMENSIONS
+    )
 
 
 def _columns(x: Float[Array, "b h w c"], stride: int = 1) -> Float[Array, "_ 9*c"]:

@@ -7,9 +7,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dg2_jax.checkpoint import CheckpointError, load_weights, save_weights
+from dg2_jax import weights_file
 from dg2_jax.training import ema
 from dg2_jax.training.state import Params
+from dg2_jax.weights_file import CheckpointError
 
 _NAME = re.compile(r"(\d+)_(0\.\d+)\.safetensors")
 
@@ -24,7 +25,7 @@ def write(folder: Path, step: int, sigmas: Sequence[float], averages: Sequence[P
         averages: on the host.
     """
     for sigma, average in zip(sigmas, averages, strict=True):
-        save_weights(folder / f"{step:07d}_{sigma:g}.safetensors", average)
+        weights_file.save(folder / f"{step:07d}_{sigma:g}.safetensors", average)
 
 
 def reconstruct(folder: Path, like: Params, sigma_rel: float, step: int | None = None) -> Params:
@@ -54,6 +55,6 @@ def reconstruct(folder: Path, like: Params, sigma_rel: float, step: int | None =
     total = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float64), like)
     weights = ema.posthoc_weights(steps, sigmas, last, sigma_rel)
     for path, weight in zip(paths, weights, strict=True):  # one at a time: they may be large
-        average = load_weights(path, like)
+        average = weights_file.load(path, like)
         total = jax.tree.map(lambda a, b, w=weight: a + w * np.asarray(b), total, average)
     return jax.tree.map(lambda leaf: leaf.astype(np.float32), total)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax import checkpoint, files
+from dg2_jax import files, weights_file
 from dg2_jax.checkpoint import CheckpointError, CheckpointManager
 from dg2_jax.training.state import TrainState
 from tests.training import helpers
@@ -197,29 +197,29 @@ def like(**changes):
 
 def test_weights_round_trip(tmp_path):
     path = tmp_path / "new" / "w.safetensors"
-    checkpoint.save_weights(path, PARAMS)
-    loaded = checkpoint.load_weights(path, like())
+    weights_file.save(path, PARAMS)
+    loaded = weights_file.load(path, like())
     np.testing.assert_array_equal(
         loaded["down"][0]["kernel"], PARAMS["down"][0]["kernel"].astype(np.float32)
     )
-    assert list(checkpoint.flatten(loaded)) == ["bias", "down.0.kernel"]
+    assert list(weights_file.flatten(loaded)) == ["bias", "down.0.kernel"]
 
 
 def test_bfloat16_weights_load_as_float32(tmp_path):
     path = tmp_path / "w.safetensors"
-    checkpoint.save_weights(path, PARAMS, jnp.bfloat16)
-    kernel = checkpoint.load_weights(path, like())["down"][0]["kernel"]
+    weights_file.save(path, PARAMS, jnp.bfloat16)
+    kernel = weights_file.load(path, like())["down"][0]["kernel"]
     assert kernel.dtype == jnp.float32
     np.testing.assert_allclose(kernel, PARAMS["down"][0]["kernel"], rtol=2**-8)
 
 
 def test_weights_that_do_not_fit_are_listed(tmp_path):
     path = tmp_path / "w.safetensors"
-    checkpoint.save_weights(path, PARAMS)
+    weights_file.save(path, PARAMS)
     other = like(bias=jax.ShapeDtypeStruct((4,), jnp.float32), new=np.zeros(1))
     del other["down"]
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.load_weights(path, other)
+        weights_file.load(path, other)
     for part in ("missing: new", "unexpected: down.0.kernel", "bias (has (3,), needs (4,))"):
         assert part in str(caught.value)
 
@@ -227,8 +227,8 @@ def test_weights_that_do_not_fit_are_listed(tmp_path):
 @pytest.mark.parametrize("damage", [damage_delete, damage_empty, damage_halve])
 def test_bad_weights_files(tmp_path, damage):
     path = tmp_path / "w.safetensors"
-    checkpoint.save_weights(path, PARAMS)
+    weights_file.save(path, PARAMS)
     damage(path)
     expected = FileNotFoundError if damage is damage_delete else CheckpointError
     with pytest.raises(expected, match=r"w\.safetensors"):
-        checkpoint.load_weights(path, like())
+        weights_file.load(path, like())
