@@ -44,8 +44,7 @@ class FakePipeline:
         self.step_seconds = step_seconds
         self.calls: list[dict[str, Any]] = []
         self.steps_run = 0
-        self.go = threading.Event()  # cleared, every step waits, however slow the machine,
-        self.free_steps = 0  # but for so many first ones of every call
+        self.go = threading.Event()  # cleared, every step waits, however slow the machine
         self.go.set()
         self._inside = threading.Lock()
 
@@ -84,8 +83,7 @@ class FakePipeline:
             shown = result.images[:, ::8, ::8]
             for step in range(1, settings.num_inference_steps + 1):
                 time.sleep(self.step_seconds)
-                if step > self.free_steps:
-                    self.go.wait(60)
+                self.go.wait(60)
                 self.steps_run += 1
                 if on_preview is not None and step % preview_every == 0:
                     preview = Preview(step, settings.num_inference_steps, 0, lambda: shown)

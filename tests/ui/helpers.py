@@ -16,15 +16,17 @@ def shown_job(page: Page, live) -> dict:
     return live.client.get(f"/api/v1/jobs/{page.url.split('#job=')[1]}").json()
 
 
+SLOW_STEPS = 400
+
+
 @contextlib.contextmanager
-def held(live, free_steps: int = 5) -> Iterator[None]:
-    """Jobs go no further than so many steps, however slow the machine, until the end."""
-    live.pipe.free_steps = free_steps
-    live.pipe.go.clear()
+def slowed(live) -> Iterator[None]:
+    """A job of `SLOW_STEPS` lasts longer than any check of it; the rest is then done at once."""
+    live.pipe.step_seconds = 0.2
     try:
         yield
     finally:
-        live.pipe.go.set()
+        live.pipe.step_seconds = 0
 
 
 def wait_done(page: Page, live) -> dict:

@@ -11,19 +11,18 @@ from dg2_jax.settings import Settings
 from tests.serve.live import LiveServer, quiet
 from tests.tiny_model import FAST
 from tests.ui.helpers import (
+    SLOW_STEPS,
     drop,
     fetch_picture,
     generate,
     generate_next,
-    held,
     mask_of,
     png_bytes,
     shown_job,
+    slowed,
     wait_done,
 )
 from tests.ui.painter import ScenePipeline, paint
-
-STEP = 0.05
 
 
 def test_first_visit_offers_a_prompt_and_one_button(page: Page, live):
@@ -64,29 +63,29 @@ def test_txt2img_sends_every_setting(page: Page, live):
 
 
 def test_preview_and_progress_appear_during_the_run(page: Page, live):
-    live.pipe.step_seconds = STEP
     page.get_by_label("Prompt", exact=True).fill("a volcano at sunset")
-    page.get_by_label("Steps, exactly").fill("60")
+    page.get_by_label("Steps, exactly").fill(str(SLOW_STEPS))
     preview = page.locator("img.preview")
-    with held(live):
+    with slowed(live):
         page.locator("#generate").click()
         expect(preview).to_be_visible()
         assert shown_job(page, live)["status"] == "running"
-        text = re.compile(r"Step \d+ of 60 · .* left")
+        text = re.compile(rf"Step \d+ of {SLOW_STEPS} · .* left")
         expect(page.locator(".progress-text")).to_have_text(text)
         first = int(preview.get_attribute("data-step"))
         bar = page.get_by_role("progressbar", name="Progress")
         expect(bar).not_to_have_attribute("aria-valuenow", "0")
-    page.wait_for_function(
-        "n => +document.querySelector('img.preview').dataset.step > n", arg=first
-    )
+        page.wait_for_function(
+            "n => +document.querySelector('img.preview').dataset.step > n", arg=first
+        )
     wait_done(page, live)
     expect(preview).to_have_count(0)
 
 
 def test_queue_position_and_cancel_of_the_right_job(page: Page, live):
     page.get_by_label("Prompt", exact=True).fill("a glacier")
-    with held(live):
+    page.get_by_label("Steps, exactly").fill(str(SLOW_STEPS))
+    with slowed(live):
         page.locator("#generate").click()
         expect(page.locator("img.preview")).to_be_visible()
         first = shown_job(page, live)["id"]
@@ -105,13 +104,14 @@ def test_queue_position_and_cancel_of_the_right_job(page: Page, live):
 
 def test_cancel_by_key_stops_a_running_job(page: Page, live):
     page.get_by_label("Prompt", exact=True).fill("a glacier")
-    with held(live):
+    page.get_by_label("Steps, exactly").fill(str(SLOW_STEPS))
+    with slowed(live):
         page.get_by_label("Prompt", exact=True).press("Control+Enter")
         expect(page.locator("img.preview")).to_be_visible()
         with page.expect_response(lambda answer: answer.request.method == "DELETE"):
             page.keyboard.press("Escape")
     expect(page.locator(".job")).to_have_attribute("data-status", "cancelled")
-    assert live.pipe.steps_run < 20
+    assert live.pipe.steps_run < SLOW_STEPS
 
 
 def test_img2img_from_a_chosen_file(page: Page, live):
@@ -547,7 +547,8 @@ def test_gallery_sends_pictures_on(page: Page, live, button, kind):
 
 def test_reload_during_a_job_loses_nothing(page: Page, live):
     page.get_by_label("Prompt", exact=True).fill("a glacier")
-    with held(live):
+    page.get_by_label("Steps, exactly").fill(str(SLOW_STEPS))
+    with slowed(live):
         page.locator("#generate").click()
         expect(page.locator("img.preview")).to_be_visible()
         job = shown_job(page, live)["id"]
@@ -653,7 +654,8 @@ def test_a_lost_connection_is_said_and_mended(open_page, live):
     page = open_page()
     page.route("**/events*", lambda route: route.abort())
     page.get_by_label("Prompt", exact=True).fill("a glacier")
-    with held(live):
+    page.get_by_label("Steps, exactly").fill(str(SLOW_STEPS))
+    with slowed(live):
         page.locator("#generate").click()
         expect(page.get_by_text("Connection lost.")).to_be_visible()
         page.unroute("**/events*")
