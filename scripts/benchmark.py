@@ -34,7 +34,7 @@ _AGAINST = flags.DEFINE_list("against", [], "Of torch, torch.compile and diffuse
 _CASES = flags.DEFINE_string("cases", "", "Only the cases whose name holds this text.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often each case is timed.", 1)
 _LOG = flags.DEFINE_string("log", "", "Where the raw times go, as JSON lines.")
-_REPORT = flags.DEFINE_string("report", "", "Where the tables go, as Markdown.")
+_REPORT = flags.DEFINE_string("report", "", "Where the tables go, as Markdown; a .png beside it.")
 _PROCESS = flags.DEFINE_string("process", "", "For the script itself: what a new process measures.")
 
 
@@ -165,7 +165,9 @@ def keep(head: dict, records: list[dict]) -> None:
         lines = [json.dumps(record) for record in [head, *records]]
         Path(_LOG.value).write_text("\n".join(lines) + "\n", encoding="utf-8")
     if _REPORT.value:
-        benchmark_report.write(Path(_REPORT.value), benchmark_report.markdown(head, records))
+        page = Path(_REPORT.value)
+        benchmark_report.write(page, benchmark_report.markdown(head, records))
+        benchmark_report.draw(records, page.with_suffix(".png"))
 
 
 if __name__ == "__main__":

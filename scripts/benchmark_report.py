@@ -1,7 +1,7 @@
-"""Tables of docs/performance.md from the records of scripts/benchmark.py."""
+"""Tables and picture of docs/performance.md from the records of scripts/benchmark.py."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,8 @@ def markdown(head: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> s
         "| model | what | dg2_jax | others | ratio | share of the peak |",
         "|---|---|--:|--:|--:|--:|",
     ]
-    timed = [r for r in records if "seconds" in r]
-    for record in (r for r in timed if r["implementation"] == "dg2_jax"):
-        key = record["model"], record["case"]
-        others = {
-            r["implementation"]: statistics.median(r["seconds"])
-            for r in timed
-            if (r["model"], r["case"]) == key and r["implementation"] != "dg2_jax"
-        }
-        ours = statistics.median(record["seconds"])
-        gflop = record.get("gflop")
+    for record, ours, others in _beside(records):
+        key, gflop = (record["model"], record["case"]), record.get("gflop")
         named = "; ".join(f"{name} {_time(value)}" for name, value in others.items())
         ratio = f"{min(others.values()) / ours:.2f}" if others else ""
         share = f"{gflop / ours / peak:.0%}" if gflop else ""
@@ -47,6 +39,45 @@ def markdown(head: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> s
             f"{used / weights:.2f} times its weights ({weights} MiB).",
         ]
     return "\n".join(lines)
+
+
+def _beside(
+    records: Sequence[Mapping[str, Any]],
+) -> Iterator[tuple[Mapping[str, Any], float, dict[str, float]]]:
+    """Our records, their medians, and the medians of the others in the same case by name."""
+    timed = [r for r in records if "seconds" in r]
+    for record in (r for r in timed if r["implementation"] == "dg2_jax"):
+        key = record["model"], record["case"]
+        others = {
+            r["implementation"]: statistics.median(r["seconds"])
+            for r in timed
+            if (r["model"], r["case"]) == key and r["implementation"] != "dg2_jax"
+        }
+        yield record, statistics.median(record["seconds"]), others
+
+
+def draw(records: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Draws a bar for each time of the others, in multiples of ours."""
+    from matplotlib.figure import Figure  # imported late: the tables do without
+
+    bars = [
+        (f"{record['model']}: {record['case']}", name, seconds / ours)
+        for record, ours, others in _beside(records)
+        for name, seconds in others.items()
+    ]
+    names = list(dict.fromkeys(name for _, name, _ in bars))
+    figure = Figure(figsize=(8, 0.7 + 0.36 * len(bars)), layout="constrained")
+    axes = figure.add_subplot()
+    for i, (_, name, ratio) in enumerate(bars):
+        axes.barh(i, ratio, color=f"C{names.index(name)}")
+        axes.text(ratio, i, f" {ratio:.2f}  {name}", va="center")
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_yticks(range(len(bars)), [label for label, _, _ in bars])
+    axes.set_xlim(0, 1.4 * max((ratio for _, _, ratio in bars), default=1))
+    axes.invert_yaxis()
+    axes.set_xlabel("time taken, in multiples of dg2_jax's")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(out, dpi=110)
 
 
 def write(path: Path, measured: str) -> None:

@@ -1,6 +1,7 @@
 """The tables of docs/performance.md."""
 
 import pytest
+from PIL import Image
 
 from scripts import benchmark_report
 
@@ -29,6 +30,14 @@ def test_medians_ratio_to_the_best_and_share_of_the_peak():
     row = "| toy | CFG step | 500.0 ms | torch 1.00 s; torch, channels last 750.0 ms | 1.50 | 50% |"
     assert row in shown
     assert "1.25 times its weights" in shown
+
+
+def test_the_picture_has_a_bar_for_every_other(tmp_path):
+    others = [record("dg2_jax", 0.5), record("torch", 1.0), record("torch, channels last", 0.75)]
+    benchmark_report.draw(others, tmp_path / "three.png")
+    benchmark_report.draw(others[:2], tmp_path / "two.png")
+    with Image.open(tmp_path / "three.png") as three, Image.open(tmp_path / "two.png") as two:
+        assert three.height > two.height > 50
 
 
 def test_only_the_part_between_the_marks_changes(tmp_path):
