@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,27 +18,41 @@ import numpy as np
 from absl import app, flags
 from flax import nnx
 
+from configs import demo
+from dg2_jax import config as config_lib
+from dg2_jax.model import ARCHITECTURES, architecture_name
 from dg2_jax.nn.abstract import abstract
-from dg2_jax.nn.dg2_unet import DG2UNet
+from dg2_jax.training.runs import DenoiserRunConfig
 from scripts.benchmark_cases import dg2_config
 
-_MODEL = flags.DEFINE_enum("model", "base", ["toy", "base"], "Which configuration.")
+_MODEL = flags.DEFINE_enum("model", "base", ["demo", "toy", "base"], "Which configuration.")
 _LARGEST = flags.DEFINE_integer("largest", 12, "How many single operations to show.", 0)
 _INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = (\S+) ([\w\-]+)\(")
 
 
 def step(model: str) -> tuple[jax.stages.Compiled, tuple]:
     """The compiled evaluation of text and null text, and its arguments."""
-    config = dg2_config(model)
-    graphdef, state = nnx.split(abstract(lambda rngs: DG2UNet(config, rngs=rngs)))
+    if model == "demo":
+        run = config_lib.from_mapping(DenoiserRunConfig, demo.get_config())
+        config: Any = run.denoiser
+        side, length, width = 16, 24, config.context_dim
+    else:
+        config = dg2_config(model)
+        side, length, width = 32, 77, config.n_embd
+    module = ARCHITECTURES[architecture_name(config)].module
+    graphdef, state = nnx.split(abstract(lambda rngs: module(config, rngs=rngs)))
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda a: jnp.asarray(0.02 * rng.normal(size=a.shape), a.dtype), nnx.to_pure_dict(state)
     )
-    x = jnp.asarray(rng.normal(size=(2, 32, 32, config.in_channels)), jnp.float32)
-    text = jnp.asarray(rng.normal(size=(2, 77, config.n_embd)), jnp.float32)
-    project = jax.jit(lambda params, text: nnx.merge(graphdef, params).project_context(text))
-    args = params, x, jnp.full(2, 500), project(params, text)
+    x = jnp.asarray(rng.normal(size=(2, side, side, config.in_channels)), jnp.float32)
+    text = jnp.asarray(rng.normal(size=(2, length, width)), jnp.float32)
+
+    def project(params: Any, *text: Any) -> Any:
+        network: Any = nnx.merge(graphdef, params)
+        return network.project_context(*text)
+
+    args = params, x, jnp.full(2, 500), jax.jit(project)(params, text, jnp.ones((2, length), bool))
     return jax.jit(lambda p, *rest: nnx.merge(graphdef, p)(*rest)).lower(*args).compile(), args
 
 
