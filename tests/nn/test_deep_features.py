@@ -10,10 +10,7 @@ from dg2_jax.nn.unet import UNet, UNetConfig
 from tests.networks import random_network
 
 CASES = {
-    "attention everywhere, three levels": {
-        "channels": (8, 16, 24),
-        "attention_levels": (True, True, True),
-    },
+    "three levels": {"channels": (8, 16, 24), "attention_levels": (False, True, False)},
     "two blocks a level": {
         "channels": (8, 16),
         "attention_levels": (True, False),

@@ -80,6 +80,7 @@ def curves(path):
     found = {"unet": {}, "dit": {}}
     for network, axes in (
         ("unet", (1, 1, 1)),
+        ("unet", (1, 2, 1)),
         ("unet", (2, 4, 1)),
         ("dit", (1, 1, 1)),
         ("dit", (2, 1, 1)),
@@ -122,11 +123,16 @@ def reshard(folder, state):
     return found
 
 
-def start_two(scenario, folder, *args):
-    """Two processes that train together, of `scenario(index, address, folder, *args)`."""
+def free_address():
+    """A host and port of loopback that nobody uses."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+        return free.getsockname()
+
+
+def start_two(scenario, folder, *args):
+    """Two processes that train together, of `scenario(index, address, folder, *args)`."""
+    address = "{}:{}".format(*free_address())
     return [processes.start(scenario, i, address, folder, *args) for i in range(2)]
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 
 import pytest
 
@@ -51,8 +52,10 @@ def test_a_second_trainer_is_refused_until_the_first_is_dead(tmp_path):
     first = processes.start(processes.waiting, tmp_path, ready)
     assert ready.wait(300)
     message = f"in use by process {first.pid} on {socket.gethostname()}"
+    asked = time.perf_counter()
     with pytest.raises(signals.FolderInUseError, match=message):
         helpers.run(tmp_path)
+    assert time.perf_counter() - asked < 5
     first.kill()
     first.join()
     assert int(helpers.run(tmp_path).step) == 20

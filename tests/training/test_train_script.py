@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,6 +22,7 @@ from dg2_jax.training.runs import DenoiserRunConfig, check_scaling, starting_wei
 from scripts import train
 from tests.data import pictures
 from tests.interop import published
+from tests.training import spread
 
 DG2 = {"channels": (16, 32), "n_layers": 1, "n_groups": 4, "n_heads": 2, "t_embd": 16}
 OURS = {
@@ -145,3 +150,45 @@ def test_dg2_unet_on_an_encoded_data_set(encoded):
     dropped = [context for context in drawn if context.shape == tokens.shape]
     assert 5 < len(dropped) < 40
     np.testing.assert_array_equal(dropped[0], tokens)
+
+
+def test_two_processes_of_the_script_train_as_one(tmp_path, encoded):
+    """One is told by flags who they are, the other by what Slurm sets."""
+    network = {"in_channels": 4, "width": 32, "depth": 1, "head_dim": 16, "embed_dim": 32}
+    run = make_config(
+        network | {"context_dim": published.CLIP_WIDTH}, num_steps=3, loop={"log_every": 1}
+    )
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from ml_collections import ConfigDict\n\n\n"
+        f"def get_config():\n    return ConfigDict({config_lib.to_dict(run)!r})\n"
+    )
+    host, port = spread.free_address()
+    flags = [f"--coordinator_address={host}:{port}", "--num_processes=2", "--process_id=0"]
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": host, "SLURM_NTASKS": "2"}
+    slurm |= {"SLURM_PROCID": "1", "SLURM_LOCALID": "0", "JAX_COORDINATOR_PORT": str(port)}
+    command = [sys.executable, "-m", "scripts.train", f"--config={config}"]
+    command += [f"--data_dir={encoded}", f"--workdir={tmp_path / 'two'}"]
+    started = [
+        subprocess.Popen(
+            [*command, *options],
+            cwd=Path(__file__).parents[2],
+            env=os.environ | variables,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for options, variables in ((flags, {}), (["--distributed"], slurm))
+    ]
+    assert train.run(run, tmp_path / "one", encoded, "unused", "unused")
+    for process in started:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    alone, together = (open_lines(tmp_path / name) for name in ("one", "two"))
+    assert [line["step"] for line in together] == [1, 2, 3]
+    for name in ("loss", "grad_norm"):
+        losses = [[line[name] for line in found] for found in (together, alone)]
+        np.testing.assert_allclose(*losses, rtol=1e-5)
+    jax.tree.map(  # stored as bfloat16
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=8e-3, atol=1e-6),
+        *(model.load(tmp_path / name / "model").params["ema"] for name in ("one", "two")),
+    )
