@@ -13,20 +13,24 @@ from pathlib import Path
 
 import jax
 from absl import flags
+from ml_collections import config_flags
 
+from dg2_jax import config as config_lib
 from dg2_jax import model
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import optimizer, runs, state, step
-from scripts.launch import launch
+from scripts.command import command
 
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/demo.py", "The run.")
+_DATA = flags.DEFINE_string("data_dir", "data/encoded", "What scripts.prepare made.")
 _STEPS = flags.DEFINE_integer("steps", 30, "Steps that are measured.", lower_bound=1)
 _WARMUP = 5  # steps: they compile, for every length of captions that comes up
 
 
-def run(config: runs.DenoiserRunConfig, workdir: Path, data_dir: Path) -> bool:
+def main() -> None:
     """Measures and prints."""
-    del workdir
-    data = data_lib.open_data(data_dir, config)
+    config = config_lib.from_mapping(runs.DenoiserRunConfig, _CONFIG.value)
+    data = data_lib.open_data(Path(_DATA.value), config)
     architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
     graphdef, params = state.network(
         lambda rngs: architecture.module(config.denoiser, rngs=rngs), config.seed
@@ -56,15 +60,7 @@ def run(config: runs.DenoiserRunConfig, workdir: Path, data_dir: Path) -> bool:
         "loader_batches_per_second": rate,
     }
     print(json.dumps({name: float(f"{value:.3g}") for name, value in measured.items()}))
-    return True
 
 
 if __name__ == "__main__":
-    launch(
-        run,
-        runs.DenoiserRunConfig,
-        config="configs/demo.py",
-        workdir="unused",
-        data_dir="data/encoded",
-        data_help="What scripts.prepare made.",
-    )
+    command(main)
