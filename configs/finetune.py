@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.update(
         {
             "init_from": "demo",
-            "num_steps": 400,
+            "num_steps": 300,
             "batch_size": 16,
             "optim": {
                 "learning_rate": 6e-3,
