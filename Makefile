@@ -1,4 +1,4 @@
-# Two commands to start with: make sample PROMPT="a volcano at sunset", and make test.
+# Two commands to start with: make serve, and make test.
 # Every target sets up what it needs by itself.
 PYTHON ?= python3
 VENV := .venv

@@ -1,13 +1,26 @@
-"""What every reader and writer of files here needs: digests that tell whether they are whole."""
+"""What readers and writers of files here need: files that are whole, digests that tell so."""
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
 AnyPath = Any  # a pathlib.Path, or an epath.Path, which may lie in an object store
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write to, of this process alone, that takes the place of `path` when whole."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def sha256(path: AnyPath) -> str:

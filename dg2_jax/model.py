@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dg2_jax import prediction, schedules, weights_file
-from dg2_jax.files import sha256
+from dg2_jax.files import replacing, sha256
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
@@ -356,9 +356,8 @@ def _write(
         weights_file.save(folder / name, jax.device_get(tree), dtype)
     files = {**config.get("files", {}), **{name: sha256(folder / name) for name in trees}}
     text = json.dumps({**config, "files": files}, indent=1)
-    partial = folder / "config.json.partial"
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(folder / "config.json")
+    with replacing(folder / "config.json") as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

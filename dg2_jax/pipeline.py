@@ -353,8 +353,8 @@ class Pipeline:
         keys: Keys,
         prompt_weights: np.ndarray | None = None,
     ) -> Inputs:
-        # NumPy's arrays, put where they are used: each jnp operation here would be a program of its
-        # own, and some thirty of them are what a first picture waits for.
+        # NumPy's arrays, put on the device as they are: an operation of jnp would be a program of
+        # its own to compile, and a first picture would wait for some twenty of them.
         batch, settings = keys.shape[0], plan.settings
         side = self.model.default_size
         if plan.program.kind != "synchronised":

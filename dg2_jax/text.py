@@ -138,7 +138,7 @@ class TextEncoder:
         count = len(context) // pieces
         if pieces > 1:
             sums = pooled.reshape(count, pieces, -1).sum(axis=1)
-            pooled = sums / np.maximum(np.linalg.norm(sums, axis=-1, keepdims=True), 1e-12)
+            pooled = np.asarray(l2_normalize(jnp.asarray(sums)))
         context = context.reshape(count, pieces * self.max_length, -1)
         return Encoding(*jax.device_put((context, mask.reshape(count, -1), pooled)))
 

@@ -9,7 +9,7 @@ import safetensors.flax
 import safetensors.numpy
 from safetensors import SafetensorError
 
-_PARTIAL = ".partial"
+from dg2_jax.files import replacing
 
 
 class CheckpointError(ValueError):
@@ -67,10 +67,9 @@ def save(path: str | Path, params: Any, dtype: Any = jnp.float32) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}{_PARTIAL}")
     flat = {name: jnp.asarray(leaf, dtype) for name, leaf in flatten(params).items()}
-    safetensors.flax.save_file(flat, str(partial))
-    partial.replace(path)
+    with replacing(path) as partial:
+        safetensors.flax.save_file(flat, str(partial))
 
 
 def load(path: str | Path, like: Any) -> Any:

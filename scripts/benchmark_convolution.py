@@ -10,9 +10,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from dg2_jax.nn import convolution
+from scripts.command import command
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often each is timed, in turns.", 1)
 
@@ -61,10 +62,8 @@ def measure(shape: tuple[int, int, int, int]) -> dict[str, tuple[float, float]]:
     return found
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Prints a table."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     names = list(parts(plain))
     print("| milliseconds, XLA's and ours | " + " | ".join(names) + " |")
     print("|---|" + "--:|" * len(names))
@@ -75,4 +74,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command(main)

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from flax import nnx
 
 from configs import demo
@@ -24,6 +24,7 @@ from dg2_jax.model import ARCHITECTURES, architecture_name
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.training.runs import DenoiserRunConfig
 from scripts.benchmark_cases import dg2_config
+from scripts.command import command
 
 _MODEL = flags.DEFINE_enum("model", "base", ["demo", "toy", "base"], "Which configuration.")
 _LARGEST = flags.DEFINE_integer("largest", 12, "How many single operations to show.", 0)
@@ -67,10 +68,8 @@ def sources(text: str) -> dict[str, tuple[str, str]]:
     return found
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Profiles, and prints two tables."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     compiled, args = step(_MODEL.value)
     for _ in range(3):
         start = time.perf_counter()
@@ -102,4 +101,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command(main)

@@ -28,12 +28,11 @@ from dg2_jax.data.recipe import (
     claim,
     load_networks,
     read_json,
-    replacing,
     shared_text_encoder,
     write_json,
 )
 from dg2_jax.data.screening import Finding, Kept
-from dg2_jax.files import sha256
+from dg2_jax.files import replacing, sha256
 from dg2_jax.nn.autoencoder import AutoencoderConfig
 
 _LOG = logging.getLogger(__name__)

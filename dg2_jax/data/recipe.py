@@ -1,11 +1,8 @@
 """What a data set is prepared from, and the books that are kept of it while it is made."""
 
-import contextlib
 import functools
 import hashlib
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ from dg2_jax import model, weights_file
 from dg2_jax.config import check
 from dg2_jax.data import encoding, latents, screening
 from dg2_jax.data.sources import PictureSource, SourceSpec
-from dg2_jax.files import sha256
+from dg2_jax.files import replacing, sha256
 from dg2_jax.interop.diffusers_vae import from_pretrained
 from dg2_jax.interop.hf_folder import lasting_name
 from dg2_jax.nn.autoencoder import AutoencoderKL
@@ -201,14 +198,3 @@ def write_json(path: Path, value: Any) -> None:
     """Writes JSON data, all of it or nothing."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file to write to, of this process alone, that takes the place of `path` when whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from dg2_jax import model, weights_file
-from dg2_jax.files import sha256
+from dg2_jax.files import replacing, sha256
 from dg2_jax.interop.dg2_settings import IMPORTED
 from dg2_jax.interop.diffusiongen2 import open_checkpoint
 from dg2_jax.interop.hf_folder import lasting_name
@@ -79,9 +79,8 @@ def convert(
         "default_size": default_size,
         "files": files,
     }
-    partial = folder / "config.json.partial"
-    partial.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / "config.json")
+    with replacing(folder / "config.json") as partial:
+        partial.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_safetensors(path: Path, flat: Mapping[str, Any]) -> None:
@@ -92,9 +91,7 @@ def _write_safetensors(path: Path, flat: Mapping[str, Any]) -> None:
         header[name] = {"dtype": "F32", "shape": leaf.shape, "data_offsets": (begin, end)}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for leaf in flat.values():
             file.write(np.ascontiguousarray(leaf, "<f4").data)
-    partial.replace(path)

@@ -1,12 +1,11 @@
-"""The convolutions that XLA does not do at their best: 3x3, and 2x2 transposed.
+"""Convolutions that XLA's CPU back end does not do at their best: 3x3, and 2x2 transposed.
 
-3x3 goes by the best path of each platform, behind one function.
-
-XLA's CPU back end convolves well where there are many pixels and few channels, and takes up to
-four times as long as a matrix product of the same arithmetic where a UNet is deep: few pixels,
-wide kernels. There the shifted inputs of every pixel are laid side by side ("columns") and one
-product does the rest (Chellapilla et al., High performance convolutional neural networks for
-document processing, 2006). Other platforms have fast kernels of their own.
+3x3 goes by the best path of each platform, behind one function. XLA's CPU back end convolves well
+where there are many pixels and few channels, and takes up to four times as long as a matrix
+product of the same arithmetic where a UNet is deep: few pixels, wide kernels. There the shifted
+inputs of every pixel are laid side by side ("columns") and one product does the rest (Chellapilla
+et al., High performance convolutional neural networks for document processing, 2006). Other
+platforms have fast kernels of their own.
 """
 
 import itertools
@@ -92,21 +91,22 @@ def convolve_on_cpu(
     x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
 ) -> Float[Array, "b h w o"]:
     """A 3x3 convolution of stride 1, the edges padded with zeros."""
-    pixels, (i, o) = x.size // x.shape[-1], kernel.shape[2:]
-    if pixels > _FEW_PIXELS or i * o < _WIDE_KERNEL:
-        return _by_xla(x, kernel)
-    return (_columns(x) @ kernel.reshape(9 * i, o)).reshape(*x.shape[:-1], o)
+    return _by_product_or_xla(x, kernel, 1)
 
 
 def halve_on_cpu(
     x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
 ) -> Float[Array, "b (h+1)//2 (w+1)//2 o"]:
     """A 3x3 convolution of stride 2 with one pixel of padding; odd sizes are rounded up."""
-    (b, h, w, _), (i, o) = x.shape, kernel.shape[2:]
-    half = b, (h + 1) // 2, (w + 1) // 2
-    if math.prod(half) > _FEW_PIXELS or i * o < _WIDE_KERNEL:
-        return _by_xla(x, kernel, 2)
-    return (_columns(x, 2) @ kernel.reshape(9 * i, o)).reshape(*half, o)
+    return _by_product_or_xla(x, kernel, 2)
+
+
+def _by_product_or_xla(x: Array, kernel: Array, stride: int) -> Array:
+    (b, h, w, i), o = x.shape, kernel.shape[3]
+    pixels = b, -(-h // stride), -(-w // stride)
+    if math.prod(pixels) > _FEW_PIXELS or i * o < _WIDE_KERNEL:
+        return _by_xla(x, kernel, stride)
+    return (_columns(x, stride) @ kernel.reshape(9 * i, o)).reshape(*pixels, o)
 
 
 def _by_xla(x: Array, kernel: Array, stride: int = 1) -> Array:
