@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dg2_jax.nn.product import dot_general
+
 # Measured, see docs/performance.md: forward, columns win for at most so many pixels and at least
 # so large a kernel; in the gradients, while they have at most so many entries.
 _FEW_PIXELS = 512
@@ -106,7 +108,7 @@ def _by_product_or_xla(x: Array, kernel: Array, stride: int) -> Array:
     pixels = b, -(-h // stride), -(-w // stride)
     if math.prod(pixels) > _FEW_PIXELS or i * o < _WIDE_KERNEL:
         return _by_xla(x, kernel, stride)
-    return (_columns(x, stride) @ kernel.reshape(9 * i, o)).reshape(*pixels, o)
+    return dot_general(_columns(x, stride), kernel.reshape(9 * i, o)).reshape(*pixels, o)
 
 
 def _by_xla(x: Array, kernel: Array, stride: int = 1) -> Array:

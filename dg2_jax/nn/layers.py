@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from dg2_jax.nn.attention import dot_product_attention
 from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.precision import remat_policy
+from dg2_jax.nn.product import dot_general
 
 NORM_EPS = 1e-5
 _zeros = nnx.initializers.zeros_init()
@@ -54,6 +55,9 @@ class Linear(nnx.Linear):
     The gradient of its kernel is then one product. As a contraction over two or more axes, XLA's
     CPU back end takes two to six times as long for it.
     """
+
+    def __init__(self, in_features: int, out_features: int, **options: Any):
+        super().__init__(in_features, out_features, dot_general=dot_general, **options)
 
     def __call__(
         self, inputs: Float[Array, "*n i"], out_sharding: Any = None
