@@ -61,3 +61,43 @@ def test_damaged_entries_are_compiled_anew(filled, tmp_path, damage):
 def test_a_folder_that_cannot_be_made_means_no_cache(filled, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     assert run(tmp_path / "file" / "cache") == ("None", filled[1], 0)
+
+
+_FREED = """
+import ctypes
+import jax
+from dg2_jax import compile_cache
+
+libc = ctypes.CDLL(None)
+if not hasattr(libc, "malloc_trim"):
+    print(30_000, 0)
+    raise SystemExit
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1])
+
+jax.devices()
+compile_cache.enable()
+before = resident()
+blocks = [libc.malloc(16_000) for _ in range(8_000)]
+for block in blocks:
+    ctypes.memset(block, 1, 16_000)
+for block in blocks[:-1]:  # the last is on top of the heap and keeps it
+    libc.free(block)
+held = resident() - before
+jax.jit(lambda x: x + 1)(1.0)
+print(held, resident() - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="reads Linux's /proc")
+def test_memory_that_was_freed_is_given_back_after_a_compilation(tmp_path):
+    env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", _FREED], env=env, capture_output=True, text=True, check=True
+    )
+    held, left = map(int, done.stdout.split())
+    assert held > 25_000  # pages: of 31,250 that were written
+    assert left < held / 2
