@@ -17,17 +17,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from absl import app, flags, logging
 
 from dg2_jax import compile_cache
 from scripts import benchmark_cases, benchmark_report
-from scripts.benchmark_cases import Case
+from scripts.benchmark_cases import Case, matmul_peak, seconds
 
 _MODELS = flags.DEFINE_list("models", ["demo"], "Of demo, toy and base.")
 _AGAINST = flags.DEFINE_list("against", [], "Of torch, torch.compile and diffusers.")
@@ -48,21 +46,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def matmul_peak() -> float:
-    """GFLOP/s of float32 matrix products of side 2048, the best of ten."""
-    a = jnp.asarray(np.random.default_rng(0).normal(size=(2048, 2048)), jnp.float32)
-    product = jax.jit(jnp.matmul)
-    best = min(seconds(lambda: jax.block_until_ready(product(a, a))) for _ in range(10))
-    return 2e-9 * 2048**3 / best
-
-
-def seconds(function: Callable[[], object]) -> float:
-    """Of one call."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def new_process(what: str, **environment: str) -> str:

@@ -1,14 +1,14 @@
 """Where a guided step of a UNet spends its time: python -m scripts.profile_step --model=base.
 
 Runs the compiled step under JAX's profiler and adds up the operations of XLA by the JAX primitive
-they come from (what a loop's body does is in the loop's line too). An operation that XLA fused
-counts for the one that gives the fusion its name.
+they come from, and then by primitive and shape of the result; beside the time stands the arithmetic
+of their products and convolutions, and its share of what a large matrix product reaches in the same
+minute. An operation that XLA fused counts for the one that gives the fusion its name.
 """
 
-import re
 import tempfile
-import time
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,12 @@ from dg2_jax import config as config_lib
 from dg2_jax.model import ARCHITECTURES, architecture_name
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.training.runs import DenoiserRunConfig
-from scripts.benchmark_cases import dg2_config
+from scripts.benchmark_cases import dg2_config, matmul_peak, seconds
 from scripts.command import command
+from scripts.hlo import Operation, read
 
 _MODEL = flags.DEFINE_enum("model", "base", ["demo", "toy", "base"], "Which configuration.")
-_LARGEST = flags.DEFINE_integer("largest", 12, "How many single operations to show.", 0)
-_INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = (\S+) ([\w\-]+)\(")
+_LARGEST = flags.DEFINE_integer("largest", 12, "How many rows a table has.", 0)
 
 
 def step(model: str) -> tuple[jax.stages.Compiled, tuple]:
@@ -57,47 +57,50 @@ def step(model: str) -> tuple[jax.stages.Compiled, tuple]:
     return jax.jit(lambda p, *rest: nnx.merge(graphdef, p)(*rest)).lower(*args).compile(), args
 
 
-def sources(text: str) -> dict[str, tuple[str, str]]:
-    """The primitive and the shape of every instruction of a compiled program."""
-    found = {}
-    for line in text.splitlines():
-        if match := _INSTRUCTION.match(line):
-            name, shape, operation = match.groups()
-            origin = re.search(r'op_name="[^"]*?([\w\-]+)"', line)
-            found[name] = origin.group(1) if origin else operation, shape.split("{")[0]
-    return found
-
-
-def main() -> None:
-    """Profiles, and prints two tables."""
-    compiled, args = step(_MODEL.value)
-    for _ in range(3):
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(*args))
-        took = time.perf_counter() - start
+def measured(compiled: jax.stages.Compiled, args: tuple) -> list[tuple[Operation, float]]:
+    """The operations of one run and their milliseconds."""
+    known, _ = read(str(compiled.as_text()))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             jax.block_until_ready(compiled(*args))
         (path,) = Path(folder).rglob("*.xplane.pb")
         data = jax.profiler.ProfileData.from_file(str(path))
-    origin = sources(str(compiled.as_text()))
-    times: Counter[str] = Counter()
-    for plane in data.planes:
-        for line in plane.lines:
-            for event in line.events:
-                if operation := dict(event.stats).get("hlo_op"):
-                    times[operation] += event.duration_ns / 1e6
-    kinds: Counter[str] = Counter()
-    for operation, milliseconds in times.items():
-        kinds[origin.get(operation, (operation, ""))[0]] += milliseconds
-    gflop = (compiled.cost_analysis() or {})["flops"] / 1e9
-    print(f"{_MODEL.value}: {1e3 * took:.0f} ms, {gflop:.0f} GFLOP\n\n| from | ms |\n|---|--:|")
-    for kind, milliseconds in kinds.most_common(10):
-        print(f"| {kind} | {milliseconds:.0f} |")
-    print("\n| operation | from | shape | ms |\n|---|---|---|--:|")
-    for operation, milliseconds in times.most_common(_LARGEST.value):
-        kind, shape = origin.get(operation, ("", ""))
-        print(f"| {operation} | {kind} | {shape} | {milliseconds:.1f} |")
+    events = (event for plane in data.planes for line in plane.lines for event in line.events)
+    named = ((dict(event.stats).get("hlo_op"), event.duration_ns / 1e6) for event in events)
+    return [(known[name], took) for name, took in named if name in known]
+
+
+def table(
+    runs: list[tuple[Operation, float]], by: Callable[[Operation], tuple[str, ...]], peak: float
+) -> list[str]:
+    """Rows in Markdown, the longest first: what `by` says, count, ms, GFLOP, share of the peak."""
+    groups: defaultdict[tuple[str, ...], list[tuple[Operation, float]]] = defaultdict(list)
+    for operation, took in runs:
+        groups[by(operation)].append((operation, took))
+    sums = [
+        (sum(took for _, took in group), sum(o.gflop for o, _ in group), key, len(group))
+        for key, group in groups.items()
+    ]
+    return [
+        f"| {' | '.join(key)} | {count} | {took:.0f} | "
+        + (f"{gflop:.1f} | {1e5 * gflop / took / peak:.0f}% |" if gflop else " | |")
+        for took, gflop, key, count in sorted(sums, reverse=True)
+    ]
+
+
+def main() -> None:
+    """Profiles, and prints two tables."""
+    compiled, args = step(_MODEL.value)
+    took = min(seconds(lambda: jax.block_until_ready(compiled(*args))) for _ in range(5))
+    peak, runs = matmul_peak(), measured(compiled, args)
+    busy, gflop = sum(ms for _, ms in runs), sum(o.gflop for o, _ in runs)
+    print(f"{_MODEL.value}: {1e3 * took:.0f} ms ({busy:.0f} ms in operations while profiled), ")
+    print(f"{gflop:.1f} GFLOP in products and convolutions; peak {peak:.0f} GFLOP/s\n")
+    print("| from | times | ms | GFLOP | of the peak |\n|---|--:|--:|--:|--:|")
+    print(*table(runs, lambda o: (o.kind,), peak)[: _LARGEST.value], sep="\n")
+    print("\n| from | shape of the result | times | ms | GFLOP | of the peak |")
+    print("|---|---|--:|--:|--:|--:|")
+    print(*table(runs, lambda o: (o.kind, o.shape), peak)[: _LARGEST.value], sep="\n")
 
 
 if __name__ == "__main__":
