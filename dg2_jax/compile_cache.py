@@ -39,7 +39,7 @@ def _give_memory_back() -> None:
     except (AttributeError, OSError, TypeError):  # another C library, or none to be found
         return
 
-    def listen(event: str, duration: float, **_: str | int) -> None:
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
         if event == _COMPILED:
             trim(0)
 

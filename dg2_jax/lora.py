@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from safetensors import SafetensorError, safe_open
 
 from dg2_jax.config import check
-from dg2_jax.model import Model, Params, WeightSets
+from dg2_jax.model import Model, Params
 from dg2_jax.weights_file import flatten, unflatten
 
 Adapters = dict[str, dict[str, Float[Array, "_ _"]]]  # layer to its "a" and "b"
@@ -157,8 +157,10 @@ def adapted(model: Model, path: str | Path, weight: float = 1.0) -> Model:
 
     Raises:
         FileNotFoundError, LoraError: as `load`.
-        ValueError: the weight is not finite.
+        ValueError: the weight is not finite, or the model is quantized.
     """
+    if model.denoiser.is_quantized:
+        raise ValueError(f"lora must be added before {model.name} is quantized")
     check(math.isfinite(weight), "weight", "a finite number", weight)
     sets = model.params
     adapters, config = load(path, next(iter(sets.values())), model.config["model"])
@@ -166,9 +168,7 @@ def adapted(model: Model, path: str | Path, weight: float = 1.0) -> Model:
     return dataclasses.replace(
         model,
         name=f"{model.name}+{Path(path).stem}:{weight:g}",
-        params=WeightSets(
-            tuple(sets), lambda name: changed(sets[name], adapters, weight * config.scale)
-        ),
+        params=sets.mapped(lambda params: changed(params, adapters, weight * config.scale)),
     )
 
 

@@ -18,7 +18,7 @@ import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ from dg2_jax.schedules import Schedule
 FORMAT = 1
 WEIGHTS = ("ema", "raw", "fast")
 SAMPLING = ("num_inference_steps", "guidance_scale", "solver", "spacing")  # set by config.json
+DTYPES = ("bfloat16", "int8", "float8_e4m3fn")  # of `dg2_jax.quantization`
 EMBEDDED = {"demo": Path(__file__).parent / "pretrained" / "demo"}
 
 Params = Any  # a pytree of arrays, as `nnx.to_pure_dict` gives it
@@ -81,9 +82,11 @@ class Network:
 
     Attributes:
         graphdef: its graph definition, whose hash takes milliseconds.
+        is_quantized: whether it expands its parameters, see `dg2_jax.quantization`.
     """
 
     graphdef: nnx.GraphDef
+    is_quantized: ClassVar[bool] = False
 
     def bind(self, params: Params) -> Any:
         """The network with its parameters."""
@@ -102,7 +105,11 @@ class WeightSets(Mapping[str, Params]):
 
     def __init__(self, names: tuple[str, ...], read: Callable[[str], Params]):
         """`read` is called once for each of `names` that is used, and may raise a ModelError."""
-        self._names, self._read = names, functools.cache(read)
+        self._names, self._anew, self._read = names, read, functools.cache(read)
+
+    def mapped(self, change: Callable[[Params], Params]) -> "WeightSets":
+        """These sets, each changed when it is first asked for; what it was before is not kept."""
+        return WeightSets(self._names, lambda name: change(self._anew(name)))
 
     def __getitem__(self, name: str) -> Params:
         if name not in self._names:
@@ -142,7 +149,7 @@ class Model:
     schedule: Schedule
     prediction_type: str
     denoiser: Network
-    params: Mapping[str, Params]
+    params: WeightSets
     autoencoder: Network
     autoencoder_params: Params
     autoencoder_config: AutoencoderConfig

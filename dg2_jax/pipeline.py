@@ -98,6 +98,19 @@ class Pipeline:
         """
         return Pipeline(lora.adapted(self.model, path, weight), self.text_encoder)
 
+    def quantized(self, dtype: str) -> "Pipeline":
+        """This pipeline with the denoiser's weights in less memory, see `dg2_jax.quantization`.
+
+        Args:
+            dtype: "bfloat16", "int8" or "float8_e4m3fn".
+
+        Raises:
+            ValueError: there is no such dtype, or it is quantized already.
+        """
+        from dg2_jax.quantization import quantized  # qwix is imported where it is needed only
+
+        return Pipeline(quantized(self.model, dtype), self.text_encoder)
+
     def __call__(
         self,
         prompt: str | Sequence[str] = "",

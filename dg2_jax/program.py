@@ -225,9 +225,11 @@ def generate(
     """
     batch, inputs = len(inputs.keys), jax.device_put(inputs)
     run = prepare(program, params, inputs)
+    sparing = program.denoiser.is_quantized and jax.default_backend() == "cpu"
+    step = _advance_sparingly if sparing else advance
     every = num_rows if watch is None else every
     for until in [*range(every, num_rows, every), num_rows] if num_rows else []:
-        run = advance(program, params, autoencoder_params, inputs, run, np.int32(until))
+        run = step(program, params, autoencoder_params, inputs, run, np.int32(until))
         if watch is not None and watch(until, run):
             num_rows = until
             break
@@ -259,8 +261,7 @@ def prepare(program: Program, params: tuple[Params, Params | None], inputs: Inpu
     return Run(texts, keys, progress, _shown(progress, inputs))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def advance(
+def _advance(
     program: Program,
     params: tuple[Params, Params | None],
     autoencoder_params: Params | None,
@@ -297,6 +298,13 @@ def advance(
         adjust=adjust,
     )
     return run._replace(progress=progress, shown=_shown(progress, inputs))
+
+
+advance = jax.jit(_advance, static_argnums=0)
+
+# Compiler options: on CPU, XLA would else expand all quantized kernels before it uses any.
+SPARING = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+_advance_sparingly = jax.jit(_advance, static_argnums=0, compiler_options=SPARING)
 
 
 def _shown(progress: Progress, inputs: Inputs) -> UInt8[Array, "b h w 3"]:

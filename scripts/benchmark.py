@@ -83,7 +83,7 @@ def in_this_process(what: str) -> None:
         Pipeline.load("demo")("a volcano at sunset")
         print("done")
     else:
-        weights, peak = benchmark_cases.sampling_memory(what.removeprefix("memory "))
+        weights, peak = benchmark_cases.sampling_memory(*what.removeprefix("memory ").split())
         print(json.dumps({"weights_mib": weights, "peak_mib": peak}))
 
 

@@ -15,11 +15,11 @@ import numpy as np
 import optax
 from flax import nnx
 
-from dg2_jax import compile_cache, guidance
+from dg2_jax import compile_cache, guidance, program
 from dg2_jax import config as config_lib
 from dg2_jax.interop.diffusiongen2 import parameter_name
 from dg2_jax.interop.weights import load_params
-from dg2_jax.model import ARCHITECTURES
+from dg2_jax.model import ARCHITECTURES, Network
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.pipeline import Pipeline
@@ -305,20 +305,33 @@ def _train_step(
     yield Case(name, "torch", torch_run)
 
 
-def sampling_memory(model: str) -> tuple[int, int]:
-    """MiB of the weights, and by how much four guided steps raise this process's peak with them."""
+def sampling_memory(model: str, dtype: str | None = None) -> tuple[int, int]:
+    """MiB of the weights, and by how much four guided steps raise this process's peak with them.
+
+    With a dtype, the weights are made as `dg2_jax.quantization` keeps them.
+    """
     compile_cache.enable()
     jax.jit(jnp.sin)(0.0).block_until_ready()  # the runtime itself is not counted
     before = _peak_mib()
     config = dg2_config(model)
     graphdef, state = nnx.split(abstract(lambda rngs: DG2UNet(config, rngs=rngs)))
-    params = jax.tree.map(lambda a: jnp.full(a.shape, 1e-3, a.dtype), nnx.to_pure_dict(state))
+    network_of, options = Network(graphdef), {}
+    if dtype:
+        from dg2_jax.quantization import QuantizedNetwork, quantize
+
+        network_of, options = QuantizedNetwork(graphdef), program.SPARING
+
+    def kept(path: Any, leaf: Any) -> Any:
+        value = jnp.full(leaf.shape, 1e-3, leaf.dtype)
+        return quantize({path[-1].key: value}, dtype)[path[-1].key] if dtype else value
+
+    params = jax.tree_util.tree_map_with_path(kept, nnx.to_pure_dict(state))
     weights = sum(a.nbytes for a in jax.tree.leaves(params)) // 2**20
     x, _, text = _inputs(config, 1)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=options)
     def sample(params: Any, x: Any, text: Any) -> Any:
-        network = nnx.merge(graphdef, params)
+        network = network_of.bind(params)
         pair = guidance.pair(network.project_context(text), network.project_context(0.0 * text))
         denoise = guidance.classifier_free(
             guidance.denoiser(network, "v_prediction"), jnp.full(1, 5.0)

@@ -5,7 +5,7 @@ XLA's own count (`compiled.cost_analysis()`) takes the body of a loop once, howe
 
 import math
 import re
-from collections import Counter
+from collections import defaultdict
 from typing import NamedTuple
 
 _COMPUTATION = re.compile(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
@@ -35,7 +35,9 @@ def read(text: str) -> tuple[dict[str, Operation], float]:
             branches all count.
     """
     found: dict[str, Operation] = {}
-    within: Counter[str] = Counter()  # GFLOP of every computation; callees come before callers
+    within: defaultdict[str, float] = defaultdict(
+        float
+    )  # GFLOP of every computation; callees come before callers
     shapes: dict[str, tuple[int, ...]] = {}
     computation = ""
     for line in text.splitlines():

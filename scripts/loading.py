@@ -12,8 +12,13 @@ def define_lora() -> flags.FlagHolder[list[str] | None]:
     )
 
 
-def load(model: str, loras: list[str] | None) -> Pipeline:
+def load(model: str, loras: list[str] | None, dtype: str | None = None) -> Pipeline:
     """The pipeline of a model with the adapters of `define_lora`; no weight is 1.
+
+    Args:
+        model: an embedded model's name or a model folder.
+        loras: the value of the flag.
+        dtype: what `Pipeline.quantized` is given, after the adapters; None leaves float32.
 
     Raises:
         ValueError, FileNotFoundError: as `Pipeline.load` and `Pipeline.with_lora`.
@@ -27,4 +32,4 @@ def load(model: str, loras: list[str] | None) -> Pipeline:
             if "could not convert" not in str(error):
                 raise
             raise ValueError(f"lora must be FILE:WEIGHT, got {given!r}") from error
-    return pipe
+    return pipe if dtype is None else pipe.quantized(dtype)

@@ -28,11 +28,17 @@ from scripts.command import command
 from scripts.hlo import Operation, read
 
 _MODEL = flags.DEFINE_enum("model", "base", ["demo", "toy", "base"], "Which configuration.")
+_BATCH = flags.DEFINE_integer("batch", 2, "Latents; 2 are a guided step's for one picture.", 1)
+_GRADIENTS = flags.DEFINE_boolean("gradients", False, "With those of all weights, as in training.")
 _LARGEST = flags.DEFINE_integer("largest", 12, "How many rows a table has.", 0)
 
 
-def step(model: str) -> tuple[jax.stages.Compiled, tuple]:
-    """The compiled evaluation of text and null text, and its arguments."""
+def step(model: str, batch: int = 2, gradients: bool = False) -> tuple[jax.stages.Compiled, tuple]:
+    """The compiled evaluation of a network, and its arguments.
+
+    A batch of 2 is a guided step's, of text and null text. With gradients of all weights it is the
+    greatest part of a training step.
+    """
     if model == "demo":
         run = config_lib.from_mapping(DenoiserRunConfig, demo.get_config())
         config: Any = run.denoiser
@@ -46,15 +52,22 @@ def step(model: str) -> tuple[jax.stages.Compiled, tuple]:
     params = jax.tree.map(
         lambda a: jnp.asarray(0.02 * rng.normal(size=a.shape), a.dtype), nnx.to_pure_dict(state)
     )
-    x = jnp.asarray(rng.normal(size=(2, side, side, config.in_channels)), jnp.float32)
-    text = jnp.asarray(rng.normal(size=(2, length, width)), jnp.float32)
+    x = jnp.asarray(rng.normal(size=(batch, side, side, config.in_channels)), jnp.float32)
+    text = jnp.asarray(rng.normal(size=(batch, length, width)), jnp.float32)
 
     def project(params: Any, *text: Any) -> Any:
         network: Any = nnx.merge(graphdef, params)
         return network.project_context(*text)
 
-    args = params, x, jnp.full(2, 500), jax.jit(project)(params, text, jnp.ones((2, length), bool))
-    return jax.jit(lambda p, *rest: nnx.merge(graphdef, p)(*rest)).lower(*args).compile(), args
+    def evaluate(params: Any, *rest: Any) -> Any:
+        return nnx.merge(graphdef, params)(*rest)
+
+    def gradient(params: Any, *rest: Any) -> Any:
+        return jax.grad(lambda params: jnp.mean(jnp.square(evaluate(params, *rest))))(params)
+
+    texts = jax.jit(project)(params, text, jnp.ones((batch, length), bool))
+    args = params, x, jnp.full(batch, 500), texts
+    return jax.jit(gradient if gradients else evaluate).lower(*args).compile(), args
 
 
 def measured(compiled: jax.stages.Compiled, args: tuple) -> list[tuple[Operation, float]]:
@@ -90,7 +103,7 @@ def table(
 
 def main() -> None:
     """Profiles, and prints two tables."""
-    compiled, args = step(_MODEL.value)
+    compiled, args = step(_MODEL.value, _BATCH.value, _GRADIENTS.value)
     took = min(seconds(lambda: jax.block_until_ready(compiled(*args))) for _ in range(5))
     peak, runs = matmul_peak(), measured(compiled, args)
     busy, gflop = sum(ms for _, ms in runs), sum(o.gflop for o, _ in runs)

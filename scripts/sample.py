@@ -32,6 +32,9 @@ _NEGATIVE = flags.DEFINE_string("negative_prompt", "", "What to move away from."
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
 _WEIGHTS = flags.DEFINE_enum("weights", "ema", model.WEIGHTS, "Of those that the model has.")
 _LORA = define_lora()
+_QUANTIZE = flags.DEFINE_enum(
+    "quantize", None, model.DTYPES, "Keep the denoiser's weights in this dtype."
+)
 _NUM = flags.DEFINE_integer("num_images", 1, "Pictures a prompt.")
 _STEPS = flags.DEFINE_integer(
     "num_inference_steps",
@@ -97,7 +100,7 @@ def run() -> None:
     """Loads, samples, writes, and says where."""
     animation = preview.animation_path(_ANIMATE.value) if _ANIMATE.value else None
     start = time.perf_counter()
-    pipe = load(_MODEL.value, _LORA.value)
+    pipe = load(_MODEL.value, _LORA.value, _QUANTIZE.value)
     loaded = time.perf_counter()
     frames: list[np.ndarray] = []
 

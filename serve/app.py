@@ -1,5 +1,6 @@
 """The application: parts put together, routes included, layers wrapped around."""
 
+import functools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,7 +32,7 @@ def _upscale(*args: Any, **kwargs: Any) -> np.ndarray:
 
 def create_app(
     settings: ServerSettings | None = None,
-    load: Loader = load_pipeline,
+    load: Loader | None = None,
     upscale: Callable[..., np.ndarray] = _upscale,
     prompt_bank: Any = None,
 ) -> FastAPI:
@@ -39,11 +40,12 @@ def create_app(
 
     Args:
         settings: from the environment if None.
-        load: makes a pipeline from a model's name or folder.
+        load: makes a pipeline from a model's name or folder; `Pipeline.load` if None.
         upscale: `dg2_jax.upscale` or something like it.
         prompt_bank: a `bank.Bank`; loaded on first use if None.
     """
     settings = settings or ServerSettings()
+    load = load or functools.partial(load_pipeline, dtype=settings.quantize)
     metrics = Metrics()
     store = Store.at(settings.data)
     files = Files(settings.data)

@@ -12,11 +12,12 @@ from dg2_jax.model import EMBEDDED, folder_of, weights_of
 Loader = Callable[[str | Path], Any]
 
 
-def load_pipeline(model: str | Path) -> Any:
+def load_pipeline(model: str | Path, dtype: str | None = None) -> Any:
     """A `dg2_jax.Pipeline`; imported late, so that the server answers before JAX is there."""
     from dg2_jax import Pipeline
 
-    return Pipeline.load(model)
+    pipe = Pipeline.load(model)
+    return pipe if dtype is None else pipe.quantized(dtype)
 
 
 class Models:

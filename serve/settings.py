@@ -2,6 +2,7 @@
 
 import ipaddress
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,6 +27,9 @@ class ServerSettings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port; 0 takes a free one")
     api_key: SecretStr | None = Field(None, min_length=8, description="what clients must show")
     model: str = Field("demo", description="an embedded model's name or a model folder")
+    quantize: Literal["bfloat16", "int8", "float8_e4m3fn"] | None = Field(
+        None, description="dtype to keep the denoisers' weights in"
+    )
     models_dir: Path | None = Field(None, description="a folder of more model folders")
     data: Path = Field(Path("outputs/server"), description="where jobs and pictures are kept")
     allowed_hosts: list[str] = Field([], description="more names that this server goes by")

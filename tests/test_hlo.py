@@ -38,4 +38,5 @@ def test_what_is_fused_is_its_fusions():
     operations, total = hlo.read(compiled.as_text())
     assert total == pytest.approx(2e-9 * 512**3)
     found = [operation.gflop for operation in operations.values() if operation.gflop]
-    assert found and found == pytest.approx([total] * len(found))
+    assert found
+    assert found == pytest.approx([total] * len(found))

@@ -1,9 +1,10 @@
-"""What reuse of deep features saves and costs: python -m scripts.measure_reuse.
+"""What shortcuts save and cost: python -m scripts.measure_shortcuts.
 
-A case is STEPS:REUSE_EVERY. Fewer steps without reuse are cases too: they save time just as well.
-For each case one picture is timed, in turns with the other cases, and the captions of the test
-split are made into pictures with the same seeds, which the attribute probe looks at as in
-scripts.evaluate. `to_first` is how far they are from those of the first case (PSNR, dB).
+A case is STEPS:REUSE_EVERY or STEPS:REUSE_EVERY:DTYPE, with the denoiser's weights in that dtype
+(`Pipeline.quantized`). Fewer steps are cases too: they save time just as well. For each case one
+picture is timed, in turns with the other cases, and the captions of the test split are made into
+pictures with the same seeds, which the attribute probe looks at as in scripts.evaluate. `to_first`
+is how far they are from those of the first case (PSNR, dB).
 """
 
 import json
@@ -29,7 +30,7 @@ from scripts.command import command
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
 _WEIGHTS = flags.DEFINE_enum("weights", "ema", model.WEIGHTS, "Of those that the model has.")
 _CASES = flags.DEFINE_list(
-    "cases", ["20:1", "20:2", "20:3", "20:5", "14:1", "10:1", "7:1"], "STEPS:REUSE_EVERY."
+    "cases", ["20:1", "20:2", "20:3", "20:5", "14:1", "10:1", "7:1"], "STEPS:REUSE_EVERY[:DTYPE]."
 )
 _TEST = flags.DEFINE_integer("test", 256, "Captions of the test split.", 2)
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "How often one picture of each case is timed.", 1)
@@ -38,20 +39,24 @@ _OUT = flags.DEFINE_string("out", None, "Write the figures here, as JSON.")
 _ROW = "| {} | {:.3f} s | {:.1%} | {:.4f} | {:.2f} | {:.1f} |"
 
 
-def parse_case(text: str) -> dict[str, Any]:
-    """The settings of STEPS:REUSE_EVERY; ValueError where it is something else."""
+def parse_case(text: str) -> tuple[dict[str, Any], str | None]:
+    """The settings and the dtype of a case; ValueError where it is something else."""
     try:
-        steps, every = map(int, text.split(":"))
+        steps, every, *dtypes = text.split(":")
+        settings = {"num_inference_steps": int(steps), "reuse_every": int(every)}
+        (dtype,) = dtypes or (None,)
     except ValueError:
-        raise ValueError(f"cases must be STEPS:REUSE_EVERY with commas, got {text!r}") from None
-    return {"num_inference_steps": steps, "reuse_every": every}
+        raise ValueError(
+            f"cases must be STEPS:REUSE_EVERY or STEPS:REUSE_EVERY:DTYPE with commas, got {text!r}"
+        ) from None
+    return settings, dtype
 
 
-def _timed(pipe: Pipeline, cases: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
+def _timed(cases: dict[str, tuple[Pipeline, dict[str, Any]]]) -> dict[str, list[float]]:
     """Seconds of one picture of each case, compiled before."""
     times: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(_ROUNDS.value + 1):
-        for name, settings in cases.items():
+        for name, (pipe, settings) in cases.items():
             start = time.perf_counter()
             pipe("a volcano at sunset", weights=_WEIGHTS.value, **settings)
             if turn:
@@ -70,16 +75,18 @@ def _made(pipe: Pipeline, captions: list[str], name: str, settings: dict[str, An
 
 def run() -> None:
     """Times, generates, measures, prints, writes."""
-    cases = {text: parse_case(text) for text in _CASES.value}
+    asked = {text: parse_case(text) for text in _CASES.value}
     pipe, probe, drawn = Pipeline.load(_MODEL.value), Probe.load(), renders("test", _TEST.value)
+    pipes = {dtype: pipe.quantized(dtype) if dtype else pipe for _, dtype in asked.values()}
+    cases = {name: (pipes[dtype], case) for name, (case, dtype) in asked.items()}
     settings = for_model(pipe.model, _WEIGHTS.value)
-    times, real = _timed(pipe, cases), probe(drawn.images)
+    times, real = _timed(cases), probe(drawn.images)
     found: dict[str, dict[str, object]] = {}
     first: np.ndarray | None = None
-    print("| steps : reuse every | one picture | joint | KID | Fréchet | PSNR to the first, dB |")
+    print("| case | one picture | joint | KID | Fréchet | PSNR to the first, dB |")
     print("|---|--:|--:|--:|--:|--:|")
-    for name, case in cases.items():
-        made = _made(pipe, drawn.captions, name, case)
+    for name, (own, case) in cases.items():
+        made = _made(own, drawn.captions, name, case)
         first = made if first is None else first
         seen = probe(made)
         shares = seen.accuracy(drawn.asked)
