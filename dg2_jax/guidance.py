@@ -28,7 +28,7 @@ class Level(NamedTuple):
 
 
 Denoiser = Callable[[Latent, Level, Conditioning], Latent]
-Network = Callable[[Latent, Int[Array, "b"], Conditioning], Latent]
+Network = Callable[[Latent, Int[Array, " b"], Conditioning], Latent]
 Memory = Any  # pytree of arrays
 
 
@@ -134,7 +134,7 @@ def conditional_half(paired: Conditioning) -> Conditioning:
 
 
 def autoguided(
-    denoise: Denoiser | Recurrent, bad: Denoiser | Recurrent, guidance_scale: Float[Array, "b"]
+    denoise: Denoiser | Recurrent, bad: Denoiser | Recurrent, guidance_scale: Float[Array, " b"]
 ) -> Denoiser | Recurrent:
     """Autoguidance D_bad + w (D - D_bad) (Karras et al., arXiv 2406.02507).
 
@@ -169,7 +169,7 @@ def autoguided(
     return lambda x, level, conditioning: step(x, level, conditioning, ((), ()))[0]
 
 
-def rescale(guided: Latent, conditional: Latent, phi: Float[Array, "b"]) -> Latent:
+def rescale(guided: Latent, conditional: Latent, phi: Float[Array, " b"]) -> Latent:
     """φ · g · std(c)/std(g) + (1 - φ) · g (Lin et al., arXiv 2305.08891, equations 15-16).
 
     Undoes the over-exposure of strong guidance. The standard deviations are those of each x₀
@@ -200,8 +200,8 @@ def _branches(
 
 def classifier_free(
     denoise: Denoiser,
-    guidance_scale: Float[Array, "b"],
-    guidance_rescale: Float[Array, "b"] | None = None,
+    guidance_scale: Float[Array, " b"],
+    guidance_rescale: Float[Array, " b"] | None = None,
     *,
     prompt_weights: Float[Array, "b n"] | None = None,
 ) -> Denoiser:
@@ -233,12 +233,12 @@ def classifier_free(
 
 def adaptive_projected(
     denoise: Denoiser,
-    guidance_scale: Float[Array, "b"],
-    guidance_rescale: Float[Array, "b"] | None = None,
+    guidance_scale: Float[Array, " b"],
+    guidance_rescale: Float[Array, " b"] | None = None,
     *,
-    eta_parallel: Float[Array, "b"],
-    norm_threshold: Float[Array, "b"],
-    momentum: Float[Array, "b"],
+    eta_parallel: Float[Array, " b"],
+    norm_threshold: Float[Array, " b"],
+    momentum: Float[Array, " b"],
     prompt_weights: Float[Array, "b n"] | None = None,
 ) -> Recurrent:
     """Adaptive projected guidance (Sadat et al., arXiv 2410.02416, algorithm 1).

@@ -10,8 +10,8 @@ from dg2_jax import prediction
 
 
 def min_snr_weight(
-    snr: Float[Array, "b"], gamma: float | None, prediction_type: str
-) -> Float[Array, "b"]:
+    snr: Float[Array, " b"], gamma: float | None, prediction_type: str
+) -> Float[Array, " b"]:
     """Min-SNR-γ weights (Hang et al., arXiv 2303.09556, section 3.4).
 
     The weight of the x₀ loss is min(SNR, γ); the same loss written for another target is divided by
@@ -40,7 +40,7 @@ def min_snr_weight(
 
 def stratified_timesteps(
     key: PRNGKeyArray, batch: int, num_train_timesteps: int
-) -> Int[Array, "b"]:
+) -> Int[Array, " b"]:
     """One uniform draw from each of `batch` equal parts of [0, T), in random order.
 
     Each timestep alone is uniform; together they cover the range evenly, which lowers the variance
@@ -53,15 +53,15 @@ def stratified_timesteps(
 
 
 def denoising_loss(
-    predict: Callable[[Float[Array, "b h w c"], Int[Array, "b"]], Float[Array, "b h w c"]],
+    predict: Callable[[Float[Array, "b h w c"], Int[Array, " b"]], Float[Array, "b h w c"]],
     x0: Float[Array, "b h w c"],
     noise: Float[Array, "b h w c"],
-    t: Int[Array, "b"],
-    alpha_bar: Float[Array, "T"],
+    t: Int[Array, " b"],
+    alpha_bar: Float[Array, " T"],
     *,
     prediction_type: str,
     min_snr_gamma: float | None = 5.0,
-) -> Float[Array, "b"]:
+) -> Float[Array, " b"]:
     """w(t) · mean (output - target)² of each sample.
 
     Args:

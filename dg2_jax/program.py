@@ -35,10 +35,10 @@ class TextInputs(NamedTuple):
 
     context: Context
     mask: ContextMask
-    is_null: Bool[Array, "_"]
+    is_null: Bool[Array, " _"]
     negative_context: Context
     negative_mask: ContextMask
-    negative_is_null: Bool[Array, "_"]
+    negative_is_null: Bool[Array, " _"]
 
 
 class Inputs(NamedTuple):
@@ -68,14 +68,14 @@ class Inputs(NamedTuple):
     text: TextInputs
     table: SolverTable
     keys: Keys
-    guidance_scale: Float[Array, "b"]
-    guidance_rescale: Float[Array, "b"]
+    guidance_scale: Float[Array, " b"]
+    guidance_rescale: Float[Array, " b"]
     guidance_interval: Float[Array, "2"]
-    eta_parallel: Float[Array, "b"]
-    norm_threshold: Float[Array, "b"]
-    momentum: Float[Array, "b"]
+    eta_parallel: Float[Array, " b"]
+    norm_threshold: Float[Array, " b"]
+    momentum: Float[Array, " b"]
     prompt_weights: Float[Array, "b p"]
-    autoguidance_scale: Float[Array, "b"]
+    autoguidance_scale: Float[Array, " b"]
     reuse_every: Int[Array, ""]
     start: Latent
     start_alpha: Float[Array, ""]
@@ -138,7 +138,7 @@ def conditioning(program: Program, params: tuple[Params, Params | None], text: T
     def of(network: Network, params: Params) -> tuple[Any, Any]:
         module = network.bind(params)
 
-        def project(context: Context, mask: ContextMask, is_null: Bool[Array, "_"]) -> Any:
+        def project(context: Context, mask: ContextMask, is_null: Bool[Array, " _"]) -> Any:
             if hasattr(module, "null_context"):
                 null, null_mask = module.null_context(*mask.shape)
                 context = jnp.where(is_null[:, None, None], null, context)

@@ -39,7 +39,7 @@ class Cache(NamedTuple):
         deep: the features.
     """
 
-    age: Int[Array, "b"]
+    age: Int[Array, " b"]
     deep: Float[Array, "b h w c"]
 
 

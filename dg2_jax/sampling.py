@@ -22,7 +22,7 @@ from dg2_jax.typing import Keys, Latent
 INITIAL_NOISE, STEP_NOISE, POSTERIOR_NOISE, SOURCE_NOISE = range(4)
 
 
-def image_keys(seeds: Integer[Array, "b"]) -> Keys:
+def image_keys(seeds: Integer[Array, " b"]) -> Keys:
     """One key an image, from its own seed alone."""
     return jax.vmap(jax.random.key)(seeds)
 

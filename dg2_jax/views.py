@@ -43,8 +43,8 @@ class ViewMap(NamedTuple):
         sign: float32, 1 or -1.
     """
 
-    index: Int[Array | np.ndarray, "n"]  # type: ignore[assignment]  # hides tuple.index
-    inverse: Int[Array | np.ndarray, "n"]
+    index: Int[Array | np.ndarray, " n"]  # type: ignore[assignment]  # hides tuple.index
+    inverse: Int[Array | np.ndarray, " n"]
     sign: Float[Array | np.generic, ""]
 
 

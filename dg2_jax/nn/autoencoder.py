@@ -172,7 +172,7 @@ class Posterior(NamedTuple):
         noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
         return self.mean + jnp.exp(0.5 * self.logvar) * noise
 
-    def kl(self) -> Float[Array, "b"]:
+    def kl(self) -> Float[Array, " b"]:
         """KL(q || N(0, I)) in nats for each image: ½ Σ (μ² + σ² - 1 - ln σ²) over its elements."""
         terms = jnp.square(self.mean) + jnp.exp(self.logvar) - 1.0 - self.logvar
         return 0.5 * jnp.sum(terms, axis=(1, 2, 3))

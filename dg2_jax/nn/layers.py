@@ -19,7 +19,7 @@ _zeros = nnx.initializers.zeros_init()
 KeysValues = tuple[Float[Array, "b l _ _"], Float[Array, "b l _ _"]]
 
 
-def sinusoidal_embedding(t: Int[Array, "b"], dim: int) -> Float[Array, "b {dim}"]:
+def sinusoidal_embedding(t: Int[Array, " b"], dim: int) -> Float[Array, "b {dim}"]:
     """The cos and sin of t · 10000^(-i/half), i = 0 … half-1 (arXiv 1706.03762)."""
     half = dim // 2
     frequency = jnp.exp(-jnp.log(10000.0) * jnp.arange(half) / half)

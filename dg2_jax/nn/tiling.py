@@ -84,7 +84,7 @@ class _Axis(NamedTuple):
             )
         return cells * self.tile_out // self.tile
 
-    def ramp(self, overlap: int) -> Float[Array, "_"]:
+    def ramp(self, overlap: int) -> Float[Array, " _"]:
         """Weights along the axis: up over `overlap` cells, 1, and down again."""
         x = jnp.arange(self.tile_out) + 0.5
         return jnp.minimum(1.0, jnp.minimum(x, self.tile_out - x) / max(self.out(overlap), 0.5))

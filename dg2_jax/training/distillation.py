@@ -42,9 +42,9 @@ class Segments(NamedTuple):
     """
 
     table: SolverTable
-    alpha: Float[np.ndarray, "n+1"]
-    sigma: Float[np.ndarray, "n+1"]
-    timestep: Int[np.ndarray, "n"]
+    alpha: Float[np.ndarray, " n+1"]
+    sigma: Float[np.ndarray, " n+1"]
+    timestep: Int[np.ndarray, " n"]
     substeps: int
 
 

@@ -89,7 +89,7 @@ def profile_product(
 
 def posthoc_weights(
     steps: Sequence[int], sigmas: Sequence[float], step: int, sigma_rel: float
-) -> Float[np.ndarray, "n"]:
+) -> Float[np.ndarray, " n"]:
     """Weights that make an average of any width of averages that were kept (EDM2, section 3.2).
 
     The weighted sum of the kept profiles comes closest, in the least-squares sense, to the power

@@ -11,12 +11,12 @@ from dg2_jax.typing import Pixels
 DATA_RANGE = 2.0  # pixels are in [-1, 1]
 
 
-def psnr(a: Pixels, b: Pixels) -> Float[Array, "b"]:
+def psnr(a: Pixels, b: Pixels) -> Float[Array, " b"]:
     """10 log₁₀(range² / mean squared error) of each image, in dB; infinite for equal images."""
     return 10.0 * jnp.log10(DATA_RANGE**2 / jnp.mean(jnp.square(a - b), axis=(1, 2, 3)))
 
 
-def ssim(a: Pixels, b: Pixels, window: int = 11, sigma: float = 1.5) -> Float[Array, "b"]:
+def ssim(a: Pixels, b: Pixels, window: int = 11, sigma: float = 1.5) -> Float[Array, " b"]:
     """Structural similarity of each image (Wang et al., 2004), Gaussian window, mean of channels.
 
     Images must be at least `window` pixels on a side; borders without a whole window are left out.

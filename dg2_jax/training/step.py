@@ -259,6 +259,6 @@ def make_validation(
     return validate
 
 
-def _alpha_bar(config: DiffusionConfig) -> Float[Array, "T"]:
+def _alpha_bar(config: DiffusionConfig) -> Float[Array, " T"]:
     schedule = schedules.make(config.schedule, config.num_train_timesteps, config.zero_terminal_snr)
     return jnp.asarray(schedule.alpha_bar, jnp.float32)
