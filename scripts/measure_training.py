@@ -2,8 +2,9 @@
 
 Takes steps of --config on the data as scripts.train does, some with a checkpoint that is written in
 the background meanwhile, in turns with as many without, and prints what a save adds to them, over
-the time of the steps between two saves; and the time that the steps waited for batches. Keep the
-machine quiet. Checkpoints go to a temporary folder and are deleted.
+the time of the steps between two saves; the share of the time in which the steps waited for batches
+(the input stall); and how many batches a second the loader makes alone. Keep the machine quiet.
+Checkpoints go to a temporary folder and are deleted.
 """
 
 import statistics
@@ -30,7 +31,7 @@ _REPEATS = flags.DEFINE_integer("repeats", 5, "How often with, and how often wit
 
 
 def main() -> None:
-    """Prints three lines."""
+    """Prints a line for each."""
     config = config_lib.from_mapping(runs.DenoiserRunConfig, _CONFIG.value)
     data = data_lib.open_data(Path(_DATA.value), config)
     architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
@@ -83,6 +84,12 @@ def main() -> None:
         f"between two saves"
     )
     print(f"waiting for batches: {stall:.2%} of the time")
+    alone = runs.make_loader(config, data.train, data.transform, data.collate)
+    next(alone)
+    start = time.perf_counter()
+    for _ in range(_STEPS.value):
+        next(alone)
+    print(f"the loader alone: {_STEPS.value / (time.perf_counter() - start):.1f} batches a second")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,13 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
-# Hundreds of small programs are compiled here and run a few times each: LLVM's optimisation costs
-# more than it saves. XLA_FLAGS="" make test runs them as users do.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Hundreds of small programs are compiled here and run a few times each: optimising them, or going
+# through MLIR for them, costs more than it saves. XLA_FLAGS="" make test runs them as users do.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 
 from jaxtyping import install_import_hook
 
