@@ -35,10 +35,16 @@ def open_run(name):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_training_step_lowers(name):
-    config, run, millions = open_run(name)
+def test_networks_have_the_size_they_should(name):
+    _, run, millions = open_run(name)
     count = sum(leaf.size for leaf in jax.tree.leaves(run.state.params))
     assert count == pytest.approx(millions * 1e6, rel=0.01)
+
+
+# toy is base's network with other sizes.
+@pytest.mark.parametrize("name", ["demo", "dit", "base"])
+def test_training_step_lowers(name):
+    config, run, _ = open_run(name)
     train = step.make_train_step(run.loss, dataclasses.replace(config, batch_size=2))
     exported = jax.export.export(train, platforms=PLATFORMS)(run.state, run.batch)
     assert exported.platforms == PLATFORMS

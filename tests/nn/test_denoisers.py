@@ -89,13 +89,8 @@ def test_null_context_is_one_token_whatever_the_length(build):
     long = predict(network, x, t, *network.null_context(2, 9))
     np.testing.assert_allclose(short, long, atol=1e-5)
 
-    @jax.jit
-    @jax.grad
-    def gradient(token):
-        context = jnp.broadcast_to(token, (2, 1, 12))
-        return jnp.sum(network(x, t, network.project_context(context, jnp.ones((2, 1), bool))))
-
-    assert np.abs(gradient(network.null_token[...])).max() > 0
+    network.null_token[...] += 1.0
+    assert np.abs(predict(network, x, t, *network.null_context(2, 1)) - short).max() > 1e-3
 
 
 def test_a_new_network_predicts_zero(make):
@@ -104,8 +99,10 @@ def test_a_new_network_predicts_zero(make):
     np.testing.assert_array_equal(predict(network, x, t, context, mask), 0.0)
 
 
-def test_remat_changes_no_number(build):
+def test_remat_changes_no_number(request, build):
     x, t, context, mask = inputs()
+    one = {"unet": {"channels": (8,), "attention_levels": (True,)}, "dit": {"depth": 1}}
+    smaller = one[request.node.callspec.params["make"]]  # as deep as it takes, quicker to compile
 
     def loss_and_grad(network):
         graphdef, params = nnx.split(network)
@@ -116,7 +113,7 @@ def test_remat_changes_no_number(build):
 
         return jax.jit(jax.value_and_grad(loss))(params)
 
-    plain, remat = loss_and_grad(build()), loss_and_grad(build(remat=True))
+    plain, remat = loss_and_grad(build(**smaller)), loss_and_grad(build(**smaller, remat=True))
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(remat), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
 

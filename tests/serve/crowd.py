@@ -5,6 +5,7 @@ python -m tests.serve.crowd --clients=200       # against a server of its own, w
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import signal
 import tempfile
@@ -51,21 +52,20 @@ async def _crowd(url: str, clients: int, steps: int) -> Report:
         for i in range(clients)
     ]
 
-    async def one(i: int) -> None:
-        async with AsyncClient(url, client_id=f"c{i}") as client:
-            try:
-                job = await client.submit(prompt=f"crowd {i}", seed=i, num_inference_steps=steps)
-                job = await client.wait(job["id"])
-            except ServerError as error:
-                report.refused += error.status in (429, 503)
-                report.lost += error.status not in (429, 503)
-                return
-            except httpx.HTTPError:
-                report.lost += 1
-                return
-            report.done += 1
-            found = [image["sha256"] for image in job["images"]]
-            report.wrong += found != [expected[i]]
+    async def one(i: int, client: AsyncClient) -> None:
+        try:
+            job = await client.submit(prompt=f"crowd {i}", seed=i, num_inference_steps=steps)
+            job = await client.wait(job["id"])
+        except ServerError as error:
+            report.refused += error.status in (429, 503)
+            report.lost += error.status not in (429, 503)
+            return
+        except httpx.HTTPError:
+            report.lost += 1
+            return
+        report.done += 1
+        found = [image["sha256"] for image in job["images"]]
+        report.wrong += found != [expected[i]]
 
     async def watch_health() -> None:
         async with httpx.AsyncClient(base_url=url) as client:
@@ -75,11 +75,17 @@ async def _crowd(url: str, clients: int, steps: int) -> Report:
                 report.health.append(time.perf_counter() - start)
                 await asyncio.sleep(0.01)
 
-    watching = asyncio.create_task(watch_health())
-    start = time.perf_counter()
-    await asyncio.gather(*(one(i) for i in range(clients)))
-    report.seconds = time.perf_counter() - start
-    watching.cancel()
+    async with contextlib.AsyncExitStack() as stack:
+        # Made before: each takes the loop that the server's health is asked from some 10 ms.
+        everybody = [
+            await stack.enter_async_context(AsyncClient(url, client_id=f"c{i}"))
+            for i in range(clients)
+        ]
+        watching = asyncio.create_task(watch_health())
+        start = time.perf_counter()
+        await asyncio.gather(*(one(i, client) for i, client in enumerate(everybody)))
+        report.seconds = time.perf_counter() - start
+        watching.cancel()
     return report
 
 

@@ -83,7 +83,6 @@ def curves(path):
         ("unet", (1, 2, 1)),
         ("unet", (2, 4, 1)),
         ("dit", (1, 1, 1)),
-        ("dit", (2, 1, 1)),
         ("dit", (2, 2, 2)),
     ):
         data, fsdp, tensor = axes

@@ -90,10 +90,8 @@ def test_the_student_is_asked_where_its_own_steps_lead(teacher, own_share):
     batch = make_batch(0, 4)
     made = make_teacher(teacher, parts, own_share)(student, batch, jax.random.key(1))
     model = nnx.merge(graphdef, student)
-    output = model(
-        made["x"],
-        made["timestep"],
-        model.project_context(made["context"], made["mask"]),
+    output = nnx.jit(lambda x, t, *text: model(x, t, model.project_context(*text)))(
+        made["x"], made["timestep"], made["context"], made["mask"]
     )
     levels = [
         np.asarray(level, np.float32)[:, None, None, None, None]
@@ -113,7 +111,7 @@ def test_a_student_learns_its_teacher_at_every_level(teacher):
     graphdef, params = teacher
     parts = distillation.segments(SCHEDULE, 2, 2)
     config = RunConfig(
-        num_steps=100, batch_size=16, optim=OptimConfig(learning_rate=3e-3, warmup_steps=10)
+        num_steps=60, batch_size=16, optim=OptimConfig(learning_rate=3e-3, warmup_steps=10)
     )
     loss = distillation.student_loss(graphdef, DIFFUSION)
     teach = make_teacher(teacher, parts)
@@ -126,7 +124,7 @@ def test_a_student_learns_its_teacher_at_every_level(teacher):
         levels = ({name: np.split(rows, 2)[i] for name, rows in made.items()} for i in (0, 1))
         return np.array([float(measure(student, level)) for level in levels])
 
-    current = state.create(jax.tree.map(jnp.copy, params), optimizer.make(config.optim, 100))
+    current = state.create(jax.tree.map(jnp.copy, params), optimizer.make(config.optim, 60))
     before = losses(current.params)
     for i in range(config.num_steps):
         current, _ = step_fn(current, make_batch(i, 16))
