@@ -49,6 +49,12 @@ def generate_next(page: Page, live) -> dict:
     return wait_done(page, live)
 
 
+def choose_source(page: Page, pixels: np.ndarray) -> None:
+    """Chooses a source picture, and waits until the page has it."""
+    page.set_input_files("#source-file", [png_bytes(pixels, "source.png")])
+    expect(page.locator(".source-picture")).to_be_visible()
+
+
 def drop(page: Page, live, image: dict) -> None:
     """Drops a result's PNG on the page."""
     page.evaluate(

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from bank.builder import read_prompts
 from dg2_jax import views
-from tests.ui.helpers import generate, generate_next, png_bytes, wait_done
+from tests.ui.helpers import choose_source, generate, generate_next, png_bytes, wait_done
 from tests.ui.painter import paint
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
@@ -89,7 +89,7 @@ def test_axe_finds_nothing_serious_in_outpainting_and_the_bank(open_page, live, 
     page = open_page(color_scheme=scheme)
     page.get_by_role("radio", name="In-paint", exact=True).check()
     page.get_by_role("radio", name="Around the picture").check()
-    page.set_input_files("#source-file", [png_bytes(paint("a lake", 3), "lake.png")])
+    choose_source(page, paint("a lake", 3))
     page.get_by_text("Advanced").click()
     page.get_by_role("switch", name="Guide at some noise levels only").check()
     page.get_by_label("Left", exact=True).fill("500")
@@ -136,7 +136,7 @@ def test_axe_finds_nothing_serious_in_every_other_state(open_page, live, scheme)
     expect(page.locator(".gallery .note")).to_be_visible()
     assert serious(page) == []
     page.get_by_role("radio", name="Upscale", exact=True).check()
-    page.set_input_files("#source-file", [png_bytes(paint("a lake", 3), "lake.png")])
+    choose_source(page, paint("a lake", 3))
     generate_next(page, live)
     expect(page.locator(".compare")).to_be_visible()
     assert serious(page) == []
@@ -177,7 +177,7 @@ def test_phone(open_page, live, scheme):
         assert fits(), mode
     page.get_by_role("radio", name="In-paint", exact=True).check()
     page.get_by_role("radio", name="Around the picture").check()
-    page.set_input_files("#source-file", [png_bytes(paint("a lake at dawn", 3), "lake.png")])
+    choose_source(page, paint("a lake at dawn", 3))
     expect(page.locator(".outpaint-canvas")).to_be_visible()
     assert fits()
     page.evaluate("scrollTo(0, 0)")

@@ -12,6 +12,7 @@ from tests.serve.live import LiveServer, quiet
 from tests.tiny_model import FAST
 from tests.ui.helpers import (
     SLOW_STEPS,
+    choose_source,
     drop,
     fetch_picture,
     generate,
@@ -116,7 +117,7 @@ def test_cancel_by_key_stops_a_running_job(page: Page, live):
 
 def test_img2img_from_a_chosen_file(page: Page, live):
     page.get_by_role("radio", name="Image", exact=True).check()
-    page.set_input_files("#source-file", [png_bytes(paint("a lake at dawn", 3), "lake.png")])
+    choose_source(page, paint("a lake at dawn", 3))
     expect(page.locator(".source img.thumb")).to_be_visible()
     page.get_by_label("Prompt", exact=True).fill("a snowy mountain")
     page.get_by_label("Strength, exactly").fill("0.5")
@@ -153,7 +154,7 @@ def test_inpaint_paints_the_mask_and_keeps_the_rest(page: Page, live):
     page.get_by_role("radio", name="In-paint", exact=True).check()
     page.locator("#generate").click()
     expect(page.get_by_text("Choose a picture first.")).to_be_visible()
-    page.set_input_files("#source-file", [png_bytes(lake, "lake.png")])
+    choose_source(page, lake)
     canvas = page.locator("#mask-canvas")
     canvas.hover()  # waits until the dialog has come to rest
     box = canvas.bounding_box()
@@ -188,7 +189,7 @@ def test_inpaint_paints_the_mask_and_keeps_the_rest(page: Page, live):
 
 def test_mask_editor_erases_inverts_undoes_and_survives_a_reload(page: Page, live):
     page.get_by_role("radio", name="In-paint", exact=True).check()
-    page.set_input_files("#source-file", [png_bytes(paint("a lake", 3), "lake.png")])
+    choose_source(page, paint("a lake", 3))
     canvas = page.locator("#mask-canvas")
     expect(canvas).to_be_visible()
     status = page.locator(".mask-editor .dialog-head .hint")
@@ -215,15 +216,10 @@ def test_mask_editor_erases_inverts_undoes_and_survives_a_reload(page: Page, liv
     expect(status).to_have_text("1 % painted")
 
 
-def source(page: Page, pixels: np.ndarray) -> None:
-    """Chooses a source picture."""
-    page.set_input_files("#source-file", [png_bytes(pixels, "source.png")])
-
-
 def test_outpaint_pads_the_picture_and_shows_where(page: Page, live):
     lake = paint("a lake at dawn", 3)
     page.get_by_role("radio", name="Image", exact=True).check()
-    source(page, lake)
+    choose_source(page, lake)
     page.get_by_role("button", name="Extend").click()
     expect(page.get_by_role("radio", name="In-paint", exact=True)).to_be_checked()
     expect(page.get_by_role("radio", name="Around the picture")).to_be_checked()
@@ -310,7 +306,7 @@ def test_advanced_settings_are_sent_and_come_back(page: Page, live):
 def test_settings_of_every_kind_come_back(page: Page, live, provoked, way):
     lake = paint("a lake at dawn", 3)
     page.get_by_role("radio", name="Image", exact=True).check()
-    source(page, lake)
+    choose_source(page, lake)
     page.get_by_text("Advanced").click()
     page.get_by_role("radio", name="All steps, less noise").check()
     page.get_by_role("radio", name="Pad").check()
@@ -494,7 +490,7 @@ def test_prompt_bank_goes_on_and_says_what_went_wrong(page: Page, live, provoked
 
 def test_upscale_with_a_slider_between_before_and_after(page: Page, live):
     page.get_by_role("radio", name="Upscale", exact=True).check()
-    page.set_input_files("#source-file", [png_bytes(paint("a waterfall", 3), "w.png")])
+    choose_source(page, paint("a waterfall", 3))
     page.get_by_role("radio", name="2×").check()
     page.locator("#generate").click()
     job = wait_done(page, live)
