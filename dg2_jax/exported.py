@@ -1,6 +1,7 @@
-"""Samplers compiled ahead of time: one written to bytes, for any platform, and read back.
+"""Samplers as files: traced and lowered ahead of time, for any platform, and read back.
 
-Reading takes neither the network's code nor the time of tracing it.
+Reading takes neither the network's code nor the time of tracing it; the machine that runs a sampler
+compiles it.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +10,10 @@ from typing import Any
 import jax
 import jax.export
 
+from dg2_jax.config import check
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
 
 def serialize(function: Callable, *args: Any, platforms: Sequence[str] = ("cpu",)) -> bytes:
     """The program of `function(*args)`, without weights: they are among the arguments.
@@ -16,17 +21,17 @@ def serialize(function: Callable, *args: Any, platforms: Sequence[str] = ("cpu",
     Args:
         function: pure, such as `Pipeline.sampler`'s.
         args: arguments as it will be called with; their shapes and dtypes count alone.
-        platforms: any of "cpu", "cuda", "rocm" and "tpu"; this machine needs none of them.
+        platforms: some of `PLATFORMS`; this machine needs none of them.
 
     Returns:
         StableHLO as `jax.export` serialises it; later releases of JAX read it for six months.
 
     Raises:
-        ValueError: a platform is none that JAX knows.
+        ValueError: a platform is none of `PLATFORMS`, or there is none.
     """
+    known = bool(platforms) and {*platforms} <= {*PLATFORMS}
+    check(known, "platforms", f"some of {', '.join(PLATFORMS)}", platforms)
     leaves, tree = jax.tree.flatten(args)
-    if unknown := sorted({*platforms} - {"cpu", "cuda", "rocm", "tpu"}):
-        raise ValueError(f"platforms must be of cpu, cuda, rocm, tpu; got {', '.join(unknown)}")
     # Leaves alone, since the serialised form knows no trees with whole numbers for keys.
     flat = jax.jit(lambda leaves: function(*jax.tree.unflatten(tree, leaves)))
     return bytes(jax.export.export(flat, platforms=platforms)(leaves).serialize())
@@ -36,8 +41,13 @@ def deserialize(data: bytes) -> Callable:
     """The function that `serialize` was given, jitted, for arguments of the same shapes.
 
     Raises:
-        ValueError: when called with arguments of other shapes or dtypes, or on a platform that it
-            was not written for.
+        ValueError: the data are not whole, or not of `serialize`; or, when the function is called,
+            the arguments have other shapes or dtypes, or the platform is none it was written for.
     """
-    program = jax.export.deserialize(bytearray(data))
+    try:
+        program = jax.export.deserialize(bytearray(data))
+    except Exception as error:  # struct.error and others, wherever the reader stumbles
+        raise ValueError(
+            f"data must be whole and of exported.serialize; these {len(data)} bytes are not"
+        ) from error
     return jax.jit(lambda *args: program.call(jax.tree.leaves(args)))

@@ -35,9 +35,8 @@ def read(text: str) -> tuple[dict[str, Operation], float]:
             branches all count.
     """
     found: dict[str, Operation] = {}
-    within: defaultdict[str, float] = defaultdict(
-        float
-    )  # GFLOP of every computation; callees come before callers
+    # GFLOP of every computation; callees come before callers.
+    within: defaultdict[str, float] = defaultdict(float)
     shapes: dict[str, tuple[int, ...]] = {}
     computation = ""
     for line in text.splitlines():

@@ -31,7 +31,7 @@ _REPEATS = flags.DEFINE_integer("repeats", 5, "How often with, and how often wit
 
 
 def main() -> None:
-    """Prints a line for each."""
+    """Prints four lines."""
     config = config_lib.from_mapping(runs.DenoiserRunConfig, _CONFIG.value)
     data = data_lib.open_data(Path(_DATA.value), config)
     architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]

@@ -62,33 +62,33 @@ def test_the_first_level_sees_what_is_new(network):
 
 
 def test_only_the_first_level_is_run_on_given_features(network):
-    """Other weights of any other level change what is made, and nothing of what is given."""
+    """Other weights of any layer change what is made, of what is given those of the first level."""
     args = inputs(network)
     output, deep = evaluate(network, *args)
+    given = evaluate(network, *args, deep)[0]
     blocks = network.config.blocks_per_level
-    first = [
+    first = {
         ("conv_in",), ("conv_out",), ("norm_out",), ("time1",), ("time2",),
         *(("down", i) for i in range(blocks)),
         *(("up", len(network.up) - 1 - i) for i in range(blocks + 1)),
-    ]  # fmt: skip
+    }  # fmt: skip
+    graphdef, state = nnx.split(network)
+    params = nnx.to_pure_dict(state)
 
-    def changed(where):
-        """The network with other weights at the paths of which `where` is true."""
-        graphdef, params = nnx.split(network)
+    def layer(path):
+        keys = tuple(entry.key for entry in path[:2])
+        return keys if isinstance(keys[-1], int) else keys[:1]
 
-        def change(path, leaf):
-            keys = tuple(getattr(key, "key", key) for key in path)
-            is_first = any(keys[: len(start)] == start for start in first)
-            return leaf + 0.5 if where(is_first) else leaf
-
-        return nnx.merge(graphdef, jax.tree.map_with_path(change, nnx.to_pure_dict(params)))
-
-    others = changed(lambda is_first: not is_first)
-    given = evaluate(network, *args, deep)[0]
-    np.testing.assert_array_equal(evaluate(others, *args, deep)[0], given)
-    assert np.abs(evaluate(others, *args)[0] - output).max() > 1e-3
-    itself = changed(lambda is_first: is_first)
-    assert np.abs(evaluate(itself, *args, deep)[0] - output).max() > 1e-3
+    paths = [path for path, _ in jax.tree.leaves_with_path(params)]
+    # The text's own come before and were given.
+    layers = {layer(path) for path in paths} - {("pooled",), ("null_token",)}
+    assert first < layers
+    for name in layers:
+        other = jax.tree.map_with_path(lambda path, a: a + 0.5 * (layer(path) == name), params)  # noqa: B023
+        changed = nnx.merge(graphdef, other)
+        differs = np.abs(evaluate(changed, *args, deep)[0] - given).max()
+        assert differs > 1e-5 if name in first else differs == 0, name
+        assert np.abs(evaluate(changed, *args)[0] - output).max() > 1e-5, name
 
 
 def test_one_level_has_none():

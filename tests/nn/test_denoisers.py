@@ -99,10 +99,13 @@ def test_a_new_network_predicts_zero(make):
     np.testing.assert_array_equal(predict(network, x, t, context, mask), 0.0)
 
 
-def test_remat_changes_no_number(request, build):
+@pytest.mark.parametrize(
+    ("make", "smaller"),  # as deep as it takes, and quicker to compile
+    [("unet", {"channels": (8,), "attention_levels": (True,)}), ("dit", {"depth": 1})],
+    indirect=["make"],
+)
+def test_remat_changes_no_number(build, smaller):
     x, t, context, mask = inputs()
-    one = {"unet": {"channels": (8,), "attention_levels": (True,)}, "dit": {"depth": 1}}
-    smaller = one[request.node.callspec.params["make"]]  # as deep as it takes, quicker to compile
 
     def loss_and_grad(network):
         graphdef, params = nnx.split(network)

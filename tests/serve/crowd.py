@@ -76,7 +76,7 @@ async def _crowd(url: str, clients: int, steps: int) -> Report:
                 await asyncio.sleep(0.01)
 
     async with contextlib.AsyncExitStack() as stack:
-        # Made before: each takes the loop that the server's health is asked from some 10 ms.
+        # Made before, so that making them in this loop is not taken for a delay of the server.
         everybody = [
             await stack.enter_async_context(AsyncClient(url, client_id=f"c{i}"))
             for i in range(clients)

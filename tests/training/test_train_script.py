@@ -122,8 +122,10 @@ def test_our_unet_on_an_encoded_data_set(tmp_path, encoded):
         assert grid.size == (32, 32)
     loaded = model.load(tmp_path / "model")
     assert (loaded.config["model"], loaded.latent_shape) == ("unet", (8, 8, 4))
-    again = dataclasses.replace(run, init_from=str(tmp_path / "model"))
+    quiet = dataclasses.replace(run.loop, validate_every=0, sample_every=0)  # less to compile
+    again = dataclasses.replace(run, init_from=str(tmp_path / "model"), loop=quiet)
     jax.tree.map(np.testing.assert_array_equal, starting_weights(again), loaded.params["ema"])
+    assert train.run(again, tmp_path / "again", encoded, "unused", "unused")
     scaled = dataclasses.replace(published_config(published.VAE), scaling_factor=0.5)
     with pytest.raises(ValueError, match=r"scaled by 0\.5 .*scripts\.prepare --model="):
         check_scaling(again, scaled)
