@@ -15,15 +15,17 @@ import numpy as np
 import optax
 from flax import nnx
 
-from dg2_jax import compile_cache, guidance, program
+from dg2_jax import compile_cache
 from dg2_jax import config as config_lib
+from dg2_jax.diffusion import guidance
+from dg2_jax.generation import program
 from dg2_jax.interop.diffusiongen2 import parameter_name
 from dg2_jax.interop.weights import load_params
-from dg2_jax.model import ARCHITECTURES, Network
+from dg2_jax.models.folder import ARCHITECTURES, Network
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
+from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.pipeline import Pipeline
-from dg2_jax.upscaling import upscale
 from scripts import hlo
 
 PROMPT = "a volcano at sunset"
@@ -308,7 +310,7 @@ def _train_step(
 def sampling_memory(model: str, dtype: str | None = None) -> tuple[int, int]:
     """MiB of the weights, and by how much four guided steps raise this process's peak with them.
 
-    With a dtype, the weights are made as `dg2_jax.quantization` keeps them.
+    With a dtype, the weights are made as `dg2_jax.models.quantization` keeps them.
     """
     compile_cache.enable()
     jax.jit(jnp.sin)(0.0).block_until_ready()  # the runtime itself is not counted
@@ -317,7 +319,7 @@ def sampling_memory(model: str, dtype: str | None = None) -> tuple[int, int]:
     graphdef, state = nnx.split(abstract(lambda rngs: DG2UNet(config, rngs=rngs)))
     network_of, options = Network(graphdef), {}
     if dtype:
-        from dg2_jax.quantization import QuantizedNetwork, quantize
+        from dg2_jax.models.quantization import QuantizedNetwork, quantize
 
         network_of, options = QuantizedNetwork(graphdef), program.SPARING
 

@@ -3,9 +3,9 @@
     python -m scripts.compare_pictures --record=/tmp/pictures.npz    (before the change)
     python -m scripts.compare_pictures --against=/tmp/pictures.npz   (after it)
 
-Makes one small batch per case, over all tasks, solvers and controls, with the embedded model. The second
-command prints the largest difference per case in grey levels and exits with 1 unless all are equal.
-Pictures are equal on one machine only: another processor sums in another order.
+Makes one small batch per case, over all tasks, solvers and controls, with the embedded model. The
+second command prints the largest difference per case in grey levels and exits with 1 unless all are
+equal. Pictures are equal on one machine only: another processor sums in another order.
 """
 
 import sys
@@ -107,10 +107,10 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("one of --record and --against must be given, and nothing else")
     pictures = _pictures()
     if _RECORD.value is not None:
-        np.savez_compressed(_RECORD.value, **pictures)
+        np.savez_compressed(_RECORD.value, allow_pickle=False, **pictures)
         return
     different = 0
-    with np.load(_AGAINST.value) as recorded:
+    with np.load(str(_AGAINST.value)) as recorded:
         for name in sorted(set(recorded) | set(pictures)):
             if name not in pictures or name not in recorded:
                 levels = "in one of the two only"

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dg2_jax import model, schedules
+from dg2_jax.diffusion import schedules
+from dg2_jax.models import folder as model
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import distillation, export, loop, runs, state, step

@@ -17,12 +17,12 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from dg2_jax import model
 from dg2_jax.evaluation import distances, reconstruction
 from dg2_jax.evaluation.cases import Renders, free_prompts, renders
 from dg2_jax.evaluation.clip import ClipJudge, clip_score
 from dg2_jax.evaluation.probe import Probe
-from dg2_jax.images import cell_means
+from dg2_jax.models import folder as model
+from dg2_jax.pictures.images import cell_means
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.settings import BATCH_SIZES, for_model
 from scripts.command import command

@@ -10,8 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from dg2_jax import config as config_lib
-from dg2_jax import sharding
-from dg2_jax.training import signals
+from dg2_jax.training import sharding, signals
 from dg2_jax.training.loop import NonFiniteLossError
 from scripts.command import command
 

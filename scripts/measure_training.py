@@ -17,11 +17,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from dg2_jax import config as config_lib
-from dg2_jax import model, sharding
-from dg2_jax.checkpoint import CheckpointManager
+from dg2_jax.models import folder as model
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.training import data as data_lib
-from dg2_jax.training import runs, state, step
+from dg2_jax.training import runs, sharding, state, step
+from dg2_jax.training.checkpoint import CheckpointManager
 from scripts.command import command
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/demo.py", "The run.")

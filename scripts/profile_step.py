@@ -20,7 +20,7 @@ from flax import nnx
 
 from configs import demo
 from dg2_jax import config as config_lib
-from dg2_jax.model import ARCHITECTURES, architecture_name
+from dg2_jax.models.folder import ARCHITECTURES, architecture_name
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.training.runs import DenoiserRunConfig
 from scripts.benchmark_cases import dg2_config, matmul_peak, seconds

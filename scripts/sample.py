@@ -19,10 +19,12 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from dg2_jax import images, model, preview, schedules, solvers
 from dg2_jax import settings as options
+from dg2_jax.diffusion import schedules, solvers
+from dg2_jax.diffusion.views import VIEWS
+from dg2_jax.models import folder as model
+from dg2_jax.pictures import images, preview
 from dg2_jax.pipeline import Preview
-from dg2_jax.views import VIEWS
 from scripts.command import command
 from scripts.loading import define_lora, load
 

@@ -17,9 +17,9 @@ from jax.ad_checkpoint import print_saved_residuals
 from configs import dg2_base, dit_2b
 from dg2_jax.config import from_mapping
 from dg2_jax.training import step
-from dg2_jax.training.abstract import AbstractRun, abstract_run
 from dg2_jax.training.goodput import step_flops
 from dg2_jax.training.runs import DenoiserRunConfig
+from dg2_jax.training.shapes import AbstractRun, abstract_run
 from scripts.command import command
 
 _PEAK = flags.DEFINE_float("peak_tflops", 400.0, "What a device reaches in matrix products.")

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from dg2_jax import lora, model
 from dg2_jax.interop.diffusers_vae import STABLE_DIFFUSION
+from dg2_jax.models import folder as model
+from dg2_jax.models import lora
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import export, loop, runs, samples, state, step, tuning

@@ -14,10 +14,10 @@ from dg2_jax.data import loader
 from dg2_jax.data.scenes import builder
 from dg2_jax.evaluation import probe
 from dg2_jax.evaluation.cases import ATTRIBUTES
-from dg2_jax.images import from_uint8
+from dg2_jax.evaluation.probe_loss import probe_loss
 from dg2_jax.nn.precision import with_compute_dtype
+from dg2_jax.pictures.images import from_uint8
 from dg2_jax.training import loop, runs, state, step
-from dg2_jax.training.probe import probe_loss
 from scripts.launch import launch
 
 

@@ -14,10 +14,11 @@ from flax import nnx
 from dg2_jax.data import encoding, loader
 from dg2_jax.data.dead_leaves import Both, DeadLeaves
 from dg2_jax.data.scenes import builder
-from dg2_jax.images import from_uint8, to_uint8
+from dg2_jax.evaluation import metrics
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.precision import with_compute_dtype
-from dg2_jax.training import autoencoder, loop, metrics, runs, state, step
+from dg2_jax.pictures.images import from_uint8, to_uint8
+from dg2_jax.training import autoencoder, loop, runs, state, step
 from scripts.launch import launch
 
 

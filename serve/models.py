@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dg2_jax.model import EMBEDDED, folder_of, weights_of
+from dg2_jax.models.folder import EMBEDDED, folder_of, weights_of
 
 Loader = Callable[[str | Path], Any]
 
@@ -63,7 +63,7 @@ class Models:
         """The pipeline of a name, loaded if need be.
 
         Raises:
-            FileNotFoundError, dg2_jax.model.ModelError: as `Pipeline.load`.
+            FileNotFoundError, dg2_jax.models.folder.ModelError: as `Pipeline.load`.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(self._places[name])

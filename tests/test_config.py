@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from dg2_jax import config
-from dg2_jax.config import OptimConfig, RunConfig
+from dg2_jax.training.config import LoopConfig, OptimConfig, RunConfig
 from dg2_jax.training.runs import AutoencoderRunConfig, DenoiserRunConfig, check_data
 
 CONFIGS = {"configs.demo": DenoiserRunConfig, "configs.demo_vae": AutoencoderRunConfig}
@@ -111,7 +111,7 @@ def test_denoiser_must_fit_the_data():
 def test_differences_leave_the_loop_out():
     saved = config.to_dict(RunConfig())
     now = config.to_dict(
-        dataclasses.replace(RunConfig(num_steps=7), loop=config.LoopConfig(log_every=3))
+        dataclasses.replace(RunConfig(num_steps=7), loop=LoopConfig(log_every=3))
     )
     assert config.differences(saved, now) == ["num_steps: saved 1000, now 7"]
 

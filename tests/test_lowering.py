@@ -12,11 +12,11 @@ import pytest
 from flax import nnx
 
 from configs import demo, demo_dit, dg2_base, dg2_toy
-from dg2_jax import guidance, sampling, schedules, solvers
 from dg2_jax.config import from_mapping
+from dg2_jax.diffusion import guidance, sampling, schedules, solvers
 from dg2_jax.training import step
-from dg2_jax.training.abstract import abstract_run
 from dg2_jax.training.runs import DenoiserRunConfig
+from dg2_jax.training.shapes import abstract_run
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 RUNS = {  # configuration, side of its latents, parameters in millions

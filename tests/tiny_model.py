@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from dg2_jax import model
 from dg2_jax.config import to_dict
+from dg2_jax.models import folder as model
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.unet import UNet, UNetConfig

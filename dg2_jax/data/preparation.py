@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dg2_jax import image_input, preview
-from dg2_jax.config import check
+from dg2_jax.checks import check
 from dg2_jax.data import encoding, engines, latents, screening
 from dg2_jax.data.recipe import (
     Networks,
@@ -34,6 +33,7 @@ from dg2_jax.data.recipe import (
 from dg2_jax.data.screening import Finding, Kept
 from dg2_jax.files import replacing, sha256
 from dg2_jax.nn.autoencoder import AutoencoderConfig
+from dg2_jax.pictures import image_input, preview
 
 _LOG = logging.getLogger(__name__)
 

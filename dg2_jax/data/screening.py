@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dg2_jax import image_input
 from dg2_jax.data.sources import PictureSource
+from dg2_jax.pictures import image_input
 
 Size = tuple[int, int]  # height, width
 MAX_RATIO = 2.0  # of the longer side of a bucket to the shorter

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, UInt8
 
 from dg2_jax.interop import hf_text
 from dg2_jax.nn.clip import preprocess
-from dg2_jax.text import CLIP, TextEncoder, load_text_encoder
+from dg2_jax.text.encoder import CLIP, TextEncoder, load_text_encoder
 
 _BATCH = 16
 

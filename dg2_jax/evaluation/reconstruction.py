@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from dg2_jax.images import from_uint8
-from dg2_jax.model import Model
-from dg2_jax.training.metrics import equivariance_error, psnr, ssim
+from dg2_jax.evaluation.metrics import equivariance_error, psnr, ssim
+from dg2_jax.models.folder import Model
+from dg2_jax.pictures.images import from_uint8
 
 _BATCH = 16
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")

@@ -6,7 +6,6 @@ and `patch_size`, `downsample` and the decoder's own widths give the demo model.
 """
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -265,13 +264,6 @@ class AutoencoderKL(nnx.Module):
         self.post_quant_conv = (
             nnx.Conv(latent, latent, (1, 1), rngs=rngs) if config.use_post_quant_conv else None
         )
-
-    @classmethod
-    def from_pretrained(cls, path: str | os.PathLike, subfolder: str = "") -> "AutoencoderKL":
-        """Reads a published one: see `dg2_jax.interop.diffusers_vae.from_pretrained`."""
-        from dg2_jax.interop import diffusers_vae  # which itself needs this class
-
-        return diffusers_vae.from_pretrained(path, subfolder)
 
     @property
     def downsampling_factor(self) -> int:

@@ -7,10 +7,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dg2_jax import weights_file
+from dg2_jax.models import weights_file
+from dg2_jax.models.weights_file import CheckpointError
 from dg2_jax.training import ema
 from dg2_jax.training.state import Params
-from dg2_jax.weights_file import CheckpointError
 
 _NAME = re.compile(r"(\d+)_(0\.\d+)\.safetensors")
 

@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from dg2_jax import model
 from dg2_jax.data import encoding, latents
 from dg2_jax.data.loader import Batch, Buckets, Example, Source, Transform
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.interop.dg2_latents import LatentShards
 from dg2_jax.interop.hf_folder import lasting_name
+from dg2_jax.models import folder as model
 from dg2_jax.nn.autoencoder import AutoencoderKL
-from dg2_jax.text import TextEncoder, load_text_encoder
+from dg2_jax.text.encoder import TextEncoder, load_text_encoder
 from dg2_jax.training import runs
 
 
@@ -33,12 +33,12 @@ class TrainingData:
         context_dim: width of the text tokens.
         scaling_factor: of the examples' latents, as of an autoencoder.
         shift_factor: of the examples' latents.
-        vae: the autoencoder, as `dg2_jax.model` describes it.
-        text_encoder: the text encoder, as `dg2_jax.model` describes it.
+        vae: the autoencoder, as `dg2_jax.models.folder` describes it.
+        text_encoder: the text encoder, as `dg2_jax.models.folder` describes it.
         load_autoencoder: loads it.
         default_size: side of a picture in pixels.
-        preview: the linear preview of the latents, as `dg2_jax.model` describes it; None for the
-            published one.
+        preview: the linear preview of the latents, as `dg2_jax.models.folder` describes it; None
+            for the published one.
     """
 
     train: Source | Buckets
@@ -72,7 +72,7 @@ def open_data(
         folder: what `scripts.prepare` made, or one of latent shards (`.pt`).
         config: the run.
         vae: the autoencoder of latent shards, which do not name theirs: a folder or hub id.
-        text_encoder: theirs too, as `dg2_jax.text.load_text_encoder` takes it.
+        text_encoder: theirs too, as `dg2_jax.text.encoder.load_text_encoder` takes it.
 
     Raises:
         FileNotFoundError: there is no data.

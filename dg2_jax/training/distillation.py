@@ -20,10 +20,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from dg2_jax import guidance, prediction, sampling, schedules, solvers
-from dg2_jax.config import DiffusionConfig
-from dg2_jax.schedules import Schedule
-from dg2_jax.solvers import SolverTable
+from dg2_jax.diffusion import guidance, prediction, sampling, schedules, solvers
+from dg2_jax.diffusion.schedules import Schedule
+from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.training.config import DiffusionConfig
 from dg2_jax.training.state import Params, TrainState
 from dg2_jax.training.step import Batch, LossFn, StepFn, draw_latents
 from dg2_jax.typing import Latent

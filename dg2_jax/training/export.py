@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dg2_jax import config as config_lib
-from dg2_jax import model, sharding
-from dg2_jax.checkpoint import CheckpointManager
 from dg2_jax.interop import diffusers_vae
+from dg2_jax.models import folder as model
 from dg2_jax.nn.abstract import abstract
-from dg2_jax.training import tuning
+from dg2_jax.training import sharding, tuning
+from dg2_jax.training.checkpoint import CheckpointManager
 from dg2_jax.training.data import TrainingData, open_data
 from dg2_jax.training.runs import (
     DenoiserRunConfig,
@@ -47,7 +47,7 @@ Pipeline.load("{name}")("a lake at dawn").save("outputs")  # the path of this fo
 def export(
     folder: str | Path, config: DenoiserRunConfig, data: TrainingData, raw: Params, ema: Params
 ) -> None:
-    """Writes the folder, which `dg2_jax.Pipeline.load` opens; see `dg2_jax.model`.
+    """Writes the folder, which `dg2_jax.Pipeline.load` opens; see `dg2_jax.models.folder`.
 
     Of several processes each must call it, and the first writes.
 

@@ -15,12 +15,11 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from dg2_jax import config as config_lib
-from dg2_jax import sharding
-from dg2_jax.checkpoint import CheckpointManager
-from dg2_jax.config import LoopConfig, RunConfig
 from dg2_jax.data.loader import Loader
-from dg2_jax.training import averages, goodput, signals
-from dg2_jax.training.logging import MetricsLog
+from dg2_jax.training import averages, goodput, sharding, signals
+from dg2_jax.training.checkpoint import CheckpointManager
+from dg2_jax.training.config import LoopConfig, RunConfig
+from dg2_jax.training.run_log import MetricsLog
 from dg2_jax.training.state import TrainState
 from dg2_jax.training.step import StepFn
 

@@ -6,17 +6,18 @@ from dataclasses import dataclass, field
 import jax
 
 from dg2_jax import config as config_lib
-from dg2_jax import model
-from dg2_jax.config import DiffusionConfig, RunConfig, check
+from dg2_jax.checks import check
 from dg2_jax.data.loader import Batch, Buckets, Example, Loader, Source, Transform
 from dg2_jax.evaluation.probe import ProbeConfig
-from dg2_jax.lora import LoraConfig
+from dg2_jax.models import folder as model
+from dg2_jax.models.lora import LoraConfig
 from dg2_jax.nn.autoencoder import AutoencoderConfig
 from dg2_jax.nn.dg2_unet import DG2UNetConfig
 from dg2_jax.nn.dit import DiTConfig
 from dg2_jax.nn.unet import UNetConfig
 from dg2_jax.training import optimizer, state
 from dg2_jax.training.autoencoder import LossWeights
+from dg2_jax.training.config import DiffusionConfig, RunConfig
 from dg2_jax.training.state import Params
 
 
@@ -66,7 +67,7 @@ class DenoiserRunConfig(RunConfig):
     """A run of scripts/train.py.
 
     Attributes:
-        denoiser: the network, one of `dg2_jax.model.ARCHITECTURES`; its fields tell which.
+        denoiser: the network, one of `dg2_jax.models.folder.ARCHITECTURES`; its fields tell which.
         diffusion: the process and its loss.
         init_from: an embedded model's name or a model folder, whose EMA weights the run starts
             from; empty for new weights. The latents may be of another size than that model's.

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dg2_jax import guidance, images, sampling, schedules, solvers
+from dg2_jax.diffusion import guidance, sampling, schedules, solvers
+from dg2_jax.pictures import images
 from dg2_jax.training.data import TrainingData
 from dg2_jax.training.runs import DenoiserRunConfig
 from dg2_jax.training.state import Params

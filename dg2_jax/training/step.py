@@ -14,10 +14,11 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dg2_jax import images, losses, schedules, sharding
-from dg2_jax.config import DiffusionConfig, RunConfig
-from dg2_jax.sharding import Layout
-from dg2_jax.training import ema, optimizer
+from dg2_jax.diffusion import losses, schedules
+from dg2_jax.pictures import images
+from dg2_jax.training import ema, optimizer, sharding
+from dg2_jax.training.config import DiffusionConfig, RunConfig
+from dg2_jax.training.sharding import Layout
 from dg2_jax.training.state import Params, TrainState
 
 Batch = Mapping[str, Any]  # arrays, on the host or the device

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import jax
 
-from dg2_jax import lora
-from dg2_jax.config import RunConfig
+from dg2_jax.models import lora
+from dg2_jax.training.config import RunConfig
 from dg2_jax.training.state import Params, TrainState
 from dg2_jax.training.step import Batch, DrawnLoss, LossFn, Metrics, StepFn, make_train_step
 

@@ -9,7 +9,7 @@ from flax import nnx
 from dg2_jax.evaluation import probe
 from dg2_jax.evaluation.cases import ATTRIBUTES, renders
 from dg2_jax.evaluation.probe import AttributeProbe, Probe, ProbeConfig, Seen
-from dg2_jax.training.probe import augment, probe_loss
+from dg2_jax.evaluation.probe_loss import augment, probe_loss
 from tests.networks import random_network
 
 TINY = ProbeConfig(channels=(16, 32), norm_groups=4)

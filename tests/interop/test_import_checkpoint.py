@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dg2_jax import Pipeline, model, schedules
-from dg2_jax.interop import dg2_folder
+from dg2_jax import Pipeline
+from dg2_jax.diffusion import schedules
+from dg2_jax.models import dg2_import as dg2_folder
+from dg2_jax.models import folder as model
 from tests.interop import published
 
 ROOT = Path(__file__).parents[2]

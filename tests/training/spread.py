@@ -13,13 +13,19 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from dg2_jax import files, sharding
-from dg2_jax.checkpoint import CheckpointManager
-from dg2_jax.config import DevicesConfig, DiffusionConfig, EmaConfig, OptimConfig, RunConfig
+from dg2_jax import files
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.unet import UNet, UNetConfig
-from dg2_jax.training import runs, step
+from dg2_jax.training import runs, sharding, step
+from dg2_jax.training.checkpoint import CheckpointManager
+from dg2_jax.training.config import (
+    DevicesConfig,
+    DiffusionConfig,
+    EmaConfig,
+    OptimConfig,
+    RunConfig,
+)
 from tests.networks import random_params
 from tests.training import helpers, processes
 

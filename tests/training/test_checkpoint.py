@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax import files, weights_file
-from dg2_jax.checkpoint import CheckpointError, CheckpointManager
+from dg2_jax import files
+from dg2_jax.models import weights_file
+from dg2_jax.training.checkpoint import CheckpointError, CheckpointManager
 from dg2_jax.training.state import TrainState
 from tests.training import helpers
 

@@ -7,10 +7,11 @@ import pytest
 from flax import nnx
 
 from dg2_jax import config as config_lib
-from dg2_jax import model, prediction, schedules
-from dg2_jax.config import DiffusionConfig, OptimConfig, RunConfig
+from dg2_jax.diffusion import prediction, schedules
+from dg2_jax.models import folder as model
 from dg2_jax.nn.unet import UNetConfig
 from dg2_jax.training import distillation, export, optimizer, runs, state, step
+from dg2_jax.training.config import DiffusionConfig, OptimConfig, RunConfig
 from dg2_jax.training.runs import DistillationRunConfig
 from tests import tiny_model
 from tests.networks import random_network

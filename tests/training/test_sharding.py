@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from dg2_jax import sharding
-from dg2_jax.config import DevicesConfig
+from dg2_jax.training import sharding
+from dg2_jax.training.config import DevicesConfig
 from tests.training import processes, spread
 
 

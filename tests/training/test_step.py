@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dg2_jax.config import DiffusionConfig, EmaConfig, OptimConfig, RunConfig
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.training import optimizer, state, step
+from dg2_jax.training.config import DiffusionConfig, EmaConfig, OptimConfig, RunConfig
 from tests.networks import random_network, random_params
 from tests.training import helpers
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from configs import dg2_toy
 from dg2_jax import config as config_lib
-from dg2_jax import model
-from dg2_jax.config import DiffusionConfig
 from dg2_jax.interop.diffusers_vae import published_config
+from dg2_jax.models import folder as model
 from dg2_jax.training import data
+from dg2_jax.training.config import DiffusionConfig
 from dg2_jax.training.runs import DenoiserRunConfig, check_scaling, starting_weights
 from scripts import train
 from tests.data import pictures

@@ -6,10 +6,11 @@ import pytest
 
 from configs import demo_lora
 from dg2_jax import config as config_lib
-from dg2_jax import lora, model
-from dg2_jax.checkpoint import CheckpointManager
-from dg2_jax.config import DevicesConfig, OptimConfig, RunConfig
+from dg2_jax.models import folder as model
+from dg2_jax.models import lora
 from dg2_jax.training import export, optimizer, runs, state, tuning
+from dg2_jax.training.checkpoint import CheckpointManager
+from dg2_jax.training.config import DevicesConfig, OptimConfig, RunConfig
 from dg2_jax.training.runs import DenoiserRunConfig
 from scripts import train
 from tests.interop import published
