@@ -16,6 +16,7 @@ from dg2_jax.pictures.image_input import RESIZE_MODES
 
 MAX_STEPS = 1000
 MAX_IMAGES = 256
+MAX_SIDE = 4096  # pixels
 MAX_SEED = 2**32 - 1
 BATCH_SIZES = (1, 2, 4, 8, 16)  # that are compiled; other numbers of images are split and padded
 MAX_ROWS = 2 * MAX_STEPS  # of a solver's table; Heun needs two rows a step
@@ -63,6 +64,8 @@ class Settings:
         anagram: 2 to 4 pairs (prompt, view of `dg2_jax.diffusion.views.VIEWS`).
         anagram_mode: "latent" (one latent, mean), "corrected" (the same with its variance kept) or
             "pixel" (a latent a view, synchronised in pixels).
+        height, width: of the pictures in pixels, multiples of what the model's networks need; None
+            is the model's own size.
         upscale: 2, 4 or None.
         upscaler: one of UPSCALERS.
 
@@ -94,6 +97,8 @@ class Settings:
     outpaint: tuple[int, ...] | None = None
     anagram: Sequence[tuple[str, str]] | None = None
     anagram_mode: str = "latent"
+    height: int | None = None
+    width: int | None = None
     upscale: int | None = None
     upscaler: str = "x4plus"
 
@@ -109,6 +114,9 @@ class Settings:
             _check_real("apg_norm_threshold", self.apg_norm_threshold, 1e-6, 1e6)
         if self.autoguidance_scale != 1.0 and self.autoguidance_model is None:
             raise ValueError("autoguidance_scale other than 1 needs autoguidance_model")
+        for name in ("height", "width"):
+            if getattr(self, name) is not None:
+                _check_int(name, getattr(self, name), 8, MAX_SIDE)
         _check_real("mask_feather", self.mask_feather, 0.0, 64.0)
         _check_int("num_resamples", self.num_resamples, 1, 20)
         choices: dict[str, Any] = {

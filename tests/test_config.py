@@ -110,9 +110,7 @@ def test_denoiser_must_fit_the_data():
 
 def test_differences_leave_the_loop_out():
     saved = config.to_dict(RunConfig())
-    now = config.to_dict(
-        dataclasses.replace(RunConfig(num_steps=7), loop=LoopConfig(log_every=3))
-    )
+    now = config.to_dict(dataclasses.replace(RunConfig(num_steps=7), loop=LoopConfig(log_every=3)))
     assert config.differences(saved, now) == ["num_steps: saved 1000, now 7"]
 
 

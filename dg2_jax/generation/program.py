@@ -140,8 +140,8 @@ def conditioning(program: Program, params: tuple[Params, Params | None], text: T
         module = network.bind(params)
 
         def project(context: Context, mask: ContextMask, is_null: Bool[Array, " _"]) -> Any:
-            if hasattr(module, "null_context"):
-                null, null_mask = module.null_context(*mask.shape)
+            if (null := module.null_context(*mask.shape)) is not None:
+                null, null_mask = null
                 context = jnp.where(is_null[:, None, None], null, context)
                 mask = jnp.where(is_null[:, None], null_mask, mask)
             return module.project_context(context, mask)

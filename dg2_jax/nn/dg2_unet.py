@@ -206,6 +206,9 @@ class DG2UNet(nnx.Module):
         angle = t.astype(jnp.float32)[:, None] * jnp.exp(-math.log(10000.0) * exponent)[None, :]
         return jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(len(t), -1)
 
+    def null_context(self, batch: int, length: int = 1) -> None:
+        """None: this network has no learnt null; the empty prompt's encoding stands for it."""
+
     def project_context(self, context: Context, mask: ContextMask | None = None) -> Conditioning:
         """Keys and values of the text for every attention block, computed once for every prompt.
 

@@ -49,9 +49,8 @@ def make_sample_grid(
     def row(params: Params, vae_params: Any, scale: jax.Array) -> jax.Array:
         model = nnx.merge(graphdef, params)
         text = model.project_context(encoding.context[:-1], mask[:-1])
-        if hasattr(model, "null_context"):
-            no_text = model.null_context(*mask[:-1].shape)
-        else:
+        no_text = model.null_context(*mask[:-1].shape)
+        if no_text is None:
             no_text = (jnp.repeat(a[-1:], len(prompts), axis=0) for a in (encoding.context, mask))
         null = model.project_context(*no_text)
         denoise = guidance.classifier_free(
