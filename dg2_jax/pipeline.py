@@ -110,9 +110,8 @@ class Pipeline:
         Raises:
             ValueError: there is no such dtype, or it is quantized already.
         """
-        from dg2_jax.models.quantization import (
-            quantized,  # qwix is imported where it is needed only
-        )
+        # qwix takes a second to import, and few need it.
+        from dg2_jax.models.quantization import quantized
 
         return Pipeline(quantized(self.model, dtype), self.text_encoder)
 

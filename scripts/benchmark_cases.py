@@ -27,6 +27,8 @@ from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.pipeline import Pipeline
+from dg2_jax.training import optimizer, runs, step
+from dg2_jax.training.state import create
 from scripts import hlo
 
 PROMPT = "a volcano at sunset"
@@ -110,8 +112,6 @@ def _demo(against: list[str]) -> Iterator[Case]:
 
 def _demo_train_step() -> Case:
     """The training step of configs/demo.py, batch 32, on random latents."""
-    from dg2_jax.training import optimizer, runs, state, step
-
     values = importlib.import_module("configs.demo").get_config().to_dict()
     config = config_lib.from_mapping(runs.DenoiserRunConfig, values)
     network, params = runs.build_denoiser(config)
@@ -123,7 +123,7 @@ def _demo_train_step() -> Case:
         "context": rng.normal(size=(batch, 24, 384)).astype(np.float32),
         "mask": np.ones((batch, 24), bool),
     }
-    current = [state.create(params, optimizer.make(config.optim, config.num_steps))]
+    current = [create(params, optimizer.make(config.optim, config.num_steps))]
     update: Any = step.make_train_step(
         step.diffusion_loss(network, config.diffusion, Scaling()), config
     )
@@ -196,7 +196,7 @@ def _dg2(model: str, against: list[str], text: str) -> Iterator[Case]:
     if {"torch", "torch.compile"} & set(against):
         import torch
 
-        from scripts.torch_unet import TorchUNet
+        from scripts.torch_unet import TorchUNet  # PyTorch is not among the requirements
 
         torch.manual_seed(0)
         twin = TorchUNet(config).eval()
@@ -320,6 +320,7 @@ def sampling_memory(model: str, dtype: str | None = None) -> tuple[int, int]:
     structure, shapes = split(abstract(lambda rngs: DG2UNet(config, rngs=rngs)))
     options = {}
     if dtype:
+        # Left out of the memory that is measured where it is not used.
         from dg2_jax.models.quantization import QuantizedNetwork, quantize
 
         structure, options = QuantizedNetwork(structure.graphdef), program.SPARING
