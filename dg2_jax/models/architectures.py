@@ -20,7 +20,6 @@ ARCHITECTURES = {
         has_null_context=True,
         lora_targets=_LORA_TARGETS,
         tensor_rules=_TENSOR_RULES,
-        latent_multiple=lambda config: 2 ** (len(config.channels) - 1),
         has_deep_features=lambda config: len(config.channels) > 1,
     ),
     "dit": Architecture(
@@ -31,7 +30,6 @@ ARCHITECTURES = {
         has_null_context=True,
         lora_targets=_LORA_TARGETS,
         tensor_rules=_TENSOR_RULES,
-        latent_multiple=lambda config: config.patch_size,
         has_deep_features=lambda config: False,
     ),
     "dg2_unet": Architecture(
@@ -51,7 +49,6 @@ ARCHITECTURES = {
             ),
             by_inputs=("self_attention.wo", "cross_attention.wo", "linear_geglu_2"),
         ),
-        latent_multiple=lambda config: 2 ** (len(config.channels) - 1),
         has_deep_features=lambda config: False,
     ),
 }

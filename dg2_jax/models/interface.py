@@ -71,7 +71,7 @@ class DenoiserNetwork(Protocol):
         """The prediction for noisy latents.
 
         Args:
-            x: (b, h, w, c), h and w multiples of `Architecture.latent_multiple`.
+            x: (b, h, w, c), h and w multiples of the configuration's `latent_multiple`.
             t: training timesteps, integers in [0, T).
             conditioning: from `project_context`, of the same batch.
             dropout_key: turns dropout on (training only).
@@ -106,7 +106,9 @@ class Architecture:
     """One family of denoiser networks.
 
     Attributes:
-        config: its configuration, a dataclass with the field `in_channels`.
+        config: its configuration, a dataclass with the field `in_channels` and the property
+            `latent_multiple`, the number of cells of which the height and the width of a latent
+            must be multiples.
         module: its constructor, `module(config, rngs=...)`, of a `DenoiserNetwork`.
         context_width: the field of `config` that holds the width of the text tokens.
         masks_padding: whether padding tokens are ignored. If not, training and sampling must pad
@@ -115,8 +117,6 @@ class Architecture:
         lora_targets: the last parts of the names of the layers that low-rank adapters change, for
             each of `LORA_TARGETS`.
         tensor_rules: the layers that are divided between devices.
-        latent_multiple: from a configuration to the number of cells of which the height and the
-            width of a latent must be multiples.
         has_deep_features: from a configuration to whether deep features can be reused between
             sampling steps (`reuse_every`).
     """
@@ -128,7 +128,6 @@ class Architecture:
     has_null_context: bool
     lora_targets: Mapping[str, tuple[str, ...]]
     tensor_rules: TensorRules
-    latent_multiple: Callable[[Any], int]
     has_deep_features: Callable[[Any], bool]
 
     def parse(self, values: Mapping[str, Any], path: str) -> Any:

@@ -124,8 +124,8 @@ class Model:
     @property
     def size_multiple(self) -> int:
         """The number of pixels of which a picture's height and width must be multiples."""
-        cells = self.architecture.latent_multiple(self.denoiser_config)
-        return cells * self.autoencoder_config.downsampling_factor
+        factor = self.autoencoder_config.downsampling_factor
+        return factor * self.denoiser_config.latent_multiple
 
     @property
     def has_deep_levels(self) -> bool:

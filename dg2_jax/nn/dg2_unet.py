@@ -92,6 +92,11 @@ class DG2UNetConfig:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         remat_policy(self.remat_policy)
 
+    @property
+    def latent_multiple(self) -> int:
+        """What the height and width of a latent must be multiples of."""
+        return 2 ** (len(self.channels) - 1)
+
 
 class NormConv(nnx.Module):
     """GroupNorm, SiLU, 3x3 convolution, dropout."""
@@ -248,7 +253,7 @@ class DG2UNet(nnx.Module):
         Raises:
             ValueError: the height or width cannot be halved often enough.
         """
-        factor = 2 ** len(self.encoders)
+        factor = self.config.latent_multiple
         if x.shape[1] % factor or x.shape[2] % factor:
             raise ValueError(f"latent height and width must be multiples of {factor}: {x.shape}")
         time = self.time_mlp(self._time_features(t))

@@ -80,6 +80,11 @@ class UNetConfig:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         remat_policy(self.remat_policy)
 
+    @property
+    def latent_multiple(self) -> int:
+        """What the height and width of a latent must be multiples of."""
+        return 2 ** (len(self.channels) - 1)
+
 
 class UNetBlock(nnx.Module):
     """A residual block and, where the level attends, a transformer block."""
@@ -229,7 +234,7 @@ class UNet(TextConditioned):
         level is run (DeepCache, Ma et al., arXiv 2312.00858, section 3.2). The other arguments are
         those of a call. A network of a single level has no such features: None.
         """
-        factor = 2 ** (len(self.config.channels) - 1)
+        factor = self.config.latent_multiple
         if x.shape[1] % factor or x.shape[2] % factor:
             raise ValueError(f"latent height and width must be multiples of {factor}: {x.shape}")
         embedding = self.embed(t, conditioning)

@@ -65,7 +65,7 @@ def test_signatures(network):
 
 
 def test_it_predicts_and_every_condition_can_be_given(name, config, network):
-    x, t, context, mask = inputs(name, config, 4 * ARCHITECTURES[name].latent_multiple(config))
+    x, t, context, mask = inputs(name, config, 4 * config.latent_multiple)
     more = {"pooled": jnp.ones((2, 7)), "time_ids": jnp.ones((2, 6))}
 
     @jax.jit
@@ -93,7 +93,7 @@ def test_null_context_and_padding_are_as_said(name, config, network):
 
 
 def test_latent_multiple_is_the_least(name, config, network):
-    multiple = ARCHITECTURES[name].latent_multiple(config)
+    multiple = config.latent_multiple
     for side in range(1, 2 * multiple):
         x, t, context, mask = inputs(name, config, side)
 
