@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Array
 
-Latents = TypeVar("Latents", Array, np.ndarray)
+Latents = TypeVar("Latents", float, Array, np.ndarray)
 
 
 class Scaling(NamedTuple):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 from flax import nnx
 
 from dg2_jax import config as config_lib
@@ -240,7 +239,7 @@ def check_scaling(config: DenoiserRunConfig, vae: AutoencoderConfig) -> None:
         return
     start = folder.load(config.init_from).autoencoder_config.scaling
     ratio = vae.scaling_factor / start.scaling_factor
-    if abs(ratio - 1.0) > 0.01 or abs(start.scale(np.array(vae.shift_factor))) > 0.01:
+    if abs(ratio - 1.0) > 0.01 or abs(start.scale(vae.shift_factor)) > 0.01:
         raise ValueError(
             f"data_dir: its latents are scaled by {vae.scaling_factor:.4g} and shifted by "
             f"{vae.shift_factor:.4g}, those of init_from by {start.scaling_factor:.4g} and "
