@@ -62,12 +62,17 @@ class AttributeProbe(nnx.Module):
 
     def features(self, pixels: Pixels) -> Float[Array, "b f"]:
         """What the heads read: a vector of the last level's width a picture in [-1, 1]."""
-        x = self.conv_in(space_to_depth(pixels, self.config.patch_size))
+        return jnp.mean(nnx.silu(self.norm(self.levels(pixels)[-1])), axis=(1, 2))
+
+    def levels(self, pixels: Pixels) -> list[Float[Array, "b _ _ _"]]:
+        """The features of every level, finest first."""
+        x, levels = self.conv_in(space_to_depth(pixels, self.config.patch_size)), []
         for level, block in enumerate(self.blocks):
             if level:
                 x = nnx.avg_pool(x, (2, 2), (2, 2))
             x = block(x)
-        return jnp.mean(nnx.silu(self.norm(x)), axis=(1, 2))
+            levels.append(x)
+        return levels
 
     def __call__(self, features: Float[Array, "b f"]) -> dict[str, Float[Array, "b _"]]:
         """The logits of every attribute, from the features."""
@@ -120,19 +125,8 @@ class Probe:
 
     @classmethod
     def load(cls, folder: str | Path = SHIPPED) -> "Probe":
-        """Loads what `save` wrote; by default the shipped probe.
-
-        Raises:
-            FileNotFoundError: the folder lacks a file.
-            ValueError: a file is damaged.
-        """
-        path = Path(folder) / "probe.json"
-        if not path.is_file():
-            raise FileNotFoundError(f"no probe in {folder} (no probe.json)")
-        values = json.loads(path.read_text("utf-8"))
-        config = config_lib.from_mapping(ProbeConfig, values, str(path))
-        graphdef, state = nnx.split(abstract(lambda rngs: AttributeProbe(config, rngs=rngs)))
-        params = weights_file.load(Path(folder) / "probe.safetensors", nnx.to_pure_dict(state))
+        """Loads what `save` wrote, by default the shipped probe; errors as of `load_probe`."""
+        graphdef, params = nnx.split(load_probe(folder))
         return cls(graphdef, params)
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Seen:
@@ -147,6 +141,23 @@ class Probe:
             features.append(found[1][: len(batch)])
         together = {name: np.concatenate([log[name] for log in logs]) for name in ATTRIBUTES}
         return Seen(together, np.concatenate(features))
+
+
+def load_probe(folder: str | Path = SHIPPED) -> AttributeProbe:
+    """Loads the network that `save` wrote; by default the shipped one.
+
+    Raises:
+        FileNotFoundError: the folder lacks a file.
+        ValueError: a file is damaged.
+    """
+    path = Path(folder) / "probe.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no probe in {folder} (no probe.json)")
+    values = json.loads(path.read_text("utf-8"))
+    config = config_lib.from_mapping(ProbeConfig, values, str(path))
+    graphdef, state = nnx.split(abstract(lambda rngs: AttributeProbe(config, rngs=rngs)))
+    params = weights_file.load(Path(folder) / "probe.safetensors", nnx.to_pure_dict(state))
+    return nnx.merge(graphdef, params)
 
 
 def save(folder: str | Path, config: ProbeConfig, params: Any) -> None:

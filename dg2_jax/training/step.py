@@ -49,7 +49,12 @@ class DrawnLoss:
         return self.of(params, self.draw(batch, key), key)
 
 
-def make_train_step(loss_fn: LossFn, config: RunConfig, layout: Layout | None = None) -> StepFn:
+def make_train_step(
+    loss_fn: LossFn,
+    config: RunConfig,
+    layout: Layout | None = None,
+    transform: optax.GradientTransformation | None = None,
+) -> StepFn:
     """One update: loss, gradient, clipping, AdamW, averages; compiled, and the state is donated.
 
     Args:
@@ -59,13 +64,14 @@ def make_train_step(loss_fn: LossFn, config: RunConfig, layout: Layout | None = 
             has a key of its own for each part.
         config: optimiser, averages, seed, devices and length of the run.
         layout: where the state stays; by default what `config.devices` asks for.
+        transform: the optimiser, by default what `config.optim` asks for.
 
     Returns:
         (state, batch) to (state, metrics): `loss`, `grad_norm` (before clipping),
         `learning_rate`, and those of `loss_fn`.
     """
     rate = optimizer.learning_rate(config.optim, config.num_steps)
-    transform = optimizer.make(config.optim, config.num_steps)
+    transform = transform or optimizer.make(config.optim, config.num_steps)
     decay = ema.make_decay(config.ema)
     further = [ema.power_decay(sigma) for sigma in config.ema.posthoc]
     layout = layout or sharding.make_layout(config.devices, config.batch_size)
