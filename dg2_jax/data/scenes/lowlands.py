@@ -124,7 +124,9 @@ def hills(c: Canvas) -> None:
         bank(c, top, c.plants.grass * tints[k], depth, 0.09)
         row, mask, below = c.below(top)
         # Furrows that run over the hill towards the viewer, alternate fields of two crops.
-        lane = (c.x - at) / (0.25 + 1.6 * below) * rng.uniform(1.6, 2.4) + rng.random()
+        lane = (c.x - at) / (0.25 + 1.6 * np.maximum(below, 0)) * rng.uniform(
+            1.6, 2.4
+        ) + rng.random()
         field = smoothstep(0.46, 0.5, np.abs(lane % 2 - 1))
         c.over(0.7 * mask * field, c.colour(crop, 0.75, depth), row)
         hedge = smoothstep(0.05, 0.0, np.abs(np.abs(lane % 2 - 1) - 0.48)) * 0.55
