@@ -216,9 +216,7 @@ def make_loss(
             )
         return loss, parts | {"kl": kl}
 
-    def _pixel_gradient(
-        decoded: Pixels, target: Pixels, judged_by: Params
-    ) -> tuple[Metrics, Pixels]:
+    def _pixel_gradient(decoded: Array, target: Pixels, judged_by: Params) -> tuple[Metrics, Array]:
         count = len(target)
         judge = nnx.merge(discriminator, jax.lax.stop_gradient(judged_by))
         true_features = judge(target)[1]
