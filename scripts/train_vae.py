@@ -29,9 +29,9 @@ def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> boo
         config.seed,
     )
     network, params = runs.starting_autoencoder(config, params)
-    decoder_only = "encoder" in config.optim.frozen
+    decoder_only, stage = "encoder" in config.optim.frozen, config.adversarial
     optimizer = None
-    if config.adversarial is None:
+    if stage is None:
         loss_fn = step.autoencoder_loss(
             graphdef,
             autoencoder.autoencoder_loss,
@@ -41,19 +41,19 @@ def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> boo
     else:
         judge, judged_by = state.network(
             lambda rngs: with_compute_dtype(
-                adversarial.Discriminator(config.adversarial, rngs=rngs), config.compute_dtype
+                adversarial.Discriminator(stage, rngs=rngs), config.compute_dtype
             ),
             config.seed + 1,
         )
         params = {**params, adversarial.DISCRIMINATOR: judged_by}
-        optimizer = adversarial.make_optimizer(config, config.adversarial)
+        optimizer = adversarial.make_optimizer(config, stage)
         loss_fn = adversarial.make_loss(
             graphdef,
             judge,
             config.loss,
-            config.adversarial,
+            stage,
             decoder_only=decoder_only,
-            probe=load_probe() if config.adversarial.perceptual else None,
+            probe=load_probe() if stage.perceptual else None,
         )
     source: loader.Source = builder.load("train", data_dir, config.dataset)
     size = source[0]["image"].shape[0]

@@ -13,11 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dg2_jax.config import RunConfig, check
+from dg2_jax.data.loader import Example, Transform
 from dg2_jax.evaluation.probe import AttributeProbe
 from dg2_jax.images import from_uint8
 from dg2_jax.nn.convolution import conv3x3
@@ -248,7 +250,7 @@ def make_loss(
     return loss_fn
 
 
-def own_latents(latents: Any, side: int) -> Callable[[Any], Any]:
+def own_latents(latents: np.ndarray, side: int) -> Transform:
     """A transform of the loader: adds a crop of one of `latents` (n, h, w, c), drawn at random.
 
     Args:
@@ -256,7 +258,7 @@ def own_latents(latents: Any, side: int) -> Callable[[Any], Any]:
         side: of the crop, in cells.
     """
 
-    def transform(example: dict[str, Any], rng: Any) -> dict[str, Any]:
+    def transform(example: Any, rng: np.random.Generator) -> Example:
         chosen = latents[int(rng.integers(len(latents)))]
         top, left = (int(rng.integers(n - side + 1)) for n in chosen.shape[:2])
         return {**example, "latents": chosen[top : top + side, left : left + side]}

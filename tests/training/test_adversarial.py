@@ -55,13 +55,16 @@ def norm(tree):
     return float(optax.tree.norm(tree))
 
 
+def difference(a, b):
+    return jax.tree.map(jnp.subtract, a, b)
+
+
 def test_a_discriminator_halves_at_every_level():
     judge = random_network(lambda rngs: Discriminator(AdversarialConfig(), rngs=rngs))
     logits, features = judge(jnp.zeros((2, 64, 96, 3)))
     assert logits.shape == (2, 4, 6, 1)
-    assert [f.shape for f in features] == [(2, 32, 48, 32), (2, 16, 24, 64), (2, 8, 12, 128)] + [
-        (2, 4, 6, 128)
-    ]
+    shapes = [f.shape for f in features]
+    assert shapes == [(2, 32, 48, 32), (2, 16, 24, 64), (2, 8, 12, 128), (2, 4, 6, 128)]
 
 
 def test_hinge_is_zero_beyond_its_margins():
@@ -130,15 +133,15 @@ def test_the_discriminator_learns_from_the_hinge_alone():
 
 
 def test_the_adversarial_gradient_is_the_asked_share_of_the_reconstructions():
-    """Its decoder gradient grows with the weight; at the pixels the ratio of norms is the weight."""
+    """The decoder's gradient by the adversarial term is proportional to the weight."""
     params, loss, _, _ = setup(weight=0.0, feature_matching=0.0)
     base = gradients(params, loss)[0]["decoder"]
     half, whole = (
         gradients(params, setup(weight=w, feature_matching=0.0)[1])[0]["decoder"]
         for w in (0.5, 1.0)
     )
-    first = jax.tree.map(jnp.subtract, half, base)
-    second = jax.tree.map(jnp.subtract, whole, base)
+    first = difference(half, base)
+    second = difference(whole, base)
     assert norm(first) > 0.01 * norm(base)
     assert norm(jax.tree.map(lambda a, b: 2 * a - b, first, second)) < 1e-3 * norm(second)
 
@@ -150,12 +153,12 @@ def test_own_latents_teach_by_the_adversarial_term_alone():
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), a["decoder"], b["decoder"]
     )
-    assert norm(jax.tree.map(jnp.subtract, a[DISCRIMINATOR], b[DISCRIMINATOR])) > 1e-3
+    assert norm(difference(a[DISCRIMINATOR], b[DISCRIMINATOR])) > 1e-3
     taught, other = (
         gradients(params, setup(own_share=s, weight=1.0, feature_matching=0.0)[1])[0]["decoder"]
         for s in (0.5, 0.0)
     )
-    assert norm(jax.tree.map(jnp.subtract, taught, other)) > 1e-3 * norm(other)
+    assert norm(difference(taught, other)) > 1e-3 * norm(other)
 
 
 def test_perceptual_difference_is_zero_for_equal_pictures_and_reaches_the_decoder():
@@ -169,7 +172,7 @@ def test_perceptual_difference_is_zero_for_equal_pictures_and_reaches_the_decode
     found, metrics = gradients(params, loss)
     base = gradients(*setup(weight=0.0, feature_matching=0.0)[:2])[0]
     assert metrics["perceptual"] > 0
-    assert norm(jax.tree.map(jnp.subtract, found["decoder"], base["decoder"])) > 1e-4
+    assert norm(difference(found["decoder"], base["decoder"])) > 1e-4
 
 
 def test_an_encoder_that_is_trained_gets_its_gradient():
@@ -196,9 +199,7 @@ def test_steps_of_both_networks_learn():
     assert last["squared"] < 0.9 * first["squared"]
     assert last["discriminator"] < first["discriminator"]
     jax.tree.map(np.testing.assert_array_equal, current.params["encoder"], params["encoder"])
-    assert (
-        norm(jax.tree.map(jnp.subtract, current.params[DISCRIMINATOR], params[DISCRIMINATOR])) > 0
-    )
+    assert norm(difference(current.params[DISCRIMINATOR], params[DISCRIMINATOR])) > 0
 
 
 def test_a_transform_adds_a_crop_of_a_drawn_latent():
