@@ -81,10 +81,9 @@ def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> boo
 
     def validate(current: state.TrainState) -> dict[str, float]:
         found = [jax.device_get(rebuild(current.ema, b)[:2]) for b in batches]
-        decibels, energies = (np.concatenate(values) for values in zip(*found, strict=True))
         return {
-            "val_psnr": float(decibels.mean()),
-            "val_sharpness": float(energies.mean()),
+            "val_psnr": float(np.concatenate([psnr for psnr, _ in found]).mean()),
+            "val_sharpness": float(np.mean([sharpness for _, sharpness in found])),
             "val_half_turn_error": float(half_turn_error(current.ema, batches[0])),
         }
 

@@ -22,9 +22,9 @@ def gradient_energy(pixels: Pixels) -> Float[Array, " b"]:
     return (jnp.mean(across, axis=(1, 2, 3)) + jnp.mean(down, axis=(1, 2, 3))) / 2
 
 
-def sharpness(rebuilt: Pixels, pixels: Pixels) -> Float[Array, " b"]:
-    """The `gradient_energy` of each image over that of the true one: below 1 it is too soft."""
-    return gradient_energy(rebuilt) / gradient_energy(pixels)
+def sharpness(images: Pixels, true: Pixels) -> Float[Array, ""]:
+    """The mean `gradient_energy` of images over that of true ones: below 1 they are too soft."""
+    return jnp.mean(gradient_energy(images)) / jnp.mean(gradient_energy(true))
 
 
 def ssim(a: Pixels, b: Pixels, window: int = 11, sigma: float = 1.5) -> Float[Array, " b"]:

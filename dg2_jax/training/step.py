@@ -167,9 +167,12 @@ def diffusion_loss(
     def draw(batch: Batch, key: PRNGKeyArray) -> Batch:
         latent_key, drop_key, time_key, noise_key, _ = jax.random.split(key, 5)
         x0 = draw_latents(batch, latent_key, scaling_factor, shift_factor)
+        noise = jax.random.normal(noise_key, x0.shape)
+        if config.assign_noise:
+            noise = losses.assign_noise(x0, noise)
         return {
             "x0": x0,
-            "noise": jax.random.normal(noise_key, x0.shape),
+            "noise": noise,
             "t": losses.stratified_timesteps(time_key, len(x0), config.num_train_timesteps),
             "dropped": jax.random.bernoulli(drop_key, config.caption_dropout, x0.shape[:1]),
             "context": jnp.asarray(batch["context"]),
