@@ -135,7 +135,7 @@ def test_randomness_is_of_seed_and_step():
 
 
 def test_noise_is_assigned_to_the_nearest_pictures():
-    """Against all orders of five; and the step's own draw is the same noise, in another order."""
+    """Against all orders of five."""
     x0, noise = (jax.random.normal(jax.random.key(i), (5, 2, 2, 1)) for i in range(2))
     found = losses.assign_noise(x0, noise)
     costs = {
