@@ -1,5 +1,6 @@
 """The model folder of a run."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,8 +13,10 @@ from flax import nnx
 from dg2_jax import config as config_lib
 from dg2_jax import model, sharding
 from dg2_jax.checkpoint import CheckpointManager
+from dg2_jax.config import check
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.nn.abstract import abstract
+from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.training import tuning
 from dg2_jax.training.data import TrainingData, open_data
 from dg2_jax.training.runs import (
@@ -153,6 +156,31 @@ def export_model(folder: str | Path, source: model.Model, dtype: Any = jnp.bfloa
     config = {k: v for k, v in source.config.items() if k not in ("format", "files")}
     own_vae = None if "pretrained" in config["vae"] else source.autoencoder_params
     model.save(folder, config, source.params, own_vae, dtype)
+
+
+def with_autoencoder(source: model.Model, vae: AutoencoderKL) -> model.Model:
+    """A model with another autoencoder of the same latents, such as one with a new decoder.
+
+    Its pictures have the size that its own latents are decoded to.
+
+    Raises:
+        ValueError: its latents have other channels, or another scaling.
+    """
+    own, new = source.autoencoder_config, vae.config
+    for name in ("latent_channels", "scaling_factor", "shift_factor"):
+        expected, value = getattr(own, name), getattr(new, name)
+        same = abs(value - expected) <= 0.01 * abs(expected)
+        check(same, f"autoencoder.{name}", f"{expected:.4g}, as the model's latents have", value)
+    graphdef, params = nnx.split(vae)
+    size = source.latent_shape[0] * new.downsampling_factor
+    return dataclasses.replace(
+        source,
+        config={**source.config, "vae": new.to_dict(), "default_size": size},
+        autoencoder=model.Network(graphdef),
+        autoencoder_params=nnx.to_pure_dict(params),
+        autoencoder_config=new,
+        default_size=size,
+    )
 
 
 def write_card(folder: Path, source: str) -> None:

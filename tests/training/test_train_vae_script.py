@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -13,7 +14,7 @@ from dg2_jax import config as config_lib
 from dg2_jax import model
 from dg2_jax.data import encoding, loader
 from dg2_jax.data.scenes import builder
-from dg2_jax.training import runs, state
+from dg2_jax.training import export, runs, state
 from dg2_jax.training.runs import AutoencoderRunConfig
 from scripts import train_vae
 
@@ -56,10 +57,21 @@ def test_both_stages_train_the_decoder_alone(data_dir, tmp_path):
             nnx.to_pure_dict(nnx.state(vae.encoder)),
             demo.autoencoder_params["encoder"],
         )
-        last = json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1])
-        assert ("discriminator" in last) == (name == "crisp")
-        assert last["val_psnr"] > 0
-        assert last["val_sharpness"] > 0
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        logged = {key: value for line in lines for key, value in json.loads(line).items()}
+        assert ("discriminator" in logged) == (name == "crisp")
+        assert logged["val_psnr"] > 0
+        assert logged["val_sharpness"] > 0
+    changed = export.with_autoencoder(demo, vae)
+    export.export_model(tmp_path / "model", changed)
+    made = model.load(tmp_path / "model")
+    assert (made.default_size, made.latent_shape) == (256, demo.latent_shape)
+    pixels = made.autoencoder.bind(made.autoencoder_params).decode(jnp.zeros((1, 16, 16, 8)))
+    assert pixels.shape == (1, 256, 256, 3)
+    other = dataclasses.replace(vae.config, scaling_factor=1.0)
+    vae.config = other
+    with pytest.raises(ValueError, match=r"autoencoder\.scaling_factor must be 0\.34"):
+        export.with_autoencoder(demo, vae)
 
 
 def test_a_decoder_takes_what_fits_of_the_one_it_starts_from():
@@ -81,7 +93,7 @@ def test_a_decoder_takes_what_fits_of_the_one_it_starts_from():
     other = dataclasses.replace(
         config, vae=dataclasses.replace(config.vae, block_out_channels=(64, 64))
     )
-    with pytest.raises(ValueError, match="vae.block_out_channels must be .* as in init_from"):
+    with pytest.raises(ValueError, match=r"vae\.block_out_channels must be .* as in init_from"):
         runs.starting_autoencoder(other, params)
 
 
