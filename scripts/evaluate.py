@@ -112,7 +112,7 @@ def run() -> None:
         }
     }
     for split, count in (("test", _TEST.value), ("heldout", _HELDOUT.value)):
-        drawn = renders(split, count)
+        drawn = renders(split, count, size=pipe.model.default_size)
         made = _generate(pipe, drawn.captions, f"{split} captions")
         real, seen = probe(drawn.images), probe(made)
         figures[split] = {
@@ -124,7 +124,7 @@ def run() -> None:
             "frechet": distances.frechet(seen.features, real.features),
         }
         if split == "test":
-            known = renders("train", _NEIGHBOURS.value).images
+            known = renders("train", _NEIGHBOURS.value, size=pipe.model.default_size).images
             figures["nearest_training_render"] = {
                 "median_of_generated": _to_nearest(made, known),
                 "median_of_renders": _to_nearest(drawn.images, known),

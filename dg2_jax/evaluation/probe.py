@@ -36,11 +36,14 @@ class ProbeConfig:
         patch_size: pixels a side that the first layer folds into channels.
         channels: of each level; every level after the first halves height and width.
         norm_groups: groups of the normalisations; divides every width.
+        image_size: side of the pictures that it sees; those of twice the side, or any multiple, are
+            averaged down to it, so that models of several sizes compare.
     """
 
     patch_size: int = 4
     channels: tuple[int, ...] = (64, 128, 256)
     norm_groups: int = 16
+    image_size: int = 128
 
 
 class AttributeProbe(nnx.Module):
@@ -62,6 +65,9 @@ class AttributeProbe(nnx.Module):
 
     def features(self, pixels: Pixels) -> Float[Array, "b f"]:
         """What the heads read: a vector of the last level's width a picture in [-1, 1]."""
+        factor = pixels.shape[1] // self.config.image_size
+        if factor > 1 and pixels.shape[1] == pixels.shape[2] == factor * self.config.image_size:
+            pixels = nnx.avg_pool(pixels, (factor, factor), (factor, factor))
         return jnp.mean(nnx.silu(self.norm(self.levels(pixels)[-1])), axis=(1, 2))
 
     def levels(self, pixels: Pixels) -> list[Float[Array, "b _ _ _"]]:
@@ -130,7 +136,7 @@ class Probe:
         return cls(graphdef, params)
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Seen:
-        """Looks at uint8 pictures of any number; 128 x 128 is what it was trained on."""
+        """Looks at uint8 pictures of any number; see `ProbeConfig.image_size`."""
         logs: list[dict[str, np.ndarray]] = []
         features: list[np.ndarray] = []
         for start in range(0, len(images), _BATCH):
