@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs import demo_vae_256, demo_vae_crisp
+from configs import demo_vae_crisp, demo_vae_decoder
 from dg2_jax import config as config_lib
 from dg2_jax import model
 from dg2_jax.data import encoding, loader
@@ -22,7 +22,7 @@ VAE = {"decoder_block_out_channels": (16, 16, 16), "head_channels": 4}
 LOOP = {"wandb": "disabled", "log_every": 1, "validate_every": 3, "sample_every": 0}
 
 
-def make_config(source=demo_vae_256, **changes) -> AutoencoderRunConfig:
+def make_config(source=demo_vae_decoder, **changes) -> AutoencoderRunConfig:
     values = source.get_config().to_dict()
     values["vae"] |= VAE
     values["optim"] |= {"warmup_steps": 0}
@@ -75,7 +75,7 @@ def test_both_stages_train_the_decoder_alone(data_dir, tmp_path):
 
 
 def test_a_decoder_takes_what_fits_of_the_one_it_starts_from():
-    config = make_config(vae=demo_vae_256.get_config().vae.to_dict())
+    config = make_config(vae=demo_vae_decoder.get_config().vae.to_dict())
     demo = model.load("demo")
     _, params = state.network(
         lambda rngs: train_vae.AutoencoderKL(config.vae, rngs=rngs), config.seed
