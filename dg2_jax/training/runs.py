@@ -40,7 +40,7 @@ class AutoencoderRunConfig(RunConfig):
         loss: weights of the terms of its loss.
         init_from: an embedded model's name or a model folder, whose autoencoder the run starts
             from; empty for new weights.
-        dataset: configuration of `dg2_scenes`: full or tiny.
+        dataset: configuration of `dg2_scenes`: full, tiny, or train12000 for so many pictures.
         dead_leaves: pictures of `data.dead_leaves` among those trained on; 0 for none.
         crop: side of the random crops that are trained on; 0 for whole pictures. The networks are
             convolutional, so crops teach them what pictures do, for less; a last stage should see
@@ -81,7 +81,7 @@ class ProbeRunConfig(RunConfig):
 
     Attributes:
         probe: the network.
-        dataset: configuration of `dg2_scenes`: full or tiny.
+        dataset: configuration of `dg2_scenes`: full, tiny, or train12000 for so many pictures.
     """
 
     probe: ProbeConfig = field(default_factory=ProbeConfig)

@@ -143,8 +143,11 @@ def test_a_missing_data_set_names_the_command(tmp_path):
         builder.load("train", tmp_path, "tiny")
     with pytest.raises(ValueError, match="split must be one of train"):
         builder.load("dev", tmp_path)
-    with pytest.raises(ValueError, match="config must be one of full, tiny"):
-        builder.load("train", tmp_path, "huge")
+    for name in ("huge", "train0", "train-1"):
+        with pytest.raises(ValueError, match="config must be one of full, tiny, train<number>"):
+            builder.load("train", tmp_path, name)
+    with pytest.raises(FileNotFoundError, match="--config=train12000"):
+        builder.load("train", tmp_path, "train12000")
     with pytest.raises(ValueError, match="num_workers must be at least 1"):
         builder.build(tmp_path, "tiny", num_workers=0)
 

@@ -8,6 +8,7 @@ import functools
 import io
 import multiprocessing
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -111,6 +112,7 @@ class DG2Scenes(tfds.core.GeneratorBasedBuilder):
         Raises:
           ValueError: num_workers is below 1.
         """
+        kwargs["config"] = _config(kwargs.get("config") or "full")
         num_workers = os.cpu_count() or 1 if num_workers is None else num_workers
         if num_workers < 1:
             raise ValueError(f"num_workers must be at least 1; got {num_workers}")
@@ -176,7 +178,8 @@ def build(
 
     Args:
       data_dir: the folder that gets `dg2_scenes/<config>/<version>/`.
-      config: `full`, `tiny`, or sizes of your own under another name.
+      config: `full`, `tiny`, `full` with another number of pictures to train on, such as
+        `train12000`, or sizes of your own under another name.
       num_workers: how many processes render; one a CPU by default.
     """
     builder = _builder(data_dir, config, num_workers)
@@ -217,12 +220,18 @@ def load(
     return builder.as_data_source(split)
 
 
+def _config(config: str | ScenesConfig) -> str | ScenesConfig:
+    known = [c.name for c in DG2Scenes.BUILDER_CONFIGS]
+    if isinstance(config, ScenesConfig) or config in known:
+        return config
+    if number := re.fullmatch(r"train([1-9]\d*)", config):
+        return ScenesConfig(name=config, train=int(number[1]))
+    raise ValueError(f"config must be one of {', '.join(known)}, train<number>; got {config!r}")
+
+
 def _builder(
     data_dir: str | Path, config: str | ScenesConfig, num_workers: int | None = None
 ) -> DG2Scenes:
-    known = [c.name for c in DG2Scenes.BUILDER_CONFIGS]
-    if isinstance(config, str) and config not in known:
-        raise ValueError(f"config must be one of {', '.join(known)}; got {config!r}")
     path = Path(data_dir).expanduser()
     return DG2Scenes(data_dir=path, config=config, num_workers=num_workers)
 
