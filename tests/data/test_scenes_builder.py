@@ -138,6 +138,13 @@ def test_contact_sheet_shows_the_pictures_in_order(folders):
     assert not sheet[2 * SIDE :].any()  # 6 pictures end in the second of three rows
 
 
+def test_a_number_of_pictures_is_a_configuration(tmp_path):
+    splits = {"train": 4000, "validation": 50, "test": 100, "heldout": 50}
+    named = builder.DG2Scenes(data_dir=tmp_path, config="train4000").builder_config
+    assert {split: getattr(named, split) for split in SPLITS} == splits
+    assert named.image_size == builder.IMAGE_SIZE
+
+
 def test_a_missing_data_set_names_the_command(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"python -m scripts.make_scenes --data_dir="):
         builder.load("train", tmp_path, "tiny")

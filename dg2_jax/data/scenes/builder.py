@@ -179,7 +179,7 @@ def build(
     Args:
       data_dir: the folder that gets `dg2_scenes/<config>/<version>/`.
       config: `full`, `tiny`, `full` with another number of pictures to train on, such as
-        `train12000`, or sizes of your own under another name.
+        `train12000` (the other splits in proportion), or sizes of your own under another name.
       num_workers: how many processes render; one a CPU by default.
     """
     builder = _builder(data_dir, config, num_workers)
@@ -225,7 +225,10 @@ def _config(config: str | ScenesConfig) -> str | ScenesConfig:
     if isinstance(config, ScenesConfig) or config in known:
         return config
     if number := re.fullmatch(r"train([1-9]\d*)", config):
-        return ScenesConfig(name=config, train=int(number[1]))
+        train, full = int(number[1]), ScenesConfig(name="full")
+        others = ("validation", "test", "heldout")
+        sizes = {split: max(16, getattr(full, split) * train // full.train) for split in others}
+        return ScenesConfig(name=config, train=train, **sizes)
     raise ValueError(f"config must be one of {', '.join(known)}, train<number>; got {config!r}")
 
 
