@@ -167,8 +167,18 @@ class Model:
     @property
     def has_deep_levels(self) -> bool:
         """Whether `Settings.reuse_every` may be above 1."""
-        config = ARCHITECTURES[self.config["model"]].config(**_tuples(self.config["denoiser"]))
+        config = self._denoiser_config
         return isinstance(config, UNetConfig) and len(config.channels) > 1
+
+    @property
+    def size_multiple(self) -> int:
+        """Pixels that the height and width of a picture must be multiples of."""
+        factor = self.autoencoder_config.downsampling_factor
+        return factor * self._denoiser_config.latent_multiple
+
+    @property
+    def _denoiser_config(self) -> Any:
+        return ARCHITECTURES[self.config["model"]].config(**_tuples(self.config["denoiser"]))
 
 
 def _abstract(make: Callable[[nnx.Rngs], nnx.Module]) -> tuple[Network, Params]:

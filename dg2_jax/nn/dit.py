@@ -73,6 +73,11 @@ class DiTConfig:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         remat_policy(self.remat_policy)
 
+    @property
+    def latent_multiple(self) -> int:
+        """What the height and width of a latent must be multiples of."""
+        return self.patch_size
+
 
 def _normalise(x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
     """LayerNorm without gain and bias, which the modulation stands for; taken in float32."""

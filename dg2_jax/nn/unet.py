@@ -80,6 +80,11 @@ class UNetConfig:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         remat_policy(self.remat_policy)
 
+    @property
+    def latent_multiple(self) -> int:
+        """What the height and width of a latent must be multiples of."""
+        return 2 ** (len(self.channels) - 1)
+
 
 class Stage(nnx.Module):
     """A residual block and, where the level attends, a transformer block."""

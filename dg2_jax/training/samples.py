@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dg2_jax.diffusion import guidance, sampling, schedules, solvers
+from dg2_jax.diffusion import denoiser, guidance, sampling, schedules, solvers
 from dg2_jax.pictures import images
 from dg2_jax.training.data import TrainingData
 from dg2_jax.training.runs import DenoiserRunConfig
@@ -54,7 +54,7 @@ def make_sample_grid(
             no_text = (jnp.repeat(a[-1:], len(prompts), axis=0) for a in (encoding.context, mask))
         null = model.project_context(*no_text)
         denoise = guidance.classifier_free(
-            guidance.denoiser(model, diffusion.prediction_type),
+            denoiser.of_network(model, diffusion.prediction_type),
             jnp.broadcast_to(scale, (len(prompts),)),
         )
         noise = sampling.initial_noise(keys, data.latent_shape)
