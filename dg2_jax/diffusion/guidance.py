@@ -217,7 +217,7 @@ def _branches(
     return u + sum(a * (c - u) for a, c in zip(weights, each, strict=True)), u, memory
 
 
-def _repeat(x: Latent, count: int) -> Latent:
+def _repeat(x: Latent, count: int) -> Float[Array, "n h w c"]:
     return jnp.concatenate([x] * count)
 
 

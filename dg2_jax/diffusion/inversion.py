@@ -7,7 +7,7 @@ equation instead of being approximated. `follow_source` is the edit-friendly inv
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from dg2_jax.diffusion import sampling
 from dg2_jax.diffusion.sampling import Progress, Step
@@ -59,14 +59,20 @@ def ddim_table(schedule: Schedule, timesteps: np.ndarray, iterations: int = 5) -
 
 
 def source_path(
-    original: Latent, keys: Keys, step: Int[Array, ""], alpha: Array, sigma: Array
+    original: Float[Array, "#b h w c"],
+    keys: Keys,
+    step: Int[Array, ""],
+    alpha: Float[Array, ""],
+    sigma: Float[Array, ""],
 ) -> Latent:
     """The original at a level, under noise drawn for that step alone."""
     noise = sampling.noise_for(keys, sampling.SOURCE_NOISE, step, original.shape[1:])
     return alpha * original + sigma * noise
 
 
-def follow_source(step: Step, table: SolverTable, original: Latent, keys: Keys) -> Step:
+def follow_source(
+    step: Step, table: SolverTable, original: Float[Array, "#b h w c"], keys: Keys
+) -> Step:
     """The edit-friendly inversion of DDPM (Huberman-Spiegelglas et al., arXiv 2304.06140).
 
     The latents are the edits, then as many sources. After each step the sources are put onto
@@ -77,7 +83,7 @@ def follow_source(step: Step, table: SolverTable, original: Latent, keys: Keys) 
     Args:
         step: of `sampling.make_step` over a table without noise of its own.
         table: that table.
-        original: the clean latents of the sources.
+        original: the clean latents of the sources, or one for all.
         keys: one per source.
     """
     table = jax.tree.map(jnp.asarray, table)

@@ -47,6 +47,6 @@ def decode(autoencoder: Network, params: Params, latents: Latent) -> UInt8[Array
 @functools.partial(jax.jit, static_argnums=0)
 def decode_views(
     autoencoder: Network, params: Params, latents: Latent, views: ViewMap
-) -> UInt8[Array, "b H W 3"]:
+) -> UInt8[Array, "n H W 3"]:
     """The latents of all views, view by view, to one picture per image: see `merge_pixels`."""
     return to_uint8(anagram.merge_pixels(bind(autoencoder, params).decode(latents), views))

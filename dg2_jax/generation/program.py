@@ -158,7 +158,7 @@ def _watched(
     every: Int[Array, ""],
     token: Int[Array, ""],
 ) -> Run:
-    def show(x0: Latent) -> tuple[Array, UInt8[Array, "b h w 3"]]:
+    def show(x0: Latent) -> tuple[Array, UInt8[Array, "n H W 3"]]:
         if autoencoder is None:
             return token, _linear(x0, inputs)
         return token, coder.decode(autoencoder, weights.autoencoder, x0[: len(inputs.keys)])
@@ -208,5 +208,5 @@ def _denoiser(program: Program, weights: Weights, inputs: Inputs) -> Denoiser:
     return program.task.wrap(guided(program, weights, inputs), inputs, weights.autoencoder)
 
 
-def _linear(x0: Latent, inputs: Inputs) -> UInt8[Array, "b h w 3"]:
+def _linear(x0: Latent, inputs: Inputs) -> UInt8[Array, "n h w 3"]:
     return preview.apply(x0[: len(inputs.keys)], inputs.to_rgb)

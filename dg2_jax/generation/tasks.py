@@ -56,7 +56,7 @@ class Task(ABC):
 
     def finish(
         self, latents: Latent, inputs: Inputs, autoencoder: Network, autoencoder_params: Params
-    ) -> UInt8[Array, "b H W 3"]:
+    ) -> UInt8[Array, "n H W 3"]:
         """One picture per image from all latents that were sampled."""
         return coder.decode(autoencoder, autoencoder_params, latents)
 
@@ -143,7 +143,7 @@ class PixelAnagram(Task):
 
     def finish(
         self, latents: Latent, inputs: Inputs, autoencoder: Network, autoencoder_params: Params
-    ) -> UInt8[Array, "b H W 3"]:
+    ) -> UInt8[Array, "n H W 3"]:
         """The mean of the views, turned back."""
         return coder.decode_views(autoencoder, autoencoder_params, latents, _views(inputs))
 
@@ -182,7 +182,7 @@ class FollowSource(Task):
 
     def finish(
         self, latents: Latent, inputs: Inputs, autoencoder: Network, autoencoder_params: Params
-    ) -> UInt8[Array, "b H W 3"]:
+    ) -> UInt8[Array, "n H W 3"]:
         """The edits."""
         return coder.decode(autoencoder, autoencoder_params, latents[: len(inputs.keys)])
 
