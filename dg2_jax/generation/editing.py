@@ -60,10 +60,10 @@ def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edi
         left, top, right, bottom = settings.outpaint
         border = (left, top, right, bottom)
         pixels, painted = masks.outpaint_canvas(image, border, width, height)
+    elif mask is not None:
+        pixels, painted = masks.load_pair(image, mask, width, height, settings.resize_mode)
     else:
         pixels = image_input.load_image(image, width, height, settings.resize_mode)
-        if mask is not None:
-            painted = masks.load_mask(mask, width, height, settings.resize_mode)
     change = np.ones(plan.latent_shape[:2], np.float32)
     if painted is not None:
         change = masks.latent_mask(painted, height // plan.latent_shape[0])
