@@ -61,7 +61,10 @@ class Result:
     stopped: bool = False
 
     def metadata(self, index: int) -> dict[str, Any]:
-        """Everything needed to make image `index` again, as plain data; the size before upscaling."""
+        """Everything needed to make image `index` again, as plain data.
+
+        Height and width are those before upscaling.
+        """
         height, width = (side // (self.settings.upscale or 1) for side in self.images.shape[1:3])
         return {
             "prompt": self.prompts[index],

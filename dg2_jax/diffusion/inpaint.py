@@ -31,7 +31,7 @@ def keep_original(
         original: z₀, scaled clean latents.
         change: from 0 (never changed) to 1 (free from the first step); a cell of value c is free
             for the last c of the way from `first_timestep` to 0.
-        first_timestep: where sampling starts.
+        first_timestep: the noisiest one, where sampling starts.
     """
 
     def apply(

@@ -72,8 +72,9 @@ class Plain(Task):
 
     def wrap(self, denoise: Denoiser, inputs: Inputs, autoencoder_params: Params) -> Denoiser:
         """Keeps the original where the change map says so."""
-        first = jnp.asarray(inputs.table.timestep)[0]
-        return inpaint.keep_original(denoise, inputs.source.original, inputs.source.change, first)
+        noisiest = jnp.max(jnp.asarray(inputs.table.timestep))  # an inversion visits it last
+        original, change = inputs.source.original, inputs.source.change
+        return inpaint.keep_original(denoise, original, change, noisiest)
 
 
 @dataclass(frozen=True)

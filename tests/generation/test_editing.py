@@ -1,11 +1,15 @@
 """Editing on a small untrained model: img2img, in-painting, out-painting, inversion."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from dg2_jax.generation import coder
 from dg2_jax.pictures import image_input, images, masks
+from dg2_jax.pipeline import Pipeline
 
 SIZE = 32  # of the small model's pictures
 
@@ -104,23 +108,30 @@ def test_outpainting_keeps_the_inner_picture(pipe, picture):
     assert np.abs(result.images[0].astype(int) - canvas)[new > 0].max() > 10
 
 
+@pytest.fixture(scope="module")
+def calm(pipe):
+    """The pipeline with a tenth of the network's output: inversion of DDIM needs small slopes."""
+
+    def tenth(params):
+        last = jax.tree.map(lambda a: 0.1 * a, params["conv_out"])
+        return {**params, "conv_out": last}
+
+    model = dataclasses.replace(pipe.model, params=pipe.model.params.mapped(tenth))
+    return Pipeline(model, pipe.text_encoder)
+
+
 @pytest.mark.parametrize("inversion", ["ddim", "ddpm"])
-def test_inversion_with_the_source_prompt_returns_the_picture(pipe, picture, inversion):
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+def test_inversion_with_the_source_prompt_returns_the_picture(calm, picture, inversion, strength):
     options = {
-        "image": picture, "inversion": inversion, "source_prompt": "a meadow", "strength": 0.6,
-        "num_inference_steps": 8, "spacing": "linspace",
+        "image": picture, "inversion": inversion, "source_prompt": "a meadow",
+        "strength": strength, "num_inference_steps": 8, "spacing": "linspace",
     }  # fmt: skip
-    result = pipe("a meadow", guidance_scale=1.0, **options)
-    error = np.abs(result.latents - encoded(pipe, picture)).mean()
-    # DDIM inversion is exact for a well-behaved denoiser (test_inversion), not for a random one.
-    noised = pipe(
-        "a meadow", image=picture, solver="ddim", guidance_scale=1.0, strength=0.6,
-        num_inference_steps=8, spacing="linspace",
-    )  # fmt: skip
-    noise_error = np.abs(noised.latents - encoded(pipe, picture)).mean()
-    assert error < (1e-5 if inversion == "ddpm" else 0.8 * noise_error)
-    other = pipe("a volcano", guidance_scale=3.0, **options)
-    assert np.abs(other.latents - encoded(pipe, picture)).max() > 1e-3
+    original = encoded(calm, picture)
+    result = calm("a meadow", guidance_scale=1.0, **options)
+    np.testing.assert_allclose(result.latents, original, atol=2e-3)
+    other = calm("a volcano", guidance_scale=3.0, **options)
+    assert np.abs(other.latents - original).max() > 1e-2
 
 
 def test_edits_compose_with_batches_and_seeds(pipe, picture, mask):
