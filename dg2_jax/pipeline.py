@@ -16,11 +16,12 @@ from dg2_jax.generation import call, drivers, previews, text
 from dg2_jax.generation.text import TextInputs
 from dg2_jax.models import folder as model_lib
 from dg2_jax.models import lora
-from dg2_jax.models.folder import Model, Params
+from dg2_jax.models.model import Model, Params
 from dg2_jax.pictures import preview
 from dg2_jax.pictures.image_input import ImageSource
 from dg2_jax.result import Preview, Result
-from dg2_jax.text.encoder import TextEncoder, load_text_encoder
+from dg2_jax.text import encoder
+from dg2_jax.text.encoder import TextEncoder
 from dg2_jax.typing import Keys, Latent
 
 
@@ -79,8 +80,7 @@ class Pipeline:
             dg2_jax.models.folder.ModelError: a damaged file, or one that does not fit.
         """
         loaded = model_lib.load(model)
-        encoder = loaded.config["text_encoder"]
-        text_encoder = load_text_encoder(encoder["name"], encoder.get("max_length"))
+        text_encoder = encoder.from_config(loaded.config["text_encoder"])
         return cls(loaded, text_encoder, preview_transport=preview_transport)
 
     def with_lora(self, path: str | Path, weight: float = 1.0) -> "Pipeline":
@@ -105,7 +105,8 @@ class Pipeline:
         Raises:
             ValueError: there is no such dtype, or it is quantized already.
         """
-        from dg2_jax.models import quantization  # qwix is imported only where it is needed
+        # qwix takes a second to import, and few need it.
+        from dg2_jax.models import quantization
 
         return self._with_model(quantization.quantized(self.model, dtype))
 

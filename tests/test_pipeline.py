@@ -10,7 +10,7 @@ import pytest
 
 from dg2_jax.diffusion import sampling
 from dg2_jax.models import folder as model
-from dg2_jax.models.folder import WeightSets
+from dg2_jax.models.model import WeightSets
 from dg2_jax.pictures import images
 from dg2_jax.pipeline import Pipeline
 from tests import tiny_model

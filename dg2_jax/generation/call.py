@@ -18,7 +18,7 @@ from dg2_jax.generation.inputs import Inputs, Source
 from dg2_jax.generation.plan import Plan
 from dg2_jax.generation.program import Weights
 from dg2_jax.models import folder as model_lib
-from dg2_jax.models.folder import Model
+from dg2_jax.models.model import Model
 from dg2_jax.pictures import preview
 from dg2_jax.pictures.image_input import ImageSource
 from dg2_jax.pictures.upscaling import upscale

@@ -9,7 +9,7 @@ from jaxtyping import Array, UInt8
 
 from dg2_jax.diffusion import anagram
 from dg2_jax.diffusion.views import ViewMap
-from dg2_jax.models.folder import Network, Params
+from dg2_jax.models.model import Network, Params
 from dg2_jax.pictures.images import from_uint8, to_uint8
 from dg2_jax.typing import Latent, Pixels
 

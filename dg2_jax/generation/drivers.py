@@ -23,7 +23,7 @@ from dg2_jax.generation.inputs import Inputs, Source
 from dg2_jax.generation.plan import Plan
 from dg2_jax.generation.program import Program, Run, Weights
 from dg2_jax.generation.text import TextInputs
-from dg2_jax.models.folder import Network, Params
+from dg2_jax.models.model import Network, Params
 from dg2_jax.typing import Keys, Latent
 
 TRANSPORTS = ("poll", "callback")

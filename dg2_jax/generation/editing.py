@@ -15,7 +15,7 @@ from dg2_jax.generation.inputs import Source
 from dg2_jax.generation.plan import Plan
 from dg2_jax.generation.program import Weights
 from dg2_jax.generation.text import TextInputs
-from dg2_jax.models.folder import Model
+from dg2_jax.models.model import Model
 from dg2_jax.pictures import image_input, masks
 from dg2_jax.pictures.image_input import ImageSource
 from dg2_jax.settings import Settings

@@ -18,7 +18,7 @@ from dg2_jax.generation.inputs import Inputs, Source, guidance_of
 from dg2_jax.generation.program import Program
 from dg2_jax.generation.tasks import PixelAnagram
 from dg2_jax.generation.text import TextInputs
-from dg2_jax.models.folder import Model
+from dg2_jax.models.model import Model
 from dg2_jax.pictures.preview import LatentToRGB
 from dg2_jax.settings import BATCH_SIZES, MAX_ROWS, Settings
 from dg2_jax.typing import Keys

@@ -6,7 +6,7 @@ import numpy as np
 
 from dg2_jax.generation.drivers import Watcher
 from dg2_jax.generation.plan import Plan
-from dg2_jax.models.folder import Model
+from dg2_jax.models.model import Model
 from dg2_jax.result import Preview
 
 

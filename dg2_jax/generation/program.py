@@ -20,7 +20,7 @@ from dg2_jax.generation import coder
 from dg2_jax.generation.inputs import Inputs
 from dg2_jax.generation.tasks import Task
 from dg2_jax.generation.text import Text, TextInputs
-from dg2_jax.models.folder import Network, Params
+from dg2_jax.models.model import Network, Params
 from dg2_jax.pictures import preview
 from dg2_jax.typing import Keys, Latent
 
@@ -94,7 +94,7 @@ def conditioning(program: Program, weights: Weights, text: TextInputs) -> Any:
             null_context, null_mask = null
             context = jnp.where(text.is_null[:, None, None], null_context, context)
             mask = jnp.where(text.is_null[:, None], null_mask, mask)
-        return module.project_context(context, mask)
+        return module.project_context(context, mask, text.pooled)
 
     def project_all(text: Text) -> Any:
         projected = project(program.denoiser, weights.denoiser, text)

@@ -18,7 +18,7 @@ from dg2_jax.diffusion.sampling import Step
 from dg2_jax.diffusion.views import ViewMap
 from dg2_jax.generation import coder
 from dg2_jax.generation.inputs import Inputs
-from dg2_jax.models.folder import Network, Params
+from dg2_jax.models.model import Network, Params
 from dg2_jax.settings import Settings
 from dg2_jax.typing import Keys, Latent
 

@@ -22,7 +22,7 @@ class Text(NamedTuple):
     Attributes:
         context: token embeddings.
         mask: True where a token is real.
-        pooled: one vector per text.
+        pooled: one vector per text, for the networks that take it.
         is_null: where there is no text; a network with a learnt null text uses that.
     """
 
