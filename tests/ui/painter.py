@@ -46,7 +46,7 @@ class ScenePipeline(FakePipeline):
         if image is None:
             return made
         if settings.outpaint is not None:
-            canvas, new = outpaint_canvas(image, settings.outpaint, side)
+            canvas, new = outpaint_canvas(image, settings.outpaint, side, side)
             return np.where(new[..., None] > 0, made, canvas)
         given = np.asarray(Image.fromarray(image).resize((side, side)))
         if mask is None:
