@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from dg2_jax import images, model, preview, schedules, solvers
+from dg2_jax import images, model, preview, schedules, solvers, text_files
 from dg2_jax import settings as options
 from dg2_jax.pipeline import Preview
 from dg2_jax.views import VIEWS
@@ -77,8 +77,12 @@ def _prompts() -> list[str] | str:
     """The prompts of the command line, then those of the file; empty for an anagram."""
     prompts = list(_PROMPT.value or [])
     if _PROMPTS_FILE.value:
-        lines = Path(_PROMPTS_FILE.value).read_text(encoding="utf-8").splitlines()
-        prompts += [line.strip() for line in lines if line.strip()]
+        path = Path(_PROMPTS_FILE.value)
+        text = text_files.decode(path.read_bytes(), f"prompts_file: {path}")
+        of_file = [line.strip() for line in text_files.lines(text) if line.strip()]
+        if not of_file:
+            raise ValueError(f"prompts_file: {path} holds no prompt")
+        prompts += of_file
     return prompts if prompts or not _ANAGRAM.value else ""
 
 
