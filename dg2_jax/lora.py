@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from safetensors import SafetensorError, safe_open
 
 from dg2_jax.config import check
+from dg2_jax.files import replacing
 from dg2_jax.model import Model, Params
 from dg2_jax.weights_file import flatten, unflatten
 
@@ -141,10 +142,9 @@ def save(path: str | Path, adapters: Adapters, config: LoraConfig, architecture:
         "alpha": repr(config.alpha),
         "targets": json.dumps(config.targets),
     }
-    partial = path.with_name(f"{path.name}.partial")
     flat = {name: jnp.asarray(leaf, jnp.float32) for name, leaf in flatten(adapters).items()}
-    safetensors.flax.save_file(flat, str(partial), metadata)
-    partial.replace(path)
+    with replacing(path) as partial:
+        safetensors.flax.save_file(flat, str(partial), metadata)
 
 
 def adapted(model: Model, path: str | Path, weight: float = 1.0) -> Model:
