@@ -40,7 +40,7 @@ def describe(head: bytes) -> str | None:
         return _PAGE
     if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 10**9:
         return "a safetensors file"
-    if re.match(rb"(\xef\xbb\xbf)?\s*[{\[]", head):
+    if re.match(rb'(\xef\xbb\xbf)?\s*[{\[]\s*["{}\[\]\d]', head):
         return "JSON"
     return None
 
@@ -49,3 +49,16 @@ def of_file(path: Path) -> str | None:
     """`describe` of a file; raises OSError where it cannot be read."""
     with path.open("rb") as file:
         return describe(file.read(HEAD))
+
+
+def refuse_other(path: Path, expected: str, error: type[Exception] = ValueError) -> None:
+    """Raises `error` where a file is known to be of another kind.
+
+    Args:
+        path: a file that could not be read as what it should be.
+        expected: a word of that kind's description, and its name: "safetensors".
+        error: the type to raise.
+    """
+    kind = of_file(path)
+    if kind is not None and expected not in kind:
+        raise error(f"{path} is no {expected} file: it is {kind}")

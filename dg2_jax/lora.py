@@ -20,6 +20,7 @@ import safetensors.flax
 from jaxtyping import Array, Float
 from safetensors import SafetensorError, safe_open
 
+from dg2_jax import file_kinds
 from dg2_jax.config import check
 from dg2_jax.files import replacing
 from dg2_jax.model import Model, Params
@@ -193,6 +194,7 @@ def load(path: str | Path, params: Params, architecture: str) -> tuple[Adapters,
             metadata = file.metadata() or {}
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        file_kinds.refuse_other(path, "safetensors", LoraError)
         raise LoraError(f"{path} is not a good safetensors file: {error}") from error
     if metadata.get("format") != FORMAT:
         raise LoraError(f"{path} holds no adapters of this project: its metadata has no {FORMAT}")

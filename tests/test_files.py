@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax import files, lora, model, weights_file
+from dg2_jax import files, lora, weights_file
 from dg2_jax.checkpoint import CheckpointManager
 from dg2_jax.data import latents
 from dg2_jax.interop import dg2_folder
@@ -18,9 +18,14 @@ from tests.training import helpers
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("before")
-    with pytest.raises(KeyboardInterrupt), files.replacing(path) as partial:
-        partial.write_text("half")
-        raise KeyboardInterrupt
+
+    def write_half():
+        with files.replacing(path) as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 

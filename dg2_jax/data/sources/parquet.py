@@ -48,9 +48,7 @@ class ParquetPictures:
             try:
                 file = pyarrow.parquet.ParquetFile(path)
             except (pyarrow.ArrowException, OSError) as error:
-                kind = file_kinds.of_file(path)
-                if kind and "Parquet" not in kind:
-                    raise ValueError(f"source: {path} is no Parquet file: it is {kind}") from error
+                file_kinds.refuse_other(path, "Parquet")
                 raise ValueError(f"source: {path} is damaged: {error}") from error
             names = file.schema_arrow.names
             self._columns[path] = (

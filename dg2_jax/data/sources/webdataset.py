@@ -126,9 +126,7 @@ def _parts(tar: Path, ignored: Counter[str]) -> list[_Part]:
                 if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
                     raise tarfile.ReadError("unexpected end of data")
     except (tarfile.TarError, EOFError) as error:
-        kind = file_kinds.of_file(tar)
-        if not parts and kind and "tar" not in kind:
-            raise ValueError(f"source: {tar} is no tar archive: it is {kind}") from error
+        file_kinds.refuse_other(tar, "tar")
         after = f" after {name}" if name else ""
         raise ValueError(f"source: {tar} is damaged{after}: {error}") from error
     return parts
