@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dg2_jax import model, schedules
+from dg2_jax import model
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import distillation, export, loop, runs, state, step
@@ -35,9 +35,7 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
     )
     student = params if config.student == "ema" else runs.starting_weights(config, config.student)
     diffusion = config.diffusion
-    schedule = schedules.make(
-        diffusion.schedule, diffusion.num_train_timesteps, diffusion.zero_terminal_snr
-    )
+    schedule = diffusion.noise_schedule()
     parts = distillation.segments(schedule, config.student_steps, config.substeps)
     teach = distillation.make_teacher(
         graphdef,

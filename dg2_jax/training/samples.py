@@ -35,9 +35,7 @@ def make_sample_grid(
     mask = encoding.mask
     if not data.text_encoder.get("mask_padding", True):
         mask = jnp.ones_like(mask)
-    schedule = schedules.make(
-        diffusion.schedule, diffusion.num_train_timesteps, diffusion.zero_terminal_snr
-    )
+    schedule = diffusion.noise_schedule()
     spacing = schedules.default_spacing(schedule)
     visited = schedules.timesteps(_STEPS, schedule.num_train_timesteps, spacing)
     table = solvers.make_table("dpmpp_2m", schedule, visited)

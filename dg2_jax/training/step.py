@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dg2_jax import images, losses, schedules, sharding
+from dg2_jax import images, losses, sharding
 from dg2_jax.config import DiffusionConfig, RunConfig
 from dg2_jax.sharding import Layout
 from dg2_jax.training import ema, optimizer
@@ -260,5 +260,5 @@ def make_validation(
 
 
 def _alpha_bar(config: DiffusionConfig) -> Float[Array, " T"]:
-    schedule = schedules.make(config.schedule, config.num_train_timesteps, config.zero_terminal_snr)
+    schedule = config.noise_schedule()
     return jnp.asarray(schedule.alpha_bar, jnp.float32)
