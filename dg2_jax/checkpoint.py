@@ -209,6 +209,15 @@ class CheckpointManager:
             raise CheckpointError(f"no good checkpoint in {self.folder}: {'; '.join(failures)}")
         return self._read(chosen, like)
 
+    def newest_config(self) -> dict[str, Any] | None:
+        """The configuration that the newest readable checkpoint was saved with; None if none is."""
+        for step in reversed(self.steps()):
+            with contextlib.suppress(OSError, ValueError):
+                found = json.loads((self.folder / str(step) / "config.json").read_text())
+                if isinstance(found, dict):
+                    return found
+        return None
+
     def _first_good(self, candidates: list[int], failures: list[str]) -> int:
         """The first that is whole, or -1; what is wrong with the others goes to `failures`."""
         for candidate in candidates:

@@ -447,8 +447,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """The settings in which two configurations differ and would train differently.
 
-    `loop` and `devices` are left out: they decide what is shown and saved, and where a step is
-    computed, not what is learnt.
+    `loop`, `devices` and what samples show are left out: they decide what is shown and saved, and
+    where a step is computed, not what is learnt.
 
     >>> differences({"seed": 0, "loop": {"keep": 3}}, {"seed": 1, "loop": {"keep": 4}})
     ['seed: saved 0, now 1']
@@ -457,7 +457,7 @@ def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[st
     return [
         f"{key}: saved {a.get(key)!r}, now {b.get(key)!r}"
         for key in sorted(set(a) | set(b))
-        if a.get(key) != b.get(key) and not key.startswith(("loop.", "devices."))
+        if a.get(key) != b.get(key) and not key.startswith(("loop.", "devices.", "sample_"))
     ]
 
 

@@ -23,6 +23,7 @@ from scripts.launch import launch
 def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bool:
     """Distils and exports; returns whether the run came to its end."""
     data = data_lib.open_data(data_dir, config)
+    config = config.in_steps(len(data.train))
     architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
     if not hasattr(architecture.module, "null_context"):
         raise ValueError("config.denoiser must have a trained null context, as unet and dit do")

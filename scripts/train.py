@@ -31,6 +31,7 @@ def run(
 ) -> bool:
     """Trains and exports; returns whether the run came to its end."""
     data = data_lib.open_data(data_dir, config, vae, text_encoder)
+    config = config.in_steps(len(data.train))
     architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
     graphdef, params = state.network(
         lambda rngs: with_compute_dtype(
@@ -45,7 +46,10 @@ def run(
     scaling = data.scaling_factor, data.shift_factor
     loss = step.diffusion_loss(graphdef, config.diffusion, *scaling)
     validation_loss = step.make_validation(graphdef, config.diffusion, *scaling)
-    grid = samples.make_sample_grid(graphdef, config, data) if config.loop.sample_every else None
+    grid = None
+    if config.loop.sample_every:
+        grid = samples.make_sample_grid(graphdef, config, data)
+        samples.write_prompts(workdir, config, data)
 
     def sample(current: state.TrainState) -> dict[str, np.ndarray]:
         return {"ema": grid(tuned.weights(current.ema))} if grid else {}

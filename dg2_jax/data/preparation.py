@@ -39,6 +39,7 @@ from dg2_jax.nn.autoencoder import AutoencoderConfig
 _LOG = logging.getLogger(__name__)
 
 REPORT = "report.json"
+HELD_OUT_CAPTIONS = 6  # that sample grids of a training run show
 PREVIEW_IMAGES = 256  # that the linear preview is fitted to
 _WAIT_SECONDS = 1.0
 
@@ -263,6 +264,9 @@ def _finish(
     manifest["preview"] = (
         networks.preview or _linear_preview(recipe, manifest["shards"], kept, config).to_dict()
     )
+    source = recipe.source.open()
+    held_out = [k.index for k in kept if k.split == "validation"][:HELD_OUT_CAPTIONS]
+    manifest["held_out_captions"] = [source[i].captions[0] for i in held_out]
     write_json(folder / "manifest.json", manifest)
     for left in (*folder.glob(".*"), *recipe.parts.glob(".*")):
         left.unlink(missing_ok=True)  # what killed processes were writing
