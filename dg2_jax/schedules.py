@@ -146,6 +146,11 @@ _FIGURES = {  # which of them a schedule takes, in order; `shifted_cosine` takes
 }
 
 
+def figures_of(name: str) -> tuple[str, ...]:
+    """Which of beta1, beta2 and s a schedule takes."""
+    return _FIGURES.get(name, ())
+
+
 def make(
     name: str,
     num_train_timesteps: int = 1000,
@@ -180,7 +185,7 @@ def make(
         raise ValueError(f"beta1 and beta2 must be 0 < beta1 <= beta2 < 1, got {beta1} and {beta2}")
     if not 0.0 <= s < 1.0:
         raise ValueError(f"s must be in [0, 1), got {s}")
-    given, taken = {"beta1": beta1, "beta2": beta2, "s": s}, _FIGURES.get(name, ())
+    given, taken = {"beta1": beta1, "beta2": beta2, "s": s}, figures_of(name)
     for figure, usual in (("beta1", BETA1), ("beta2", BETA2), ("s", S)):
         if figure not in taken and given[figure] != usual:
             raise ValueError(
