@@ -14,22 +14,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dg2_jax import editing, lora, preview, program, prompt_syntax, sampling, views
-from dg2_jax import model as model_lib
-from dg2_jax import plan as planning
 from dg2_jax import settings as settings_lib
-from dg2_jax.editing import Edit
-from dg2_jax.image_input import ImageSource
-from dg2_jax.model import Model, Params
-from dg2_jax.plan import Plan
-from dg2_jax.program import Inputs, TextInputs
-from dg2_jax.prompt_syntax import SubPrompt
+from dg2_jax.diffusion import sampling, views
+from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.generation import editing, program
+from dg2_jax.generation import plan as planning
+from dg2_jax.generation.editing import Edit
+from dg2_jax.generation.plan import Plan
+from dg2_jax.generation.program import Inputs, TextInputs
+from dg2_jax.models import folder as model_lib
+from dg2_jax.models import lora
+from dg2_jax.models.folder import Model, Params
+from dg2_jax.pictures import preview
+from dg2_jax.pictures.image_input import ImageSource
+from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.result import Preview, Result
 from dg2_jax.settings import BATCH_SIZES, Settings, expand_prompts, expand_seed
-from dg2_jax.solvers import SolverTable
-from dg2_jax.text import TextEncoder, load_text_encoder
+from dg2_jax.text import encoder, prompt_syntax
+from dg2_jax.text.encoder import TextEncoder
+from dg2_jax.text.prompt_syntax import SubPrompt
 from dg2_jax.typing import Keys, Latent
-from dg2_jax.upscaling import upscale
 
 
 class SolverControls(TypedDict, total=False):
@@ -79,14 +83,13 @@ class Pipeline:
 
         Raises:
             FileNotFoundError: no such model, or a file of it is missing.
-            dg2_jax.model.ModelError: a damaged file, or one that does not fit.
+            dg2_jax.models.folder.ModelError: a damaged file, or one that does not fit.
         """
         loaded = model_lib.load(model)
-        encoder = loaded.config["text_encoder"]
-        return cls(loaded, load_text_encoder(encoder["name"], encoder.get("max_length")))
+        return cls(loaded, encoder.from_config(loaded.config["text_encoder"]))
 
     def with_lora(self, path: str | Path, weight: float = 1.0) -> "Pipeline":
-        """This pipeline with an adapter of `dg2_jax.lora` added; others can be added to that.
+        """This pipeline with an adapter of `dg2_jax.models.lora` added; add others to the result.
 
         Args:
             path: a file that scripts.train wrote.
@@ -99,7 +102,7 @@ class Pipeline:
         return Pipeline(lora.adapted(self.model, path, weight), self.text_encoder)
 
     def quantized(self, dtype: str) -> "Pipeline":
-        """This pipeline with the denoiser's weights in less memory, see `dg2_jax.quantization`.
+        """This pipeline with the denoiser's weights in less memory: `dg2_jax.models.quantization`.
 
         Args:
             dtype: "bfloat16", "int8" or "float8_e4m3fn".
@@ -107,7 +110,8 @@ class Pipeline:
         Raises:
             ValueError: there is no such dtype, or it is quantized already.
         """
-        from dg2_jax.quantization import quantized  # qwix is imported where it is needed only
+        # qwix takes a second to import, and few need it.
+        from dg2_jax.models.quantization import quantized
 
         return Pipeline(quantized(self.model, dtype), self.text_encoder)
 
@@ -141,7 +145,7 @@ class Pipeline:
                 and for the next two, is what the weights want: 20, 5 and "dpmpp_2m" unless the
                 model's config.json says otherwise.
             guidance_scale: strength of the prompt; 1 is unguided.
-            solver: one of `dg2_jax.solvers.SOLVERS`.
+            solver: one of `dg2_jax.diffusion.solvers.SOLVERS`.
             seed: of the first image, 0 to 2³² - 1; image i has seed + i, whatever the batch. A list
                 names one for each image; None draws one.
             weights: "ema", "raw", or, where the model has them, "fast": few unguided steps.
@@ -232,8 +236,9 @@ class Pipeline:
         """A pure jitted function for programmatic use: `latents = f(params, text, keys)`.
 
         `params` is `pipe.model.params["ema"]` or any tree like it, `text` comes from
-        `pipe.encode`, `keys` from `dg2_jax.sampling.image_keys`. It is a `lax.scan`, so it can be
-        differentiated, vmapped, sharded and exported. What is not given is what `weights` want.
+        `pipe.encode`, `keys` from `dg2_jax.diffusion.sampling.image_keys`. It is a `lax.scan`, so
+        it can be differentiated, vmapped, sharded and exported. What is left out has the
+        defaults of these weights.
 
         Raises:
             ValueError: naming the parameter and what is allowed.

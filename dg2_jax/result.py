@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dg2_jax import images
+from dg2_jax.pictures import images
 from dg2_jax.settings import Settings
 
 

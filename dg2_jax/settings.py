@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from dg2_jax import model as model_lib
-from dg2_jax import schedules, solvers, views
-from dg2_jax.image_input import RESIZE_MODES
+from dg2_jax.diffusion import schedules, solvers, views
 from dg2_jax.interop.realesrgan import MODELS as UPSCALERS
-from dg2_jax.model import Model
+from dg2_jax.models import folder as model_lib
+from dg2_jax.models.folder import Model
+from dg2_jax.pictures.image_input import RESIZE_MODES
 
 MAX_STEPS = 1000
 MAX_IMAGES = 256
+MAX_SIDE = 4096  # pixels
 MAX_SEED = 2**32 - 1
 BATCH_SIZES = (1, 2, 4, 8, 16)  # that are compiled; other numbers of images are split and padded
 MAX_ROWS = 2 * MAX_STEPS  # of a solver's table; Heun needs two rows a step
@@ -35,7 +36,7 @@ class Settings:
     Attributes:
         num_inference_steps: 1 to 1000 (and at most the schedule's levels).
         guidance_scale: 0 to 100; 1 is unguided and costs half as much.
-        solver: one of `dg2_jax.solvers.SOLVERS`.
+        solver: one of `dg2_jax.diffusion.solvers.SOLVERS`.
         eta: DDIM's noise, 0 to 1.
         guidance_rescale: 0 to 1, see `guidance.rescale`.
         guidance_interval: noise levels (σ, 0 to 1) between which guidance acts; None for all.
@@ -45,7 +46,7 @@ class Settings:
         autoguidance_scale: 0 to 100; 1 does not use it.
         reuse_every: 1 to 1000; above 1 the deep levels of the UNet are run at every so many rows of
             the solver only, and what they gave is reused between: quicker, at some cost of quality;
-            see `dg2_jax.reuse`. Of models with such levels only.
+            see `dg2_jax.diffusion.reuse`. Of models with such levels only.
         spacing: of the timesteps; None for the schedule's own default.
         weights: "ema", "raw", or "fast" where the model has such weights.
         strength: of a change to `image`, 0 (only the autoencoder acts) to 1 (txt2img).
@@ -60,9 +61,11 @@ class Settings:
         num_resamples: times each step is repeated in in-painting (RePaint), 1 to 20; above 1 the
             solver must be one of FIRST_ORDER.
         outpaint: new pixels (left, top, right, bottom) around a smaller copy of `image`.
-        anagram: 2 to 4 pairs (prompt, view of `dg2_jax.views.VIEWS`).
+        anagram: 2 to 4 pairs (prompt, view of `dg2_jax.diffusion.views.VIEWS`).
         anagram_mode: "latent" (one latent, mean), "corrected" (the same with its variance kept) or
             "pixel" (a latent a view, synchronised in pixels).
+        height, width: of the pictures in pixels, multiples of what the model's networks need; None
+            is the model's own size.
         upscale: 2, 4 or None.
         upscaler: one of UPSCALERS.
 
@@ -94,6 +97,8 @@ class Settings:
     outpaint: tuple[int, ...] | None = None
     anagram: Sequence[tuple[str, str]] | None = None
     anagram_mode: str = "latent"
+    height: int | None = None
+    width: int | None = None
     upscale: int | None = None
     upscaler: str = "x4plus"
 
@@ -109,6 +114,9 @@ class Settings:
             _check_real("apg_norm_threshold", self.apg_norm_threshold, 1e-6, 1e6)
         if self.autoguidance_scale != 1.0 and self.autoguidance_model is None:
             raise ValueError("autoguidance_scale other than 1 needs autoguidance_model")
+        for name in ("height", "width"):
+            if getattr(self, name) is not None:
+                _check_int(name, getattr(self, name), 8, MAX_SIDE)
         _check_real("mask_feather", self.mask_feather, 0.0, 64.0)
         _check_int("num_resamples", self.num_resamples, 1, 20)
         choices: dict[str, Any] = {
@@ -173,7 +181,7 @@ def for_model(model: Model, weights: str = "ema", **given: Any) -> Settings:
 
     Args:
         model: whose config.json says under "sampling" what a set of weights wants; see
-            `dg2_jax.model.SAMPLING`.
+            `dg2_jax.models.folder.SAMPLING`.
         weights: the set.
         given: fields of `Settings`; None is not given.
 

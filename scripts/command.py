@@ -1,12 +1,12 @@
 """What the scripts share: flags parsed, errors of one line."""
 
+import re
 import sys
 from collections.abc import Callable
 
 from absl import app, logging
 
 from dg2_jax import compile_cache
-from dg2_jax.config import parse_flags
 
 _INTERRUPTED = 130  # 128 + SIGINT
 
@@ -36,3 +36,20 @@ def command(run: Callable[[], None], *errors: type[Exception]) -> None:
             sys.exit(_INTERRUPTED)
 
     app.run(main, flags_parser=parse_flags)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses a script's flags, for `app.run(main, flags_parser=parse_flags)`.
+
+    ml_collections meets an unknown `--config.key` with a traceback; here it is one line.
+
+    Raises:
+        SystemExit: a bad flag; the message names it.
+    """
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError) as error:
+        overrides = [a for a in argv if a.lstrip("-").startswith("config.")]
+        key = re.findall(r"\w+", str(error).replace("\\n", " "))[0]
+        wrong = [a for a in overrides if key in a.partition("=")[0].split(".")] or overrides
+        sys.exit(f"unknown configuration key {key!r} in {' '.join(wrong)}; see the --config file")

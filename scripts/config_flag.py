@@ -114,13 +114,9 @@ def _give_way(holder: ConfigDict, name: str, overrides: Sequence[str]) -> None:
 
 def _nested(cls: Any, name: str, holder: ConfigDict) -> Any:
     """The dataclass of a field that holds one; None if it does not."""
-    hint = typing.get_type_hints(cls).get(name) if dataclasses.is_dataclass(cls) else None
+    hint = config_lib.field_types(cls, holder.to_dict()).get(name)
     options = typing.get_args(hint) if _union(hint) else (hint,)
-    classes = [option for option in options if dataclasses.is_dataclass(option)]
-    if not classes:
-        return None
-    keys = set(holder.get(name) or ())
-    return max(classes, key=lambda c: len(keys & {f.name for f in dataclasses.fields(c)}))
+    return next((option for option in options if dataclasses.is_dataclass(option)), None)
 
 
 def _optional(hint: Any) -> bool:

@@ -17,7 +17,7 @@ from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
-from dg2_jax import images
+from dg2_jax.pictures import images
 from dg2_jax.pipeline import Pipeline
 from scripts.command import command
 from scripts.loading import define_lora, load

@@ -9,8 +9,7 @@ import jax
 from absl import flags
 
 from dg2_jax import config as config_lib
-from dg2_jax import sharding
-from dg2_jax.training import signals
+from dg2_jax.training import sharding, signals
 from dg2_jax.training.loop import NonFiniteLossError
 from scripts import config_flag
 from scripts.command import command
@@ -51,7 +50,7 @@ def launch(
     data_flag = flags.DEFINE_string("data_dir", data_dir, data_help)
 
     def main() -> None:
-        settings: Any = config_lib.from_mapping(config_class, config_flag_holder.value)
+        settings: Any = config_lib.from_mapping(config_class, config_flag_holder.value.to_dict())
         if _DISTRIBUTED.value or _COORDINATOR.value:
             sharding.join_processes(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         workdir = Path(workdir_flag.value)

@@ -19,10 +19,13 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from dg2_jax import images, model, preview, schedules, solvers, text_files
 from dg2_jax import settings as options
+from dg2_jax import text_files
+from dg2_jax.diffusion import schedules, solvers
+from dg2_jax.diffusion.views import VIEWS
+from dg2_jax.models.model import DTYPES, WEIGHTS
+from dg2_jax.pictures import images, preview
 from dg2_jax.pipeline import Preview
-from dg2_jax.views import VIEWS
 from scripts.command import command
 from scripts.loading import define_lora, load
 
@@ -30,10 +33,10 @@ _PROMPT = flags.DEFINE_multi_string("prompt", None, "What to show; may be given 
 _PROMPTS_FILE = flags.DEFINE_string("prompts_file", None, "A text file with a prompt a line.")
 _NEGATIVE = flags.DEFINE_string("negative_prompt", "", "What to move away from.")
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
-_WEIGHTS = flags.DEFINE_enum("weights", "ema", model.WEIGHTS, "Of those that the model has.")
+_WEIGHTS = flags.DEFINE_enum("weights", "ema", WEIGHTS, "Of those that the model has.")
 _LORA = define_lora()
 _QUANTIZE = flags.DEFINE_enum(
-    "quantize", None, model.DTYPES, "Keep the denoiser's weights in this dtype."
+    "quantize", None, DTYPES, "Keep the denoiser's weights in this dtype."
 )
 _NUM = flags.DEFINE_integer("num_images", 1, "Pictures a prompt.")
 _STEPS = flags.DEFINE_integer(

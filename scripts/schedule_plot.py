@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from dg2_jax import losses, prediction, schedules
-from dg2_jax.config import DiffusionConfig
+from dg2_jax.diffusion import losses, prediction, schedules
+from dg2_jax.training.config import DiffusionConfig
 
 _SCHEDULE = flags.DEFINE_multi_enum(
     "schedule", [], list(schedules.SCHEDULES), "Instead of a run, a schedule; may be repeated."
@@ -71,19 +71,21 @@ def described() -> dict[str, Curves]:
     for figure in figures:
         if figures[figure] != usual[figure] and not any(figure in of for of in taken.values()):
             raise ValueError(f"{figure} is of none of the schedules {', '.join(names)}")
-    return {
-        name: curves(
-            DiffusionConfig(
-                schedule=name,
-                prediction_type=_PREDICTION.value,
-                num_train_timesteps=_TIMESTEPS.value,
-                zero_terminal_snr=_ZERO.value,
-                min_snr_gamma=_GAMMA.value,
-                **{figure: figures[figure] for figure in taken[name]},
-            )
+    found = {}
+    for name in names:
+        own = usual | {figure: figures[figure] for figure in taken[name]}
+        config = DiffusionConfig(
+            schedule=name,
+            prediction_type=_PREDICTION.value,
+            num_train_timesteps=_TIMESTEPS.value,
+            zero_terminal_snr=_ZERO.value,
+            min_snr_gamma=_GAMMA.value,
+            beta1=own["beta1"],
+            beta2=own["beta2"],
+            s=own["s"],
         )
-        for name in names
-    }
+        found[name] = curves(config)
+    return found
 
 
 def table(of: Mapping[str, Curves]) -> str:

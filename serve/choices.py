@@ -1,7 +1,9 @@
 """What the library offers, as lists: for validation and for `GET /options`."""
 
-from dg2_jax.model import WEIGHTS
-from dg2_jax.schedules import SPACINGS
+from dg2_jax.diffusion.schedules import SPACINGS
+from dg2_jax.diffusion.solvers import SOLVERS
+from dg2_jax.diffusion.views import VIEWS
+from dg2_jax.models.folder import WEIGHTS
 from dg2_jax.settings import (
     ANAGRAM_MODES,
     INVERSIONS,
@@ -11,8 +13,6 @@ from dg2_jax.settings import (
     UPSCALERS,
     UPSCALES,
 )
-from dg2_jax.solvers import SOLVERS
-from dg2_jax.views import VIEWS
 
 KINDS = ("txt2img", "img2img", "inpaint", "anagram", "upscale")
 SPLITS = ("train", "validation")

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from dg2_jax.images import LABELS, NEGATIVE
+from dg2_jax.pictures.images import LABELS, NEGATIVE
 
 _PAIR = re.compile(r'(\w[\w ]*):\s?("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _LONGEST = 4000  # of the line of pairs; what is longer is prose

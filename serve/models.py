@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dg2_jax.model import EMBEDDED, folder_of, weights_of
+from dg2_jax.models.folder import EMBEDDED, folder_of, weights_of
 
 Loader = Callable[[str | Path], Any]
 
 
 def load_pipeline(model: str | Path, dtype: str | None = None) -> Any:
-    """A `dg2_jax.Pipeline`; imported late, so that the server answers before JAX is there."""
-    from dg2_jax import Pipeline
+    """A `dg2_jax.Pipeline`."""
+    from dg2_jax import Pipeline  # JAX takes seconds to import; the server answers before
 
     pipe = Pipeline.load(model)
     return pipe if dtype is None else pipe.quantized(dtype)
@@ -63,7 +63,7 @@ class Models:
         """The pipeline of a name, loaded if need be.
 
         Raises:
-            FileNotFoundError, dg2_jax.model.ModelError: as `Pipeline.load`.
+            FileNotFoundError, dg2_jax.models.folder.ModelError: as `Pipeline.load`.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(self._places[name])

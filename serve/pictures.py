@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from dg2_jax import image_input
-from dg2_jax.image_input import FORMATS, to_rgb
-from dg2_jax.images import METADATA_KEY, PARAMETERS_KEY, png_info
+from dg2_jax.pictures import image_input
+from dg2_jax.pictures.image_input import FORMATS, to_rgb
+from dg2_jax.pictures.images import METADATA_KEY, PARAMETERS_KEY, png_info
 from serve.problems import ProblemError
 
 MAX_SIDE = 16384

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax.solvers import SOLVERS
+from dg2_jax.diffusion.solvers import SOLVERS
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 

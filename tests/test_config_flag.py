@@ -31,7 +31,7 @@ def parsed(monkeypatch, name, *arguments):
     monkeypatch.setattr(sys, "argv", argv)
     holder = config_flag.define(CONFIGS[name], f"configs/{name}.py", flags.FLAGS)
     flags.FLAGS(argv)
-    return config_lib.from_mapping(CONFIGS[name], holder.value)
+    return config_lib.from_mapping(CONFIGS[name], holder.value.to_dict())
 
 
 def value_of(config, name):
@@ -43,7 +43,7 @@ def value_of(config, name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_key_can_be_given_its_value_again(monkeypatch, name):
     file = importlib.import_module(f"configs.{name}").get_config()
-    before = config_lib.from_mapping(CONFIGS[name], file)
+    before = config_lib.from_mapping(CONFIGS[name], file.to_dict())
     written = []
     for key, value in _flat(config_lib.to_dict(before)):
         epochs = key.rpartition(".")[2] in config_lib.STEPS_OR_EPOCHS.values()

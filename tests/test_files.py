@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax import files, lora, weights_file
-from dg2_jax.checkpoint import CheckpointManager
+from dg2_jax import files
 from dg2_jax.data import latents
-from dg2_jax.interop import dg2_folder
+from dg2_jax.models import dg2_import, lora, weights_file
+from dg2_jax.training.checkpoint import CheckpointManager
 from tests import tiny_model
 from tests.training import helpers
 
@@ -38,7 +38,7 @@ def test_every_file_has_the_mode_of_the_umask(tmp_path, umask):
         weights_file.save(tmp_path / "weights.safetensors", params)
         adapters = {"attention.q": {"a": jnp.ones((2, 1)), "b": jnp.ones((1, 2))}}
         lora.save(tmp_path / "lora.safetensors", adapters, lora.LoraConfig(rank=1), "unet")
-        dg2_folder._write_safetensors(tmp_path / "dg2.safetensors", {"a": np.ones(2)})
+        dg2_import._write_safetensors(tmp_path / "dg2.safetensors", {"a": np.ones(2)})
         latents.write_split(tmp_path / "shard.array_record", [{"mean": np.ones(2, np.float16)}])
         tiny_model.save(tmp_path / "model")
         manager = CheckpointManager(tmp_path / "checkpoints")

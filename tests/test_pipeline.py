@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax import images, model, program, sampling
+from dg2_jax.diffusion import sampling
+from dg2_jax.generation import program
+from dg2_jax.models import folder as model
+from dg2_jax.pictures import images
 from dg2_jax.pipeline import Pipeline
 from tests import tiny_model
 

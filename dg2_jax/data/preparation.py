@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dg2_jax import image_input, preview
-from dg2_jax.config import check
+from dg2_jax.checks import check
 from dg2_jax.data import encoding, engines, latents, screening
 from dg2_jax.data.recipe import (
     Networks,
@@ -35,6 +34,7 @@ from dg2_jax.data.screening import Finding, Kept
 from dg2_jax.data.sources import Picture, PictureSource, captions
 from dg2_jax.files import replacing, sha256
 from dg2_jax.nn.autoencoder import AutoencoderConfig
+from dg2_jax.pictures import image_input, preview
 
 _LOG = logging.getLogger(__name__)
 
@@ -286,5 +286,4 @@ def _linear_preview(
     source = recipe.source.open()
     images = [_pixels(source[i], size) for i in chosen]
     mean = np.stack([records[i]["mean"] for i in range(len(chosen))]).astype(np.float64)
-    scaled = (mean - config.shift_factor) * config.scaling_factor
-    return preview.fit_latent_to_rgb(scaled, np.stack(images))
+    return preview.fit_latent_to_rgb(config.scaling.scale(mean), np.stack(images))

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dg2_jax import file_kinds, image_input
+from dg2_jax import file_kinds
 from dg2_jax.data.sources import PictureSource
+from dg2_jax.pictures import image_input
 
 Size = tuple[int, int]  # height, width
 MAX_RATIO = 2.0  # of the longer side of a bucket to the shorter

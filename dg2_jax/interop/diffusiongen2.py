@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.interop.dg2_settings import (
     BUFFERS,
     Settings,
@@ -21,7 +22,6 @@ from dg2_jax.interop.torch_checkpoint import CheckpointError, read_torch
 from dg2_jax.interop.weights import load_params, unwrapped
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dg2_unet import DG2UNet
-from dg2_jax.schedules import Schedule
 from dg2_jax.typing import Context, Latent, Time
 
 _AVERAGED = "n_averaged"  # a count that PyTorch's AveragedModel keeps beside the weights
@@ -36,7 +36,7 @@ class DiffusionGen2:
         config: settings of the UNet and of the diffusion.
         schedule: ᾱ_t; its `name` is what `schedules.make` takes, or "imported" where the file's
             tables follow none of the named schedules.
-        prediction_type: a name of `dg2_jax.prediction`.
+        prediction_type: a name of `dg2_jax.diffusion.prediction`.
         graphdef: the UNet without its parameters, for `flax.nnx.merge`.
         raw: parameters as trained (their average where the file has nothing else).
         ema: their moving average (the raw ones where the file has none).

@@ -15,12 +15,11 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from dg2_jax import config as config_lib
-from dg2_jax import sharding
-from dg2_jax.checkpoint import CheckpointManager
-from dg2_jax.config import RunConfig
 from dg2_jax.data.loader import Loader
-from dg2_jax.training import averages, goodput, signals
-from dg2_jax.training.logging import MetricsLog
+from dg2_jax.training import averages, goodput, sharding, signals
+from dg2_jax.training.checkpoint import CheckpointManager
+from dg2_jax.training.config import RunConfig
+from dg2_jax.training.run_log import MetricsLog
 from dg2_jax.training.state import TrainState
 from dg2_jax.training.step import StepFn
 from dg2_jax.training.window import NonFiniteLossError, Window
@@ -51,7 +50,7 @@ def train(
 
     Args:
         state: the initial state; donated.
-        step_fn: made by `make_train_step`.
+        step_fn: from `make_train_step`.
         loader: the batches.
         config: the run; a checkpoint of another one is refused.
         workdir: gets metrics.jsonl, samples/ and checkpoints/; no other trainer may use it.
@@ -73,7 +72,7 @@ def train(
     """
     workdir = Path(workdir)
     loop, saved_config = config.loop, config_lib.to_dict(config)
-    layout = sharding.make_layout(config.devices, config.batch_size)
+    layout = sharding.make_layout(config.devices, config.batch_size, config.tensor_rules)
     primary, alone = jax.process_index() == 0, jax.process_count() == 1
     with contextlib.ExitStack() as stack:
         if primary:
@@ -81,7 +80,6 @@ def train(
         checkpoints = CheckpointManager(
             loop.checkpoint_folder or workdir / "checkpoints",
             keep=loop.keep,
-            save_interval=loop.checkpoint_every,
             keep_every=loop.keep_every,
         )
         stack.callback(checkpoints.wait)  # whatever ends the run, a save that was begun is finished
@@ -228,9 +226,10 @@ def _resume(
         return state, None
     workdir = checkpoints.folder.parent
     # Compared first: the weights of another configuration do not fit, which would tell less.
-    _compare(checkpoints.newest_config(), config, workdir)
+    step, values = checkpoints.newest_config()
+    _compare(values, config, workdir, step)
     restored = checkpoints.restore(state)
-    _compare(restored.config, config, workdir)
+    _compare(restored.config, config, workdir, restored.step)
     position = dict(restored.data_position)
     smoothed = position.pop(_SMOOTHED, None)
     loader.seek(position)
@@ -240,12 +239,10 @@ def _resume(
     return restored.state, smoothed
 
 
-def _compare(saved: Mapping[str, Any] | None, config: RunConfig, workdir: Any) -> None:
-    """Raises ValueError where a saved configuration would train otherwise than `config`."""
-    if saved is None:
-        return
-    read = config_lib.from_mapping(type(config), saved, "the saved config")
-    changed = config_lib.differences(config_lib.to_dict(read), config_lib.to_dict(config))
+def _compare(values: Mapping[str, Any], config: RunConfig, workdir: Any, step: int) -> None:
+    """Raises ValueError where a configuration, saved at `step`, trains otherwise than `config`."""
+    saved = config.from_saved(values)
+    changed = config_lib.differences(_as_long(saved, config, step), config_lib.to_dict(config))
     if not changed:
         return
     advice = "use another --workdir or the saved settings"
@@ -254,6 +251,15 @@ def _compare(saved: Mapping[str, Any] | None, config: RunConfig, workdir: Any) -
     raise ValueError(
         f"workdir: {workdir} holds a run of another configuration ({'; '.join(changed)}); {advice}"
     )
+
+
+def _as_long(saved: RunConfig, config: RunConfig, step: int) -> dict[str, Any]:
+    """The saved configuration; its length is the new one's where no step made depends on it."""
+    values = config_lib.to_dict(saved)
+    decay = config.optim.decay_steps
+    if decay and step <= min(saved.num_steps, config.num_steps) - decay:
+        values["num_steps"] = config.num_steps
+    return values
 
 
 def _further(workdir: Any) -> str:

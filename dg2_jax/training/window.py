@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from dg2_jax.config import LoopConfig, RunConfig
 from dg2_jax.training import goodput
+from dg2_jax.training.config import LoopConfig, RunConfig
 from dg2_jax.training.step import StepFn
 
 

@@ -11,9 +11,9 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from dg2_jax import image_input
 from dg2_jax.data import latents, screening
 from dg2_jax.data.sources import SourceSpec
+from dg2_jax.pictures import image_input
 from tests.data.pictures import prepare, write_picture
 from tests.interop import published
 

@@ -37,7 +37,7 @@ def relative_error(a, b):
 
 
 def test_encode_and_decode_agree_with_diffusers(reference):
-    vae = AutoencoderKL.from_pretrained(GOLDEN)
+    vae = diffusers_vae.from_pretrained(GOLDEN)
     posterior = vae.encode(reference["x"])
     assert relative_error(posterior.mean, reference["mean"]) < 1e-4
     assert relative_error(posterior.logvar, reference["logvar"]) < 1e-4

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dg2_jax import config, guidance, sampling, schedules, solvers
-from dg2_jax.interop import dg2_folder, diffusiongen2
+from dg2_jax import config
+from dg2_jax.diffusion import guidance, sampling, schedules, solvers
+from dg2_jax.interop import diffusiongen2
 from dg2_jax.interop.torch_checkpoint import CheckpointError, read_safetensors
+from dg2_jax.models import dg2_import as dg2_folder
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.training.runs import DenoiserRunConfig

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from torch_files import Call, Global, Persistent, storage, tensor, write_archive, write_torch
 
-from dg2_jax import weights_file
 from dg2_jax.interop.torch_checkpoint import CheckpointError, read_safetensors, read_torch
+from dg2_jax.models import weights_file
 
 FLOATS = np.arange(16, dtype=np.float32)
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from dg2_jax import Pipeline, model, schedules
-from dg2_jax.interop import dg2_folder
+from dg2_jax import Pipeline
+from dg2_jax.diffusion import schedules
+from dg2_jax.models import dg2_import as dg2_folder
+from dg2_jax.models import folder as model
 from tests import tiny_model
 from tests.interop import published
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dg2_jax import images
+from dg2_jax.pictures import images
 from serve import infotext, pictures
 from serve.problems import ProblemError
 from tests.serve.live import LiveServer

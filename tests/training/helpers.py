@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 
-from dg2_jax.config import EmaConfig, LoopConfig, OptimConfig, RunConfig
 from dg2_jax.data.loader import Loader
 from dg2_jax.training import loop, optimizer, state, step
+from dg2_jax.training.config import EmaConfig, LoopConfig, OptimConfig, RunConfig
 
 TRUE_WEIGHTS = np.array([1.0, -2.0, 0.5], np.float32)
 

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dg2_jax import checkpoint, files
-from dg2_jax.training import loop, signals, step
+from dg2_jax import files
+from dg2_jax.training import checkpoint, loop, signals, step
 from scripts.command import command
 from tests.training import helpers
 

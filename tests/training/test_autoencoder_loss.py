@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 from scipy.ndimage import gaussian_filter
 
+from dg2_jax.evaluation.metrics import equivariance_error, psnr, ssim
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
 from dg2_jax.training.autoencoder import (
     TRANSFORMS,
@@ -15,7 +16,6 @@ from dg2_jax.training.autoencoder import (
     gradient_error,
     transform_tail,
 )
-from dg2_jax.training.metrics import equivariance_error, psnr, ssim
 from tests.networks import random_network
 
 SMALL = AutoencoderConfig(

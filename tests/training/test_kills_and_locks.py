@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from dg2_jax.checkpoint import CheckpointManager
 from dg2_jax.training import signals
+from dg2_jax.training.checkpoint import CheckpointManager
 from tests.training import helpers, processes
 
 

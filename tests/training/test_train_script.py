@@ -14,12 +14,12 @@ from PIL import Image
 
 from configs import dg2_toy
 from dg2_jax import config as config_lib
-from dg2_jax import model
-from dg2_jax.checkpoint import CheckpointManager
-from dg2_jax.config import DiffusionConfig
 from dg2_jax.interop.diffusers_vae import published_config
-from dg2_jax.text import load_text_encoder
-from dg2_jax.training import data, samples, state
+from dg2_jax.models import folder as model
+from dg2_jax.text.encoder import load_text_encoder
+from dg2_jax.training import data, runs, samples
+from dg2_jax.training.checkpoint import CheckpointManager
+from dg2_jax.training.config import DiffusionConfig
 from dg2_jax.training.runs import DenoiserRunConfig, check_scaling, starting_weights
 from scripts import train
 from tests.data import pictures
@@ -36,14 +36,22 @@ OURS = {
     "embed_dim": 32,
     "norm_groups": 4,
 }
+UNET = {"model": "unet"}
 
 
 def make_config(denoiser, **changes):
     """The toy configuration, made tiny."""
     values = dg2_toy.get_config().to_dict()
-    if "n_heads" in denoiser:
+    name = changes.pop("model", "dg2_unet")
+    if name == "dg2_unet":
         denoiser = values["denoiser"] | denoiser
-    values |= {"num_steps": 120, "batch_size": 16, "validation_images": 16, "denoiser": denoiser}
+    values |= {
+        "model": name,
+        "num_steps": 120,
+        "batch_size": 16,
+        "validation_images": 16,
+        "denoiser": denoiser,
+    }
     values["optim"] |= {"learning_rate": 3e-3}
     values["loop"] = {"wandb": "disabled", "log_every": 10, "validate_every": 0}
     values["loop"] |= changes.pop("loop", {})
@@ -82,16 +90,22 @@ def test_dropped_captions_of_shards_are_the_files_null(tmp_path):
     drawn = [opened.transform(opened.train[0], rng)["context"] for _ in range(1000)]
     assert 60 < sum(not context.any() for context in drawn) < 140
     # A denoiser with a null context of its own drops captions in its loss instead.
-    ours = make_config(OURS | {"context_dim": published.CLIP_WIDTH})
+    ours = make_config(OURS | {"context_dim": published.CLIP_WIDTH}, model="unet")
     assert data.open_data(shards, ours, str(published.VAE)).transform is None
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"denoiser": OURS | {"context_dim": 8}}, r"denoiser\.context_dim must be 32"),
+        (
+            {"model": "unet", "denoiser": OURS | {"context_dim": 8}},
+            r"denoiser\.context_dim must be 32",
+        ),
         ({"denoiser": DG2 | {"n_embd": 512}}, r"denoiser\.n_embd must be 32"),
-        ({"denoiser": OURS | {"in_channels": 8}}, r"denoiser\.in_channels must be 4"),
+        (
+            {"model": "unet", "denoiser": OURS | {"in_channels": 8}},
+            r"denoiser\.in_channels must be 4",
+        ),
         ({"validation_images": 64}, "validation_images must be below the number of examples"),
         ({"denoiser": DG2 | {"legacy_time_table": True}}, "legacy_time_table must be false"),
     ],
@@ -114,6 +128,7 @@ def encoded(tmp_path_factory, clip):
 def test_our_unet_on_an_encoded_data_set(tmp_path, encoded):
     run = make_config(
         OURS | {"context_dim": published.CLIP_WIDTH},
+        model="unet",
         num_steps=3,
         loop={"log_every": 1, "validate_every": 3, "sample_every": 3},
         sample_prompts=("a lake", "a volcano"),
@@ -159,7 +174,10 @@ def test_two_processes_of_the_script_train_as_one(tmp_path, encoded):
     """One is told by flags who they are, the other by what Slurm sets."""
     network = {"in_channels": 4, "width": 32, "depth": 1, "head_dim": 16, "embed_dim": 32}
     run = make_config(
-        network | {"context_dim": published.CLIP_WIDTH}, num_steps=3, loop={"log_every": 1}
+        network | {"context_dim": published.CLIP_WIDTH},
+        model="dit",
+        num_steps=3,
+        loop={"log_every": 1},
     )
     config = tmp_path / "config.py"
     config.write_text(
@@ -224,17 +242,16 @@ def test_samples_of_evaluation_prompts_with_their_tokens(tmp_path, encoded, clip
     )
     opened = data.open_data(encoded, run)
     assert samples.prompts_of(run, opened) == ("one", "two")
-    network = model.ARCHITECTURES["unet"].module
-    graphdef, params = state.network(lambda rngs: network(run.denoiser, rngs=rngs), 0, None)
+    network, params = runs.build_denoiser(run)
     params = jax.tree.map(lambda a: a + 0.1, params)  # new ones give zeros
-    grid = samples.make_sample_grid(graphdef, run, opened)(params)
+    grid = samples.make_sample_grid(network, run, opened)(params)
     assert grid.shape == (16, 32, 3)
     assert (grid[:, :16] != grid[:, 16:]).any()
     with pytest.raises(ValueError, match="sample_prompts must be empty"):
         dataclasses.replace(run, sample_prompts=("a lake",))
     write_torch(path, content | {"text_embd": tokens[:2, :, :8], "null_embd": tokens[2:, :, :8]})
     with pytest.raises(ValueError, match=r"sample_prompts_file must be of tokens of width 32"):
-        samples.make_sample_grid(graphdef, run, opened)
+        samples.make_sample_grid(network, run, opened)
 
 
 def test_epochs_are_a_unit_of_the_script(tmp_path, encoded):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from dg2_jax.data.scenes.attributes import SEASONS, SUBJECTS, TIMES, WEATHERS, Scene
 from dg2_jax.data.scenes.render import render
-from dg2_jax.masks import outpaint_canvas
+from dg2_jax.pictures.masks import outpaint_canvas
 from tests.serve.fakes import FakePipeline
 
 SIZE = 128
