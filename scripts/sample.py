@@ -20,6 +20,7 @@ from absl import flags
 from PIL import Image
 
 from dg2_jax import settings as options
+from dg2_jax import text_files
 from dg2_jax.diffusion import schedules, solvers
 from dg2_jax.diffusion.views import VIEWS
 from dg2_jax.models.model import DTYPES, WEIGHTS
@@ -79,8 +80,12 @@ def _prompts() -> list[str] | str:
     """The prompts of the command line, then those of the file; empty for an anagram."""
     prompts = list(_PROMPT.value or [])
     if _PROMPTS_FILE.value:
-        lines = Path(_PROMPTS_FILE.value).read_text(encoding="utf-8").splitlines()
-        prompts += [line.strip() for line in lines if line.strip()]
+        path = Path(_PROMPTS_FILE.value)
+        text = text_files.decode(path.read_bytes(), f"prompts_file: {path}")
+        of_file = [line.strip() for line in text_files.lines(text) if line.strip()]
+        if not of_file:
+            raise ValueError(f"prompts_file: {path} holds no prompt")
+        prompts += of_file
     return prompts if prompts or not _ANAGRAM.value else ""
 
 
