@@ -123,7 +123,7 @@ def caught(mutant: Mutant, copy: Path) -> bool:
     target = copy / PACKAGE / f"{mutant.module}.py"
     good = target.read_text(encoding="utf-8")
     target.write_text(mutant.source, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q"]
     try:
         run = subprocess.run(
             [*command, *_tests(mutant.module)], cwd=copy, capture_output=True, timeout=300
