@@ -13,7 +13,13 @@ from dg2_jax import config
 from dg2_jax.config import OptimConfig, RunConfig
 from dg2_jax.training.runs import AutoencoderRunConfig, DenoiserRunConfig, check_data
 
-CONFIGS = {"configs.demo": DenoiserRunConfig, "configs.demo_vae": AutoencoderRunConfig}
+CONFIGS = {
+    "configs.demo": DenoiserRunConfig,
+    "configs.demo_256": DenoiserRunConfig,
+    "configs.demo_vae": AutoencoderRunConfig,
+    "configs.demo_vae_crisp": AutoencoderRunConfig,
+    "configs.demo_vae_decoder": AutoencoderRunConfig,
+}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
