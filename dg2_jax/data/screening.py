@@ -61,13 +61,14 @@ class Kept:
     copies: tuple[int, ...] = ()
 
 
-def screen(source: PictureSource, index: int, min_side: int) -> Finding:
+def screen(source: PictureSource, index: int, min_side: int, *, captioned: bool = True) -> Finding:
     """Reads and decodes a picture; whatever is wrong with it ends up in `problem`.
 
     Args:
         source: of the pictures.
         index: of the picture.
         min_side: pixels that its shorter side must have.
+        captioned: whether it must have a caption.
     """
     name = source.name(index)
     content = None
@@ -83,7 +84,7 @@ def screen(source: PictureSource, index: int, min_side: int) -> Finding:
     problem = None
     if min(width, height) < min_side:
         problem = f"tiny: {width}x{height}, the shorter side must have {min_side} pixels"
-    elif not picture.captions:
+    elif captioned and not picture.captions:
         problem = "it has no caption"
     digest = hashlib.sha256(content).hexdigest()
     return Finding(index, name, digest, height, width, picture.split, problem)

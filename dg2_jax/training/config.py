@@ -146,9 +146,12 @@ class LoopConfig:
     peak_tflops: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "checkpoint_every", "keep", "read_threads", "prefetch"):
+        for name in ("log_every", "keep", "read_threads", "prefetch"):
             value = getattr(self, name)
             check(value >= 1, f"loop.{name}", "at least 1", value)
+        value = self.checkpoint_every
+        fine = value >= 1 or (value == 0 and self.checkpoint_epochs > 0)
+        check(fine, "loop.checkpoint_every", "at least 1", value)
         for name in ("validate_every", "sample_every", "keep_every"):
             value = getattr(self, name)
             check(value >= 0, f"loop.{name}", "at least 0", value)
@@ -293,7 +296,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         epochs = self.num_epochs
         check(0 <= epochs < math.inf, "num_epochs", "a number of at least 0", epochs)
-        check(self.num_steps >= 1, "num_steps", "at least 1", self.num_steps)
+        fine = self.num_steps >= 1 or (self.num_steps == 0 and epochs > 0)
+        check(fine, "num_steps", "at least 1", self.num_steps)
         check(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
         check(0 <= self.seed < 2**31, "seed", "in [0, 2**31)", self.seed)
         value = self.compute_dtype
@@ -319,6 +323,11 @@ class RunConfig:
         if self.num_epochs:
             values |= {"num_steps": steps(self.num_epochs), "num_epochs": 0.0}
         return dataclasses.replace(self, **values)
+
+    @property
+    def result(self) -> str:
+        """What of its workdir another run's `init_from` takes; "" for the workdir itself."""
+        return "model"
 
     @property
     def tensor_rules(self) -> TensorRules:

@@ -235,7 +235,7 @@ def _resume(
     loader.seek(position)
     _LOG.warning("resumed from step %d of %s", restored.step, checkpoints.folder)
     if restored.step >= config.num_steps:
-        _LOG.warning("the run has come to its end; %s", _further(workdir))
+        _LOG.warning("the run has come to its end; %s", _further(config, workdir))
     return restored.state, smoothed
 
 
@@ -247,7 +247,7 @@ def _compare(values: Mapping[str, Any], config: RunConfig, workdir: Any, step: i
         return
     advice = "use another --workdir or the saved settings"
     if [difference.partition(":")[0] for difference in changed] == ["num_steps"]:
-        advice = f"its learning rate ends with its steps; {_further(workdir)}"
+        advice = f"its learning rate ends with its steps; {_further(config, workdir)}"
     raise ValueError(
         f"workdir: {workdir} holds a run of another configuration ({'; '.join(changed)}); {advice}"
     )
@@ -262,9 +262,9 @@ def _as_long(saved: RunConfig, config: RunConfig, step: int) -> dict[str, Any]:
     return values
 
 
-def _further(workdir: Any) -> str:
+def _further(config: RunConfig, workdir: Any) -> str:
     """How the result of a run is trained further."""
     return (
-        f"to train its result further, start a run of its own: --config.init_from={workdir}/model "
-        "and another --workdir"
+        "to train its result further, start a run of its own: "
+        f"--config.init_from={workdir / config.result} and another --workdir"
     )

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -11,6 +12,7 @@ from flax import nnx
 
 from dg2_jax import config as config_lib
 from dg2_jax.checks import check, check_choice
+from dg2_jax.data import encoding
 from dg2_jax.data.loader import Batch, Buckets, Example, Loader, Source, Transform
 from dg2_jax.evaluation.probe import ProbeConfig
 from dg2_jax.models import folder
@@ -47,9 +49,12 @@ class AutoencoderRunConfig(RunConfig):
     Attributes:
         vae: the network.
         loss: weights of the terms of its loss.
-        init_from: an embedded model's name or a model folder, whose autoencoder the run starts
-            from; empty for new weights.
+        init_from: an embedded model's name, a model folder, or the folder of another such run,
+            whose autoencoder the run starts from; empty for new weights.
         dataset: configuration of `dg2_scenes`: full, tiny, or train12000 for so many pictures.
+        source: pictures of one's own instead, as scripts.prepare takes them: a folder, .tar or
+            .parquet files, or tfds:NAME (which is in --data_dir). Captions are not needed.
+        size: side in pixels of the pictures of `source`, whose middle squares are taken.
         dead_leaves: pictures of `data.dead_leaves` among those trained on; 0 for none.
         crop: side of the random crops that are trained on; 0 for whole pictures. The networks are
             convolutional, so crops teach them what pictures do, for less; a last stage should see
@@ -64,6 +69,8 @@ class AutoencoderRunConfig(RunConfig):
     loss: LossWeights = field(default_factory=LossWeights)
     init_from: str = ""
     dataset: str = "full"
+    source: str = ""
+    size: int = 128
     dead_leaves: int = 0
     crop: int = 0
     adversarial: AdversarialConfig | None = None
@@ -78,10 +85,19 @@ class AutoencoderRunConfig(RunConfig):
         factor = self.vae.downsampling_factor
         fine = self.crop >= 0 and self.crop % factor == 0
         check(fine, "crop", f"0 or a multiple of {factor}, the cell of a latent", self.crop)
+        if self.source:
+            fine = self.size > 0 and self.size % factor == 0
+            check(fine, "size", f"a multiple of {factor}, the cell of a latent", self.size)
+            check(self.crop <= self.size, "crop", f"at most size ({self.size})", self.crop)
         if self.adversarial is not None and bool(self.adversarial.own_share) != bool(
             self.own_latents
         ):
             raise ValueError("own_latents and adversarial.own_share go together")
+
+    @property
+    def result(self) -> str:
+        """The workdir itself, which has vae.json."""
+        return ""
 
 
 @dataclass(frozen=True)
@@ -335,8 +351,13 @@ def starting_autoencoder(
     """
     if not config.init_from:
         return config.vae, params
-    start = folder.load(config.init_from)
-    theirs = start.autoencoder_config.to_dict()
+    if (Path(config.init_from) / "vae.json").is_file():
+        vae = encoding.load_autoencoder(config.init_from)
+        found, weights = vae.config, nnx.to_pure_dict(nnx.state(vae))
+    else:
+        start = folder.load(config.init_from)
+        found, weights = start.autoencoder_config, start.autoencoder_params
+    theirs = found.to_dict()
     for key, value in config.vae.to_dict().items():
         if key in Scaling._fields or key in _OF_THE_DECODER:
             continue
@@ -344,4 +365,4 @@ def starting_autoencoder(
     network = config.vae
     if "encoder" in config.optim.frozen:
         network = dataclasses.replace(network, **{key: theirs[key] for key in Scaling._fields})
-    return network, state.graft(params, start.autoencoder_params)
+    return network, state.graft(params, weights)
