@@ -8,13 +8,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dg2_jax import settings as settings_lib
+from dg2_jax.call import check_names, check_preview, expand_prompts, expand_seed, takes_settings
 from dg2_jax.diffusion import sampling, views
 from dg2_jax.diffusion.solvers import SolverTable
 from dg2_jax.generation import editing, program
@@ -22,6 +23,7 @@ from dg2_jax.generation import plan as planning
 from dg2_jax.generation.editing import Edit
 from dg2_jax.generation.plan import Plan
 from dg2_jax.generation.program import Inputs, TextInputs
+from dg2_jax.model_facts import facts_of
 from dg2_jax.models import folder as model_lib
 from dg2_jax.models import lora
 from dg2_jax.models.folder import Model, Params
@@ -29,43 +31,11 @@ from dg2_jax.pictures import preview
 from dg2_jax.pictures.image_input import ImageSource
 from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.result import Preview, Result
-from dg2_jax.settings import BATCH_SIZES, Settings, expand_prompts, expand_seed
+from dg2_jax.settings import BATCH_SIZES, SAMPLER_GROUPS, Settings
 from dg2_jax.text import prompt_syntax
 from dg2_jax.text.encoder import TextEncoder, load_text_encoder
 from dg2_jax.text.prompt_syntax import SubPrompt
 from dg2_jax.typing import Keys, Latent
-
-
-class SolverControls(TypedDict, total=False):
-    """What both `Pipeline` and its sampler take besides the usual: fields of `Settings`."""
-
-    eta: float
-    guidance_rescale: float
-    guidance_interval: tuple[float, float] | None
-    apg_eta: float
-    apg_norm_threshold: float | None
-    apg_momentum: float
-    autoguidance_model: str | None
-    autoguidance_scale: float
-    reuse_every: int
-    spacing: str | None
-
-
-class Controls(SolverControls, total=False):
-    """What `Pipeline` takes on top of that: further fields of `Settings`."""
-
-    strength: float
-    strength_mode: str
-    resize_mode: str
-    inversion: str | None
-    source_prompt: str
-    mask_feather: float
-    num_resamples: int
-    outpaint: tuple[int, ...] | None
-    anagram: Sequence[tuple[str, str]] | None
-    anagram_mode: str
-    upscale: int | None
-    upscaler: str
 
 
 class Pipeline:
@@ -117,6 +87,7 @@ class Pipeline:
 
         return Pipeline(quantized(self.model, dtype), self.text_encoder)
 
+    @takes_settings()
     def __call__(
         self,
         prompt: str | Sequence[str] = "",
@@ -134,7 +105,7 @@ class Pipeline:
         preview_every: int = 5,
         preview_mode: str = "linear",
         progress: Callable[[int, int], None] | None = None,
-        **controls: Unpack[Controls],
+        **controls: Any,
     ) -> Result:
         """Makes or edits pictures.
 
@@ -166,6 +137,7 @@ class Pipeline:
         Raises:
             ValueError: naming the parameter and what is allowed.
         """
+        check_names(self.__call__, list(controls))
         settings = settings_lib.for_model(
             self.model,
             weights,
@@ -174,7 +146,7 @@ class Pipeline:
             solver=solver,
             **controls,
         )
-        settings_lib.check_preview(preview_every, preview_mode)
+        check_preview(preview_every, preview_mode)
         edit = editing.prepare(
             image, mask, settings, self.model.default_size, self.model.autoencoder_config
         )
@@ -227,13 +199,14 @@ class Pipeline:
             stopped=stopped,
         )
 
+    @takes_settings(*SAMPLER_GROUPS)
     def sampler(
         self,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         solver: str | None = None,
         weights: str = "ema",
-        **controls: Unpack[SolverControls],
+        **controls: Any,
     ) -> Callable[[Params, TextInputs, Keys], Latent]:
         """A pure jitted function for programmatic use: `latents = f(params, text, keys)`.
 
@@ -245,11 +218,7 @@ class Pipeline:
         Raises:
             ValueError: naming the parameter and what is allowed.
         """
-        if others := sorted(set(controls) - set(SolverControls.__annotations__)):
-            raise ValueError(
-                f"sampler takes none of {', '.join(others)}; "
-                f"besides the usual it takes {', '.join(SolverControls.__annotations__)}"
-            )
+        check_names(self.sampler, list(controls))
         settings = settings_lib.for_model(
             self.model,
             weights,
@@ -325,7 +294,7 @@ class Pipeline:
         if settings.autoguidance_model is None:
             return own, None
         worse = self._worse(settings)
-        settings_lib.check_weights(settings.weights, tuple(worse.params), worse.name)
+        facts_of(self.model).check(settings, facts_of(worse))
         return own, worse.params[settings.weights]
 
     def _plan(self, settings: Settings, edit: Edit | None) -> Plan:

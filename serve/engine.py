@@ -11,12 +11,13 @@ from typing import Any, Protocol
 import structlog
 
 from serve import batches, problems
-from serve.batches import Batch, Item
+from serve.batches import Item, JobBatch
 from serve.events import Channel, Hub
 from serve.fair_queue import FairQueue, Waiting
 from serve.files import Files
 from serve.metrics import Metrics
 from serve.problems import ProblemError
+from serve.schemas import JobRequest
 from serve.store import CANCELLED, FAILED, Image, Job, Store
 from serve.views import image_view, job_view
 
@@ -51,8 +52,33 @@ class Engine(Protocol):
     def status(self) -> dict[str, Any]:
         """The state of the queue: length, running, limit."""
 
+    def ready(self) -> dict[str, Any]:
+        """Whether a job would be computed without delay, as `GET /ready` tells it."""
+
     def drain(self, seconds: float) -> None:
         """Takes no more jobs and lets the running batch end, or stops it after so many seconds."""
+
+
+class WorkerThread(Protocol):
+    """What the engine knows of its worker, see `serve.worker.Worker`."""
+
+    state: str
+    detail: str
+    warm: int
+    sizes: tuple[int, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether a job would be computed without delay."""
+
+    def start(self) -> None:
+        """Begins to take batches."""
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits for its end."""
 
 
 class LocalEngine:
@@ -73,7 +99,7 @@ class LocalEngine:
         self._draining = False
         self._stopping = False
         self._seconds_a_job = 2.0
-        self.worker: threading.Thread | None = None
+        self.worker: WorkerThread | None = None
         self.unavailable: str | None = None  # why no job can be computed
         metrics.watch_queue(lambda: len(self._queue))
 
@@ -138,6 +164,23 @@ class LocalEngine:
             "open": len(self._jobs),
         }
 
+    def ready(self) -> dict[str, Any]:
+        """See `Engine`."""
+        worker = self.worker
+        state = "draining" if self._draining else worker.state if worker else "loading"
+        queue = self.status()
+        return {
+            "ready": worker is not None and worker.ready and not self._draining,
+            "state": state,
+            "detail": worker.detail if worker else None,
+            "warmup": {
+                "done": worker.warm if worker else 0,
+                "total": len(worker.sizes) if worker else 0,
+                "current": worker.detail if worker and worker.state == "warming" else None,
+            },
+            "queue": {name: queue[name] for name in ("length", "running", "limit")},
+        }
+
     def drain(self, seconds: float) -> None:
         """See `Engine`."""
         with self._changed:
@@ -152,7 +195,7 @@ class LocalEngine:
 
     # What the worker calls
 
-    def take(self, sizes: tuple[int, ...], timeout: float) -> Batch | None:
+    def take(self, sizes: tuple[int, ...], timeout: float) -> JobBatch | None:
         """The next batch, None if there is none in `timeout` seconds or the server stops."""
         with self._changed:
             if not len(self._queue) and not self._draining:
@@ -165,7 +208,7 @@ class LocalEngine:
             ]
             if not items:
                 return None
-            batch = Batch(items)
+            batch = JobBatch(items)
             self._running = {job.id for job in batch.jobs}
             self.store.start([job.id for job in batch.jobs])
             for job in batch.jobs:
@@ -182,7 +225,7 @@ class LocalEngine:
         """Whether the worker should end."""
         return self._draining
 
-    def must_stop(self, batch: Batch) -> bool:
+    def must_stop(self, batch: JobBatch) -> bool:
         """Whether nobody wants a running batch any more."""
         return self._stopping or not any(job.id in self._jobs for job in batch.jobs)
 
@@ -192,15 +235,15 @@ class LocalEngine:
         if channel is not None:
             channel.put(name, data)
 
-    def deliver(self, batch: Batch, found: Sequence[tuple[Image, bytes]]) -> None:
-        """Stores what a batch made, files first; pictures of jobs ended meanwhile are dropped."""
-        wanted = [(image, png) for image, png in found if image.job_id in self._jobs]
-        for image, png in wanted:
+    def deliver(self, batch: JobBatch, pictures: Sequence[tuple[Image, bytes]]) -> None:
+        """Stores a batch's pictures, files first; those of jobs ended meanwhile are dropped."""
+        current = [(image, png) for image, png in pictures if image.job_id in self._jobs]
+        for image, png in current:
             self.files.write(image.id, png)
         with self._changed:
-            complete = self.store.add_images([image for image, _ in wanted])
+            complete = self.store.add_images([image for image, _ in current])
             self._running = set()
-            for image, _ in wanted:
+            for image, _ in current:
                 job = self._jobs.get(image.job_id)
                 if job is None:  # cancelled in this moment
                     self.files.delete(image.id)
@@ -212,10 +255,10 @@ class LocalEngine:
                 self._end(job_id)
         elapsed = time.monotonic() - batch.started_at
         self._seconds_a_job += 0.2 * (elapsed / len(batch.jobs) - self._seconds_a_job)
-        self.metrics.images.inc(len(wanted))
+        self.metrics.images.inc(len(current))
         self.metrics.image_seconds.observe(elapsed / len(batch.items))
 
-    def retry(self, batch: Batch, limit: int, alone: bool) -> None:
+    def retry(self, batch: JobBatch, limit: int, alone: bool) -> None:
         """Puts a batch back, for batches of at most `limit` pictures, each job alone or not."""
         with self._changed:
             self._running = set()
@@ -232,7 +275,7 @@ class LocalEngine:
                     waiting = Waiting(job.id, job.client, key, left or indices, limit)
                     self._queue.push(waiting, first=True)
 
-    def fail(self, batch: Batch, status: int, detail: str) -> None:
+    def fail(self, batch: JobBatch, status: int, detail: str) -> None:
         """Ends the jobs of a batch with an error."""
         with self._changed:
             self._running = set()
@@ -241,7 +284,7 @@ class LocalEngine:
                 if self.store.finish(job.id, FAILED, problems.problem(status, detail)):
                     self._end(job.id)
 
-    def release(self, batch: Batch) -> None:
+    def release(self, batch: JobBatch) -> None:
         """A stopped batch: its unfinished jobs wait for the next start of the server."""
         with self._changed:
             self._running = set()
@@ -286,6 +329,6 @@ class LocalEngine:
         self._hub.close(job_id)
 
 
-def _same_request(old: dict[str, Any], new: dict[str, Any]) -> bool:
+def _same_request(old: JobRequest, new: JobRequest) -> bool:
     """Equal but for the seed, which may have been drawn."""
-    return {**old, "seed": None} == {**new, "seed": None}
+    return {**old.fields(), "seed": None} == {**new.fields(), "seed": None}

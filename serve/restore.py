@@ -6,17 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from serve.choices import CHOICES, KINDS
-from serve.schemas import job_request
-
-# The smallest valid request of each kind.
-_MINIMAL: dict[str, dict[str, Any]] = {
-    "txt2img": {},
-    "img2img": {"image": "-"},
-    "inpaint": {"image": "-", "mask": "-"},
-    "anagram": {"anagram": [{"prompt": "", "view": view} for view in CHOICES["view"][:2]]},
-    "upscale": {"image": "-", "upscale": CHOICES["upscale"][0]},
-}
+from dg2_jax.controls import KINDS
+from serve import problems
+from serve.schemas import REQUESTS, job_request
 
 
 def request_of(fields: dict[str, Any], has: Callable[[str], bool]) -> dict[str, Any] | None:
@@ -36,18 +28,27 @@ def request_of(fields: dict[str, Any], has: Callable[[str], bool]) -> dict[str, 
         kind = "txt2img"
     if kind == "anagram":
         fields = {**fields, "anagram": _objects(fields.get("anagram"))}
-    model = type(job_request.validate_python({"kind": kind, **_MINIMAL[kind]}))
-    wanted = {name: fields[name] for name in model.model_fields if name in fields}
-    wanted["kind"] = kind
+    fields = {**fields, **_size_before_enlarging(fields)}
+    known = {name: fields[name] for name in REQUESTS[kind].model_fields if name in fields}
+    known["kind"] = kind
     while True:
         try:
-            return job_request.validate_python(wanted).model_dump(mode="json")
+            return job_request.validate_python(known).fields()
         except ValidationError as error:
-            bad = {place["loc"][1] for place in error.errors() if len(place["loc"]) > 1}
-            bad &= set(wanted) - {"kind"}
+            bad = {name.partition(".")[0] for name, _ in problems.field_errors(error.errors())}
+            bad &= set(known) - {"kind"}
             if not bad:
                 return None
-            wanted = {name: value for name, value in wanted.items() if name not in bad}
+            known = {name: value for name, value in known.items() if name not in bad}
+
+
+def _size_before_enlarging(fields: dict[str, Any]) -> dict[str, Any]:
+    """A picture tells the size of its file; a request asks for the size that was enlarged."""
+    factor = fields.get("upscale")
+    if not isinstance(factor, int) or factor < 1:
+        return {}
+    sides = {name: fields.get(name) for name in ("width", "height")}
+    return {name: side // factor for name, side in sides.items() if isinstance(side, int)}
 
 
 def finite(value: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from serve.schemas import JobRequest, stored_request
 from serve.tables import IMAGES, JOBS, metadata
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
@@ -49,7 +50,7 @@ class Job:
     kind: str
     status: str
     client: str
-    request: dict[str, Any]
+    request: JobRequest
     text: str
     num_images: int
     created_at: float
@@ -95,7 +96,7 @@ class Store:
     def add(self, job: Job) -> None:
         """Stores a new job."""
         values = {k: v for k, v in vars(job).items() if k != "images"}
-        values["request"] = json.dumps(job.request)
+        values["request"] = json.dumps(job.request.fields())
         values["error"] = json.dumps(job.error) if job.error else None
         with self._write() as connection:
             connection.execute(JOBS.insert().values(values))
@@ -291,7 +292,7 @@ def _with_images(connection: Connection, rows: Sequence[Any]) -> list[Job]:
         Job(
             **{
                 **row,
-                "request": json.loads(row["request"]),
+                "request": stored_request(row["kind"], json.loads(row["request"])),
                 "error": json.loads(row["error"]) if row["error"] else None,
                 "images": of_job[row["id"]],
             }

@@ -12,8 +12,9 @@ import numpy as np
 
 from bank import Entry
 from bank.matching import Candidate, Match
+from dg2_jax.call import expand_prompts, expand_seed
 from dg2_jax.result import Preview, Result
-from dg2_jax.settings import Settings, expand_prompts, expand_seed
+from dg2_jax.settings import Settings
 
 SIZE = 64
 

@@ -184,7 +184,7 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
     from starlette.testclient import TestClient
 
     from serve.app import create_app
-    from serve.settings import ServerSettings
+    from serve.server_settings import ServerSettings
 
     def load(_):
         raise FileNotFoundError("model must be one of demo, or a folder")

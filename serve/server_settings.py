@@ -1,4 +1,4 @@
-"""The server's settings: environment variables DG2_* and the flags of the same names."""
+"""What an operator chooses: environment variables DG2_* and the flags of the same names."""
 
 import ipaddress
 from pathlib import Path
@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serve.sizes import SizeText
 
 
 def is_loopback(host: str) -> bool:
@@ -34,6 +36,9 @@ class ServerSettings(BaseSettings):
     data: Path = Field(Path("outputs/server"), description="where jobs and pictures are kept")
     allowed_hosts: list[str] = Field([], description="more names that this server goes by")
     allowed_origins: list[str] = Field([], description="other sites whose pages may call it")
+    sizes: list[SizeText] = Field(
+        [], description="sizes of pictures, as 160x96; none: the models' own and a few of its area"
+    )
     queue_limit: int = Field(256, ge=1, description="jobs that may wait in all")
     client_limit: int = Field(64, ge=1, description="jobs of one client that may wait")
     max_images: int = Field(64, ge=1, le=256, description="pictures of a job")
