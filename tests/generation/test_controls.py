@@ -302,5 +302,5 @@ def test_bad_controls_name_the_parameter(pipe, picture, arguments, message):
 
 
 def test_the_sampler_takes_no_edits(pipe):
-    with pytest.raises(ValueError, match="strength is not a parameter of Pipeline.sampler"):
+    with pytest.raises(ValueError, match=r"strength is not a parameter of Pipeline\.sampler"):
         pipe.sampler(strength=0.5, anagram=[("a", "rot90"), ("b", "rot180")])
