@@ -9,6 +9,8 @@ from dg2_jax.call import declared
 from dg2_jax.controls import Control
 from dg2_jax.values import Boolean, Choice, Integer, Pairs, Real
 
+flags.disclaim_key_flags()  # they belong to the script that defines them here, and to its --help
+
 
 def define(without: Collection[str] = ()) -> dict[str, flags.FlagHolder]:
     """Defines a flag for every control; one that is not given is None.

@@ -5,6 +5,8 @@ from absl import flags
 from dg2_jax import Pipeline
 from dg2_jax.checks import ParameterError
 
+flags.disclaim_key_flags()  # they belong to the script that defines them here, and to its --help
+
 
 def define_lora() -> flags.FlagHolder[list[str] | None]:
     """The flag whose value `load` takes."""
