@@ -225,6 +225,7 @@ class Settings:
         "output",
         kinds=controls.KINDS,
         optional=True,
+        kind_defaults={"upscale": 4},
     )
     upscaler: str = control(
         "x4plus",

@@ -179,8 +179,8 @@ def _model(kind: str) -> type[_Request]:
         bounds = Field(min_length=pairs["minimum"], max_length=pairs["maximum"])
         fields["anagram"] = (Annotated[list[View], bounds], ...)
     if kind == "upscale":
-        factors = Control(CONTROLS["upscale"].values, "", "", name="upscale")
-        fields["upscale"] = (Annotated[int, Checked(factors)], ...)
+        factor = dataclasses.replace(of_kind(kind)["upscale"], optional=False)
+        fields["upscale"] = field_of(factor)
     base = _Inpaint if kind == "inpaint" else _Request
     own_kind: Any = (Literal[kind], kind)
     return create_model(_NAMES[kind], __base__=base, __doc__=_DOCS[kind], kind=own_kind, **fields)

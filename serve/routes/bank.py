@@ -176,3 +176,5 @@ def _ask(method: Any, *args: Any, **kwargs: Any) -> Any:
     except ParameterError as error:
         field = error.name.partition("[")[0]
         raise ProblemError.of(error, {"prompts": "prompt"}.get(field, field)) from error
+    except ValueError as error:
+        raise ProblemError(422, str(error)) from error

@@ -13,6 +13,7 @@ import numpy as np
 from bank import Entry
 from bank.matching import Candidate, Match
 from dg2_jax.call import expand_prompts, expand_seed
+from dg2_jax.checks import ParameterError
 from dg2_jax.result import Preview, Result
 from dg2_jax.settings import Settings
 
@@ -118,7 +119,7 @@ def _trouble(prompts: list[str]) -> None:
     if "!oom1" in text or ("!oom" in text and len(prompts) > 1):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
     if "!value" in text:
-        raise ValueError("prompt must be kinder")
+        raise ParameterError("prompt", "must be kinder")
     if "!crash" in text:
         raise KeyError("unexpected")
 
@@ -154,7 +155,7 @@ class FakeBank:
 
     def match(self, prompt, k=5, temperature=1.0, bank="train", category=None, **_):
         if category not in (None, *self.categories()):
-            raise ValueError(f"category must be one of lakes, mountains; got {category!r}")
+            raise ParameterError("category", f"must be one of lakes, mountains; got {category!r}")
 
         def score(text: str) -> float:
             words, theirs = set(prompt.split()), set(text.split())
@@ -172,11 +173,11 @@ class FakeBank:
 
     def random_prompt(self, category=None, split="train", seed=None) -> str:
         if category is not None and category not in self.categories():
-            raise ValueError(f"category must be one of lakes, mountains; got {category!r}")
+            raise ParameterError("category", f"must be one of lakes, mountains; got {category!r}")
         for where, theirs, text in self.prompts.values():
             if where == split and category in (None, theirs):
                 return text
-        raise ValueError(f"category {category!r} has no prompts in this split")
+        raise ParameterError("category", f"{category!r} has no prompts in this split")
 
     def add(self, prompts, category, split="train") -> list[str]:
         keys = [str(len(self.prompts) + 1 + i) for i in range(len(prompts))]
@@ -185,7 +186,7 @@ class FakeBank:
 
     def remove(self, ids) -> None:
         if missing := [key for key in ids if key not in self.prompts]:
-            raise ValueError(f"ids must be in the bank; these are not: {missing}")
+            raise ParameterError("ids", f"must be in the bank; these are not: {missing}")
         for key in ids:
             del self.prompts[key]
 

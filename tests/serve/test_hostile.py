@@ -71,7 +71,7 @@ def test_odd_values_are_refused_at_once(server, field, value):
     ("body", "field"),
     [
         (b"", ""), (b"{", "body"), (b"[]", "body"), (b"{}", "kind"), (b'{"kind": "x"}', "kind"),
-        (b'{"kind": "img2img"}', "image"), (b'{"kind": "upscale", "image": "x"}', "upscale"),
+        (b'{"kind": "img2img"}', "image"), (b'{"kind": "upscale", "image": "x"}', "image"),
         (b'{"kind": "inpaint", "image": "x"}', "mask"), (b'{"kind": "anagram"}', "anagram"),
         (b'{"kind": "anagram", "anagram": [{"prompt": "a", "view": "x"}]}', "anagram"),
         (b'{"kind": "txt2img", "image": "eA=="}', "image"),
