@@ -8,14 +8,18 @@ from pydantic import ValidationError
 
 from dg2_jax.controls import KINDS
 from serve import problems
+from serve.job_controls import CHOICES
 from serve.schemas import REQUESTS, job_request
 
 
-def request_of(fields: dict[str, Any], has: Callable[[str], bool]) -> dict[str, Any] | None:
+def request_of(
+    fields: dict[str, Any], size: tuple[int, int], has: Callable[[str], bool]
+) -> dict[str, Any] | None:
     """The request in a picture's metadata, without the fields that are not valid.
 
     Args:
         fields: metadata, as untrusted as the file it came from.
+        size: width and height of the picture, after any enlarging.
         has: whether there is a stored picture of an id; where what a picture was made from is
             missing, the request is one for txt2img.
 
@@ -28,7 +32,8 @@ def request_of(fields: dict[str, Any], has: Callable[[str], bool]) -> dict[str, 
         kind = "txt2img"
     if kind == "anagram":
         fields = {**fields, "anagram": _objects(fields.get("anagram"))}
-    fields = {**fields, **_size_before_enlarging(fields)}
+    factor = fields["upscale"] if fields.get("upscale") in CHOICES["upscale"] else 1
+    fields = {**fields, "width": size[0] // factor, "height": size[1] // factor}
     known = {name: fields[name] for name in REQUESTS[kind].model_fields if name in fields}
     known["kind"] = kind
     while True:
@@ -40,15 +45,6 @@ def request_of(fields: dict[str, Any], has: Callable[[str], bool]) -> dict[str, 
             if not bad:
                 return None
             known = {name: value for name, value in known.items() if name not in bad}
-
-
-def _size_before_enlarging(fields: dict[str, Any]) -> dict[str, Any]:
-    """A picture tells the size of its file; a request asks for the size that was enlarged."""
-    factor = fields.get("upscale")
-    if not isinstance(factor, int) or factor < 1:
-        return {}
-    sides = {name: fields.get(name) for name in ("width", "height")}
-    return {name: side // factor for name, side in sides.items() if isinstance(side, int)}
 
 
 def finite(value: Any) -> Any:

@@ -130,7 +130,7 @@ def read_info(context: Context, data: bytes) -> PngInfo:
     return PngInfo(
         metadata=restore.finite(metadata),
         parameters=text,
-        request=restore.request_of(fields, context.files.has) if fields else None,
+        request=restore.request_of(fields, decoded.size, context.files.has) if fields else None,
         width=decoded.width,
         height=decoded.height,
     )

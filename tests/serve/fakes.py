@@ -12,7 +12,7 @@ import numpy as np
 
 from bank import Entry
 from bank.matching import Candidate, Match
-from dg2_jax.call import expand_prompts, expand_seed
+from dg2_jax.call import expand_prompts, expand_seed, takes_settings
 from dg2_jax.checks import ParameterError
 from dg2_jax.result import Preview, Result
 from dg2_jax.settings import Settings
@@ -20,11 +20,12 @@ from dg2_jax.settings import Settings
 SIZE = 64
 
 
-def picture(size: int, *what: Any) -> np.ndarray:
-    """A smooth picture that only depends on `what`."""
+def picture(size: int | tuple[int, int], *what: Any) -> np.ndarray:
+    """A smooth picture of a side, or of a width and height, that only depends on `what`."""
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).digest()
     coarse = np.random.default_rng(list(digest)).integers(0, 256, (4, 4, 3))
-    return np.kron(coarse, np.ones((size // 4, size // 4, 1))).astype(np.uint8)
+    width, height = (size, size) if isinstance(size, int) else size
+    return np.kron(coarse, np.ones((height // 4, width // 4, 1))).astype(np.uint8)
 
 
 class FakePipeline:
@@ -50,20 +51,33 @@ class FakePipeline:
         self.go.set()
         self._inside = threading.Lock()
 
+    @takes_settings()
     def __call__(
         self,
         prompt="",
         negative_prompt="",
         num_images=1,
-        *,
+        num_inference_steps=None,
+        guidance_scale=None,
+        solver=None,
         seed=0,
+        weights="ema",
+        *,
         image=None,
         mask=None,
         on_preview=None,
         preview_every=5,
         preview_mode="linear",
+        progress=None,
         **controls,
     ) -> Result:
+        usual = {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "solver": solver,
+            "weights": weights,
+        }
+        controls |= {name: value for name, value in usual.items() if value is not None}
         assert self._inside.acquire(blocking=False), "the pipeline is not re-entrant"
         try:
             self.calls.append({"prompt": prompt, "seed": seed, "image": image, **controls})
@@ -99,7 +113,9 @@ class FakePipeline:
         about = dataclasses.asdict(settings)
         given = [a.tobytes() for a in (image, mask) if a is not None]
         about["given"] = [hashlib.sha256(data).hexdigest() for data in given]
-        side = self.size * (settings.upscale or 1)
+        factor = settings.upscale or 1
+        sides = settings.width or self.size, settings.height or self.size
+        side = sides[0] * factor, sides[1] * factor
         made = np.stack(
             [picture(side, *row, about) for row in zip(prompts, negatives, seeds, strict=True)]
         )
@@ -107,7 +123,7 @@ class FakePipeline:
             from PIL import Image
 
             def fit(array):
-                return np.asarray(Image.fromarray(array).resize((side, side)))
+                return np.asarray(Image.fromarray(array).resize(side))
 
             keep = fit(mask) < 128
             made[:, keep] = fit(image)[keep]
