@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy import ndimage
 
+from dg2_jax.checks import ParameterError
 from dg2_jax.pictures import image_input
 from dg2_jax.pictures.image_input import ImageSource
 
@@ -21,26 +22,67 @@ _SHIFT = 32.0
 
 
 def load_mask(source: ImageSource, width: int, height: int, resize_mode: str = "crop") -> Mask:
-    """A mask at the size that is wanted, fitted like a picture of the same shape.
+    """A mask at a given size, fitted as a picture of the same shape is.
 
-    It is made smaller by maximum, so that thin strokes keep their value, and larger by repetition;
-    what "pad" leaves free is 0. In a picture that is transparent somewhere the alpha channel
-    is the mask, above 128 repainted and the rest kept, whatever its colours (the convention of the
-    AUTOMATIC1111 web UI); any other picture's lightness is the mask, values within 3% of black or
-    white being taken as such.
+    It shrinks by maximum, so that thin strokes keep their value, and grows by repetition; what
+    "pad" leaves free is 0. If any pixel of a picture is transparent, the alpha channel is the mask:
+    above 128 is repainted, whatever the colours (the convention of the AUTOMATIC1111 web UI).
+    Otherwise lightness is the mask, and values within 3% of black or white count as black or white.
+    A mask of 8 bits that holds no value above 1 is one of zeros and ones.
 
     Args:
         source: a picture as for `image_input.load_image` (white is repainted), or a bool or float
             array (h, w) or (h, w, 1) in [0, 1].
         width: of the result.
         height: of the result.
-        resize_mode: "crop" or "pad", that of the image.
+        resize_mode: "crop" or "pad", as for the image.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: not such a picture, or values out of range.
     """
-    values = _read(source)
+    return _fitted(_read(source), width, height, resize_mode)
+
+
+def load_pair(
+    image: ImageSource, mask: ImageSource, width: int, height: int, resize_mode: str = "crop"
+) -> tuple[UInt8[np.ndarray, "h w 3"], Mask]:
+    """A picture and its mask, fitted together to one size.
+
+    Args:
+        image: as for `image_input.load_image`.
+        mask: as for `load_mask`, of the picture's size or of the same shape at another size.
+        width: of the results.
+        height: of the results.
+        resize_mode: "crop" or "pad".
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not such pictures.
+        ParameterError: `mask` has another shape than the picture, or marks nothing, or only what is
+            cropped away.
+    """
+    picture = image_input.read(image, "image")
+    values = _read(mask)
+    (w, h), (mask_h, mask_w) = picture.size, values.shape
+    # Sides may have been rounded to whole pixels when either was resized.
+    if abs(mask_w * h - w * mask_h) > max(w, h, mask_w, mask_h):
+        raise ParameterError(
+            "mask", f"must have the shape of image, {w}x{h} pixels, got {mask_w}x{mask_h}"
+        )
+    if not values.any():
+        raise ParameterError("mask", "must mark something: it is black everywhere")
+    fitted = _fitted(values, width, height, resize_mode)
+    if not fitted.any():
+        raise ParameterError(
+            "mask",
+            f"must mark something inside the {width}x{height} pixels that image is cropped to; "
+            "resize_mode 'pad' keeps all of it",
+        )
+    return image_input.load_image(picture, width, height, resize_mode), fitted
+
+
+def _fitted(values: Mask, width: int, height: int, resize_mode: str) -> Float[np.ndarray, "H W"]:
     h, w = values.shape
     box, (left, top, right, bottom) = image_input.fit((w, h), (width, height), resize_mode)
     values = _resize_by_maximum(values, box[1], box[3], bottom - top)
@@ -59,7 +101,10 @@ def _read(source: ImageSource) -> Mask:
             alpha = np.asarray(picture.convert("RGBA"))[:, :, 3]
             if alpha.min() < 255:
                 return (alpha > 128).astype(np.float32)
-        values = np.asarray(image_input.to_rgb(picture).convert("L"), np.float32) / 255
+        values = np.asarray(image_input.to_rgb(picture).convert("L"), np.float32)
+    if values.max() == 1:  # zeros and ones in 8 bits
+        return values
+    values = values / 255
     values[values < _NOISE] = 0.0
     values[values > 1 - _NOISE] = 1.0
     return values

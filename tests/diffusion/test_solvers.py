@@ -30,21 +30,161 @@ def uniform_in_lambda(levels):
     return Schedule("uniform", 1.0 / (1.0 + np.exp(-2.0 * np.linspace(3.0, -3.0, levels))))
 
 
-def run_float64(table, x):
-    """The rows of a table in numpy float64: the same step function, without rounding."""
-    state = solvers.SolverState(x, x, np.zeros_like(x), np.zeros_like(x))
-    for row in range(len(table.timestep)):
-        level = sampling.Level(table.timestep[row], table.alpha[row], table.sigma[row])
-        m0 = gaussian_denoiser(state.x, level, None)
-        basis = (state.x, state.anchor, m0, state.m1, state.m2, np.zeros_like(x))
-        new, anchor = (sum(c * b for c, b in zip(m, basis, strict=True)) for m in table.matrix[row])
-        state = solvers.SolverState(new, anchor, m0, state.m1)
-    return state.x
+def run(table, x, noise=None):
+    """The rows of a table from `x` by `solvers.step` itself, in float64.
+
+    `noise` (rows, *x.shape) is what the rows draw; zero if left out.
+    """
+    with jax.enable_x64(True):
+        state = solvers.init(jnp.asarray(x, jnp.float64))
+        for row in range(len(table.timestep)):
+            level = sampling.Level(table.timestep[row], table.alpha[row], table.sigma[row])
+            m0 = gaussian_denoiser(state.x, level, None)
+            z = jnp.zeros_like(m0) if noise is None else jnp.asarray(noise[row], jnp.float64)
+            state = solvers.step(state, jnp.asarray(table.matrix[row]), m0, z)
+        assert state.x.dtype == jnp.float64
+        return np.asarray(state.x)
 
 
-def moments(solver, schedule, steps, spacing, n=40_000, **options):
-    t = schedules.timesteps(steps, schedule.num_train_timesteps, spacing)
-    table = solvers.make_table(solver, schedule, t, **options)
+def responses(run_rows, rows):
+    """Mean and deviation of what `run_rows(x, noise)` gives for x and noise drawn from N(0, I).
+
+    The denoiser is affine, so the result is an affine function of the start and of each row's
+    noise: its mean is the result of zeros, its variance the sum of the squared responses to each.
+    """
+    x, noise = np.zeros(rows + 2), np.zeros((rows, rows + 2))
+    x[1] = 1.0
+    noise[np.arange(rows), np.arange(2, rows + 2)] = 1.0
+    shape = (rows + 2, 1, 1, 1)
+    out = run_rows(x.reshape(shape), noise.reshape(rows, *shape)).ravel()
+    return out[0], np.sqrt(np.sum((out[1:] - out[0]) ** 2))
+
+
+def exact_moments(table):
+    return responses(lambda x, noise: run(table, x, noise), len(table.timestep))
+
+
+def levels_of(schedule, t):
+    return np.append(schedule.alpha[t], 1.0), np.append(schedule.sigma[t], 0.0)
+
+
+def best(x, a, s):
+    return gaussian_denoiser(x, sampling.Level(0, a, s), None)
+
+
+def textbook_ddim(x, noise, alpha, sigma, eta):
+    """Song et al., arXiv 2010.02502, equations 12 and 16, in the cumulative products."""
+    for i, z in enumerate(noise):
+        bar, bar_p = alpha[i] ** 2, alpha[i + 1] ** 2
+        m0 = best(x, alpha[i], sigma[i])
+        eps = (x - np.sqrt(bar) * m0) / np.sqrt(1 - bar)
+        s = eta * np.sqrt((1 - bar_p) / (1 - bar) * (1 - bar / bar_p))
+        x = np.sqrt(bar_p) * m0 + np.sqrt(1 - bar_p - s**2) * eps + s * z
+    return x
+
+
+def textbook_ddpm(x, noise, alpha, sigma, large):
+    """Ho et al., arXiv 2006.11239, equation 7, with the respaced one-step product."""
+    for i, z in enumerate(noise):
+        bar, bar_p = alpha[i] ** 2, alpha[i + 1] ** 2
+        a = bar / bar_p
+        m0 = best(x, alpha[i], sigma[i])
+        mean = np.sqrt(bar_p) * (1 - a) / (1 - bar) * m0 + np.sqrt(a) * (1 - bar_p) / (1 - bar) * x
+        variance = (1 - a) if large else (1 - a) * (1 - bar_p) / (1 - bar)
+        x = mean + (np.sqrt(variance) * z if i < len(noise) - 1 else 0.0)
+    return x
+
+
+def textbook_2m(x, noise, alpha, sigma, stochastic):
+    """Lu et al., arXiv 2211.01095, algorithm 2 and equation 19, in λ."""
+    before, h_before = None, None
+    for i, z in enumerate(noise):
+        m0 = best(x, alpha[i], sigma[i])
+        if i == len(noise) - 1:
+            return m0
+        h = np.log(alpha[i + 1] / sigma[i + 1]) - np.log(alpha[i] / sigma[i])
+        d = m0 if before is None else m0 + h / (2 * h_before) * (m0 - before)
+        k = 2.0 if stochastic else 1.0
+        x = sigma[i + 1] / sigma[i] * np.exp(-(k - 1) * h) * x + alpha[i + 1] * d * (
+            1 - np.exp(-k * h)
+        )
+        if stochastic:
+            x = x + sigma[i + 1] * np.sqrt(1 - np.exp(-2 * h)) * z
+        before, h_before = m0, h
+    return x
+
+
+def textbook_edm(x, noise, alpha, sigma, kind):
+    """Karras et al., arXiv 2206.00364, in x/α and σ/α: Euler, Heun, ancestral Euler."""
+    ratio = sigma / alpha
+    x = x / alpha[0]
+    slope = lambda x, i: (x - best(alpha[i] * x, alpha[i], sigma[i])) / ratio[i]  # noqa: E731
+    for i in range(len(alpha) - 1):
+        now, to = ratio[i], ratio[i + 1]
+        d = slope(x, i)
+        if kind == "ancestral":
+            up = to / now * np.sqrt(now**2 - to**2)
+            x = x + (np.sqrt(to**2 - up**2) - now) * d + up * noise[i]
+            continue
+        euler = x + (to - now) * d
+        x = x + (to - now) * (d + slope(euler, i + 1)) / 2 if kind == "heun" and to else euler
+    return x
+
+
+TEXTBOOK = {
+    "ddim": lambda *args: textbook_ddim(*args, 0.0),
+    "ddpm": lambda *args: textbook_ddpm(*args, large=False),
+    "ddpm_large": lambda *args: textbook_ddpm(*args, large=True),
+    "dpmpp_2m": lambda *args: textbook_2m(*args, stochastic=False),
+    "dpmpp_2m_sde": lambda *args: textbook_2m(*args, stochastic=True),
+    "heun": lambda *args: textbook_edm(*args, "heun"),
+    "euler": lambda *args: textbook_edm(*args, "euler"),
+    "euler_ancestral": lambda *args: textbook_edm(*args, "ancestral"),
+}
+
+
+@pytest.mark.parametrize("solver", TEXTBOOK)
+def test_tables_are_the_textbook_formulas(solver):
+    schedule = schedules.make("curved")
+    t = schedules.timesteps(20, 1000, "linspace")
+    table = solvers.make_table(solver, schedule, t)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1, 2, 2, 1))
+    noise = rng.normal(size=(20, *x.shape))
+    expected = TEXTBOOK[solver](x, noise, *levels_of(schedule, t))
+    rows = np.zeros((len(table.timestep), *x.shape))  # Heun has two per step, and draws nothing
+    rows[: len(noise)] = noise
+    np.testing.assert_allclose(run(table, x, rows), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_ddim_draws_its_noise_by_eta(eta):
+    schedule = schedules.make("curved")
+    t = schedules.timesteps(12, 1000, "leading")
+    table = solvers.make_table("ddim", schedule, t, eta=eta)
+    noise = np.random.default_rng(1).normal(size=(12, 1, 2, 2, 1))
+    expected = textbook_ddim(noise[0], noise, *levels_of(schedule, t), eta)
+    np.testing.assert_allclose(run(table, noise[0], noise), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("solver", DETERMINISTIC)
+def test_a_constant_estimate_is_integrated_exactly(solver):
+    # With x0(x) = c the flow is x' = σ'/σ x + (α' - α σ'/σ) c, which exponential integrators and
+    # Euler in σ/α reproduce at any step size.
+    schedule = schedules.make("cosine")
+    table = solvers.make_table(solver, schedule, schedules.timesteps(9, 1000, "linspace"))
+    constant = jnp.full((1, 1, 1, 1), 0.7)
+    state = solvers.init(jnp.full((1, 1, 1, 1), -1.3))
+    for row in range(len(table.timestep) - 1):
+        state = solvers.step(
+            state, jnp.asarray(table.matrix[row]), constant, jnp.zeros_like(constant)
+        )
+    ratio = table.sigma[-1] / table.sigma[0]
+    expected = ratio * -1.3 + (table.alpha[-1] - table.alpha[0] * ratio) * 0.7
+    np.testing.assert_allclose(state.x.ravel(), expected, rtol=1e-5)
+
+
+def drawn_moments(table, n=40_000):
     keys = sampling.image_keys(jnp.arange(4))
     x = sampling.initial_noise(keys, (n // 4, 1, 1))
     out = jax.jit(lambda x, k: sampling.sample(gaussian_denoiser, None, x, table, k))(x, keys)
@@ -65,7 +205,7 @@ def test_order_of_convergence(solver, order):
         before_clean = solvers.SolverTable(*(a[:-1] for a in table))
         a, s = schedule.alpha, schedule.sigma
         truth = exact_flow(x, a[-1], s[-1], a[0], s[0])
-        errors.append(float(np.abs(run_float64(before_clean, x) - truth).max()))
+        errors.append(float(np.abs(run(before_clean, x) - truth).max()))
         sizes.append(stride)
     slope = np.polyfit(np.log(sizes), np.log(errors), 1)[0]
     assert slope > order - 0.25, (slope, errors)
@@ -80,25 +220,41 @@ def test_limit_is_the_exact_flow(solver):
     table = solvers.make_table(solver, schedule, t)
     x = np.linspace(-2, 2, 9).reshape(1, 3, 3, 1)
     truth = exact_flow(x, table.alpha[0], table.sigma[0], 1.0, 0.0)
-    np.testing.assert_allclose(run_float64(table, x), truth, atol=0.02)
+    np.testing.assert_allclose(run(table, x), truth, atol=0.02)
 
 
 @pytest.mark.parametrize("solver", DETERMINISTIC + STOCHASTIC)
 @pytest.mark.parametrize("zero_terminal_snr", [False, True])
-def test_moments(solver, zero_terminal_snr):
+def test_moments_of_samples_are_those_of_the_affine_recursion(solver, zero_terminal_snr):
     schedule = schedules.make("cosine", zero_terminal_snr=zero_terminal_snr)
-    mean, std = moments(solver, schedule, 50, schedules.default_spacing(schedule))
-    assert mean == pytest.approx(MEAN, abs=0.01)
-    # The first-order last step from the least noisy level and 50 coarse steps cost some spread.
-    low, high = (0.85, 1.15) if solver != "ddpm_large" else (0.85, 1.25)
-    assert low * STD < std < high * STD
+    t = schedules.timesteps(30, 1000, schedules.default_spacing(schedule))
+    table = solvers.make_table(solver, schedule, t)
+    mean, std = exact_moments(table)
+    n = 40_000
+    drawn_mean, drawn_std = drawn_moments(table, n)
+    assert drawn_mean == pytest.approx(mean, abs=5 * std / np.sqrt(n))
+    assert drawn_std == pytest.approx(std, abs=5 * std / np.sqrt(2 * n))
+
+
+@pytest.mark.parametrize("solver", DETERMINISTIC + STOCHASTIC)
+def test_many_steps_reach_the_data(solver):
+    # Errors shrink in proportion to the step size, or faster.
+    schedule = schedules.make("cosine")
+    errors = []
+    for steps in (40, 160):
+        t = schedules.timesteps(steps, 1000, "linspace")
+        mean, std = exact_moments(solvers.make_table(solver, schedule, t))
+        errors.append(abs(mean - MEAN) + abs(std - STD))
+    assert errors[1] < min(errors[0] / 2.5, 0.012), errors
 
 
 def test_respaced_ddpm_keeps_the_mean_where_the_one_step_coefficients_lose_it():
-    # The published code's skipped-step DDPM gives mean 0.139 and deviation 0.888 here.
-    mean, std = moments("ddpm", schedules.make("curved"), 50, "linspace")
-    assert mean == pytest.approx(MEAN, abs=0.01)
-    assert 0.25 < std < 0.33
+    # Skipped steps with the one-step coefficients give mean 0.139 and deviation 0.888 here.
+    schedule = schedules.make("curved")
+    table = solvers.make_table("ddpm", schedule, schedules.timesteps(50, 1000, "linspace"))
+    mean, std = exact_moments(table)
+    assert mean == pytest.approx(MEAN, abs=0.001)
+    assert 0.25 < std < 0.3
 
 
 def test_ddim_with_eta_one_has_the_ancestral_posterior():

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dg2_jax.checks import ParameterError
 from dg2_jax.pictures import image_input, masks
 
 
@@ -54,6 +55,51 @@ def test_the_alpha_channel_is_the_mask_where_it_is_used():
     pixels[..., 3] = 255
     pixels[0, 0, :3] = 255
     np.testing.assert_array_equal(masks.load_mask(pixels, 2, 2), [[1, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("as_source", [np.asarray, Image.fromarray])
+def test_zeros_and_ones_in_eight_bits_are_black_and_white(as_source):
+    ones = np.eye(8, dtype=np.uint8)
+    np.testing.assert_array_equal(masks.load_mask(as_source(ones), 8, 8), ones)
+
+
+def test_a_picture_and_its_mask_are_fitted_together():
+    picture = noise(60, 90)
+    mask = np.zeros((60, 90), np.uint8)
+    mask[20:40, 30:60] = 255
+    pixels, fitted = masks.load_pair(picture, mask, 32, 32)
+    np.testing.assert_array_equal(pixels, image_input.load_image(picture, 32, 32))
+    np.testing.assert_array_equal(fitted, masks.load_mask(mask, 32, 32))
+    # The same mask at twice the size marks the same part.
+    doubled = np.kron(mask, np.ones((2, 2), np.uint8))
+    np.testing.assert_array_equal(masks.load_pair(picture, doubled, 32, 32)[1], fitted)
+
+
+def test_exif_turns_the_picture_before_its_shape_is_compared():
+    picture = Image.fromarray(noise(40, 80))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    turned = io.BytesIO()
+    picture.save(turned, "JPEG", exif=exif)
+    standing = np.full((80, 40), 255, np.uint8)
+    assert masks.load_pair(turned.getvalue(), standing, 32, 32)[1].all()
+    with pytest.raises(ParameterError, match="mask must have the shape of image, 40x80 pixels"):
+        masks.load_pair(turned.getvalue(), standing.T, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.ones((64, 64), bool), "mask must have the shape of image, 96x64 pixels, got 64x64"),
+        (np.zeros((64, 96), np.uint8), "mask must mark something"),
+        (np.full((64, 96), 5, np.uint8), "mask must mark something"),
+        (np.arange(96)[None].repeat(64, 0) < 10, "'pad' keeps all of it"),
+    ],
+)
+def test_masks_that_do_not_fit_their_picture(mask, message):
+    with pytest.raises(ParameterError, match=message) as error:
+        masks.load_pair(noise(64, 96), mask, 32, 32)
+    assert error.value.name == "mask"
 
 
 def test_jpeg_noise_does_not_count():
