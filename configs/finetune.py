@@ -4,7 +4,7 @@
     python -m scripts.train --config=configs/finetune.py --data_dir=runs/mine --workdir=runs/tuned
 
 Of another model than the embedded one, give its folder as --config.init_from and to --model, and
-its configuration in place of `denoiser`.
+its configuration in place of `model` and `denoiser`.
 """
 
 from ml_collections import ConfigDict

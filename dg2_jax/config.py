@@ -1,41 +1,48 @@
-"""From the open dictionaries of `configs/` to typed, checked dataclasses, and back.
+"""From open dictionaries (`configs/`, config.json) to typed, checked dataclasses, and back.
 
-A file in `configs/` returns an `ml_collections.ConfigDict`: data without branches. `from_mapping`
-turns it into frozen dataclasses, and a wrong key, type or value ends there, in one error that names
-it.
+`from_mapping` makes frozen dataclasses of plain data. A wrong key, type or value ends there, in one
+error that names it.
 """
 
 import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
-
-from ml_collections import ConfigDict
 
 from dg2_jax.checks import check
 
 T = TypeVar("T")
 
+_CLASS_BY = "class_by"
 
-def from_mapping(cls: type[T], values: Mapping[str, Any] | ConfigDict, path: str = "config") -> T:
+
+def class_by(choose: Callable[[Mapping[str, Any]], type]) -> dict[str, Any]:
+    """Metadata of a dataclass field whose class depends on its siblings.
+
+    Args:
+        choose: from the values of the whole dataclass to the class of the field; its ValueError
+            gets the path of the values in front.
+    """
+    return {_CLASS_BY: choose}
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
     """Builds the dataclass `cls` from a mapping, nested dataclasses from nested mappings.
 
     Keys that are left out keep their defaults. Lists become tuples, integers are taken for floats,
     and nothing else is converted.
 
     Args:
-        cls: a dataclass whose fields are bool, int, float, str, tuples and unions of these, or
-            dataclasses. Of a union of dataclasses, that one is built which knows most of the keys.
-        values: a dict or ConfigDict.
+        cls: a dataclass whose fields are bool, int, float, str, dataclasses, tuples of these, or
+            one of these or None. The class of a field may depend on its siblings, see `class_by`.
+        values: plain data.
         path: what error messages call `values`.
 
     Raises:
         ValueError: an unknown or missing key, a value of the wrong type, or one that `cls` refuses.
     """
-    if isinstance(values, ConfigDict):
-        values = values.to_dict()
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
@@ -53,6 +60,14 @@ def from_mapping(cls: type[T], values: Mapping[str, Any] | ConfigDict, path: str
     ]
     if missing:
         raise ValueError(f"missing key {', '.join(f'{path}.{k}' for k in missing)}")
+    try:
+        hints |= {
+            name: f.metadata[_CLASS_BY](values)
+            for name, f in fields.items()
+            if _CLASS_BY in f.metadata
+        }
+    except ValueError as error:
+        raise ValueError(f"{path}.{error}") from error
     built = {k: _convert(hints[k], values[k], f"{path}.{k}") for k in values}
     try:
         return cls(**built)
@@ -67,8 +82,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         options = typing.get_args(hint)
         if value is None and type(None) in options:
             return None
-        options = tuple(o for o in options if o is not type(None))
-        return _convert(_best_fit(options, value), value, path)
+        (option,) = (o for o in options if o is not type(None))
+        return _convert(option, value, path)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{path} must be a list, got {value!r}")
@@ -86,14 +101,6 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if hint is float and not math.isfinite(value):
         raise ValueError(f"{path} must be finite, got {value!r}")
     return value
-
-
-def _best_fit(options: tuple[Any, ...], value: Any) -> Any:
-    """Of several dataclasses the one that knows the most of the keys, the first of equals."""
-    if len(options) == 1:
-        return options[0]
-    keys = set(value) if isinstance(value, Mapping) else set()
-    return max(options, key=lambda o: len(keys & {f.name for f in dataclasses.fields(o)}))
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -1,16 +1,14 @@
 """What a model can be asked for, known from its config.json alone, before any weights are read."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dg2_jax.checks import ParameterError, check
-from dg2_jax.models.folder import ARCHITECTURES, Model, weights_of
+from dg2_jax.models.architectures import ARCHITECTURES
+from dg2_jax.models.folder import weights_of
+from dg2_jax.models.model import Model
 from dg2_jax.nn.autoencoder import AutoencoderConfig
-from dg2_jax.nn.dg2_unet import DG2UNetConfig
-from dg2_jax.nn.dit import DiTConfig
-from dg2_jax.nn.unet import UNetConfig
 
 if TYPE_CHECKING:
     from dg2_jax.settings import Settings
@@ -115,8 +113,8 @@ def from_config(name: str, config: Mapping[str, Any]) -> ModelFacts:
     Raises:
         KeyError, TypeError, ValueError: the configuration is not one of a model folder.
     """
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in config["denoiser"].items()}
-    denoiser = ARCHITECTURES[config["model"]].config(**fields)
+    architecture = ARCHITECTURES[config["model"]]
+    denoiser = architecture.parse(config["denoiser"], "denoiser")
     diffusion, vae = config["diffusion"], config["vae"]
     factor = _PUBLISHED_FACTOR
     if "pretrained" not in vae:
@@ -127,27 +125,22 @@ def from_config(name: str, config: Mapping[str, Any]) -> ModelFacts:
         weights=weights_of(config),
         sampling=config.get("sampling", {}),
         size=config.get("default_size", 128),
-        multiple=factor * _cells(denoiser),
+        multiple=factor * denoiser.latent_multiple,
         num_train_timesteps=levels,
-        has_deep_levels=isinstance(denoiser, UNetConfig) and len(denoiser.channels) > 1,
+        has_deep_levels=architecture.has_deep_features(denoiser),
         latents=(denoiser.in_channels, diffusion["prediction_type"]),
     )
 
 
 def facts_of(model: Model) -> ModelFacts:
-    """The facts of a loaded model."""
-    return dataclasses.replace(
-        from_config(model.name, model.config),
+    """The facts of a model in memory."""
+    return ModelFacts(
+        name=model.name,
         weights=tuple(model.params),
+        sampling=model.config.get("sampling", {}),
         size=model.default_size,
+        multiple=model.size_multiple,
         num_train_timesteps=model.schedule.num_train_timesteps,
+        has_deep_levels=model.has_deep_levels,
+        latents=(model.latent_channels, model.prediction_type),
     )
-
-
-def _cells(denoiser: Any) -> int:
-    """Of how many latent cells a denoiser's height and width must be multiples."""
-    if isinstance(denoiser, DiTConfig):
-        return denoiser.patch_size
-    if isinstance(denoiser, UNetConfig | DG2UNetConfig):
-        return 2 ** (len(denoiser.channels) - 1)
-    return 1

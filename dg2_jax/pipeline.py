@@ -32,8 +32,8 @@ from dg2_jax.pictures.image_input import ImageSource
 from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.result import Preview, Result
 from dg2_jax.settings import BATCH_SIZES, SAMPLER_GROUPS, Settings
-from dg2_jax.text import prompt_syntax
-from dg2_jax.text.encoder import TextEncoder, load_text_encoder
+from dg2_jax.text import encoder, prompt_syntax
+from dg2_jax.text.encoder import TextEncoder
 from dg2_jax.text.prompt_syntax import SubPrompt
 from dg2_jax.typing import Keys, Latent
 
@@ -56,8 +56,7 @@ class Pipeline:
             dg2_jax.models.folder.ModelError: a damaged file, or one that does not fit.
         """
         loaded = model_lib.load(model)
-        encoder = loaded.config["text_encoder"]
-        return cls(loaded, load_text_encoder(encoder["name"], encoder.get("max_length")))
+        return cls(loaded, encoder.from_config(loaded.config["text_encoder"]))
 
     def with_lora(self, path: str | Path, weight: float = 1.0) -> "Pipeline":
         """This pipeline with an adapter of `dg2_jax.models.lora` added; add others to the result.
@@ -81,9 +80,8 @@ class Pipeline:
         Raises:
             ValueError: there is no such dtype, or it is quantized already.
         """
-        from dg2_jax.models.quantization import (
-            quantized,  # qwix is imported where it is needed only
-        )
+        # qwix takes a second to import, and few need it.
+        from dg2_jax.models.quantization import quantized
 
         return Pipeline(quantized(self.model, dtype), self.text_encoder)
 

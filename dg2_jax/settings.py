@@ -12,7 +12,7 @@ from dg2_jax.diffusion.solvers import SOLVERS
 from dg2_jax.diffusion.views import VIEWS
 from dg2_jax.interop.realesrgan import MODELS as UPSCALERS
 from dg2_jax.model_facts import facts_of
-from dg2_jax.models.folder import WEIGHTS, Model
+from dg2_jax.models.model import WEIGHTS, Model
 from dg2_jax.pictures.image_input import RESIZE_MODES
 from dg2_jax.values import Choice, Integer, Numbers, Pairs, Real, Text
 

@@ -50,7 +50,7 @@ def launch(
     data_flag = flags.DEFINE_string("data_dir", data_dir, data_help)
 
     def main() -> None:
-        settings: Any = config_lib.from_mapping(config_class, config_flag.value)
+        settings: Any = config_lib.from_mapping(config_class, config_flag.value.to_dict())
         if _DISTRIBUTED.value or _COORDINATOR.value:
             sharding.join_processes(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         workdir = Path(workdir_flag.value)

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from dg2_jax.models.folder import DTYPES
+from dg2_jax.models.model import DTYPES
 from dg2_jax.pictures import images, preview
 from dg2_jax.result import Preview
 from scripts import control_flags

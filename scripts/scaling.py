@@ -1,7 +1,7 @@
 """What a training step needs on many devices: python -m scripts.scaling.
 
 Counts parameters, saved activations and floating-point operations from the shapes of the program;
-nothing is compiled and no weights are made. Prints the tables of docs/scaling.md.
+nothing is compiled, and there are no weights. Prints the tables of docs/scaling.md.
 """
 
 import contextlib
@@ -91,7 +91,7 @@ def table(name: str, config: DenoiserRunConfig) -> None:
 def main() -> None:
     """Prints the tables of both models."""
     for name, module in _RUNS.items():
-        table(name, from_mapping(DenoiserRunConfig, module.get_config()))
+        table(name, from_mapping(DenoiserRunConfig, module.get_config().to_dict()))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from dg2_jax.data import encoding, loader
 from dg2_jax.data.dead_leaves import Both, DeadLeaves
@@ -24,13 +23,13 @@ from scripts.launch import launch
 
 def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> bool:
     """Trains and exports; returns whether the run came to its end."""
-    graphdef, params = state.network(
+    network, params = state.network(
         lambda rngs: with_compute_dtype(AutoencoderKL(config.vae, rngs=rngs), config.compute_dtype),
         config.seed,
         runs.starting_autoencoder(config),
     )
     loss_fn = step.autoencoder_loss(
-        graphdef,
+        network,
         autoencoder.autoencoder_loss,
         weights=config.loss,
         decoder_only="encoder" in config.optim.frozen,
@@ -44,13 +43,13 @@ def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> boo
 
     @jax.jit
     def rebuild(params, images):
-        model, pixels = nnx.merge(graphdef, params), from_uint8(images)
+        model, pixels = network.bind(params), from_uint8(images)
         rebuilt = jnp.clip(model.decode(model.encode(pixels).mode()), -1.0, 1.0)
         return metrics.psnr(rebuilt, pixels), rebuilt
 
     @jax.jit
     def half_turn_error(params, images):
-        model, pixels = nnx.merge(graphdef, params), from_uint8(images)
+        model, pixels = network.bind(params), from_uint8(images)
         return metrics.equivariance_error(model, pixels, lambda x: x[:, ::-1, ::-1])
 
     def validate(current: state.TrainState) -> dict[str, float]:

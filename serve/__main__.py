@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
     settings = _settings(arguments)
     observe.configure_logging()
-    from dg2_jax import compile_cache
-    from serve.app import create_app
+    from dg2_jax import compile_cache  # JAX takes seconds: settings are checked first
+    from serve.app import create_app  # likewise
 
     settings.data.mkdir(parents=True, exist_ok=True)
     lock = FileLock(settings.data / "server.lock")  # the system releases it when the process ends

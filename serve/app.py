@@ -25,7 +25,7 @@ from serve.worker import Worker
 
 
 def _upscale(*args: Any, **kwargs: Any) -> np.ndarray:
-    from dg2_jax import upscale
+    from dg2_jax import upscale  # JAX takes seconds to import; the server answers before
 
     return upscale(*args, **kwargs)
 

@@ -47,7 +47,7 @@ class Context:
         """The prompt bank, loaded on first use (seconds): call it outside the event loop."""
         with self._bank_lock:
             if self._bank is None:
-                from bank import Bank
+                from bank import Bank  # JAX takes seconds to import
 
                 self._bank = Bank.load(user=self.settings.data / "bank")
             return self._bank

@@ -18,8 +18,8 @@ Loader = Callable[[str | Path], Any]
 
 
 def load_pipeline(model: str | Path, dtype: str | None = None) -> Any:
-    """A `dg2_jax.Pipeline`; imported late, so that the server answers before JAX is there."""
-    from dg2_jax import Pipeline
+    """A `dg2_jax.Pipeline`."""
+    from dg2_jax import Pipeline  # JAX takes seconds to import; the server answers before
 
     pipe = Pipeline.load(model)
     return pipe if dtype is None else pipe.quantized(dtype)

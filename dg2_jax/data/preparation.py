@@ -257,5 +257,4 @@ def _linear_preview(
     source = recipe.source.open()
     images = [image_input.load_image(source[i].image, size[1], size[0]) for i in chosen]
     mean = np.stack([records[i]["mean"] for i in range(len(chosen))]).astype(np.float64)
-    scaled = (mean - config.shift_factor) * config.scaling_factor
-    return preview.fit_latent_to_rgb(scaled, np.stack(images))
+    return preview.fit_latent_to_rgb(config.scaling.scale(mean), np.stack(images))

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from dg2_jax.evaluation.metrics import equivariance_error, psnr, ssim
-from dg2_jax.models.folder import Model
+from dg2_jax.models.model import Model
 from dg2_jax.pictures.images import from_uint8
 
 _BATCH = 16
@@ -26,13 +26,13 @@ def quality(model: Model, images: UInt8[np.ndarray, "n h w 3"]) -> dict[str, flo
         return psnr(rebuilt, pixels), ssim(rebuilt, pixels)
 
     starts = range(0, len(images), _BATCH)
-    found = [measure(model.autoencoder_params, images[i : i + _BATCH]) for i in starts]
-    decibels, similarity = (np.concatenate(values) for values in zip(*found, strict=True))
+    values = [measure(model.autoencoder_params, images[i : i + _BATCH]) for i in starts]
+    decibels, similarity = map(np.concatenate, zip(*values, strict=True))
     return {"psnr": float(decibels.mean()), "ssim": float(similarity.mean())}
 
 
 def half_turn_error(model: Model, images: UInt8[np.ndarray, "n h w 3"]) -> float:
-    """e(rot180), see `training.metrics.equivariance_error`."""
+    """e(rot180), see `evaluation.metrics.equivariance_error`."""
     vae = model.autoencoder.bind(model.autoencoder_params)
     return float(equivariance_error(vae, from_uint8(images), lambda x: x[:, ::-1, ::-1]))
 

@@ -19,7 +19,7 @@ from dg2_jax.diffusion import anagram, guidance, inpaint, inversion, reuse, samp
 from dg2_jax.diffusion.sampling import Progress
 from dg2_jax.diffusion.solvers import SolverTable
 from dg2_jax.diffusion.views import ViewMap
-from dg2_jax.models.folder import Network, Params
+from dg2_jax.models.model import Network, Params
 from dg2_jax.pictures import preview
 from dg2_jax.pictures.images import from_uint8, to_uint8
 from dg2_jax.pictures.preview import LatentToRGB

@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 
 from dg2_jax.interop.ncnn import Layer, read_param, read_weights
+from dg2_jax.interop.torch_checkpoint import read_torch
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.rrdbnet import RRDBNet, SRVGGNetCompact
 
@@ -192,8 +193,6 @@ class _Taker:
 
 def _pth_state(path: Path) -> State:
     """The exponential moving average where the file has one, else the raw parameters."""
-    from dg2_jax.interop.torch_checkpoint import read_torch
-
     content = read_torch(path)
     for key in ("params_ema", "params"):
         if isinstance(content, Mapping) and key in content:

@@ -35,7 +35,7 @@ def convert(
 
     Args:
         path: the checkpoint.
-        folder: made if missing.
+        folder: created if missing.
         vae: hub id or local folder of the autoencoder; None takes the id that the file names.
         text_encoder: hub id or local folder of the CLIP; None takes the id that the file names.
         default_size: side of a picture in pixels, which the file does not tell.

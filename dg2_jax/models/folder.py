@@ -2,7 +2,7 @@
 
     config.json                 what it is: denoiser, diffusion process, autoencoder, text encoder;
                                 where it has them, the linear preview of its latents and the
-                                sampling settings that sets of weights want
+                                default sampling settings of a set of weights
     denoiser.ema.safetensors    averaged weights
     denoiser.raw.safetensors    last weights of the training
     denoiser.fast.safetensors   where there are any: weights distilled to few unguided steps
@@ -13,167 +13,26 @@ Weights are flat dotted names; config.json holds the SHA-256 of every weights fi
 denoiser's weights is read when it is first used.
 """
 
-import dataclasses
-import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
-from dg2_jax.diffusion import prediction, schedules
-from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.files import replacing, sha256
 from dg2_jax.interop import diffusers_vae
+from dg2_jax.models import model as model_lib
 from dg2_jax.models import weights_file
+from dg2_jax.models.architectures import ARCHITECTURES
+from dg2_jax.models.model import WEIGHTS, Model, ModelError, Params
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
-from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
-from dg2_jax.nn.dit import DiT, DiTConfig
-from dg2_jax.nn.unet import UNet, UNetConfig
 
 FORMAT = 1
-WEIGHTS = ("ema", "raw", "fast")
 SAMPLING = ("num_inference_steps", "guidance_scale", "solver", "spacing")  # set by config.json
-DTYPES = ("bfloat16", "int8", "float8_e4m3fn")  # of `dg2_jax.models.quantization`
 EMBEDDED = {"demo": Path(__file__).parents[1] / "pretrained" / "demo"}
-
-Params = Any  # a pytree of arrays, as `nnx.to_pure_dict` gives it
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """A kind of denoiser, for training and for model folders alike.
-
-    Attributes:
-        config: its configuration, with the fields `in_channels` and `context_width`.
-        module: makes it: `module(config, rngs=...)`.
-        context_width: the field of `config` that is the width of the text tokens.
-        masks_padding: whether it leaves padding tokens out. One that does not wants contexts of the
-            same length in training and sampling.
-    """
-
-    config: type
-    module: Callable[..., nnx.Module]
-    context_width: str
-    masks_padding: bool
-
-
-ARCHITECTURES = {
-    "unet": Architecture(UNetConfig, UNet, "context_dim", masks_padding=True),
-    "dit": Architecture(DiTConfig, DiT, "context_dim", masks_padding=True),
-    "dg2_unet": Architecture(DG2UNetConfig, DG2UNet, "n_embd", masks_padding=False),
-}
-
-
-def architecture_name(config: Any) -> str:
-    """The name in `ARCHITECTURES` of the denoiser that `config` is a configuration of."""
-    return next(name for name, a in ARCHITECTURES.items() if isinstance(config, a.config))
-
-
-class ModelError(ValueError):
-    """A model folder that cannot be used; the message names the file and why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """The structure of a network, a static argument of compiled functions: hashed only once.
-
-    Attributes:
-        graphdef: its graph definition, whose hash takes milliseconds.
-        is_quantized: whether it expands its parameters, see `dg2_jax.models.quantization`.
-    """
-
-    graphdef: nnx.GraphDef
-    is_quantized: ClassVar[bool] = False
-
-    def bind(self, params: Params) -> Any:
-        """The network with its parameters."""
-        return nnx.merge(self.graphdef, params)
-
-    @functools.cached_property
-    def _hash(self) -> int:
-        return hash(self.graphdef)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-
-class WeightSets(Mapping[str, Params]):
-    """The denoiser's parameters by the name of their set, each read when it is first asked for."""
-
-    def __init__(self, names: tuple[str, ...], read: Callable[[str], Params]):
-        """`read` is called once for each of `names` that is used, and may raise a ModelError."""
-        self._names, self._anew, self._read = names, read, functools.cache(read)
-
-    def mapped(self, change: Callable[[Params], Params]) -> "WeightSets":
-        """These sets, each changed when it is first asked for; what it was before is not kept."""
-        return WeightSets(self._names, lambda name: change(self._anew(name)))
-
-    def __getitem__(self, name: str) -> Params:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._read(name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """A loaded model.
-
-    Attributes:
-        name: where it came from.
-        config: config.json, as read.
-        schedule: its noise schedule.
-        prediction_type: what the denoiser predicts.
-        denoiser: `denoiser.bind(params["ema"])` is callable.
-        params: denoiser parameters by the name of their set, some or all of `WEIGHTS`.
-        autoencoder: of its latents.
-        autoencoder_params: its parameters.
-        autoencoder_config: its configuration, with the scaling of the latents.
-        latent_channels: channels of a latent.
-        default_size: side of a picture in pixels, the one it was trained at.
-    """
-
-    name: str
-    config: Mapping[str, Any]
-    schedule: Schedule
-    prediction_type: str
-    denoiser: Network
-    params: WeightSets
-    autoencoder: Network
-    autoencoder_params: Params
-    autoencoder_config: AutoencoderConfig
-    latent_channels: int
-    default_size: int
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of the latent of a picture of the default size."""
-        side = self.default_size // self.autoencoder_config.downsampling_factor
-        return side, side, self.latent_channels
-
-    @property
-    def has_deep_levels(self) -> bool:
-        """Whether `Settings.reuse_every` may be above 1."""
-        config = ARCHITECTURES[self.config["model"]].config(**_tuples(self.config["denoiser"]))
-        return isinstance(config, UNetConfig) and len(config.channels) > 1
-
-
-def _abstract(make: Callable[[nnx.Rngs], nnx.Module]) -> tuple[Network, Params]:
-    graphdef, state = nnx.split(abstract(make))
-    return Network(graphdef), nnx.to_pure_dict(state)
 
 
 def folder_of(model: str | Path) -> Path:
@@ -229,15 +88,15 @@ def _read_weights(folder: Path, name: str, config: Mapping[str, Any], like: Para
         raise ModelError(f"{path} is damaged: its SHA-256 is not the one in config.json")
     try:
         return weights_file.load(path, like)
-    except weights_file.CheckpointError as error:
+    except weights_file.WeightsError as error:
         raise ModelError(str(error)) from error
 
 
 def load(model: str | Path) -> Model:
     """Loads an embedded model by name ("demo") or any model folder by path.
 
-    The denoiser's weights are read when `Model.params` is first asked for them, and a damaged file
-    of theirs is found then.
+    The denoiser's weights are read, and a damaged file of theirs is reported, when `Model.params`
+    is first asked for them.
 
     Raises:
         FileNotFoundError: no such model, or a file of it is missing.
@@ -245,65 +104,28 @@ def load(model: str | Path) -> Model:
     """
     folder = folder_of(model)
     config = _read_config(folder)
-    architecture = ARCHITECTURES[config["model"]]
-    try:
-        denoiser_config = architecture.config(**_tuples(config["denoiser"]))
-        diffusion = config["diffusion"]
-        schedule = _schedule(diffusion)
-        prediction.check(diffusion["prediction_type"])
-    except (TypeError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder / 'config.json'}: {error}") from error
-    denoiser, shapes = _abstract(lambda rngs: architecture.module(denoiser_config, rngs=rngs))
     weights = weights_of(config)
     for name in weights:
         _check_file(folder, _file(name))
-    autoencoder, autoencoder_params, autoencoder_config = _load_autoencoder(folder, config)
-    latent_channels = autoencoder_config.latent_channels
-    if denoiser_config.in_channels != latent_channels:
-        raise ModelError(
-            f"{folder}: the denoiser takes {denoiser_config.in_channels} channels, "
-            f"the autoencoder has {latent_channels}"
-        )
-    return Model(
+    return model_lib.create(
+        config,
+        _load_autoencoder(folder, config),
+        lambda name, shapes: _read_weights(folder, _file(name), config, shapes),
+        weights,
         name=str(model),
-        config=config,
-        schedule=schedule,
-        prediction_type=diffusion["prediction_type"],
-        denoiser=denoiser,
-        params=WeightSets(weights, lambda name: _read_weights(folder, _file(name), config, shapes)),
-        autoencoder=autoencoder,
-        autoencoder_params=autoencoder_params,
-        autoencoder_config=autoencoder_config,
-        latent_channels=latent_channels,
-        default_size=config.get("default_size", 128),
     )
 
 
-def _schedule(diffusion: Mapping[str, Any]) -> Schedule:
-    """The schedule of a name, or, for an imported one that has none, its table `alpha_bar`."""
-    if "alpha_bar" in diffusion:
-        return schedules.from_table(diffusion["schedule"], diffusion["alpha_bar"])
-    return schedules.make(
-        diffusion["schedule"],
-        diffusion.get("num_train_timesteps", 1000),
-        diffusion.get("zero_terminal_snr", False),
-    )
-
-
-def _load_autoencoder(
-    folder: Path, config: Mapping[str, Any]
-) -> tuple[Network, Params, AutoencoderConfig]:
+def _load_autoencoder(folder: Path, config: Mapping[str, Any]) -> AutoencoderKL:
     """The folder's own autoencoder, or the published one that the configuration names."""
     if "pretrained" in config["vae"]:
-        vae = diffusers_vae.from_pretrained(config["vae"]["pretrained"])
-        graphdef, state = nnx.split(vae)
-        return Network(graphdef), nnx.to_pure_dict(state), vae.config
+        return diffusers_vae.from_pretrained(config["vae"]["pretrained"])
     try:
         vae_config = AutoencoderConfig.from_dict(config["vae"])
     except ValueError as error:
         raise ModelError(f"{folder / 'config.json'}: {error}") from error
-    structure, shapes = _abstract(lambda rngs: AutoencoderKL(vae_config, rngs=rngs))
-    return structure, _read_weights(folder, "vae.safetensors", config, shapes), vae_config
+    structure, shapes = model_lib.split(abstract(lambda rngs: AutoencoderKL(vae_config, rngs=rngs)))
+    return structure.bind(_read_weights(folder, "vae.safetensors", config, shapes))
 
 
 def save(
@@ -316,7 +138,7 @@ def save(
     """Writes a model folder; config.json last, so that a half-written folder does not load.
 
     Args:
-        folder: made if missing.
+        folder: created if missing.
         config: config.json without "format" and "files", which are added.
         params: denoiser parameters by the name of their set, at least one of `WEIGHTS`.
         autoencoder_params: None where `config["vae"]` names a published autoencoder.
@@ -337,13 +159,13 @@ def add_weights(
     sampling: Mapping[str, Any],
     dtype: Any = jnp.bfloat16,
 ) -> None:
-    """Writes one more set of weights into a model folder, in the place of one of that name.
+    """Writes a set of weights into a model folder, in place of one of the same name.
 
     Args:
         folder: of the model.
         name: of the set, one of `WEIGHTS`.
         params: denoiser parameters.
-        sampling: the settings of `SAMPLING` that a call with these weights uses unless told else.
+        sampling: defaults of `SAMPLING` for calls with these weights.
         dtype: what the weights are stored as.
 
     Raises:
@@ -365,7 +187,3 @@ def _write(
     text = json.dumps({**config, "files": files}, indent=1)
     with replacing(folder / "config.json") as partial:
         partial.write_text(text + "\n", encoding="utf-8")
-
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

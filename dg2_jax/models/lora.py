@@ -21,19 +21,13 @@ from jaxtyping import Array, Float
 from safetensors import SafetensorError, safe_open
 
 from dg2_jax.checks import check
-from dg2_jax.models.folder import Model, Params
+from dg2_jax.models.architectures import ARCHITECTURES
+from dg2_jax.models.interface import LORA_TARGETS
+from dg2_jax.models.model import Model, Params
 from dg2_jax.models.weights_file import flatten, unflatten
 
 Adapters = dict[str, dict[str, Float[Array, "_ _"]]]  # layer to its "a" and "b"
 
-# The last parts of the layers' names: queries, keys, values and output, of all architectures.
-TARGETS = {
-    "self": ("qkv", "attended", "self_attention.wo"),
-    "cross": (
-        *("cross_q", "cross_kv", "crossed"),
-        *("cross_attention.q", "cross_attention.kv", "cross_attention.wo"),
-    ),
-}
 FORMAT = "dg2_jax.lora"
 _KERNEL = ".kernel"
 
@@ -45,19 +39,19 @@ class LoraConfig:
     Attributes:
         rank: r, the width of the adapters, at least 1.
         alpha: α, above 0; the change is scaled by α/r, so that a learning rate suits every rank.
-        targets: some of "self" and "cross": the attention of the picture to itself and to the text.
+        targets: some of `LORA_TARGETS`: the attention of the picture to itself and to the text.
     """
 
     rank: int = 8
     alpha: float = 8.0
-    targets: tuple[str, ...] = ("self", "cross")
+    targets: tuple[str, ...] = LORA_TARGETS
 
     def __post_init__(self) -> None:
         check(self.rank >= 1, "lora.rank", "at least 1", self.rank)
         check(0 < self.alpha < math.inf, "lora.alpha", "a number above 0", self.alpha)
-        allowed = f"one or more of {', '.join(TARGETS)}"
+        allowed = f"one or more of {', '.join(LORA_TARGETS)}"
         check(len(self.targets) > 0, "lora.targets", allowed, self.targets)
-        check(set(self.targets) <= set(TARGETS), "lora.targets", allowed, self.targets)
+        check(set(self.targets) <= set(LORA_TARGETS), "lora.targets", allowed, self.targets)
 
     @property
     def scale(self) -> float:
@@ -69,9 +63,18 @@ class LoraError(ValueError):
     """A file of adapters that cannot be used; the message names the file and why."""
 
 
-def layers(params: Params, targets: tuple[str, ...]) -> dict[str, tuple[int, int]]:
-    """The layers that are adapted, by dotted name, and their widths (in, out)."""
-    ends = tuple(f".{end}{_KERNEL}" for target in targets for end in TARGETS[target])
+def layers(
+    params: Params, targets: tuple[str, ...], architecture: str
+) -> dict[str, tuple[int, int]]:
+    """The layers that are adapted, by dotted name, and their widths (in, out).
+
+    Args:
+        params: of the network, or their shapes.
+        targets: some of `LORA_TARGETS`.
+        architecture: of the network, a name in `ARCHITECTURES`.
+    """
+    ends_of = ARCHITECTURES[architecture].lora_targets
+    ends = tuple(f".{end}{_KERNEL}" for target in targets for end in ends_of[target])
     return {
         name.removesuffix(_KERNEL): kernel.shape
         for name, kernel in flatten(params).items()
@@ -79,23 +82,24 @@ def layers(params: Params, targets: tuple[str, ...]) -> dict[str, tuple[int, int
     }
 
 
-def create(params: Params, config: LoraConfig, seed: int) -> Adapters:
+def create(params: Params, config: LoraConfig, seed: int, architecture: str) -> Adapters:
     """New adapters, which change nothing: A is N(0, 1/in), B is zero.
 
     Args:
         params: of the network, for its layers.
         config: of the adapters.
         seed: of A, at least 0.
+        architecture: of the network, a name in `ARCHITECTURES`.
 
     Raises:
         ValueError: the rank is above a layer's width, or there are no such layers.
     """
-    found = layers(params, config.targets)
-    if not found:
+    shapes = layers(params, config.targets, architecture)
+    if not shapes:
         raise ValueError(
             f"lora.targets: this network has no {' or '.join(config.targets)}-attention"
         )
-    most = min(min(shape) for shape in found.values())
+    most = min(min(shape) for shape in shapes.values())
     check(config.rank <= most, "lora.rank", f"at most {most} with this network", config.rank)
     rng = np.random.default_rng(seed)  # JAX would compile a generator for every shape
     return {
@@ -103,7 +107,7 @@ def create(params: Params, config: LoraConfig, seed: int) -> Adapters:
             "a": jnp.asarray(rng.normal(0, width**-0.5, (width, config.rank)), jnp.float32),
             "b": jnp.zeros((config.rank, out)),
         }
-        for name, (width, out) in found.items()
+        for name, (width, out) in shapes.items()
     }
 
 
@@ -130,7 +134,7 @@ def save(path: str | Path, adapters: Adapters, config: LoraConfig, architecture:
         path: the file.
         adapters: as of `create`.
         config: theirs.
-        architecture: of the network, a name in `dg2_jax.models.folder.ARCHITECTURES`.
+        architecture: of the network, a name in `ARCHITECTURES`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,14 +216,14 @@ def load(path: str | Path, params: Params, architecture: str) -> tuple[Adapters,
             "a": jax.ShapeDtypeStruct((width, config.rank), jnp.float32),
             "b": jax.ShapeDtypeStruct((config.rank, out), jnp.float32),
         }
-        for name, (width, out) in layers(params, config.targets).items()
+        for name, (width, out) in layers(params, config.targets, architecture).items()
     }
-    wanted = {name: leaf.shape for name, leaf in flatten(like).items()}
-    for name in sorted(wanted.keys() | flat.keys()):
-        found = flat[name].shape if name in flat else None
-        if found != wanted.get(name):
+    needed = {name: leaf.shape for name, leaf in flatten(like).items()}
+    saved = {name: leaf.shape for name, leaf in flat.items()}
+    for name in sorted(needed.keys() | saved.keys()):
+        if saved.get(name) != needed.get(name):
             raise LoraError(
-                f"{path} does not fit the model: {name} has shape {found}, "
-                f"the model needs {wanted.get(name)}"
+                f"{path} does not fit the model: {name} has shape {saved.get(name)}, "
+                f"the model needs {needed.get(name)}"
             )
     return unflatten(flat, like), config

@@ -6,6 +6,7 @@ float32. What it costs is measured in docs/performance.md.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ import qwix
 from flax import nnx
 
 from dg2_jax.checks import check
-from dg2_jax.models.folder import DTYPES, Model, Network, Params
+from dg2_jax.models.model import DTYPES, Model, Network, Params
 
 
 def quantized(model: Model, dtype: str) -> Model:
@@ -76,28 +77,32 @@ class QuantizedNetwork(Network):
     is_quantized = True
 
     def bind(self, params: Params) -> Any:
-        """The network with its parameters, which each call of a method expands anew."""
+        """The network with its parameters, which each call of a method expands."""
         return _Expanding(super().bind, params)
 
 
 class _Expanding:
-    """A bound network that holds its parameters as they are kept."""
+    """A bound network that holds its parameters as they are kept.
+
+    Every method of the network is there; each call of one expands the parameters.
+    """
 
     def __init__(self, bind: Callable[[Params], nnx.Module], params: Params):
         self._bind, self._params = bind, params
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **options: Any) -> Any:
         """Evaluates the network."""
-        return self._run("__call__", *args)
+        return self._run("__call__", *args, **options)
 
     def __getattr__(self, name: str) -> Any:
-        getattr(self._bind(expand(self._params)), name)  # an AttributeError as the network's own
-        return lambda *args: self._run(name, *args)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return functools.partial(self._run, name)
 
-    def _run(self, name: str, *args: Any) -> Any:
+    def _run(self, name: str, *args: Any, **options: Any) -> Any:
         params = self._params
         if args and isinstance(args[0], jax.Array):
-            # Tied to the argument: XLA would else expand them once, before the loop over steps.
+            # Tied to the argument: otherwise XLA would hoist the expansion out of the loop.
             params, first = jax.lax.optimization_barrier((params, args[0]))
             args = first, *args[1:]
-        return getattr(self._bind(expand(params)), name)(*args)
+        return getattr(self._bind(expand(params)), name)(*args, **options)

@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from dg2_jax.files import replacing
 
 
-class CheckpointError(ValueError):
-    """A checkpoint or weights file that cannot be used; the message names the file and why."""
+class WeightsError(ValueError):
+    """A weights file or checkpoint that cannot be used; the message names the file and why."""
 
 
 def flatten(tree: Any) -> dict[str, Any]:
@@ -35,18 +35,18 @@ def unflatten(flat: dict[str, Any], like: Any) -> Any:
 
 
 def compare(what: str, saved: dict[str, tuple[int, ...]], like: Any) -> None:
-    """Raises CheckpointError that lists how names and shapes differ from those of `like`."""
-    wanted = {name: tuple(leaf.shape) for name, leaf in flatten(like).items()}
+    """Raises WeightsError that lists how names and shapes differ from those of `like`."""
+    needed = {name: tuple(leaf.shape) for name, leaf in flatten(like).items()}
     problems = []
     for title, names in (
-        ("missing", sorted(set(wanted) - set(saved))),
-        ("unexpected", sorted(set(saved) - set(wanted))),
+        ("missing", sorted(set(needed) - set(saved))),
+        ("unexpected", sorted(set(saved) - set(needed))),
         (
             "of another shape",
             [
-                f"{name} (has {saved[name]}, needs {wanted[name]})"
-                for name in sorted(set(wanted) & set(saved))
-                if saved[name] != wanted[name]
+                f"{name} (has {saved[name]}, needs {needed[name]})"
+                for name in sorted(set(needed) & set(saved))
+                if saved[name] != needed[name]
             ],
         ),
     ):
@@ -54,7 +54,7 @@ def compare(what: str, saved: dict[str, tuple[int, ...]], like: Any) -> None:
             more = f" and {len(names) - 8} more" if len(names) > 8 else ""
             problems.append(f"{title}: {', '.join(names[:8])}{more}")
     if problems:
-        raise CheckpointError(f"{what} does not fit the model; {'; '.join(problems)}")
+        raise WeightsError(f"{what} does not fit the model; {'; '.join(problems)}")
 
 
 def save(path: str | Path, params: Any, dtype: Any = jnp.float32) -> None:
@@ -84,7 +84,7 @@ def load(path: str | Path, like: Any) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: it is no good safetensors file, or its names or shapes do not fit; they
+        WeightsError: it is no good safetensors file, or its names or shapes do not fit; they
             are listed.
     """
     path = Path(path)
@@ -93,7 +93,7 @@ def load(path: str | Path, like: Any) -> Any:
     try:
         flat = safetensors.numpy.load_file(str(path))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a good safetensors file: {error}") from error
+        raise WeightsError(f"{path} is not a good safetensors file: {error}") from error
     compare(str(path), {name: tuple(leaf.shape) for name, leaf in flat.items()}, like)
     # Converted by NumPy, and put as they are: jnp.asarray compiles a program for every shape.
     typed = {name: flat[name].astype(leaf.dtype) for name, leaf in flatten(like).items()}

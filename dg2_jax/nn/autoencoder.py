@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dg2_jax.nn.scaling import Scaling
 from dg2_jax.nn.vae_blocks import (
     Features,
     MidBlock,
@@ -125,6 +126,11 @@ class AutoencoderConfig:
     def downsampling_factor(self) -> int:
         """Pixels on a side of one latent cell."""
         return self.patch_size * 2 ** (len(self.block_out_channels) - 1)
+
+    @property
+    def scaling(self) -> Scaling:
+        """The scaling of the latents."""
+        return Scaling(self.scaling_factor, self.shift_factor)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "AutoencoderConfig":
@@ -304,9 +310,9 @@ class AutoencoderKL(nnx.Module):
         return self.decoder(latents)
 
     def scale(self, latents: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """(z - shift_factor) * scaling_factor: the latents that diffusion works on."""
-        return (latents - self.config.shift_factor) * self.config.scaling_factor
+        """The latents that diffusion works on; see `Scaling`."""
+        return self.config.scaling.scale(latents)
 
     def unscale(self, latents: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """The inverse of `scale`: z / scaling_factor + shift_factor."""
-        return latents / self.config.scaling_factor + self.config.shift_factor
+        """The inverse of `scale`."""
+        return self.config.scaling.unscale(latents)

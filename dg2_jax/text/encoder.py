@@ -9,7 +9,7 @@ forward function), so nothing downstream needs to know which one it holds.
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -59,6 +59,8 @@ class TextEncoder:
             prompt runs at the shortest that holds it, and is padded with zeros afterwards.
         long_prompts: "cut" drops what exceeds the limit, with a warning; "chunk" encodes it in
             pieces of L - 2 tokens and joins their embeddings, so that L grows.
+        mask_padding: False: `encode` marks padding as real, for denoisers that were trained to
+            attend to it.
     """
 
     name: str
@@ -70,6 +72,7 @@ class TextEncoder:
     params: Any
     lengths: tuple[int, ...]
     long_prompts: str = "cut"
+    mask_padding: bool = True
 
     def __post_init__(self):
         if self.long_prompts not in ("cut", "chunk"):
@@ -129,7 +132,10 @@ class TextEncoder:
             context[index, :length] = hidden[: len(index)]
             pooled[index] = vectors[: len(index)]
         assert pooled is not None  # there is at least one row, and one that is not empty
-        return self._join(context, self._pad(rows, self.max_length).mask, pooled, pieces)
+        mask = self._pad(rows, self.max_length).mask
+        if not self.mask_padding:
+            mask = np.ones_like(mask)
+        return self._join(context, mask, pooled, pieces)
 
     def _join(
         self, context: np.ndarray, mask: np.ndarray, pooled: np.ndarray, pieces: int
@@ -186,6 +192,19 @@ class TextEncoder:
             body = body[:room]
         pieces = [body[i : i + room] for i in range(0, len(body), room)] or [[]]
         return [[start, *piece, end] for piece in pieces]
+
+
+def from_config(config: Mapping[str, Any]) -> TextEncoder:
+    """The text encoder that a model's config.json names, see `dg2_jax.models.folder`.
+
+    Args:
+        config: "name", and maybe "max_length" and "mask_padding".
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_text_encoder`.
+    """
+    encoder = load_text_encoder(config["name"], config.get("max_length"))
+    return dataclasses.replace(encoder, mask_padding=config.get("mask_padding", True))
 
 
 def load_text_encoder(

@@ -23,7 +23,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from dg2_jax import files
-from dg2_jax.models.weights_file import CheckpointError, compare, flatten, unflatten
+from dg2_jax.models.weights_file import WeightsError, compare, flatten, unflatten
 from dg2_jax.training.state import TrainState
 
 _LOG = logging.getLogger(__name__)
@@ -46,38 +46,30 @@ class CheckpointManager:
     reads its own shards, and the first does the rest.
     """
 
-    def __init__(
-        self, folder: str | Path, keep: int = 3, save_interval: int = 1, keep_every: int = 0
-    ):
+    def __init__(self, folder: str | Path, keep: int = 3, keep_every: int = 0):
         """Opens or creates the folder.
 
         Args:
             folder: holds the checkpoints of one run; a path, or a gs:// address.
             keep: the newest so many are kept, at least 1.
-            save_interval: `should_save` is true at its multiples, at least 1.
             keep_every: its multiples are kept for ever; 0 for none.
 
         Raises:
-            ValueError: keep or save_interval is below 1, or keep_every below 0.
+            ValueError: keep is below 1, or keep_every below 0.
         """
-        if keep < 1 or save_interval < 1 or keep_every < 0:
+        if keep < 1 or keep_every < 0:
             raise ValueError(
-                "keep and save_interval must be at least 1 and keep_every at least 0, got "
-                f"{keep}, {save_interval} and {keep_every}"
+                f"keep must be at least 1 and keep_every at least 0, got {keep} and {keep_every}"
             )
         self._renames = "://" not in str(folder)
         self.folder = epath.Path(Path(folder).absolute() if self._renames else folder)
-        self.keep, self.save_interval, self.keep_every = keep, save_interval, keep_every
+        self.keep, self.keep_every = keep, keep_every
         self._primary = jax.process_index() == 0
         if self._primary:
             self.folder.mkdir(parents=True, exist_ok=True)
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._writing: concurrent.futures.Future | None = None
-
-    def should_save(self, step: int) -> bool:
-        """Whether `step` is a multiple of the interval."""
-        return step % self.save_interval == 0
 
     def steps(self) -> list[int]:
         """The complete checkpoints, oldest first."""
@@ -191,7 +183,7 @@ class CheckpointManager:
 
         Raises:
             FileNotFoundError: there is no such checkpoint, or none at all.
-            CheckpointError: the checkpoint, or every one of them, is damaged, or holds other names
+            WeightsError: the checkpoint, or every one of them, is damaged, or holds other names
                 or shapes than `like`.
         """
         self.wait()
@@ -203,10 +195,10 @@ class CheckpointManager:
         candidates = [step] if step is not None else known[::-1]
         failures: list[str] = []
         chosen = self._first_good(candidates, failures) if self._primary else 0
-        if jax.process_count() > 1:  # all take what the first one found
+        if jax.process_count() > 1:  # all take the first one's choice
             chosen = int(multihost_utils.broadcast_one_to_all(np.int32(chosen)))
         if chosen < 0:
-            raise CheckpointError(f"no good checkpoint in {self.folder}: {'; '.join(failures)}")
+            raise WeightsError(f"no good checkpoint in {self.folder}: {'; '.join(failures)}")
         return self._read(chosen, like)
 
     def _first_good(self, candidates: list[int], failures: list[str]) -> int:
@@ -224,13 +216,13 @@ class CheckpointManager:
         items = {}
         for name, tree in _items(like).items():
             if not (path / name).exists():
-                raise CheckpointError(f"{path} does not fit the run: it has no item {name}")
+                raise WeightsError(f"{path} does not fit the run: it has no item {name}")
             saved = handler.metadata(path / name).tree
             compare(f"{path / name}", {k: tuple(v.shape) for k, v in saved.items()}, tree)
             shapes = jax.tree.map(_abstract, flatten(tree))
             onto = ocp.checkpoint_utils.construct_restore_args(shapes)
-            found = handler.restore(path / name, args=ocp.args.PyTreeRestore(shapes, onto))
-            items[name] = unflatten(found, tree)
+            flat = handler.restore(path / name, args=ocp.args.PyTreeRestore(shapes, onto))
+            items[name] = unflatten(flat, tree)
         config, data = (json.loads((path / f"{n}.json").read_text()) for n in ("config", "data"))
         count = jnp.asarray(step, jnp.int32)
         sharding = getattr(like.step, "sharding", None)

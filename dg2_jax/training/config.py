@@ -4,11 +4,17 @@
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
+from dg2_jax import config as config_lib
 from dg2_jax.checks import check
 from dg2_jax.diffusion import prediction
 from dg2_jax.diffusion.schedules import SCHEDULES
+from dg2_jax.models.interface import TensorRules
+
+Run = TypeVar("Run", bound="RunConfig")
 
 OPTIMIZERS = ("adamw", "muon")
 EMA_PROFILES = ("warmup", "power")
@@ -244,3 +250,17 @@ class RunConfig:
                 "devices.accumulation_steps must divide batch_size "
                 f"({self.batch_size}), got {parts}"
             )
+
+    @property
+    def tensor_rules(self) -> TensorRules:
+        """The layers of the network that `devices.tensor` divides."""
+        return TensorRules()
+
+    @classmethod
+    def from_saved(cls: type[Run], values: Mapping[str, Any]) -> Run:
+        """The configuration in a checkpoint's config.json, which may be of an earlier version.
+
+        Raises:
+            ValueError: it is of another kind of run.
+        """
+        return config_lib.from_mapping(cls, values, "the saved config")

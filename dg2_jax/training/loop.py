@@ -50,7 +50,7 @@ def train(
 
     Args:
         state: the initial state; donated.
-        step_fn: made by `make_train_step`.
+        step_fn: from `make_train_step`.
         loader: the batches.
         config: the run; a checkpoint of another one is refused.
         workdir: gets metrics.jsonl, samples/ and checkpoints/; no other trainer may use it.
@@ -71,7 +71,7 @@ def train(
     """
     workdir = Path(workdir)
     loop, saved_config = config.loop, config_lib.to_dict(config)
-    layout = sharding.make_layout(config.devices, config.batch_size)
+    layout = sharding.make_layout(config.devices, config.batch_size, config.tensor_rules)
     primary, alone = jax.process_index() == 0, jax.process_count() == 1
     with contextlib.ExitStack() as stack:
         if primary:
@@ -79,7 +79,6 @@ def train(
         checkpoints = CheckpointManager(
             loop.checkpoint_folder or workdir / "checkpoints",
             keep=loop.keep,
-            save_interval=loop.checkpoint_every,
             keep_every=loop.keep_every,
         )
         stack.callback(checkpoints.wait)  # whatever ends the run, a save that was begun is finished
@@ -190,7 +189,7 @@ def _resume(
     if checkpoints.latest_step() is None:
         return state
     restored = checkpoints.restore(state)
-    saved = config_lib.from_mapping(type(config), restored.config, "the saved config")
+    saved = config.from_saved(restored.config)
     changed = config_lib.differences(config_lib.to_dict(saved), config_lib.to_dict(config))
     if changed:
         raise ValueError(

@@ -2,15 +2,15 @@
 
 The mesh has the axes data, fsdp and tensor. The batch is divided over data and fsdp. Weights,
 averages and optimiser are copied along data and divided along fsdp (ZeRO stage 3, arXiv 1910.02054:
-XLA gathers a weight where it is used and scatters its gradient), and the layers named in
-`TENSOR_RULES` along tensor (Megatron, arXiv 1909.08053). XLA divides the computation accordingly.
+XLA gathers a weight where it is used and scatters its gradient), and the layers that the network's
+architecture names along tensor (Megatron, arXiv 1909.08053). XLA divides the computation
+accordingly.
 
 Random numbers are drawn for the whole batch at once by a generator that gives every element its
 own, so that they do not depend on the layout; results differ by rounding only.
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dg2_jax.models.interface import TensorRules
 from dg2_jax.training.config import DevicesConfig
 
 T = TypeVar("T")
@@ -30,19 +31,18 @@ BATCH = PartitionSpec(("data", "fsdp"))
 # Arrays with fewer elements stay whole: to gather them would cost more than it saves.
 MIN_DIVIDED = 1 << 14
 
-# The last part of a weight's name to the axis that tensor divides; the first match counts. What
-# makes heads or hidden units is divided by its outputs, what takes them in by its inputs.
-TENSOR_RULES = (
-    (r"(qkv|cross_q|cross_kv|inner|q|kv|linear_geglu_1)\.kernel$", -1),
-    (r"(attended|crossed|outer|wo|linear_geglu_2)\.kernel$", -2),
-)
-
 
 @dataclass(frozen=True)
 class Layout:
-    """Where states and batches lie on a mesh; of a single device, wherever JAX puts them."""
+    """Where states and batches lie on a mesh; of a single device, wherever JAX puts them.
+
+    Attributes:
+        mesh: with the axes `AXES`.
+        tensor_rules: the layers that the axis tensor divides.
+    """
 
     mesh: Mesh
+    tensor_rules: TensorRules
 
     def spec(self, name: str, shape: tuple[int, ...]) -> PartitionSpec:
         """How an array is divided: by its rule along tensor, then its longest axis along fsdp."""
@@ -50,7 +50,7 @@ class Layout:
         if math.prod(shape) < MIN_DIVIDED:
             return PartitionSpec()
         tensor, fsdp = self.mesh.shape["tensor"], self.mesh.shape["fsdp"]
-        rule = next((axis for pattern, axis in TENSOR_RULES if re.search(pattern, name)), None)
+        rule = self.tensor_rules.axis(name)
         if tensor > 1 and rule is not None and shape[rule] % tensor == 0:
             axes[rule] = "tensor"
         free = [i for i, n in enumerate(shape) if axes[i] is None and n % fsdp == 0]
@@ -131,7 +131,10 @@ def join_processes(
 
 
 def make_layout(
-    config: DevicesConfig, batch_size: int, devices: Sequence[jax.Device] | None = None
+    config: DevicesConfig,
+    batch_size: int,
+    tensor_rules: TensorRules,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Layout:
     """The layout that a configuration asks for.
 
@@ -140,6 +143,7 @@ def make_layout(
     Args:
         config: the axes.
         batch_size: examples a step.
+        tensor_rules: the layers that the axis tensor divides, as of `RunConfig.tensor_rules`.
         devices: all devices of all processes by default.
 
     Raises:
@@ -161,7 +165,8 @@ def make_layout(
             f"batch_size must be a multiple of {parts} (devices.data x fsdp x accumulation_steps), "
             f"got {batch_size}"
         )
-    return Layout(Mesh(np.array(devices).reshape(data, config.fsdp, config.tensor), AXES))
+    mesh = Mesh(np.array(devices).reshape(data, config.fsdp, config.tensor), AXES)
+    return Layout(mesh, tensor_rules)
 
 
 def to_host(tree: T) -> T:

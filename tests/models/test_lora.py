@@ -11,47 +11,44 @@ import safetensors.flax
 
 from dg2_jax.models import folder as model
 from dg2_jax.models import lora
+from dg2_jax.models.interface import LORA_TARGETS
 from dg2_jax.models.lora import LoraConfig
 from dg2_jax.models.weights_file import flatten
-from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.training import export
 from tests import tiny_model
 from tests.networks import random_params
 
 CONFIG = LoraConfig(rank=2, alpha=3.0)
-DG2 = DG2UNetConfig(4, (8, 16), n_layers=1, n_groups=4, n_heads=2, n_embd=12, t_embd=8)
 # Self-attention has a layer for q, k and v and one for the output; cross-attention one more.
 LAYERS_A_BLOCK = {"self": 2, "cross": 3}
 
 
 def make_params(name):
-    if name == "dg2_unet":
-        return random_params(lambda rngs: DG2UNet(DG2, rngs=rngs))
     network, config = tiny_model.DENOISERS[name]
     return random_params(lambda rngs: network(config, rngs=rngs))
 
 
-def random_adapters(params, config=CONFIG, seed=0):
+def random_adapters(params, config=CONFIG, seed=0, name="unet"):
     """None of them zero."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32),
-        lora.create(params, config, 0),
+        lora.create(params, config, 0, name),
     )
 
 
 @pytest.mark.parametrize("name", ["unet", "dit", "dg2_unet"])
 def test_the_layers_of_attention_are_adapted(name):
     params = make_params(name)
-    each = {target: lora.layers(params, (target,)) for target in lora.TARGETS}
+    each = {target: lora.layers(params, (target,), name) for target in LORA_TARGETS}
     blocks = len(each["self"]) // LAYERS_A_BLOCK["self"]
     assert blocks > 0
     for target, found in each.items():
         assert len(found) == blocks * LAYERS_A_BLOCK[target]
     assert not each["self"].keys() & each["cross"].keys()
-    assert lora.layers(params, ("self", "cross")) == each["self"] | each["cross"]
-    adapters = random_adapters(params)
+    assert lora.layers(params, LORA_TARGETS, name) == each["self"] | each["cross"]
+    adapters = random_adapters(params, name=name)
     before, after = flatten(params), flatten(lora.apply(params, adapters, 0.5))
     for layer, (a, b) in ((n, (ab["a"], ab["b"])) for n, ab in adapters.items()):
         wanted = np.asarray(before.pop(f"{layer}.kernel")) + 0.5 * np.asarray(a) @ np.asarray(b)
@@ -62,7 +59,7 @@ def test_the_layers_of_attention_are_adapted(name):
 
 def test_new_adapters_change_nothing():
     params = make_params("unet")
-    adapters = lora.create(params, CONFIG, 0)
+    adapters = lora.create(params, CONFIG, 0, "unet")
     jax.tree.map(np.testing.assert_array_equal, lora.apply(params, adapters, 1.0), params)
     assert all(np.abs(factors["a"]).min() > 0 for factors in adapters.values())
 
@@ -105,7 +102,7 @@ def test_a_model_is_exported_with_its_adapters(pipe, folder, tmp_path):
 def test_what_is_saved_is_loaded(tmp_path):
     params = make_params("dit")
     config = LoraConfig(3, 0.1, ("cross",))
-    adapters = random_adapters(params, config)
+    adapters = random_adapters(params, config, name="dit")
     lora.save(tmp_path / "a.safetensors", adapters, config, "dit")
     loaded, its_config = lora.load(tmp_path / "a.safetensors", params, "dit")
     assert its_config == config
@@ -167,4 +164,4 @@ def test_wrong_configuration_is_named(values, message):
 
 def test_a_rank_above_a_layers_width_is_refused():
     with pytest.raises(ValueError, match=r"lora\.rank must be at most 16 with this network"):
-        lora.create(make_params("unet"), LoraConfig(rank=17), 0)
+        lora.create(make_params("unet"), LoraConfig(rank=17), 0, "unet")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dg2_jax.generation import program
-from dg2_jax.models import folder as model_lib
+from dg2_jax.models.model import DTYPES
 from dg2_jax.models.quantization import expand, quantize
 from dg2_jax.pipeline import Pipeline
 from serve.server_settings import ServerSettings
@@ -99,4 +99,4 @@ def test_bad_requests_are_told(pipe, tmp_path):
 
 def test_the_server_knows_the_same_dtypes():
     (literal, _) = typing.get_args(ServerSettings.model_fields["quantize"].annotation)
-    assert typing.get_args(literal) == model_lib.DTYPES
+    assert typing.get_args(literal) == DTYPES

@@ -11,7 +11,7 @@ from flax import nnx
 
 from dg2_jax.interop.hf_text import load_tokenizer, minilm_folder
 from dg2_jax.nn.bert import Bert, BertConfig
-from dg2_jax.text.encoder import bert_encoder, check_prompts, load_text_encoder
+from dg2_jax.text.encoder import bert_encoder, check_prompts, from_config, load_text_encoder
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 REFERENCE = np.load(GOLDEN / "minilm_reference.npz")
@@ -191,6 +191,19 @@ def test_other_folders(clip_folder):
     (clip_folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):
         load_text_encoder(str(clip_folder))
+
+
+def test_of_a_models_configuration(clip_folder):
+    config = {"name": str(clip_folder)}
+    clip = load_text_encoder(str(clip_folder))
+    assert from_config(config).max_length == clip.max_length
+    assert from_config(config | {"max_length": 7}).max_length == 7
+    masked = from_config(config).encode(["a"])
+    np.testing.assert_array_equal(masked.mask, clip.encode(["a"]).mask)
+    assert not masked.mask.all()
+    attended = from_config(config | {"mask_padding": False}).encode(["a"])
+    assert attended.mask.all()
+    np.testing.assert_array_equal(attended.context, masked.context)
 
 
 def test_clip_that_is_not_here():

@@ -33,14 +33,22 @@ OURS = {
     "embed_dim": 32,
     "norm_groups": 4,
 }
+UNET = {"model": "unet"}
 
 
 def make_config(denoiser, **changes):
     """The toy configuration, made tiny."""
     values = dg2_toy.get_config().to_dict()
-    if "n_heads" in denoiser:
+    name = changes.pop("model", "dg2_unet")
+    if name == "dg2_unet":
         denoiser = values["denoiser"] | denoiser
-    values |= {"num_steps": 120, "batch_size": 16, "validation_images": 16, "denoiser": denoiser}
+    values |= {
+        "model": name,
+        "num_steps": 120,
+        "batch_size": 16,
+        "validation_images": 16,
+        "denoiser": denoiser,
+    }
     values["optim"] |= {"learning_rate": 3e-3}
     values["loop"] = {"wandb": "disabled", "log_every": 10, "validate_every": 0}
     values["loop"] |= changes.pop("loop", {})
@@ -79,16 +87,22 @@ def test_dropped_captions_of_shards_are_the_files_null(tmp_path):
     drawn = [opened.transform(opened.train[0], rng)["context"] for _ in range(1000)]
     assert 60 < sum(not context.any() for context in drawn) < 140
     # A denoiser with a null context of its own drops captions in its loss instead.
-    ours = make_config(OURS | {"context_dim": published.CLIP_WIDTH})
+    ours = make_config(OURS | {"context_dim": published.CLIP_WIDTH}, model="unet")
     assert data.open_data(shards, ours, str(published.VAE)).transform is None
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"denoiser": OURS | {"context_dim": 8}}, r"denoiser\.context_dim must be 32"),
+        (
+            {"model": "unet", "denoiser": OURS | {"context_dim": 8}},
+            r"denoiser\.context_dim must be 32",
+        ),
         ({"denoiser": DG2 | {"n_embd": 512}}, r"denoiser\.n_embd must be 32"),
-        ({"denoiser": OURS | {"in_channels": 8}}, r"denoiser\.in_channels must be 4"),
+        (
+            {"model": "unet", "denoiser": OURS | {"in_channels": 8}},
+            r"denoiser\.in_channels must be 4",
+        ),
         ({"validation_images": 64}, "validation_images must be below the number of examples"),
         ({"denoiser": DG2 | {"legacy_time_table": True}}, "legacy_time_table must be false"),
     ],
@@ -111,6 +125,7 @@ def encoded(tmp_path_factory, clip):
 def test_our_unet_on_an_encoded_data_set(tmp_path, encoded):
     run = make_config(
         OURS | {"context_dim": published.CLIP_WIDTH},
+        model="unet",
         num_steps=3,
         loop={"log_every": 1, "validate_every": 3, "sample_every": 3},
         sample_prompts=("a lake", "a volcano"),
@@ -156,7 +171,10 @@ def test_two_processes_of_the_script_train_as_one(tmp_path, encoded):
     """One is told by flags who they are, the other by what Slurm sets."""
     network = {"in_channels": 4, "width": 32, "depth": 1, "head_dim": 16, "embed_dim": 32}
     run = make_config(
-        network | {"context_dim": published.CLIP_WIDTH}, num_steps=3, loop={"log_every": 1}
+        network | {"context_dim": published.CLIP_WIDTH},
+        model="dit",
+        num_steps=3,
+        loop={"log_every": 1},
     )
     config = tmp_path / "config.py"
     config.write_text(

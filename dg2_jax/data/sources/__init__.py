@@ -98,6 +98,7 @@ class SourceSpec:
             FileNotFoundError: there is nothing at the location.
             ValueError: what is there is no source of pictures, or holds none.
         """
+        # pyarrow and TensorFlow Datasets take seconds to import.
         from dg2_jax.data.sources import folder, parquet, tfds, webdataset
 
         if self.location.startswith("tfds:"):
