@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dg2_jax.checks import ParameterError, check
+from dg2_jax.diffusion.views import ANY_SHAPE
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.folder import weights_of
 from dg2_jax.models.model import Model
@@ -80,11 +81,22 @@ class ModelFacts:
     def _check_size(self, settings: "Settings") -> None:
         for name in ("height", "width"):
             pixels = getattr(settings, name)
-            fits = pixels is None or pixels % self.multiple == 0
-            check(fits, name, f"a multiple of {self.multiple} with {self.name}", pixels)
+            if pixels is not None and pixels % self.multiple:
+                nearest = max(1, round(pixels / self.multiple)) * self.multiple
+                raise ParameterError(
+                    name,
+                    f"must be a multiple of {self.multiple} with the model {self.name}; "
+                    f"got {pixels}, the nearest is {nearest}",
+                )
+        width, height = self.size_of(settings)
+        for _, view in settings.anagram or ():
+            if width != height and view not in ANY_SHAPE:
+                allowed = (
+                    f"must use views among {', '.join(ANY_SHAPE)} where a picture is no square"
+                )
+                raise ParameterError("anagram", f"{allowed}; got {view!r} with {width}x{height}")
         if settings.outpaint is None:
             return
-        width, height = self.size_of(settings)
         left, top, right, bottom = settings.outpaint
         for side, new in ((width, left + right), (height, top + bottom)):
             least = max(1, side // 8)

@@ -27,7 +27,7 @@ INVERSIONS = {"ddim": "ddim", "ddpm": "ddpm"}  # and the solver that goes with e
 ANAGRAM_MODES = ("latent", "corrected", "pixel")
 UPSCALES = (2, 4)
 FIRST_ORDER = ("ddim", "ddpm", "ddpm_large", "euler", "euler_ancestral")
-SAMPLER_GROUPS = ("sampling", "guidance", "speed")  # what `Pipeline.sampler` takes
+SAMPLER_GROUPS = ("sampling", "guidance", "speed", "size")  # what `Pipeline.sampler` takes
 EDITED = ("img2img", "inpaint")
 PROMPTED = ("txt2img", *EDITED)
 

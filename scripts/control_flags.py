@@ -5,7 +5,7 @@ from typing import Any
 
 from absl import flags
 
-from dg2_jax.call import declared
+from dg2_jax.arguments import declared
 from dg2_jax.controls import Control
 from dg2_jax.values import Boolean, Choice, Integer, Pairs, Real
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dg2_jax import controls
-from dg2_jax.call import declared
+from dg2_jax.arguments import declared
 from dg2_jax.controls import KINDS, Control, control
 from dg2_jax.settings import PROMPTED
 from dg2_jax.values import Boolean, Choice, Integer, Text, Values

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dg2_jax import Pipeline, Settings, controls, model_facts
-from dg2_jax.call import CALL, declared
+from dg2_jax.arguments import ARGUMENTS, declared
 from dg2_jax.checks import ParameterError
 from dg2_jax.models import folder
 from dg2_jax.settings import SAMPLER_GROUPS
@@ -175,6 +175,6 @@ def test_a_misspelt_name_is_told_what_was_meant(folders):
 
 
 def test_call_controls_are_checked():
-    assert set(CALL) == {
+    assert set(ARGUMENTS) == {
         "prompt", "negative_prompt", "num_images", "seed", "preview_every", "preview_mode"
     }  # fmt: skip

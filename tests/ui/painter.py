@@ -41,10 +41,8 @@ class ScenePipeline(FakePipeline):
 
     def _make(self, prompts, negatives, seeds, image, mask, settings) -> np.ndarray:
         factor = settings.upscale or 1
-        width, height = (
-            (settings.width or self.size) * factor,
-            (settings.height or self.size) * factor,
-        )
+        width = (settings.width or self.size) * factor
+        height = (settings.height or self.size) * factor
         if settings.anagram is not None:
             prompts = [settings.anagram[0][0]] * len(seeds)
         made = np.stack([paint(p, s, width, height) for p, s in zip(prompts, seeds, strict=True)])

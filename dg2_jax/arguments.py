@@ -1,4 +1,4 @@
-"""What belongs to a call as a whole: prompts, seeds, previews, and the names it takes."""
+"""The arguments of a call besides its settings: prompts, seeds, previews; and all by name."""
 
 import dataclasses
 import inspect
@@ -18,7 +18,7 @@ Function = TypeVar("Function", bound=Callable)
 
 
 @dataclasses.dataclass(frozen=True)
-class Call:
+class Arguments:
     """What a call takes besides its `Settings`."""
 
     prompt: str = control(
@@ -45,12 +45,12 @@ class Call:
     )
 
 
-CALL = controls.of(Call)
+ARGUMENTS = controls.of(Arguments)
 
 
 def declared() -> dict[str, Control]:
     """All controls by name: those of a call, then those of its images."""
-    return {**CALL, **controls.of(Settings)}
+    return {**ARGUMENTS, **controls.of(Settings)}
 
 
 def takes_settings(*groups: str) -> Callable[[Function], Function]:
@@ -102,7 +102,7 @@ def expand_prompts(
         negatives = list(negative_prompt)
     if len(negatives) != len(prompts) or not all(isinstance(p, str) for p in negatives):
         raise ParameterError("negative_prompt", "must be one text, or one text for each prompt")
-    CALL["num_images"].checked(num_images)
+    ARGUMENTS["num_images"].checked(num_images)
     if len(prompts) * num_images > MAX_IMAGES:
         raise ParameterError("num_images", f"times prompts must be at most {MAX_IMAGES}")
     return (
@@ -122,7 +122,7 @@ def expand_seed(seed: int | Sequence[int] | None, count: int) -> list[int]:
         if len(seed) != count:
             problem = f"must be one integer, or one for each of the {count} images"
             raise ParameterError("seed", problem)
-        return [CALL["seed"].values.checked("seed", each) for each in seed]
+        return [ARGUMENTS["seed"].values.checked("seed", each) for each in seed]
     if seed is None:
         seed = secrets.randbelow(MAX_SEED + 1)
     check_int("seed", seed, 0, MAX_SEED)
@@ -131,5 +131,5 @@ def expand_seed(seed: int | Sequence[int] | None, count: int) -> list[int]:
 
 def check_preview(every: int, mode: str) -> None:
     """Raises ParameterError unless these are values of `preview_every` and `preview_mode`."""
-    CALL["preview_every"].checked(every)
-    CALL["preview_mode"].checked(mode)
+    ARGUMENTS["preview_every"].checked(every)
+    ARGUMENTS["preview_mode"].checked(mode)
