@@ -62,14 +62,8 @@ class Engine(Protocol):
 class WorkerThread(Protocol):
     """What the engine knows of its worker, see `serve.worker.Worker`."""
 
-    state: str
-    detail: str
-    warm: int
-    sizes: tuple[int, ...]
-
-    @property
-    def ready(self) -> bool:
-        """Whether a job would be computed without delay."""
+    def readiness(self) -> dict[str, Any]:
+        """Whether a job would be computed without delay, and what is still to be compiled."""
 
     def start(self) -> None:
         """Begins to take batches."""
@@ -166,20 +160,11 @@ class LocalEngine:
 
     def ready(self) -> dict[str, Any]:
         """See `Engine`."""
-        worker = self.worker
-        state = "draining" if self._draining else worker.state if worker else "loading"
-        queue = self.status()
-        return {
-            "ready": worker is not None and worker.ready and not self._draining,
-            "state": state,
-            "detail": worker.detail if worker else None,
-            "warmup": {
-                "done": worker.warm if worker else 0,
-                "total": len(worker.sizes) if worker else 0,
-                "current": worker.detail if worker and worker.state == "warming" else None,
-            },
-            "queue": {name: queue[name] for name in ("length", "running", "limit")},
-        }
+        assert self.worker is not None
+        readiness, queue = self.worker.readiness(), self.status()
+        if self._draining:
+            readiness |= {"ready": False, "state": "draining"}
+        return readiness | {"queue": {name: queue[name] for name in ("length", "running", "limit")}}
 
     def drain(self, seconds: float) -> None:
         """See `Engine`."""

@@ -47,10 +47,18 @@ class Worker(threading.Thread):
         self.state = "loading"
         self.detail = "loading the model"
 
-    @property
-    def ready(self) -> bool:
-        """Whether a job would be computed without delay."""
-        return self.state in ("ready", "warming") and self.warm > 0
+    def readiness(self) -> dict[str, Any]:
+        """Whether a job would be computed without delay, and what is still to be compiled."""
+        return {
+            "ready": self.state in ("ready", "warming") and self.warm > 0,
+            "state": self.state,
+            "detail": self.detail,
+            "warmup": {
+                "done": self.warm,
+                "total": len(self.sizes),
+                "current": self.detail if self.state == "warming" else None,
+            },
+        }
 
     def run(self) -> None:
         """See the class."""

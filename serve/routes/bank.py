@@ -131,13 +131,13 @@ def prompts(
 ) -> PromptPage:
     """The prompts of a split and category that contain `q`; of a category, the last added first."""
     sought = (q or "").casefold()
-    found = [
+    matching = [
         entry
         for entry in reversed(_bank(context).entries(split=split))
         if category in (None, entry.category) and sought in entry.prompt.casefold()
     ]
-    page = [StoredPrompt.model_validate(entry) for entry in found[offset : offset + limit]]
-    return PromptPage(prompts=page, total=len(found))
+    page = [StoredPrompt.model_validate(entry) for entry in matching[offset : offset + limit]]
+    return PromptPage(prompts=page, total=len(matching))
 
 
 @router.post("/prompts", status_code=201)

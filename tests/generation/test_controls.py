@@ -170,11 +170,11 @@ def test_prompts_are_ordered_prompt_by_prompt_where_they_are_composed(pipe):
             {"inversion": "ddpm", "image": "PICTURE", "mask": "PICTURE"},
             "mask cannot be combined with inversion",
         ),
-        ({"outpaint": (1, 2, 3)}, "outpaint must be four"),
+        ({"outpaint": (1, 2, 3)}, "outpaint must be 4 numbers"),
         ({"outpaint": (1, 2, 3, 4)}, "outpaint needs image"),
         (
             {"outpaint": (30, 0, 0, 0), "image": "PICTURE"},
-            "outpaint must add pixels and leave at least 4 of 32 across",
+            "outpaint must add pixels and leave at least 4 of 32",
         ),
         ({"num_resamples": 2, "solver": "ddim"}, "num_resamples above 1 needs mask"),
         (

@@ -177,5 +177,43 @@ def test_other_clients_reach_controls_by_our_names(server):
     assert used.items() <= server.pipe.calls[-1].items()
 
 
+def documented(control) -> str:
+    """A control's row in the table of docs/api.md."""
+    told = control.values.describe()
+    low, high = (
+        int(bound) if bound is not None and bound == int(bound) else bound
+        for bound in (told.get("minimum"), told.get("maximum"))
+    )
+    bounds = f"{low} to {high}"
+    names = ", ".join(f"`{json.dumps(choice)}`" for choice in told.get("choices", ()))
+    allowed = {
+        "integer": bounds,
+        "number": bounds,
+        "integers": f"{told.get('length')} integers, {bounds}",
+        "numbers": f"{told.get('length')} numbers, {bounds}",
+        "choice": names,
+        "text": f"at most {told.get('maximum')} characters",
+        "pairs": f'{bounds} objects `{{"prompt": …, "view": …}}`',
+        "boolean": "`true`, `false`",
+    }[told["type"]]
+    kinds = ", ".join(control.kinds)
+    kinds = {", ".join(KINDS): "all", ", ".join(KINDS[:-1]): "all but upscale"}.get(kinds, kinds)
+    default = f"`{json.dumps(control.default)}`"
+    default += "".join(f", {kind} `{value}`" for kind, value in control.kind_defaults.items())
+    optional = " or `null`" if control.optional else ""
+    return f"| `{control.name}` | {kinds} | {default} | {allowed}{optional} | {control.help} |"
+
+
+def test_the_documentation_has_the_declared_controls():
+    """The rows to put in are those of: python -m tests.serve.test_surfaces."""
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `\w+` \| .* \| .* \| .* \| .* \|$", text, re.MULTILINE)
+    assert [documented(control) for control in CONTROLS.values()] == rows
+
+
 def test_declarations_of_the_library_and_the_server_do_not_clash():
     assert set(declared()) | set(OF_SERVER) == set(CONTROLS)
+
+
+if __name__ == "__main__":
+    print("\n".join(documented(control) for control in CONTROLS.values()))
