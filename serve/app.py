@@ -12,8 +12,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from serve import problems
 from serve.context import Context
-from serve.engine import LocalEngine
 from serve.files import Files
+from serve.local_engine import LocalEngine
 from serve.metrics import Metrics
 from serve.models import Loader, Models, load_pipeline
 from serve.observe import Observe

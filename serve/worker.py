@@ -11,7 +11,7 @@ import structlog
 from dg2_jax.settings import BATCH_SIZES
 from serve import batches, pictures
 from serve.batches import JobBatch, StoppedError
-from serve.engine import LocalEngine
+from serve.local_engine import LocalEngine
 from serve.models import Models
 from serve.schemas import JobRequest
 from serve.views import progress_view
