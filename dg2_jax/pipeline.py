@@ -150,24 +150,10 @@ class Pipeline:
             image,
             mask,
         )
-        finished: list[call.Finished] = []
-        for batch in run.batches():
-            watcher = previews.watcher(
-                on_preview,
-                self.model,
-                run.plan,
-                batch,
-                every=preview_every,
-                mode=preview_mode,
-                transport=self.preview_transport,
-            )
-            pictures = run.run(batch, watcher)
-            if pictures is None:
-                break
-            finished.append(pictures)
-            if progress is not None:
-                progress(sum(len(f.pictures) for f in finished), len(run.prompts))
-        return run.result(finished)
+        watch = previews.watching(
+            on_preview, run, preview_every, preview_mode, self.preview_transport
+        )
+        return run.result(run.finish(watch, progress))
 
     @takes_settings(*SAMPLER_GROUPS)
     def sampler(

@@ -116,7 +116,7 @@ def run() -> None:
         }
     }
     for split, count in (("test", _TEST.value), ("heldout", _HELDOUT.value)):
-        drawn = renders(split, count)
+        drawn = renders(split, count, size=pipe.model.default_size)
         generated = _generate(pipe, drawn.captions, f"{split} captions")
         real, seen = probe(drawn.images), probe(generated)
         figures[split] = {
@@ -128,7 +128,7 @@ def run() -> None:
             "frechet": distances.frechet(seen.features, real.features),
         }
         if split == "test":
-            known = renders("train", _NEIGHBOURS.value).images
+            known = renders("train", _NEIGHBOURS.value, size=pipe.model.default_size).images
             figures["nearest_training_render"] = {
                 "median_of_generated": _to_nearest(generated, known),
                 "median_of_renders": _to_nearest(drawn.images, known),

@@ -62,7 +62,7 @@ def seams(pipe: Pipeline, count: int) -> dict[str, float]:
     """The seam ratio, and the largest change outside of the feathered masks."""
     rng = np.random.default_rng(0)
     painted, untouched, outside = [], [], 0
-    drawn = renders("test", count)
+    drawn = renders("test", count, size=pipe.model.default_size)
     cases = zip(drawn.images, drawn.captions, strict=True)
     for i, (picture, caption) in enumerate(tqdm(cases, "in-painting", count, leave=False)):
         mask = _disc(rng, len(picture))
@@ -125,7 +125,7 @@ def equivariance(pipe: Pipeline, count: int = 64) -> dict[str, float]:
     """e(v) of the turns and flips."""
     model = pipe.model
     vae = model.autoencoder.bind(model.autoencoder_params)
-    pixels = from_uint8(renders("test", count).images)
+    pixels = from_uint8(renders("test", count, size=model.default_size).images)
 
     def error(name: str) -> float:
         def turn(x: jax.Array) -> jax.Array:

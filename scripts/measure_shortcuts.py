@@ -76,7 +76,8 @@ def _made(pipe: Pipeline, captions: list[str], name: str, settings: dict[str, An
 def run() -> None:
     """Times, generates, measures, prints, writes."""
     asked = {text: parse_case(text) for text in _CASES.value}
-    pipe, probe, drawn = Pipeline.load(_MODEL.value), Probe.load(), renders("test", _TEST.value)
+    pipe, probe = Pipeline.load(_MODEL.value), Probe.load()
+    drawn = renders("test", _TEST.value, size=pipe.model.default_size)
     pipes = {dtype: pipe.quantized(dtype) if dtype else pipe for _, dtype in asked.values()}
     cases = {name: (pipes[dtype], case) for name, (case, dtype) in asked.items()}
     settings = for_model(pipe.model, _WEIGHTS.value)

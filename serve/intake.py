@@ -105,32 +105,32 @@ def _completed(context: Context, request: JobRequest) -> dict[str, Any]:
         raise ParameterError("num_images", f"must be at most {most}")
     if request.kind == "upscale":
         return {}
-    models = context.models
-    patch: dict[str, Any] = {"model": models.resolve(request.model)}
-    other = request.autoguidance_model
+    models, other = context.models, request.autoguidance_model
+    name = models.resolve(request.model)
     if other is not None:
         models.resolve(other, "autoguidance_model")
-    facts = models.facts(patch["model"])
+    facts = models.facts(name)
     if facts is None:
-        return patch  # the worker tells what is wrong with the model
+        return {"model": name}  # the worker tells what is wrong with the model
     defaults = facts.sampling.get(request.weights, {})
-    patch |= {k: v for k, v in defaults.items() if k not in request.model_fields_set}
-    settings = Settings(**{**request.settings(), **_without(patch, "model")})
+    defaults = {k: value for k, value in defaults.items() if k not in request.model_fields_set}
+    settings = Settings(**{**request.settings(), **defaults})
     facts.check(settings, models.facts(other) if other is not None else None)
-    size = facts.size_of(settings)
-    sizes.check(size, models.sizes(patch["model"]), "width" if settings.width else "height")
+    width, height = size = facts.size_of(settings)
+    sizes.check(size, models.sizes(name), "width" if settings.width else "height")
     own = size == (facts.size, facts.size)
-    return patch | dict(zip(("width", "height"), (None, None) if own else size, strict=True))
+    return {
+        "model": name,
+        **defaults,
+        "width": None if own else width,
+        "height": None if own else height,
+    }
 
 
 def nearest_size(context: Context, model: str, size: sizes.Size) -> tuple[int | None, int | None]:
     """The allowed size of a model nearest to one that is asked for, as `width` and `height`."""
     allowed = context.models.sizes(model)
     return sizes.nearest(size, allowed) if allowed else (None, None)
-
-
-def _without(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if key != name}
 
 
 def _check_upscale(context: Context, picture_id: str) -> None:

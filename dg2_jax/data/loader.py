@@ -124,6 +124,30 @@ def stack(examples: Sequence[Example]) -> Batch:
     return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
 
 
+def in_turn(*transforms: Transform) -> Transform:
+    """Several transforms, one after the other."""
+
+    def transform(example: Any, rng: np.random.Generator) -> Example:
+        for one in transforms:
+            example = one(example, rng)
+        return example
+
+    return transform
+
+
+def random_crop(side: int) -> Transform:
+    """A transform that cuts a square of `side` pixels out of an example's image."""
+
+    def transform(example: Any, rng: np.random.Generator) -> Example:
+        image = example["image"]
+        if min(image.shape[:2]) < side:
+            raise ValueError(f"crop must be at most {min(image.shape[:2])}, got {side}")
+        top, left = (int(rng.integers(n - side + 1)) for n in image.shape[:2])
+        return {**example, "image": image[top : top + side, left : left + side]}
+
+    return transform
+
+
 def only(*keys: str) -> Transform:
     """A transform that keeps the named keys of an example."""
     return lambda example, rng: {key: example[key] for key in keys}

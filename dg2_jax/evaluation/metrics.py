@@ -16,6 +16,17 @@ def psnr(a: Pixels, b: Pixels) -> Float[Array, " b"]:
     return 10.0 * jnp.log10(DATA_RANGE**2 / jnp.mean(jnp.square(a - b), axis=(1, 2, 3)))
 
 
+def gradient_energy(pixels: Pixels) -> Float[Array, " b"]:
+    """The mean absolute difference of neighbouring pixels of each image, along both axes."""
+    across, down = jnp.abs(jnp.diff(pixels, axis=2)), jnp.abs(jnp.diff(pixels, axis=1))
+    return (jnp.mean(across, axis=(1, 2, 3)) + jnp.mean(down, axis=(1, 2, 3))) / 2
+
+
+def sharpness(images: Pixels, true: Pixels) -> Float[Array, ""]:
+    """The mean `gradient_energy` of images over that of true ones: below 1 they are too soft."""
+    return jnp.mean(gradient_energy(images)) / jnp.mean(gradient_energy(true))
+
+
 def ssim(a: Pixels, b: Pixels, window: int = 11, sigma: float = 1.5) -> Float[Array, " b"]:
     """Structural similarity of each image (Wang et al., 2004), Gaussian window, mean of channels.
 

@@ -1,6 +1,6 @@
 """One call of a pipeline, by stages: plan, source, then text, sampling and pictures per batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -96,9 +96,26 @@ class Call:
     negative_prompts: list[str]
     seeds: list[int]
 
-    def batches(self) -> list[list[int]]:
-        """The indices of the images of each batch, see `plan.batches`."""
-        return planning.batches(len(self.prompts))
+    def finish(
+        self,
+        watch: Callable[[list[int]], Watcher | None] = lambda batch: None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Finished]:
+        """Makes the images, batch by batch, until all are done or a watcher stops.
+
+        Args:
+            watch: from the indices of a batch to its watcher.
+            progress: called with (images done, images in total) after every batch.
+        """
+        finished: list[Finished] = []
+        for batch in planning.batches(len(self.prompts)):
+            images = self.run(batch, watch(batch))
+            if images is None:
+                break
+            finished.append(images)
+            if progress is not None:
+                progress(sum(len(f.pictures) for f in finished), len(self.prompts))
+        return finished
 
     def run(self, batch: list[int], watcher: Watcher | None = None) -> Finished | None:
         """Makes the images of a batch; None where the watcher stopped it."""

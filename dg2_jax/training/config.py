@@ -32,6 +32,9 @@ class OptimConfig:
         learning_rate: the peak, reached after `warmup_steps`.
         final_learning_rate: what the cosine ends at, on the last step.
         warmup_steps: steps from 0 to the peak.
+        decay_steps: steps at the end of the run in which the rate falls; it is constant between
+            the warm-up and these. Such a run may be prolonged, or ended sooner, by another
+            num_steps until they begin. 0: the rate falls from the warm-up on.
         momentum: of Muon.
         b1, b2, eps: of Adam.
         weight_decay: decoupled; on matrices and kernels only, not on biases and gains.
@@ -43,6 +46,7 @@ class OptimConfig:
     learning_rate: float = 6e-4
     final_learning_rate: float = 1e-6
     warmup_steps: int = 200
+    decay_steps: int = 0
     momentum: float = 0.95
     b1: float = 0.9
     b2: float = 0.99
@@ -56,7 +60,7 @@ class OptimConfig:
         for name in ("learning_rate", "eps", "clip_norm"):
             value = getattr(self, name)
             check(0 < value < math.inf, f"optim.{name}", "a positive number", value)
-        for name in ("final_learning_rate", "weight_decay", "warmup_steps"):
+        for name in ("final_learning_rate", "weight_decay", "warmup_steps", "decay_steps"):
             value = getattr(self, name)
             check(0 <= value < math.inf, f"optim.{name}", "a number of at least 0", value)
         for name in ("momentum", "b1", "b2"):
@@ -182,6 +186,8 @@ class DiffusionConfig:
         zero_terminal_snr: rescale the schedule so that its last level is pure noise.
         min_snr_gamma: cap of the loss weight (arXiv 2303.09556); None for equal weights.
         caption_dropout: share of captions replaced by the trained null context.
+        assign_noise: give each picture of a batch the noise that makes the sum of their squared
+            distances least (immiscible diffusion, arXiv 2406.12303).
     """
 
     schedule: str = "curved"
@@ -190,6 +196,7 @@ class DiffusionConfig:
     zero_terminal_snr: bool = False
     min_snr_gamma: float | None = 5.0
     caption_dropout: float = 0.1
+    assign_noise: bool = False
 
     def __post_init__(self) -> None:
         check(

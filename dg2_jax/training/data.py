@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dg2_jax.data import encoding, latents
-from dg2_jax.data.loader import Batch, Buckets, Example, Source, Transform
+from dg2_jax.data.loader import Batch, Buckets, Example, Source, Transform, in_turn
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.interop.dg2_latents import LatentShards
 from dg2_jax.interop.hf_folder import lasting_name
@@ -102,7 +102,7 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
         encoded = encoder.from_config(text).encode([""])
         null = np.asarray(encoded.context[0])[np.asarray(encoded.mask[0])]
         dropout = latents.caption_dropout(null, config.diffusion.caption_dropout)
-        transform = _both(transform, dropout)
+        transform = in_turn(transform, dropout)
     length = None if config.architecture.masks_padding else text["max_length"]
     if jax.process_count() > 1:  # all processes must pad alike
         length = text["max_length"]
@@ -178,10 +178,6 @@ class _First:
 
     def __getitem__(self, index: int) -> Any:
         return self.source[index]
-
-
-def _both(first: Transform, second: Transform) -> Transform:
-    return lambda example, rng: second(first(example, rng), rng)
 
 
 def _batches(

@@ -1,5 +1,6 @@
 """The model folder of a run."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,9 +11,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dg2_jax import config as config_lib
+from dg2_jax.checks import check
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.models import folder as folder_lib
-from dg2_jax.models.model import Model, Params
+from dg2_jax.models.model import Model, Params, split
+from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.training import sharding, tuning
 from dg2_jax.training.checkpoint import CheckpointManager
 from dg2_jax.training.data import TrainingData, open_data
@@ -161,6 +164,31 @@ def export_model(folder: str | Path, source: Model, dtype: Any = jnp.bfloat16) -
     config = {k: v for k, v in source.config.items() if k not in ("format", "files")}
     own_vae = None if "pretrained" in config["vae"] else source.autoencoder_params
     folder_lib.save(folder, config, source.params, own_vae, dtype)
+
+
+def with_autoencoder(source: Model, vae: AutoencoderKL) -> Model:
+    """A model with another autoencoder of the same latents, such as one with a new decoder.
+
+    Its pictures have the size that its own latents are decoded to.
+
+    Raises:
+        ValueError: its latents have other channels, or another scaling.
+    """
+    own, new = source.autoencoder_config, vae.config
+    for name in ("latent_channels", "scaling_factor", "shift_factor"):
+        expected, value = getattr(own, name), getattr(new, name)
+        same = abs(value - expected) <= 0.01 * abs(expected)
+        check(same, f"autoencoder.{name}", f"{expected:.4g}, as the model's latents have", value)
+    network, params = split(vae)
+    size = source.latent_shape[0] * new.downsampling_factor
+    return dataclasses.replace(
+        source,
+        config={**source.config, "vae": new.to_dict(), "default_size": size},
+        autoencoder=network,
+        autoencoder_params=params,
+        autoencoder_config=new,
+        default_size=size,
+    )
 
 
 def write_card(folder: Path, source: str) -> None:

@@ -190,7 +190,9 @@ def _resume(
         return state
     restored = checkpoints.restore(state)
     saved = config.from_saved(restored.config)
-    changed = config_lib.differences(config_lib.to_dict(saved), config_lib.to_dict(config))
+    changed = config_lib.differences(
+        _as_long(saved, config, restored.step), config_lib.to_dict(config)
+    )
     if changed:
         raise ValueError(
             f"workdir: {checkpoints.folder.parent} holds a run of another configuration; use "
@@ -199,6 +201,15 @@ def _resume(
     loader.seek(restored.data_position)
     _LOG.warning("resumed from step %d of %s", restored.step, checkpoints.folder)
     return restored.state
+
+
+def _as_long(saved: RunConfig, config: RunConfig, step: int) -> dict[str, Any]:
+    """The saved configuration; its length is the new one's where no step made depends on it."""
+    values = config_lib.to_dict(saved)
+    decay = config.optim.decay_steps
+    if decay and step <= min(saved.num_steps, config.num_steps) - decay:
+        values["num_steps"] = config.num_steps
+    return values
 
 
 class _Window:

@@ -1,10 +1,12 @@
 """The configurations of the training scripts, whole, and what follows from them alone."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import jax
+import optax
 from flax import nnx
 
 from dg2_jax import config as config_lib
@@ -21,6 +23,7 @@ from dg2_jax.nn.autoencoder import AutoencoderConfig
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.training import optimizer, state
+from dg2_jax.training.adversarial import AdversarialConfig
 from dg2_jax.training.autoencoder import LossWeights
 from dg2_jax.training.config import DiffusionConfig, RunConfig
 
@@ -28,6 +31,13 @@ Run = TypeVar("Run", bound="DenoiserRunConfig")
 
 # Saved configurations of version 0.1.0 lack the key `model`; a field of `denoiser` stands for it.
 _MODEL_OF_FIELD = {"attention_levels": "unet", "patch_size": "dit", "n_heads": "dg2_unet"}
+
+_OF_THE_DECODER = (
+    "out_channels",
+    "decoder_block_out_channels",
+    "decoder_layers_per_block",
+    "head_channels",
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +49,14 @@ class AutoencoderRunConfig(RunConfig):
         loss: weights of the terms of its loss.
         init_from: an embedded model's name or a model folder, whose autoencoder the run starts
             from; empty for new weights.
-        dataset: configuration of `dg2_scenes`: full or tiny.
+        dataset: configuration of `dg2_scenes`: full, tiny, or train12000 for so many pictures.
         dead_leaves: pictures of `data.dead_leaves` among those trained on; 0 for none.
+        crop: side of the random crops that are trained on; 0 for whole pictures. The networks are
+            convolutional, so crops teach them what pictures do, for less; a last stage should see
+            whole ones.
+        adversarial: with it, the decoder learns from a discriminator too.
+        own_latents: for `adversarial.own_share`, an .npy file of latents (n, h, w, c) that the
+            denoiser made (scripts/make_latents.py).
         validation_images: how many pictures of the validation split are rebuilt.
     """
 
@@ -49,6 +65,9 @@ class AutoencoderRunConfig(RunConfig):
     init_from: str = ""
     dataset: str = "full"
     dead_leaves: int = 0
+    crop: int = 0
+    adversarial: AdversarialConfig | None = None
+    own_latents: str = ""
     validation_images: int = 128
 
     def __post_init__(self) -> None:
@@ -56,6 +75,13 @@ class AutoencoderRunConfig(RunConfig):
         value = self.validation_images
         check(value >= 8, "validation_images", "at least 8", value)
         check(self.dead_leaves >= 0, "dead_leaves", "at least 0", self.dead_leaves)
+        factor = self.vae.downsampling_factor
+        fine = self.crop >= 0 and self.crop % factor == 0
+        check(fine, "crop", f"0 or a multiple of {factor}, the cell of a latent", self.crop)
+        if self.adversarial is not None and bool(self.adversarial.own_share) != bool(
+            self.own_latents
+        ):
+            raise ValueError("own_latents and adversarial.own_share go together")
 
 
 @dataclass(frozen=True)
@@ -64,7 +90,7 @@ class ProbeRunConfig(RunConfig):
 
     Attributes:
         probe: the network.
-        dataset: configuration of `dg2_scenes`: full or tiny.
+        dataset: configuration of `dg2_scenes`: full, tiny, or train12000 for so many pictures.
     """
 
     probe: ProbeConfig = field(default_factory=ProbeConfig)
@@ -176,9 +202,17 @@ class DistillationRunConfig(DenoiserRunConfig):
         check(bool(self.init_from), "init_from", "the teacher's name or folder", self.init_from)
 
 
-def initial_state(config: RunConfig, params: Params) -> state.TrainState:
-    """The state of a run before its first step; the averages start as copies of the weights."""
-    transform = optimizer.make(config.optim, config.num_steps)
+def initial_state(
+    config: RunConfig, params: Params, transform: optax.GradientTransformation | None = None
+) -> state.TrainState:
+    """The state of a run before its first step; the averages start as copies of the weights.
+
+    Args:
+        config: the run.
+        params: its weights.
+        transform: the optimiser, by default what `config.optim` asks for.
+    """
+    transform = transform or optimizer.make(config.optim, config.num_steps)
     return state.create(params, transform, averages=len(config.ema.posthoc))
 
 
@@ -277,18 +311,31 @@ def starting_weights(config: DenoiserRunConfig, weights: str = "ema") -> Params 
     return start.params[weights]
 
 
-def starting_autoencoder(config: AutoencoderRunConfig) -> Params | None:
-    """The autoencoder's weights of `config.init_from`, None where it is empty.
+def starting_autoencoder(
+    config: AutoencoderRunConfig, params: Params
+) -> tuple[AutoencoderConfig, Params]:
+    """The autoencoder that a run starts from: new, or of `config.init_from`.
+
+    Its encoder is that model's, and where the encoder is frozen so is the scaling of its latents.
+    The decoder may be another: what of it has a name and a shape of that model's takes its weights.
+
+    Args:
+        config: the run.
+        params: new weights.
 
     Raises:
-        ValueError: that model has another autoencoder.
+        ValueError: that model has another encoder.
         FileNotFoundError: there is no such model.
     """
     if not config.init_from:
-        return None
+        return config.vae, params
     start = folder.load(config.init_from)
     theirs = start.autoencoder_config.to_dict()
     for key, value in config.vae.to_dict().items():
-        if key not in Scaling._fields:  # of the latents, not of the network
-            check(value == theirs[key], f"vae.{key}", f"{theirs[key]!r}, as in init_from", value)
-    return start.autoencoder_params
+        if key in Scaling._fields or key in _OF_THE_DECODER:
+            continue
+        check(value == theirs[key], f"vae.{key}", f"{theirs[key]!r}, as in init_from", value)
+    network = config.vae
+    if "encoder" in config.optim.frozen:
+        network = dataclasses.replace(network, **{key: theirs[key] for key in Scaling._fields})
+    return network, state.graft(params, start.autoencoder_params)

@@ -54,6 +54,18 @@ def network(
     return structure, draw() if weights is None else weights
 
 
+def graft(params: Params, donor: Params) -> Params:
+    """`params` with those leaves of `donor` that have the same path and shape."""
+
+    def join(own: Any, other: Any) -> Any:
+        if isinstance(own, dict):
+            others = other if isinstance(other, dict) else {}
+            return {key: join(value, others.get(key)) for key, value in own.items()}
+        return other if getattr(other, "shape", None) == own.shape else own
+
+    return join(params, donor)
+
+
 def create(
     params: Params, optimizer: optax.GradientTransformation, averages: int = 0
 ) -> TrainState:

@@ -52,7 +52,12 @@ class DrawnLoss:
         return self.of(params, self.draw(batch, key), key)
 
 
-def make_train_step(loss_fn: LossFn, config: RunConfig, layout: Layout | None = None) -> StepFn:
+def make_train_step(
+    loss_fn: LossFn,
+    config: RunConfig,
+    layout: Layout | None = None,
+    transform: optax.GradientTransformation | None = None,
+) -> StepFn:
     """One update: loss, gradient, clipping, AdamW, averages; compiled, and the state is donated.
 
     Args:
@@ -62,13 +67,14 @@ def make_train_step(loss_fn: LossFn, config: RunConfig, layout: Layout | None = 
             different key for each part.
         config: optimiser, averages, seed, devices and length of the run.
         layout: where the state stays; by default what `config.devices` asks for.
+        transform: the optimiser, by default what `config.optim` asks for.
 
     Returns:
         (state, batch) to (state, metrics): `loss`, `grad_norm` (before clipping),
         `learning_rate`, and those of `loss_fn`.
     """
     rate = optimizer.learning_rate(config.optim, config.num_steps)
-    transform = optimizer.make(config.optim, config.num_steps)
+    transform = transform or optimizer.make(config.optim, config.num_steps)
     decay = ema.make_decay(config.ema)
     further = [ema.power_decay(sigma) for sigma in config.ema.posthoc]
     layout = layout or sharding.make_layout(config.devices, config.batch_size, config.tensor_rules)
@@ -162,9 +168,12 @@ def diffusion_loss(network: Network, config: DiffusionConfig, scaling: Scaling) 
     def draw(batch: Batch, key: PRNGKeyArray) -> Batch:
         latent_key, drop_key, time_key, noise_key, _ = jax.random.split(key, 5)
         x0 = draw_latents(batch, latent_key, scaling)
+        noise = jax.random.normal(noise_key, x0.shape)
+        if config.assign_noise:
+            noise = losses.assign_noise(x0, noise)
         return {
             "x0": x0,
-            "noise": jax.random.normal(noise_key, x0.shape),
+            "noise": noise,
             "t": losses.stratified_timesteps(time_key, len(x0), config.num_train_timesteps),
             "dropped": jax.random.bernoulli(drop_key, config.caption_dropout, x0.shape[:1]),
             "context": jnp.asarray(batch["context"]),

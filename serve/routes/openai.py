@@ -239,8 +239,8 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
 def _size(context: Context, job: Job) -> Size:
     """Width and height of a job's pictures."""
     request = job.request
-    own = context.models.sizes(request.model)
-    width, height = (request.width, request.height) if request.width else own[0]
+    own = context.models.details(request.model)["size"] or 128
+    width, height = request.width or own, request.height or own
     factor = request.upscale or 1
     return width * factor, height * factor
 

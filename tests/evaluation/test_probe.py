@@ -1,5 +1,7 @@
 """The probe sees what renders show; its shares are those counted by hand."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,6 +59,16 @@ def test_the_shipped_probe_on_renders_it_never_saw():
     # Alone and in a batch the same is seen.
     np.testing.assert_allclose(
         Probe.load()(images[70:71]).features[0], seen.features[70], atol=1e-4
+    )
+
+
+def test_pictures_of_twice_the_size_are_seen_through_their_means():
+    config = dataclasses.replace(TINY, image_size=16)
+    network = random_network(lambda rngs: AttributeProbe(config, rngs=rngs))
+    large = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    small = large.reshape(2, 16, 2, 16, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(
+        network.features(jnp.asarray(large)), network.features(jnp.asarray(small)), atol=1e-5
     )
 
 

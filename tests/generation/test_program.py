@@ -1,21 +1,21 @@
 """What the compiled program makes of the texts."""
 
-from dataclasses import dataclass
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from dg2_jax.generation import program, tasks
 from dg2_jax.generation.program import Program, Weights
 from dg2_jax.generation.text import Text, TextInputs
+from dg2_jax.models import model
 
 
-class Listening:
+class Listening(nnx.Module):
     """A network whose keys and values are what it was told, times its only parameter."""
 
     def __init__(self, factor, null):
-        self.factor, self.null = factor, null
+        self.factor, self.null = nnx.Param(jnp.asarray(factor)), null
 
     def null_context(self, batch, length=1):
         if self.null is None:
@@ -25,14 +25,6 @@ class Listening:
 
     def project_context(self, context, mask, pooled=None, time_ids=None):
         return self.factor * context, mask, self.factor * pooled
-
-
-@dataclass(frozen=True)
-class Structure:
-    null: float | None = None
-
-    def bind(self, params):
-        return Listening(params, self.null)
 
 
 def text(first):
@@ -46,9 +38,9 @@ TEXTS = TextInputs(text(100.0), text(200.0))
 
 
 def conditioning(guidance, null=None, worse=False):
-    structure = Structure(null)
-    static = Program(structure, "sample", tasks.Plain(), guidance, structure if worse else None)
-    return program.conditioning(static, Weights(1.0, 2.0 if worse else None), TEXTS)
+    (network, once), (weaker, twice) = (model.split(Listening(f, null)) for f in (1.0, 2.0))
+    static = Program(network, "sample", tasks.Plain(), guidance, weaker if worse else None)
+    return program.conditioning(static, Weights(once, twice if worse else None), TEXTS)
 
 
 def test_networks_are_given_the_sentence_vectors_of_both_prompts():

@@ -1,5 +1,6 @@
 """A run that was stopped and resumed equals the unbroken run, bit for bit."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -52,6 +53,18 @@ def test_finished_run_is_left_alone(tmp_path):
     again = helpers.run(tmp_path)
     assert_equal(first, again)
     assert (tmp_path / "checkpoints" / "20" / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_run_whose_rate_falls_at_its_end_may_be_prolonged_until_then(tmp_path):
+    config = helpers.make_config()
+    late = dataclasses.replace(config, optim=dataclasses.replace(config.optim, decay_steps=6))
+    longer = dataclasses.replace(late, num_steps=24)
+    unbroken = helpers.run(tmp_path / "a", longer)
+    helpers.run(tmp_path / "b", late, stop_after=12)
+    assert_equal(unbroken, helpers.run(tmp_path / "b", longer))
+    helpers.run(tmp_path / "c", late, stop_after=15)  # one step into its last six
+    with pytest.raises(ValueError, match="num_steps: saved 20, now 24"):
+        helpers.run(tmp_path / "c", longer)
 
 
 def test_another_configuration_is_refused(tmp_path):

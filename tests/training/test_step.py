@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dg2_jax.diffusion import losses
 from dg2_jax.models.model import split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dit import DiT, DiTConfig
@@ -131,6 +133,18 @@ def test_randomness_is_of_seed_and_step():
 
     assert loss(0, 0) == loss(0, 0)
     assert len({loss(0, 0), loss(0, 1), loss(1, 0)}) == 3
+
+
+def test_noise_is_assigned_to_the_nearest_pictures():
+    """Against all orders of five."""
+    x0, noise = (jax.random.normal(jax.random.key(i), (5, 2, 2, 1)) for i in range(2))
+    found = losses.assign_noise(x0, noise)
+    costs = {
+        order: float(jnp.sum((x0 - noise[jnp.array(order)]) ** 2))
+        for order in itertools.permutations(range(5))
+    }
+    best = min(costs, key=costs.__getitem__)
+    np.testing.assert_array_equal(found, noise[jnp.array(best)])
 
 
 def test_dropped_captions_get_the_null_and_its_mask():
