@@ -13,13 +13,14 @@ from serve.schemas import REQUESTS, job_request
 
 
 def request_of(
-    fields: dict[str, Any], size: tuple[int, int], has: Callable[[str], bool]
+    fields: dict[str, Any], size: tuple[int, int] | None, has: Callable[[str], bool]
 ) -> dict[str, Any] | None:
     """The request in a picture's metadata, without the fields that are not valid.
 
     Args:
         fields: metadata, as untrusted as the file it came from.
-        size: width and height of the picture, after any enlarging.
+        size: width and height of the picture, after any enlarging; None where another program made
+            it, whose sizes are not those of a model here.
         has: whether there is a stored picture of an id; where what a picture was made from is
             missing, the request is one for txt2img.
 
@@ -32,8 +33,9 @@ def request_of(
         kind = "txt2img"
     if kind == "anagram":
         fields = {**fields, "anagram": _objects(fields.get("anagram"))}
-    factor = fields["upscale"] if fields.get("upscale") in CHOICES["upscale"] else 1
-    fields = {**fields, "width": size[0] // factor, "height": size[1] // factor}
+    if size is not None:
+        factor = fields["upscale"] if fields.get("upscale") in CHOICES["upscale"] else 1
+        fields = {**fields, "width": size[0] // factor, "height": size[1] // factor}
     known = {name: fields[name] for name in REQUESTS[kind].model_fields if name in fields}
     known["kind"] = kind
     while True:

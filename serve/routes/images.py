@@ -127,10 +127,11 @@ def read_info(context: Context, data: bytes) -> PngInfo:
     fields = dict(metadata) if metadata else infotext.to_fields(text) if text else {}
     if fields.get("model") not in context.models.names:
         fields.pop("model", None)
+    size = decoded.size if metadata else None
     return PngInfo(
         metadata=restore.finite(metadata),
         parameters=text,
-        request=restore.request_of(fields, decoded.size, context.files.has) if fields else None,
+        request=restore.request_of(fields, size, context.files.has) if fields else None,
         width=decoded.width,
         height=decoded.height,
     )

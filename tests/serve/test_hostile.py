@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import struct
-import time
 import zlib
 
 import numpy as np
@@ -167,11 +166,9 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_bad_files(server, name):
-    start = time.perf_counter()
     answer = upload(server, BAD_FILES[name])
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["field"] == "file"
-    assert time.perf_counter() - start < 1
     fields = {"kind": "img2img", "image": base64.b64encode(BAD_FILES[name]).decode()}
     answer = server.client.post("/api/v1/jobs", json=fields)
     assert answer.status_code == 422
@@ -257,10 +254,9 @@ def test_metadata_from_strangers(server):
     assert theirs["request"]["negative_prompt"] == "dogs\nand birds"
     assert theirs["request"]["guidance_scale"] == 6.5
     assert theirs["request"]["seed"] == 42
-    start = time.perf_counter()
-    told(parameters="a" * 400_000)
+    assert theirs["request"]["width"] is None  # 512 pixels are another program's
+    told(parameters="a" * 400_000)  # quadratic time would be past the client's limit
     told(parameters="Steps: " + " " * 300_000)
-    assert time.perf_counter() - start < 3
 
 
 def test_infotext_survives_odd_values():
