@@ -16,10 +16,14 @@ from dg2_jax import controls, settings
 from dg2_jax.values import Real
 
 HELP = "How much the picture sparkles, from 0 to 2."
-FIELD = controls.control(0.5, Real(0.0, 2.0), HELP, "sampling", advanced=True)
-settings.Settings = dataclasses.make_dataclass(
-    "Settings", [("sparkle", float, FIELD)], bases=(settings.Settings,), frozen=True
-)
+
+
+def declare() -> None:
+    """Adds the control to the settings."""
+    field = controls.control(0.5, Real(0.0, 2.0), HELP, "sampling", advanced=True)
+    settings.Settings = dataclasses.make_dataclass(
+        "Settings", [("sparkle", float, field)], bases=(settings.Settings,), frozen=True
+    )
 
 
 def script_help() -> str:
@@ -33,6 +37,7 @@ def script_help() -> str:
 
 def main() -> None:
     """Prints what was seen as JSON."""
+    declare()  # before the imports below, which derive from the settings
     from playwright.sync_api import sync_playwright
 
     from dg2_jax import Pipeline
