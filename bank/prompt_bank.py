@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bank import builder, checks, matching, store
+from bank import builder, checks, dg2, matching, store
 from bank.matching import Candidate, Match
 from bank.search import FLAT_LIMIT, VectorIndex
 from dg2_jax.checks import ParameterError
@@ -67,7 +67,8 @@ class Bank:
         """Loads a bank.
 
         Args:
-            folder: an index that `python -m bank.build` wrote; by default the one that ships.
+            folder: an index that `python -m bank.build` wrote, by default the one that ships; or
+                DiffusionGen2's bank, a `.pt` file or a folder of its two.
             user: a folder of the user's own additions and removals; it need not exist yet.
             encoder: the `TextEncoder` that the index was made with, to share one that is loaded
                 already. None loads it by its name, when it is first needed.
@@ -77,7 +78,8 @@ class Bank:
             FileNotFoundError: if there is no index at `folder`.
             ValueError: if files are damaged, or `encoder` or `user` belong to another encoder.
         """
-        stored = store.read(Path(folder))
+        theirs = dg2.files(Path(folder))
+        stored = dg2.read(theirs) if theirs else store.read(Path(folder))
         if encoder is not None and encoder.name != stored.encoder:
             raise ValueError(
                 f"encoder must be {stored.encoder!r}, which the bank was built with, "
@@ -288,11 +290,14 @@ class Bank:
 
 
 def _centre(bank: store.StoredBank) -> np.ndarray:
-    """Mean of the training prompts' vectors. Additions do not move it, so that scores stay."""
+    """Mean of the training prompts' vectors, or of all where there are none of that split.
+
+    Additions do not move it, so that scores stay.
+    """
+    if not bank.entries:
+        raise ValueError("folder: the index has no prompts")
     train = [i for i, entry in enumerate(bank.entries) if entry.split == "train"]
-    if not train:
-        raise ValueError("folder: the index has no prompts of the split 'train'")
-    return bank.vectors[train].mean(axis=0, dtype=np.float32)
+    return bank.vectors[train or slice(None)].mean(axis=0, dtype=np.float32)
 
 
 def _normalised(vectors: np.ndarray) -> np.ndarray:

@@ -26,10 +26,11 @@ def get_config() -> ConfigDict:
                 "warmup_steps": 20,
             },
             "ema": {"profile": "warmup", "decay": 0.98},
+            "sample_prompts": (),  # those of the data: captions of pictures that are held out
             "loop": {
                 "log_every": 10,
                 "validate_every": 100,
-                "sample_every": 0,
+                "sample_every": 100,
                 "checkpoint_every": 100,
                 "keep": 2,
             },

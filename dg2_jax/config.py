@@ -17,6 +17,14 @@ T = TypeVar("T")
 
 _CLASS_BY = "class_by"
 
+# Of two keys that stand for one length, in steps and in epochs, one may be given.
+STEPS_OR_EPOCHS = {
+    "num_steps": "num_epochs",
+    "validate_every": "validate_epochs",
+    "sample_every": "sample_epochs",
+    "checkpoint_every": "checkpoint_epochs",
+}
+
 
 def class_by(choose: Callable[[Mapping[str, Any]], type]) -> dict[str, Any]:
     """Metadata of a dataclass field whose class depends on its siblings.
@@ -43,7 +51,6 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], path: str = "config") 
     Raises:
         ValueError: an unknown or missing key, a value of the wrong type, or one that `cls` refuses.
     """
-    hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
     if unknown:
@@ -51,6 +58,9 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], path: str = "config") 
             f"unknown key {', '.join(f'{path}.{k}' for k in unknown)}; "
             f"{path} allows: {', '.join(fields)}"
         )
+    for steps, epochs in STEPS_OR_EPOCHS.items():
+        if values.get(steps) and values.get(epochs):
+            raise ValueError(f"{path}.{steps} and {path}.{epochs}: only one of them may be given")
     missing = [
         name
         for name, f in fields.items()
@@ -61,11 +71,7 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], path: str = "config") 
     if missing:
         raise ValueError(f"missing key {', '.join(f'{path}.{k}' for k in missing)}")
     try:
-        hints |= {
-            name: f.metadata[_CLASS_BY](values)
-            for name, f in fields.items()
-            if _CLASS_BY in f.metadata
-        }
+        hints = field_types(cls, values)
     except ValueError as error:
         raise ValueError(f"{path}.{error}") from error
     built = {k: _convert(hints[k], values[k], f"{path}.{k}") for k in values}
@@ -73,6 +79,20 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], path: str = "config") 
         return cls(**built)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def field_types(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The type of each field of a dataclass; see `class_by`.
+
+    Raises:
+        ValueError: the values choose no class for a field.
+    """
+    chosen = {
+        f.name: f.metadata[_CLASS_BY](values)
+        for f in dataclasses.fields(cls)
+        if _CLASS_BY in f.metadata
+    }
+    return typing.get_type_hints(cls) | chosen
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
@@ -117,8 +137,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """The settings in which two configurations differ and would train differently.
 
-    `loop` and `devices` are left out: they decide what is shown and saved, and where a step is
-    computed, not what is learnt.
+    `loop`, `devices` and what samples show are left out: they decide what is shown and saved, and
+    where a step is computed, not what is learnt.
 
     >>> differences({"seed": 0, "loop": {"keep": 3}}, {"seed": 1, "loop": {"keep": 4}})
     ['seed: saved 0, now 1']
@@ -127,7 +147,7 @@ def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[st
     return [
         f"{key}: saved {a.get(key)!r}, now {b.get(key)!r}"
         for key in sorted(set(a) | set(b))
-        if a.get(key) != b.get(key) and not key.startswith(("loop.", "devices."))
+        if a.get(key) != b.get(key) and not key.startswith(("loop.", "devices.", "sample_"))
     ]
 
 

@@ -8,9 +8,13 @@ from absl import app, logging
 
 from dg2_jax import compile_cache
 
+_INTERRUPTED = 130  # 128 + SIGINT
+
 
 def command(run: Callable[[], None], *errors: type[Exception]) -> None:
     """Parses the flags and calls `run`; an error to be expected is told in one line, exit 1.
+
+    Ctrl-C ends with 130, as shells expect, and the message of the interruption if it has one.
 
     Args:
         run: what the command does.
@@ -27,6 +31,9 @@ def command(run: Callable[[], None], *errors: type[Exception]) -> None:
             run()
         except expected as error:
             sys.exit(f"error: {error}")
+        except KeyboardInterrupt as error:
+            print(f"\n{error or 'interrupted'}", file=sys.stderr)
+            sys.exit(_INTERRUPTED)
 
     app.run(main, flags_parser=parse_flags)
 

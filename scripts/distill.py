@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dg2_jax.diffusion import schedules
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import distillation, export, loop, runs, state, step
 from scripts.launch import launch
@@ -22,12 +21,11 @@ from scripts.launch import launch
 def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bool:
     """Distils and exports; returns whether the run came to its end."""
     data = data_lib.open_data(data_dir, config)
+    config = config.in_steps(len(data.train))
     network, params = runs.build_denoiser(config)
     student = params if config.student == "ema" else runs.starting_weights(config, config.student)
     diffusion = config.diffusion
-    schedule = schedules.make(
-        diffusion.schedule, diffusion.num_train_timesteps, diffusion.zero_terminal_snr
-    )
+    schedule = diffusion.noise_schedule()
     parts = distillation.segments(schedule, config.student_steps, config.substeps)
     teach = distillation.make_teacher(
         network,

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import config_flags
 
 from dg2_jax import config as config_lib
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import runs, sharding, step
 from dg2_jax.training.checkpoint import CheckpointManager
+from scripts import config_flag
 from scripts.command import command
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/demo.py", "The run.")
+_CONFIG = config_flag.define(runs.DenoiserRunConfig, "configs/demo.py")
 _DATA = flags.DEFINE_string("data_dir", "data/encoded", "Encoded data, as of scripts.train.")
 _STEPS = flags.DEFINE_integer("steps", 8, "Steps that a save is given to be written in.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often with, and how often without a save.")

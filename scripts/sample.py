@@ -21,6 +21,8 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from dg2_jax import text_files
+from dg2_jax.checks import ParameterError
 from dg2_jax.models.model import DTYPES
 from dg2_jax.pictures import images, preview
 from dg2_jax.result import Preview
@@ -48,8 +50,12 @@ def _prompts(controls: dict[str, Any]) -> list[str] | str:
     """The prompts of the command line, then those of the file; empty for an anagram."""
     prompts = list(_PROMPT.value or [])
     if _PROMPTS_FILE.value:
-        lines = Path(_PROMPTS_FILE.value).read_text(encoding="utf-8").splitlines()
-        prompts += [line.strip() for line in lines if line.strip()]
+        path = Path(_PROMPTS_FILE.value)
+        text = text_files.decode(path.read_bytes(), f"prompts_file: {path}")
+        of_file = [line.strip() for line in text_files.lines(text) if line.strip()]
+        if not of_file:
+            raise ParameterError("prompts_file", f"{path} holds no prompt")
+        prompts += of_file
     return prompts if prompts or "anagram" not in controls else ""
 
 

@@ -30,13 +30,17 @@ def run(
 ) -> bool:
     """Trains and exports; returns whether the run came to its end."""
     data = data_lib.open_data(data_dir, config, vae, text_encoder)
+    config = config.in_steps(len(data.train))
     network, params = runs.build_denoiser(config)
     tuned = tuning.full(params)
     if config.lora is not None:
         tuned = tuning.adapters(params, config.lora, config.seed, config.model)
     loss = step.diffusion_loss(network, config.diffusion, data.scaling)
     validation_loss = step.make_validation(network, config.diffusion, data.scaling)
-    grid = samples.make_sample_grid(network, config, data) if config.loop.sample_every else None
+    grid = None
+    if config.loop.sample_every:
+        grid = samples.make_sample_grid(network, config, data)
+        samples.write_prompts(workdir, config, data)
 
     def sample(current: state.TrainState) -> dict[str, np.ndarray]:
         return {"ema": grid(tuned.weights(current.ema))} if grid else {}

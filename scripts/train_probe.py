@@ -34,6 +34,8 @@ def run(config: runs.ProbeRunConfig, workdir: Path, data_dir: Path) -> bool:
         module = network.bind(params)
         return probe_loss(module, from_uint8(batch["image"]), batch, key)
 
+    source = builder.load("train", data_dir, config.dataset)
+    config = config.in_steps(len(source))
     held_out = builder.load("validation", data_dir, config.dataset)
     records = [held_out[i] for i in range(len(held_out))]
     images = np.stack([record["image"] for record in records])
@@ -46,11 +48,7 @@ def run(config: runs.ProbeRunConfig, workdir: Path, data_dir: Path) -> bool:
     result = loop.train(
         runs.initial_state(config, params),
         step.make_train_step(loss_fn, config),
-        runs.make_loader(
-            config,
-            builder.load("train", data_dir, config.dataset),
-            loader.only("image", *ATTRIBUTES),
-        ),
+        runs.make_loader(config, source, loader.only("image", *ATTRIBUTES)),
         config,
         workdir,
         validate=validate,

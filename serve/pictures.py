@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from dg2_jax.pictures import image_input
 from dg2_jax.pictures.image_input import FORMATS, to_rgb
 from dg2_jax.pictures.images import METADATA_KEY, PARAMETERS_KEY, png_info
 from serve.problems import ProblemError
@@ -47,16 +48,17 @@ def decode(data: bytes, field: str, max_pixels: int) -> Image.Image:
         ProblemError: 422 naming the field: another format, too many pixels, a damaged file.
     """
     allowed = "must be a PNG, JPEG or WebP picture"
+
+    def check_size(picture: Image.Image) -> None:
+        width, height = picture.size
+        if width * height > max_pixels or max(width, height) > MAX_SIDE:
+            limit = f"at most {max_pixels} pixels and {MAX_SIDE} a side"
+            raise ProblemError(422, f"must have {limit}, got {width}x{height}", field)
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = picture.size
-            if width * height > max_pixels or max(width, height) > MAX_SIDE:
-                limit = f"at most {max_pixels} pixels and {MAX_SIDE} a side"
-                raise ProblemError(422, f"must have {limit}, got {width}x{height}", field)
-            picture.load()
-            return ImageOps.exif_transpose(picture)
+            return ImageOps.exif_transpose(image_input.decode(data, FORMATS, check_size))
     except ProblemError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files

@@ -114,7 +114,8 @@ def mutants(path: Path) -> list[Mutant]:
 
 
 def _tests(module: str) -> list[str]:
-    return TESTS.get(module, [f"tests/diffusion/test_{module}.py"])
+    own = f"tests/diffusion/test_{module}.py"
+    return TESTS.get(module, [own] if (ROOT / own).is_file() else ["tests/diffusion"])
 
 
 def caught(mutant: Mutant, copy: Path) -> bool:
@@ -132,7 +133,7 @@ def caught(mutant: Mutant, copy: Path) -> bool:
     finally:
         target.write_text(good, encoding="utf-8")
     if run.returncode not in (0, 1, 2):
-        raise RuntimeError(run.stdout.decode()[-2000:])
+        raise RuntimeError((run.stdout + run.stderr).decode()[-2000:])
     return run.returncode != 0
 
 

@@ -48,7 +48,7 @@ def test_integers_are_taken_for_floats():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_stepz": 3}, r"unknown key config\.num_stepz; config allows: num_steps, batch_size"),
+        ({"num_stepz": 3}, r"unknown key config\.num_stepz; config allows: num_steps, num_epochs"),
         ({"optim": {"lr": 1e-3}}, r"unknown key config\.optim\.lr; config\.optim allows: name"),
         ({"num_steps": 1.5}, r"config\.num_steps must be of type int, got 1\.5"),
         ({"num_steps": True}, r"config\.num_steps must be of type int, got True"),

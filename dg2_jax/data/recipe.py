@@ -197,5 +197,8 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON data, all of it or nothing."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     with replacing(path) as partial:
-        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        # The name of a file may hold bytes that are no UTF-8, which Python shows as surrogates; the
+        # backslashes are JSON's own way to write them.
+        partial.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -130,25 +130,49 @@ def zero_terminal(schedule: Schedule) -> Schedule:
     return Schedule(f"{schedule.name}+zero_terminal", rescaled**2)
 
 
-SCHEDULES: dict[str, Callable[[int], Schedule]] = {
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": linear,
     "curved": curved,
     "cosine": cosine,
     "cosine_legacy": cosine_legacy,
     "shifted_cosine": shifted_cosine,
 }
+BETA1, BETA2, S = 0.00085, 0.012, 0.008  # the usual figures
+_FIGURES = {  # which of them a schedule takes, in order; `shifted_cosine` takes none
+    "linear": ("beta1", "beta2"),
+    "curved": ("beta1", "beta2"),
+    "cosine": ("s",),
+    "cosine_legacy": ("s",),
+}
 
 
-def make(name: str, num_train_timesteps: int = 1000, zero_terminal_snr: bool = False) -> Schedule:
+def figures_of(name: str) -> tuple[str, ...]:
+    """Which of beta1, beta2 and s a schedule takes."""
+    return _FIGURES.get(name, ())
+
+
+def make(
+    name: str,
+    num_train_timesteps: int = 1000,
+    zero_terminal_snr: bool = False,
+    *,
+    beta1: float = BETA1,
+    beta2: float = BETA2,
+    s: float = S,
+) -> Schedule:
     """The schedule of a name.
 
     Args:
         name: one of `SCHEDULES`.
         num_train_timesteps: T, at least 2.
         zero_terminal_snr: rescale so that the last level is pure noise.
+        beta1: β of the first level, of "linear" and "curved"; in (0, beta2].
+        beta2: β of the last level, of these; below 1.
+        s: offset of the cosine schedules, in [0, 1).
 
     Raises:
-        ValueError: an unknown name, or fewer than two timesteps.
+        ValueError: an unknown name, fewer than two timesteps, or a figure out of its range or of
+            another schedule.
 
     >>> make("curved").num_train_timesteps
     1000
@@ -157,7 +181,20 @@ def make(name: str, num_train_timesteps: int = 1000, zero_terminal_snr: bool = F
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}; got {name!r}")
     if num_train_timesteps < 2:
         raise ValueError(f"num_train_timesteps must be at least 2, got {num_train_timesteps}")
-    schedule = SCHEDULES[name](num_train_timesteps)
+    if not 0.0 < beta1 <= beta2 < 1.0:
+        raise ValueError(f"beta1 and beta2 must be 0 < beta1 <= beta2 < 1, got {beta1} and {beta2}")
+    if not 0.0 <= s < 1.0:
+        raise ValueError(f"s must be in [0, 1), got {s}")
+    given, taken = {"beta1": beta1, "beta2": beta2, "s": s}, figures_of(name)
+    for figure, usual in (("beta1", BETA1), ("beta2", BETA2), ("s", S)):
+        if figure not in taken and given[figure] != usual:
+            raise ValueError(
+                f"{figure} must be left at {usual} with schedule {name}, which has none; "
+                f"got {given[figure]}"
+            )
+    schedule = SCHEDULES[name](num_train_timesteps, *(given[figure] for figure in taken))
+    if not np.all(np.diff(schedule.alpha_bar) < 0.0) or schedule.alpha_bar[-1] <= 0.0:
+        raise ValueError(f"beta2 must leave some signal at every level, got {beta2}")
     return zero_terminal(schedule) if zero_terminal_snr else schedule
 
 

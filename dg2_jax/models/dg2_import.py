@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from dg2_jax.files import replacing, sha256
+from dg2_jax.interop import recognition
 from dg2_jax.interop.dg2_settings import IMPORTED
 from dg2_jax.interop.diffusiongen2 import open_checkpoint
 from dg2_jax.interop.hf_folder import lasting_name
@@ -30,8 +31,9 @@ def convert(
 ) -> None:
     """Write the model folder of a checkpoint, in float32; config.json last.
 
-    One set of weights is in memory at a time. Where the file has no average, the raw weights stand
-    in for it. The folder names the autoencoder and the text encoder and holds neither.
+    One set of weights is in memory at a time. Where the file has the raw weights or their average
+    only, those stand in for the others. The folder names the autoencoder and the text encoder and
+    holds neither.
 
     Args:
         path: the checkpoint.
@@ -44,10 +46,12 @@ def convert(
         FileNotFoundError: there is no such checkpoint, or `vae` or `text_encoder` is neither a
             folder nor a hub id.
         CheckpointError: as `diffusiongen2.load`.
-        ValueError: `default_size` is not positive.
+        ValueError: `default_size` is not positive, or `path` is a folder or a safetensors file; the
+            message says of what kind, and what takes it.
     """
     if default_size < 1:
         raise ValueError(f"default_size must be a positive number of pixels, got {default_size}")
+    recognition.refuse(Path(path))
     folder = Path(folder)
     source = open_checkpoint(path)
     settings = source.config
@@ -56,7 +60,7 @@ def convert(
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for weights in ("ema", "raw"):
-        unet = source.unet(weights if weights in source.states else "raw")
+        unet = source.unet(weights)
         flat = weights_file.flatten(nnx.to_pure_dict(nnx.state(unet)))
         name = f"denoiser.{weights}.safetensors"
         _write_safetensors(folder / name, flat)

@@ -20,7 +20,9 @@ import safetensors.flax
 from jaxtyping import Array, Float
 from safetensors import SafetensorError, safe_open
 
+from dg2_jax import file_kinds
 from dg2_jax.checks import check
+from dg2_jax.files import replacing
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.interface import LORA_TARGETS
 from dg2_jax.models.model import Model, Params
@@ -145,10 +147,9 @@ def save(path: str | Path, adapters: Adapters, config: LoraConfig, architecture:
         "alpha": repr(config.alpha),
         "targets": json.dumps(config.targets),
     }
-    partial = path.with_name(f"{path.name}.partial")
     flat = {name: jnp.asarray(leaf, jnp.float32) for name, leaf in flatten(adapters).items()}
-    safetensors.flax.save_file(flat, str(partial), metadata)
-    partial.replace(path)
+    with replacing(path) as partial:
+        safetensors.flax.save_file(flat, str(partial), metadata)
 
 
 def adapted(model: Model, path: str | Path, weight: float = 1.0) -> Model:
@@ -197,6 +198,7 @@ def load(path: str | Path, params: Params, architecture: str) -> tuple[Adapters,
             metadata = file.metadata() or {}
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        file_kinds.refuse_other(path, "safetensors", LoraError)
         raise LoraError(f"{path} is not a good safetensors file: {error}") from error
     if metadata.get("format") != FORMAT:
         raise LoraError(f"{path} holds no adapters of this project: its metadata has no {FORMAT}")

@@ -201,4 +201,5 @@ def _schedule(diffusion: Mapping[str, Any]) -> Schedule:
         diffusion["schedule"],
         diffusion.get("num_train_timesteps", 1000),
         diffusion.get("zero_terminal_snr", False),
+        **{figure: diffusion[figure] for figure in ("beta1", "beta2", "s") if figure in diffusion},
     )

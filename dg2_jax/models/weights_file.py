@@ -9,6 +9,7 @@ import safetensors.flax
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from dg2_jax import file_kinds
 from dg2_jax.files import replacing
 
 
@@ -93,6 +94,7 @@ def load(path: str | Path, like: Any) -> Any:
     try:
         flat = safetensors.numpy.load_file(str(path))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        file_kinds.refuse_other(path, "safetensors", WeightsError)
         raise WeightsError(f"{path} is not a good safetensors file: {error}") from error
     compare(str(path), {name: tuple(leaf.shape) for name, leaf in flat.items()}, like)
     # Converted by NumPy, and put as they are: jnp.asarray compiles a program for every shape.

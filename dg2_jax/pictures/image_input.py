@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 ImageSource = str | Path | bytes | Image.Image | np.ndarray
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+DATA_FORMATS = (*FORMATS, "GIF", "TIFF", "BMP")  # of data sets; of several frames the first counts
+_FORMAT_NAMES = {"WEBP": "WebP"}
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 RESIZE_MODES = ("crop", "pad")
 MAX_PIXELS = 2**26  # 64 megapixels; a decoded picture then takes 256 MB at most
 
@@ -56,7 +61,11 @@ def fit(
 
 
 def load_image(
-    source: ImageSource, width: int, height: int, resize_mode: str = "crop"
+    source: ImageSource,
+    width: int,
+    height: int,
+    resize_mode: str = "crop",
+    formats: tuple[str, ...] = FORMATS,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A picture at the size that is wanted, never distorted.
 
@@ -69,12 +78,13 @@ def load_image(
         width: of the result.
         height: of the result.
         resize_mode: "crop" or "pad", see `fit`.
+        formats: of files that are read: `FORMATS`, or `DATA_FORMATS`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: not such a picture, a damaged one, or one of more than MAX_PIXELS.
     """
-    picture = read(source, "image")
+    picture = read(source, "image", formats)
     with clear_errors("image"):
         picture = to_rgb(picture)
     box, (left, top, right, bottom) = fit(picture.size, (width, height), resize_mode)
@@ -83,37 +93,84 @@ def load_image(
     return np.pad(np.asarray(inner), around, mode="edge")
 
 
-def read(source: ImageSource, name: str) -> Image.Image:
+def read(source: ImageSource, name: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Decodes a picture and applies its EXIF orientation; its mode stays.
 
     Args:
         source: as for `load_image`.
         name: of the parameter, for messages.
+        formats: as for `load_image`.
 
     Raises:
         FileNotFoundError, ValueError: as `load_image` does.
     """
     if isinstance(source, str | Path):
         source = _read_file(Path(source), name)
-    with clear_errors(name):
+
+    def check_size(picture: Image.Image) -> None:
+        if not 0 < picture.width * picture.height <= MAX_PIXELS:
+            raise _BadImageError(
+                f"{name} must have 1 to {MAX_PIXELS} pixels, got {picture.width}x{picture.height}"
+            )
+
+    with clear_errors(name, formats):
         if isinstance(source, Image.Image):
             picture = source
         elif isinstance(source, bytes):
-            picture = Image.open(io.BytesIO(source), formats=FORMATS)
+            picture = decode(source, formats, check_size)
         elif hasattr(source, "__array__"):
             picture = _from_array(np.asarray(source), name)
         else:
             raise _BadImageError(
                 f"{name} must be a path, bytes, a PIL image or an array, got {type(source)}"
             )
-        if not 0 < picture.width * picture.height <= MAX_PIXELS:
-            raise _BadImageError(
-                f"{name} must have 1 to {MAX_PIXELS} pixels, got {picture.width}x{picture.height}"
-            )
+        check_size(picture)
         picture.load()
         with contextlib.suppress(Exception):  # a damaged EXIF block; the pixels are fine
             picture = ImageOps.exif_transpose(picture)
         return picture
+
+
+def decode(
+    content: bytes, formats: tuple[str, ...], check_size: Callable[[Image.Image], None]
+) -> Image.Image:
+    """Decodes the first frame of a file.
+
+    A PNG whose text or colour profile cannot be read (Pillow refuses those of more than a megabyte)
+    is decoded without them: the pixels do not need them.
+
+    Args:
+        content: of the file.
+        formats: of Pillow, those that are read.
+        check_size: raises where the picture is too large to be decoded.
+
+    Raises:
+        Exception: what `check_size` or Pillow raises.
+    """
+
+    def first_frame(data: bytes) -> Image.Image:
+        picture = Image.open(io.BytesIO(data), formats=formats)
+        check_size(picture)
+        picture.load()
+        return picture
+
+    if not content.startswith(_PNG_SIGNATURE):
+        return first_frame(content)
+    try:
+        return first_frame(content)
+    except (OSError, ValueError, SyntaxError):
+        return first_frame(_without_texts(content))
+
+
+def _without_texts(png: bytes) -> bytes:
+    """A PNG without the chunks of its texts and of its colour profile."""
+    kept, start = [_PNG_SIGNATURE], len(_PNG_SIGNATURE)
+    while start < len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4], "big")  # length, type, data, CRC
+        if png[start + 4 : start + 8] not in _PNG_TEXTS:
+            kept.append(png[start:end])
+        start = end
+    return b"".join(kept)
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -146,14 +203,15 @@ class _BadImageError(ValueError):
 
 
 @contextlib.contextmanager
-def clear_errors(name: str):
+def clear_errors(name: str, formats: tuple[str, ...] = FORMATS):
     """Turns whatever decoding or converting a picture raises into one ValueError naming `name`."""
     try:
         yield
     except _BadImageError as error:
         raise ValueError(str(error)) from None
     except UnidentifiedImageError:
-        raise ValueError(f"{name} must be a PNG, JPEG or WebP picture") from None
+        *first, last = (_FORMAT_NAMES.get(known, known) for known in formats)
+        raise ValueError(f"{name} must be a {', '.join(first)} or {last} picture") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"{name} must have at most {MAX_PIXELS} pixels") from None
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files

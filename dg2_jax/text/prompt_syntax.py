@@ -84,6 +84,15 @@ def parse(prompt: str, name: str = "prompt") -> list[SubPrompt]:
     return [_joined(part.text, part.weights, name) for part in parts]
 
 
+def literal(text: str) -> str:
+    r"""The prompt that means a text without any syntax; AND becomes "and".
+
+    >>> literal("a lake (at dawn")
+    'a lake \\(at dawn'
+    """
+    return re.sub(r"\bAND\b", "and", re.sub(r"([()\[\]\\])", r"\\\1", text))
+
+
 def token_weights(
     offsets: Int[np.ndarray, "*tokens 2"], spans: Sequence[Span]
 ) -> Float[np.ndarray, "*tokens"]:

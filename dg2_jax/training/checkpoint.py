@@ -201,6 +201,19 @@ class CheckpointManager:
             raise WeightsError(f"no good checkpoint in {self.folder}: {'; '.join(failures)}")
         return self._read(chosen, like)
 
+    def newest_config(self) -> tuple[int, dict[str, Any]]:
+        """Step and configuration of the newest checkpoint whose configuration can be read.
+
+        Raises:
+            WeightsError: there is none.
+        """
+        for step in reversed(self.steps()):
+            with contextlib.suppress(OSError, ValueError):
+                found = json.loads((self.folder / str(step) / "config.json").read_text())
+                if isinstance(found, dict):
+                    return step, found
+        raise WeightsError(f"no good checkpoint in {self.folder}: none has its config.json")
+
     def _first_good(self, candidates: list[int], failures: list[str]) -> int:
         """The first that is whole, or -1; what is wrong with the others goes to `failures`."""
         for candidate in candidates:

@@ -3,15 +3,16 @@
 `dg2_jax.config.from_mapping` makes them of the open dictionaries in `configs/`.
 """
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dg2_jax import config as config_lib
 from dg2_jax.checks import check
-from dg2_jax.diffusion import prediction
-from dg2_jax.diffusion.schedules import SCHEDULES
+from dg2_jax.diffusion import prediction, schedules
+from dg2_jax.diffusion.schedules import SCHEDULES, Schedule
 from dg2_jax.models.interface import TensorRules
 
 Run = TypeVar("Run", bound="RunConfig")
@@ -102,9 +103,14 @@ class LoopConfig:
 
     Attributes:
         log_every: steps between lines of metrics.jsonl.
+        loss_smoothing: β of the smoothed loss m ← β m + (1 - β) loss, shown as m / (1 - βⁿ) after n
+            steps.
         validate_every: steps between validations; 0 for none.
+        validate_epochs: where above 0, epochs between them; then `validate_every` is not given.
         sample_every: steps between sample grids; 0 for none.
+        sample_epochs: likewise for these.
         checkpoint_every: steps between checkpoints; the last step is always saved.
+        checkpoint_epochs: likewise for these.
         checkpoint_folder: where they go, if not to the run's checkpoints/; a path, or a gs://
             address, which needs the package gcsfs.
         keep: how many checkpoints are kept.
@@ -121,9 +127,13 @@ class LoopConfig:
     """
 
     log_every: int = 20
+    loss_smoothing: float = 0.95
     validate_every: int = 500
+    validate_epochs: float = 0.0
     sample_every: int = 0
+    sample_epochs: float = 0.0
     checkpoint_every: int = 500
+    checkpoint_epochs: float = 0.0
     checkpoint_folder: str = ""
     keep: int = 3
     keep_every: int = 0
@@ -142,12 +152,24 @@ class LoopConfig:
         for name in ("validate_every", "sample_every", "keep_every"):
             value = getattr(self, name)
             check(value >= 0, f"loop.{name}", "at least 0", value)
+        for name in ("validate_epochs", "sample_epochs", "checkpoint_epochs"):
+            value = getattr(self, name)
+            check(0 <= value < math.inf, f"loop.{name}", "a number of at least 0", value)
+        check(0 <= self.loss_smoothing < 1, "loop.loss_smoothing", "in [0, 1)", self.loss_smoothing)
         check(self.wandb in WANDB_MODES, "loop.wandb", f"one of {WANDB_MODES}", self.wandb)
         folder = self.checkpoint_folder
         known = "://" not in folder or folder.startswith("gs://")  # Orbax writes to no other
         check(known, "loop.checkpoint_folder", "a path or a gs:// address", folder)
         peak = self.peak_tflops
         check(peak is None or peak >= 0, "loop.peak_tflops", "at least 0 or None", peak)
+
+    def in_steps(self, steps: Callable[[float], int]) -> "LoopConfig":
+        """The same with every interval in steps, given the steps of a number of epochs."""
+        values: dict[str, Any] = {}
+        for name in ("validate", "sample", "checkpoint"):
+            if epochs := getattr(self, f"{name}_epochs"):
+                values |= {f"{name}_every": steps(epochs), f"{name}_epochs": 0.0}
+        return dataclasses.replace(self, **values)
 
 
 @dataclass(frozen=True)
@@ -184,6 +206,9 @@ class DiffusionConfig:
         prediction_type: a name of `dg2_jax.diffusion.prediction`.
         num_train_timesteps: T.
         zero_terminal_snr: rescale the schedule so that its last level is pure noise.
+        beta1: β of the first level of "linear" and "curved".
+        beta2: β of their last level.
+        s: offset of the cosine schedules.
         min_snr_gamma: cap of the loss weight (arXiv 2303.09556); None for equal weights.
         caption_dropout: share of captions replaced by the trained null context.
         assign_noise: give each picture of a batch the noise that makes the sum of their squared
@@ -194,6 +219,9 @@ class DiffusionConfig:
     prediction_type: str = "v_prediction"
     num_train_timesteps: int = 1000
     zero_terminal_snr: bool = False
+    beta1: float = schedules.BETA1
+    beta2: float = schedules.BETA2
+    s: float = schedules.S
     min_snr_gamma: float | None = 5.0
     caption_dropout: float = 0.1
     assign_noise: bool = False
@@ -218,6 +246,21 @@ class DiffusionConfig:
                 "diffusion.zero_terminal_snr needs prediction_type v_prediction or sample: at its "
                 "last level the noise says nothing about the picture"
             )
+        try:
+            self.noise_schedule()
+        except ValueError as error:
+            raise ValueError(f"diffusion.{error}") from error
+
+    def noise_schedule(self) -> Schedule:
+        """The schedule that the fields describe."""
+        return schedules.make(
+            self.schedule,
+            self.num_train_timesteps,
+            self.zero_terminal_snr,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            s=self.s,
+        )
 
 
 @dataclass(frozen=True)
@@ -226,6 +269,7 @@ class RunConfig:
 
     Attributes:
         num_steps: its length.
+        num_epochs: where above 0, its length in epochs; then `num_steps` is not given.
         batch_size: examples a step, over all devices and processes.
         seed: of weights, order and noise.
         compute_dtype: of matrix products and activations, "float32" or "bfloat16"; weights,
@@ -237,6 +281,7 @@ class RunConfig:
     """
 
     num_steps: int = 1000
+    num_epochs: float = 0.0
     batch_size: int = 64
     seed: int = 0
     compute_dtype: str = "float32"
@@ -246,6 +291,8 @@ class RunConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
+        epochs = self.num_epochs
+        check(0 <= epochs < math.inf, "num_epochs", "a number of at least 0", epochs)
         check(self.num_steps >= 1, "num_steps", "at least 1", self.num_steps)
         check(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
         check(0 <= self.seed < 2**31, "seed", "in [0, 2**31)", self.seed)
@@ -257,6 +304,21 @@ class RunConfig:
                 "devices.accumulation_steps must divide batch_size "
                 f"({self.batch_size}), got {parts}"
             )
+
+    def in_steps(self: Run, examples: int) -> Run:
+        """The same run with its length and all intervals in steps.
+
+        Args:
+            examples: of an epoch, which is examples / batch_size steps; a batch may span two.
+        """
+
+        def steps(epochs: float) -> int:
+            return max(1, math.ceil(epochs * examples / self.batch_size - 1e-9))
+
+        values: dict[str, Any] = {"loop": self.loop.in_steps(steps)}
+        if self.num_epochs:
+            values |= {"num_steps": steps(self.num_epochs), "num_epochs": 0.0}
+        return dataclasses.replace(self, **values)
 
     @property
     def tensor_rules(self) -> TensorRules:

@@ -39,6 +39,7 @@ class TrainingData:
         default_size: side of a picture in pixels.
         preview: the linear preview of the latents, as `dg2_jax.models.folder` describes it; None
             for the published one.
+        captions: of pictures that are held out; empty where the data does not hold them as text.
     """
 
     train: Source | Buckets
@@ -53,6 +54,7 @@ class TrainingData:
     load_autoencoder: Callable[[], AutoencoderKL]
     default_size: int
     preview: Mapping[str, Any] | None = None
+    captions: tuple[str, ...] = ()
 
     def load_text_encoder(self) -> TextEncoder:
         """The text encoder whose tokens the examples hold."""
@@ -128,6 +130,7 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
         load_autoencoder=lambda: vae,
         default_size=latent_shape[0] * vae.downsampling_factor,
         preview=manifest.get("preview"),
+        captions=tuple(manifest.get("held_out_captions", ())),
     )
 
 

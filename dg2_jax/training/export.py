@@ -28,7 +28,10 @@ from dg2_jax.training.runs import (
 )
 from dg2_jax.training.state import TrainState
 
-_PROCESS = ("schedule", "prediction_type", "num_train_timesteps", "zero_terminal_snr")
+_PROCESS = (
+    *("schedule", "prediction_type", "num_train_timesteps", "zero_terminal_snr"),
+    *("beta1", "beta2", "s"),
+)
 
 _CARD = """---
 library_name: dg2_jax

@@ -117,7 +117,10 @@ class DenoiserRunConfig(RunConfig):
         max_length: tokens that a caption is cut to; those of latent shards are left as they are.
         validation_images: how many of the validation split the loss is taken over. Latent shards
             have no splits: there, so many at the end are held out.
-        sample_prompts: what the sample grids show, a column each.
+        sample_prompts: what the sample grids show, a column each; empty for captions of pictures
+            that are held out, where the data has any.
+        sample_prompts_file: more of them: a text file of one per line, or DiffusionGen2's `.pt` of
+            prompts and their tokens, which are then sampled alone.
         sample_guidance: guidance scales of the sample grids, a row each.
     """
 
@@ -129,6 +132,7 @@ class DenoiserRunConfig(RunConfig):
     max_length: int = 64
     validation_images: int = 512
     sample_prompts: tuple[str, ...] = ()
+    sample_prompts_file: str = ""
     sample_guidance: tuple[float, ...] = (1.0, 3.0, 5.0)
 
     def __post_init__(self) -> None:
@@ -146,6 +150,8 @@ class DenoiserRunConfig(RunConfig):
         )
         for name in ("max_length", "validation_images"):
             check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        if self.sample_prompts_file.endswith(".pt") and self.sample_prompts:
+            raise ValueError("sample_prompts must be empty where sample_prompts_file is a .pt file")
         if self.init_from:
             return
         if self.model == "dg2_unet" and self.denoiser.legacy_time_table:

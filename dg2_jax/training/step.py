@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dg2_jax.data.loader import Batch
-from dg2_jax.diffusion import losses, schedules
+from dg2_jax.diffusion import losses
 from dg2_jax.models.interface import DenoiserNetwork
 from dg2_jax.models.model import Network, Params
 from dg2_jax.nn.scaling import Scaling
@@ -272,5 +272,5 @@ def make_validation(
 
 
 def _alpha_bar(config: DiffusionConfig) -> Float[Array, " T"]:
-    schedule = schedules.make(config.schedule, config.num_train_timesteps, config.zero_terminal_snr)
+    schedule = config.noise_schedule()
     return jnp.asarray(schedule.alpha_bar, jnp.float32)

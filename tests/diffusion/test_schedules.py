@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dg2_jax.diffusion import schedules
+from dg2_jax.training.config import DiffusionConfig
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "dg2_schedules.npz")
 
@@ -86,3 +87,45 @@ def test_bad_names():
         schedules.timesteps(10, 1000, "karras")
     with pytest.raises(ValueError, match="num_train_timesteps must be at least 2"):
         schedules.make("linear", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("linear", {"beta1": 0.0001, "beta2": 0.02}),
+        ("curved", {"beta1": 0.004, "beta2": 0.02}),
+        ("cosine", {"s": 0.02}),
+        ("cosine_legacy", {"s": 0.0}),
+    ],
+)
+def test_figures_of_the_schedules(name, figures):
+    schedule = schedules.make(name, **figures)
+    t = np.arange(1001) / 1000
+    if name == "linear":
+        expected = np.cumprod(1 - np.linspace(0.0001, 0.02, 1000))
+    elif name == "curved":
+        expected = np.cumprod(1 - np.linspace(0.004**0.5, 0.02**0.5, 1000) ** 2)
+    else:
+        f = np.cos((t + figures["s"]) / (1 + figures["s"]) * np.pi / 2) ** 2
+        least = 0.001 if name == "cosine_legacy" else 0.0
+        expected = np.cumprod(np.clip(f[1:] / f[:-1], 0.001, 1.0 - least))
+    np.testing.assert_allclose(schedule.alpha_bar, expected, rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "figures", "message"),
+    [
+        ("linear", {"s": 0.02}, r"s must be left at 0\.008 with schedule linear"),
+        ("cosine", {"beta1": 0.001}, r"beta1 must be left at 0\.00085 with schedule cosine"),
+        ("shifted_cosine", {"beta2": 0.02}, "beta2 must be left"),
+        ("linear", {"beta1": 0.02, "beta2": 0.01}, "0 < beta1 <= beta2 < 1"),
+        ("linear", {"beta2": 1.0}, "0 < beta1 <= beta2 < 1"),
+        ("curved", {"beta1": 0.9, "beta2": 0.999}, "beta2 must leave some signal"),
+        ("cosine", {"s": -0.1}, r"s must be in \[0, 1\)"),
+    ],
+)
+def test_figures_out_of_place_are_named(name, figures, message):
+    with pytest.raises(ValueError, match=message):
+        schedules.make(name, **figures)
+    with pytest.raises(ValueError, match=r"diffusion\..*" + message):
+        DiffusionConfig(schedule=name, **figures)

@@ -158,6 +158,25 @@ def test_configuration_may_be_a_dictionary_and_optional_fields_may_be_missing(tm
     np.testing.assert_array_equal(found.ema["in_conv"]["kernel"][...], kernel)
 
 
+@pytest.mark.parametrize("empty", [None, {}, "absent"])
+def test_a_file_may_hold_the_average_alone(tmp_path, loaded, empty):
+    def change(content):
+        content["model_state_dict"] = empty
+        if empty == "absent":
+            del content["model_state_dict"]
+        average = {f"module.{name}": v for name, v in content["ema_state_dict"].items()}
+        content["ema_state_dict"] = average | {"n_averaged": np.int64([3])}
+
+    path = rewritten(tmp_path / "a.pt", change)
+    found = diffusiongen2.load(path)
+    kernel = loaded.ema["in_conv"]["kernel"][...]
+    np.testing.assert_array_equal(found.ema["in_conv"]["kernel"][...], kernel)
+    np.testing.assert_array_equal(found.raw["in_conv"]["kernel"][...], kernel)
+    dg2_folder.convert(path, tmp_path / "model")
+    written = read_safetensors(tmp_path / "model" / "denoiser.ema.safetensors")
+    np.testing.assert_array_equal(written["in_conv.kernel"], kernel)
+
+
 @pytest.mark.parametrize(
     ("figures", "expected"),
     [
@@ -226,7 +245,10 @@ def test_other_schedules(tmp_path, held):
             "decreasing numbers",
         ),
         (lambda c: c["config"]["diffusion"].update(prediction_type="x"), "prediction_type must"),
-        (lambda c: c.pop("model_state_dict"), "no model_state_dict"),
+        (
+            lambda c: (c.pop("model_state_dict"), c.pop("ema_state_dict")),
+            "no model_state_dict and no ema_state_dict",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, change, message):

@@ -256,3 +256,22 @@ def test_weights_scale_about_the_mean_of_the_real_tokens():
         np.testing.assert_allclose(got[i, :count], expected, atol=1e-5)
         np.testing.assert_array_equal(got[i, count:], context[i, count:])
     np.testing.assert_allclose(got[0].mean(0), np.asarray(context[0]).mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a lake",
+        "a (red lake",
+        "[from:to:0.5]",
+        "x) :0.7",
+        "a\\b (c:1.3)",
+        "[a|b]",
+        "a lake :0.7",
+        "a:2",
+    ],
+)
+def test_a_literal_is_the_text_itself(text):
+    (part,) = prompt_syntax.parse(prompt_syntax.literal(text))
+    assert part.text == text
+    assert not part.spans
