@@ -8,10 +8,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any
 
 from dg2_jax import settings as settings_lib
-from dg2_jax.checks import ParameterError, check_choice
+from dg2_jax.arguments import check_names, check_preview, takes_settings
+from dg2_jax.checks import check_choice
 from dg2_jax.generation import call, drivers, previews, text
 from dg2_jax.generation.text import TextInputs
 from dg2_jax.models import folder as model_lib
@@ -20,43 +21,10 @@ from dg2_jax.models.model import Model, Params
 from dg2_jax.pictures import preview
 from dg2_jax.pictures.image_input import ImageSource
 from dg2_jax.result import Preview, Result
+from dg2_jax.settings import SAMPLER_GROUPS
 from dg2_jax.text import encoder
 from dg2_jax.text.encoder import TextEncoder
 from dg2_jax.typing import Keys, Latent
-
-
-class SolverControls(TypedDict, total=False):
-    """What both `Pipeline` and its sampler take besides the usual: fields of `Settings`."""
-
-    eta: float
-    guidance_rescale: float
-    guidance_interval: tuple[float, float] | None
-    apg_eta: float
-    apg_norm_threshold: float | None
-    apg_momentum: float
-    autoguidance_model: str | None
-    autoguidance_scale: float
-    reuse_every: int
-    spacing: str | None
-    height: int | None
-    width: int | None
-
-
-class Controls(SolverControls, total=False):
-    """What `Pipeline` takes on top of that: further fields of `Settings`."""
-
-    strength: float
-    strength_mode: str
-    resize_mode: str
-    inversion: str | None
-    source_prompt: str
-    mask_feather: float
-    num_resamples: int
-    outpaint: tuple[int, ...] | None
-    anagram: Sequence[tuple[str, str]] | None
-    anagram_mode: str
-    upscale: int | None
-    upscaler: str
 
 
 class Pipeline:
@@ -110,6 +78,7 @@ class Pipeline:
 
         return self._with_model(quantization.quantized(self.model, dtype))
 
+    @takes_settings()
     def __call__(
         self,
         prompt: str | Sequence[str] = "",
@@ -127,7 +96,7 @@ class Pipeline:
         preview_every: int = 5,
         preview_mode: str = "linear",
         progress: Callable[[int, int], None] | None = None,
-        **controls: Unpack[Controls],
+        **controls: Any,
     ) -> Result:
         """Makes or edits pictures.
 
@@ -159,6 +128,7 @@ class Pipeline:
         Raises:
             ValueError: naming the parameter and what is allowed.
         """
+        check_names(self.__call__, list(controls))
         settings = settings_lib.for_model(
             self.model,
             weights,
@@ -167,7 +137,7 @@ class Pipeline:
             solver=solver,
             **controls,
         )
-        settings_lib.check_preview(preview_every, preview_mode)
+        check_preview(preview_every, preview_mode)
         run = call.begin(
             self.model,
             self.text_encoder,
@@ -185,13 +155,14 @@ class Pipeline:
         )
         return run.result(run.finish(watch, progress))
 
+    @takes_settings(*SAMPLER_GROUPS)
     def sampler(
         self,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         solver: str | None = None,
         weights: str = "ema",
-        **controls: Unpack[SolverControls],
+        **controls: Any,
     ) -> Callable[[Params, TextInputs, Keys], Latent]:
         """A pure jitted function for programmatic use: `latents = f(params, text, keys)`.
 
@@ -203,12 +174,7 @@ class Pipeline:
         Raises:
             ParameterError: naming the parameter and what is allowed.
         """
-        allowed = SolverControls.__annotations__
-        if others := sorted(set(controls) - set(allowed)):
-            raise ParameterError(
-                others[0],
-                f"is no control of the sampler; besides the usual it takes {', '.join(allowed)}",
-            )
+        check_names(self.sampler, list(controls))
         settings = settings_lib.for_model(
             self.model,
             weights,

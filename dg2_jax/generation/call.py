@@ -7,8 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from dg2_jax import settings as settings_lib
-from dg2_jax.checks import ParameterError
+from dg2_jax import arguments
 from dg2_jax.diffusion import sampling
 from dg2_jax.generation import drivers, editing, text
 from dg2_jax.generation import plan as planning
@@ -17,6 +16,7 @@ from dg2_jax.generation.editing import Edit
 from dg2_jax.generation.inputs import Inputs, Source
 from dg2_jax.generation.plan import Plan
 from dg2_jax.generation.program import Weights
+from dg2_jax.model_facts import facts_of
 from dg2_jax.models import folder as model_lib
 from dg2_jax.models.model import Model
 from dg2_jax.pictures import preview
@@ -59,14 +59,7 @@ def plan_for(
     """
     worse = None if settings.autoguidance_model is None else weaker[settings.autoguidance_model]
     if worse is not None:
-        settings_lib.check_weights(settings.weights, tuple(worse.params), worse.name)
-        alike = worse.latent_channels == model.latent_channels
-        if not alike or worse.prediction_type != model.prediction_type:
-            raise ParameterError(
-                "autoguidance_model",
-                f"must have {model.latent_channels} latent channels and predict "
-                f"{model.prediction_type}, as {model.name} does",
-            )
+        facts_of(model).check(settings, facts_of(worse))
     to_rgb = preview.of_model(model.config, model.latent_channels)
     plan = planning.make(model, settings, to_rgb, edits=edits, worse=worse)
     weights = Weights(
@@ -197,8 +190,8 @@ def begin(
     plan, weights = plan_for(model, settings, weaker, edits=image is not None)
     edit = editing.load(image, mask, plan)
     prompt = text.call_prompt(prompt, settings)
-    prompts, negatives = settings_lib.expand_prompts(prompt, negative_prompt, num_images)
-    seeds = settings_lib.expand_seed(seed, len(prompts))
+    prompts, negatives = arguments.expand_prompts(prompt, negative_prompt, num_images)
+    seeds = arguments.expand_seed(seed, len(prompts))
     source = editing.encode(model, plan, edit)
     if settings.inversion == "ddim" and plan.num_rows:
         shown = text.encode(text_encoder, [settings.source_prompt], [""])

@@ -97,22 +97,20 @@ def make(
 
     Args:
         model: the model.
-        settings: of the call.
+        settings: of the call, which `ModelFacts.check` has let pass.
         to_rgb: of the model.
         edits: whether a picture is edited.
         worse: the model of autoguidance, if any.
 
     Raises:
-        ParameterError: height or width is no multiple of what the model needs, `reuse_every` is
-            above 1 for a model that has nothing to reuse, or a view of an anagram does not fit the
-            size.
+        ParameterError: a view of an anagram does not fit the size.
     """
-    height, width = size = _size(model, settings)
+    own = model.default_size
+    height, width = size = settings.height or own, settings.width or own
     settings = dataclasses.replace(settings, height=height, width=width)
     guidance = "off" if settings.guidance_scale == 1.0 else "always"
     if guidance == "always" and settings.guidance_interval is not None:
         guidance = "interval"
-    _check_reuse(settings, model, worse)
     t = timesteps(model.schedule, settings, edits)
     task = tasks.of_settings(settings, model.autoencoder, len(t))
     factor = model.autoencoder_config.downsampling_factor
@@ -188,33 +186,6 @@ def batches(count: int) -> list[list[int]]:
         size = next(s for s in BATCH_SIZES if s >= len(batch))
         result.append(batch + batch[-1:] * (size - len(batch)))
     return result
-
-
-def _size(model: Model, settings: Settings) -> tuple[int, int]:
-    """Height and width of the pictures: those of the call, else the model's own."""
-    multiple = model.size_multiple
-    for name, side in (("height", settings.height), ("width", settings.width)):
-        if side is not None and side % multiple:
-            nearest = max(1, round(side / multiple)) * multiple
-            raise ParameterError(
-                name,
-                f"must be a multiple of {multiple} with the model {model.name}; got {side}, "
-                f"the nearest is {nearest}",
-            )
-    own = model.default_size
-    return settings.height or own, settings.width or own
-
-
-def _check_reuse(settings: Settings, *models: Model | None) -> None:
-    if settings.reuse_every == 1:
-        return
-    for model in models:
-        if model is not None and not model.has_deep_levels:
-            raise ParameterError(
-                "reuse_every",
-                f"must be 1 with the model {model.name}, whose denoiser is no UNet of several "
-                f"levels; got {settings.reuse_every}",
-            )
 
 
 def _stacked_views(
