@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bank import store
-from dg2_jax.text_files import decode, lines
+from dg2_jax.data.text_files import decode, lines
 
 HERE = Path(__file__).parent
 PROMPTS = HERE / "prompts"

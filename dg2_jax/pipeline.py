@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dg2_jax import settings as settings_lib
-from dg2_jax.arguments import check_names, check_preview, takes_settings
 from dg2_jax.checks import check_choice
+from dg2_jax.controls.arguments import check_names, check_preview, takes_settings
 from dg2_jax.generation import call, drivers, previews, text
 from dg2_jax.generation.text import TextInputs
 from dg2_jax.models import folder as model_lib
@@ -45,7 +45,7 @@ class Pipeline:
 
         Raises:
             FileNotFoundError: no such model, or a file of it is missing.
-            dg2_jax.models.folder.ModelError: a damaged file, or one that does not fit.
+            dg2_jax.models.model.ModelError: a damaged file, or one that does not fit.
         """
         loaded = model_lib.load(model)
         text_encoder = encoder.from_config(loaded.config["text_encoder"])

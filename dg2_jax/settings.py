@@ -4,17 +4,17 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from dg2_jax import controls
 from dg2_jax.checks import ParameterError, check
-from dg2_jax.controls import control
+from dg2_jax.controls import declaration
+from dg2_jax.controls.declaration import control
+from dg2_jax.controls.model_facts import facts_of
+from dg2_jax.controls.values import Choice, Integer, Numbers, Pairs, Real, Text
 from dg2_jax.diffusion.schedules import SPACINGS
 from dg2_jax.diffusion.solvers import SOLVERS
 from dg2_jax.diffusion.views import VIEWS
 from dg2_jax.interop.realesrgan import MODELS as UPSCALERS
-from dg2_jax.model_facts import facts_of
 from dg2_jax.models.model import WEIGHTS, Model
 from dg2_jax.pictures.image_input import RESIZE_MODES
-from dg2_jax.values import Choice, Integer, Numbers, Pairs, Real, Text
 
 MAX_STEPS = 1000
 MAX_IMAGES = 256
@@ -39,7 +39,7 @@ _SIDE = Integer(8, MAX_SIDE)
 class Settings:
     """How images are made; checked on construction, stored with the result.
 
-    `dg2_jax.controls.of(Settings)` gives the values and the help text of every field.
+    `dg2_jax.controls.declaration.of(Settings)` gives the values and the help text of every field.
 
     Raises:
         ParameterError: naming the parameter and what is allowed.
@@ -223,7 +223,7 @@ class Settings:
         Choice(UPSCALES),
         "Enlarge the finished images by this factor; None does not.",
         "output",
-        kinds=controls.KINDS,
+        kinds=declaration.KINDS,
         optional=True,
         kind_defaults={"upscale": 4},
     )
@@ -232,11 +232,11 @@ class Settings:
         Choice(tuple(UPSCALERS)),
         "The network that enlarges.",
         "output",
-        kinds=controls.KINDS,
+        kinds=declaration.KINDS,
     )
 
     def __post_init__(self) -> None:
-        for name, declared in controls.of(type(self)).items():
+        for name, declared in declaration.of(type(self)).items():
             object.__setattr__(self, name, declared.checked(getattr(self, name)))
         if self.autoguidance_scale != 1.0 and self.autoguidance_model is None:
             raise ParameterError("autoguidance_scale", "other than 1 needs autoguidance_model")
@@ -269,7 +269,7 @@ def for_model(model: Model, weights: str = "ema", **given: Any) -> Settings:
     Raises:
         ParameterError: naming the parameter and what is allowed.
     """
-    controls.check_names(given, controls.of(Settings), "Pipeline")
+    declaration.check_names(given, declaration.of(Settings), "Pipeline")
     facts = facts_of(model)
     facts.check_weights(weights)
     explicit = {name: value for name, value in given.items() if value is not None}

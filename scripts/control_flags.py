@@ -5,9 +5,9 @@ from typing import Any
 
 from absl import flags
 
-from dg2_jax.arguments import declared
-from dg2_jax.controls import Control
-from dg2_jax.values import Boolean, Choice, Integer, Pairs, Real
+from dg2_jax.controls.arguments import declared
+from dg2_jax.controls.declaration import Control
+from dg2_jax.controls.values import Boolean, Choice, Integer, Pairs, Real
 
 flags.disclaim_key_flags()  # they belong to the script that defines them here, and to its --help
 

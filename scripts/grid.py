@@ -5,8 +5,8 @@
     python -m scripts.grid --x=solver=ddim,dpmpp_2m,unipc --y="prompt=a lake;a misty forest"
 
 An axis is NAME=VALUES with commas between the values, or semicolons where values hold commas; NAME
-is any control of `dg2_jax.arguments.declared` but num_images. A third axis, --z, makes one sheet
-per value below one another. All pictures share the seed.
+is any control of `dg2_jax.controls.arguments.declared` but num_images. A third axis, --z, makes one
+sheet per value below one another. All pictures share the seed.
 """
 
 import itertools
@@ -18,8 +18,8 @@ from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
-from dg2_jax.arguments import declared
-from dg2_jax.controls import check_names
+from dg2_jax.controls.arguments import declared
+from dg2_jax.controls.declaration import check_names
 from dg2_jax.pictures import images
 from dg2_jax.pipeline import Pipeline
 from scripts.command import command

@@ -21,8 +21,8 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from dg2_jax import text_files
 from dg2_jax.checks import ParameterError
+from dg2_jax.data import text_files
 from dg2_jax.models.model import DTYPES
 from dg2_jax.pictures import images, preview
 from dg2_jax.result import Preview

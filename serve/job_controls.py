@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dg2_jax import controls
-from dg2_jax.arguments import declared
-from dg2_jax.controls import KINDS, Control, control
+from dg2_jax.controls import declaration
+from dg2_jax.controls.arguments import declared
+from dg2_jax.controls.declaration import KINDS, Control, control
+from dg2_jax.controls.values import Boolean, Choice, Integer, Text, Values
 from dg2_jax.settings import PROMPTED
-from dg2_jax.values import Boolean, Choice, Integer, Text, Values
 
 SPLITS = ("train", "validation")
 
@@ -48,7 +48,7 @@ def _all() -> dict[str, Control]:
     drawn = library["preview_mode"]
     modes = Choice(("none", *drawn.values.describe()["choices"]))
     library["preview_mode"] = dataclasses.replace(drawn, values=modes)
-    return {**library, **controls.of(OfServer)}
+    return {**library, **declaration.of(OfServer)}
 
 
 CONTROLS = _all()

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dg2_jax import model_facts
 from dg2_jax.checks import check_choice
-from dg2_jax.model_facts import ModelFacts
+from dg2_jax.controls import model_facts
+from dg2_jax.controls.model_facts import ModelFacts
 from dg2_jax.models.folder import EMBEDDED, folder_of
 from serve import sizes
 
@@ -73,7 +73,7 @@ class Models:
         """The pipeline of a name, loaded if need be.
 
         Raises:
-            FileNotFoundError, dg2_jax.models.folder.ModelError: as `Pipeline.load`.
+            FileNotFoundError, dg2_jax.models.model.ModelError: as `Pipeline.load`.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(self._places[name])

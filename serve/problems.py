@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from dg2_jax.checks import ParameterError
-from dg2_jax.controls import KINDS
+from dg2_jax.controls.declaration import KINDS
 
 MEDIA_TYPE = "application/problem+json"
 

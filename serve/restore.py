@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dg2_jax.controls import KINDS
+from dg2_jax.controls.declaration import KINDS
 from serve import problems
 from serve.job_controls import CHOICES
 from serve.schemas import REQUESTS, job_request

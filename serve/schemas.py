@@ -17,10 +17,10 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from dg2_jax.checks import ParameterError
-from dg2_jax.controls import KINDS, Control
+from dg2_jax.controls.declaration import KINDS, Control
+from dg2_jax.controls.values import Choice, Integer, Values
+from dg2_jax.controls.values import Text as TextValues
 from dg2_jax.settings import MAX_SEED, Settings
-from dg2_jax.values import Choice, Integer, Values
-from dg2_jax.values import Text as TextValues
 from serve.job_controls import CONTROLS, SPLITS, of_kind
 
 MAX_PROMPT = TextValues().length

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from dg2_jax.checks import ParameterError
-from dg2_jax.model_facts import ModelFacts
+from dg2_jax.controls.model_facts import ModelFacts
 from dg2_jax.settings import MAX_SIDE
 
 Size = tuple[int, int]  # width and height in pixels

@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dg2_jax import Pipeline, Settings, controls, model_facts
-from dg2_jax.arguments import ARGUMENTS, declared
+from dg2_jax import Pipeline, Settings
 from dg2_jax.checks import ParameterError
+from dg2_jax.controls import declaration, model_facts
+from dg2_jax.controls.arguments import ARGUMENTS, declared
+from dg2_jax.controls.values import Choice, Integer, Numbers, Pairs, Real, Text
 from dg2_jax.models import folder
 from dg2_jax.settings import SAMPLER_GROUPS
-from dg2_jax.values import Choice, Integer, Numbers, Pairs, Real, Text
 from tests import tiny_model
 
-CONTROLS = controls.of(Settings)
+CONTROLS = declaration.of(Settings)
 ODD = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
     st.lists(st.floats(), max_size=5), st.just({}), st.just(10**400),
@@ -31,7 +32,7 @@ def test_every_default_is_allowed_and_described(name):
     for value in entry.kind_defaults.values():
         entry.checked(value)
     assert entry.help.endswith(".")
-    assert set(entry.kinds) <= set(controls.KINDS)
+    assert set(entry.kinds) <= set(declaration.KINDS)
 
 
 @given(name=st.sampled_from(sorted(declared())), value=ODD)

@@ -3,7 +3,7 @@
 import pytest
 
 from bank.builder import read_prompts
-from dg2_jax.text_files import decode, lines
+from dg2_jax.data.text_files import decode, lines
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dg2_jax import file_kinds
 from dg2_jax.data.sources import PictureSource
+from dg2_jax.interop import file_kinds
 from dg2_jax.pictures import image_input
 
 Size = tuple[int, int]  # height, width

@@ -5,11 +5,8 @@ With x = α x₀ + σ ε and v = α ε - σ x₀ (Salimans and Ho, arXiv 2202.00
     x₀ = (x - σ ε)/α = α x - σ v        ε = (x - α x₀)/σ = σ x + α v
 """
 
-from typing import Literal
-
 from jaxtyping import Array, Float
 
-PredictionType = Literal["epsilon", "v_prediction", "sample"]
 PREDICTION_TYPES: tuple[str, ...] = ("epsilon", "v_prediction", "sample")
 
 Coefficient = Float[Array, "#b 1 1 1"] | Float[Array, ""] | float
@@ -53,19 +50,3 @@ def to_x0(
     if prediction_type == "v_prediction":
         return alpha * x - sigma * output
     return output
-
-
-def to_epsilon(
-    prediction_type: str,
-    x: Float[Array, "b h w c"],
-    output: Float[Array, "b h w c"],
-    alpha: Coefficient,
-    sigma: Coefficient,
-) -> Float[Array, "b h w c"]:
-    """The estimate of ε that an output at the level (α, σ) means; σ > 0 for sample."""
-    check(prediction_type)
-    if prediction_type == "epsilon":
-        return output
-    if prediction_type == "v_prediction":
-        return sigma * x + alpha * output
-    return (x - alpha * output) / sigma

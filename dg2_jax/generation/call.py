@@ -7,7 +7,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from dg2_jax import arguments
+from dg2_jax.controls import arguments
+from dg2_jax.controls.model_facts import facts_of
 from dg2_jax.diffusion import sampling
 from dg2_jax.generation import drivers, editing, text
 from dg2_jax.generation import plan as planning
@@ -16,7 +17,6 @@ from dg2_jax.generation.editing import Edit
 from dg2_jax.generation.inputs import Inputs, Source
 from dg2_jax.generation.plan import Plan
 from dg2_jax.generation.program import Weights
-from dg2_jax.model_facts import facts_of
 from dg2_jax.models import folder as model_lib
 from dg2_jax.models.model import Model
 from dg2_jax.pictures import preview

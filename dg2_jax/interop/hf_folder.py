@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dg2_jax import file_kinds
+from dg2_jax.interop import file_kinds
 from dg2_jax.interop.safetensors_reader import read_index, read_safetensors
 from dg2_jax.interop.torch_checkpoint import read_torch
 

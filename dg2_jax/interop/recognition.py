@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from dg2_jax import file_kinds
+from dg2_jax.interop import file_kinds
 
 _VAE = "an autoencoder: give its folder as --vae"
 _CLIP = "a CLIP text encoder: give its folder as --text_encoder"

@@ -16,7 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from dg2_jax import file_kinds
+from dg2_jax.interop import file_kinds
 from dg2_jax.interop.pickle_values import CheckpointError
 
 _DTYPES = {

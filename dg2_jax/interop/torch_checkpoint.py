@@ -15,8 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from dg2_jax import file_kinds
-from dg2_jax.interop import stored_zip
+from dg2_jax.interop import file_kinds, stored_zip
 from dg2_jax.interop.pickle_values import CheckpointError, Known, Record, Reference
 from dg2_jax.interop.safe_pickle import loads
 from dg2_jax.interop.safetensors_reader import read_safetensors

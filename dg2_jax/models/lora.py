@@ -20,9 +20,9 @@ import safetensors.flax
 from jaxtyping import Array, Float
 from safetensors import SafetensorError, safe_open
 
-from dg2_jax import file_kinds
 from dg2_jax.checks import check
 from dg2_jax.files import replacing
+from dg2_jax.interop import file_kinds
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.interface import LORA_TARGETS
 from dg2_jax.models.model import Model, Params

@@ -9,8 +9,8 @@ import safetensors.flax
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from dg2_jax import file_kinds
 from dg2_jax.files import replacing
+from dg2_jax.interop import file_kinds
 
 
 class WeightsError(ValueError):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dg2_jax.checks import check
+from dg2_jax.data.text_files import decode, lines
 from dg2_jax.files import replacing
 from dg2_jax.interop.dg2_prompts import read_evaluation_prompts
 from dg2_jax.models import model
@@ -16,7 +17,6 @@ from dg2_jax.models.model import Network, Params
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.text.encoder import Encoding, TextEncoder
 from dg2_jax.text.prompt_syntax import literal
-from dg2_jax.text_files import decode, lines
 from dg2_jax.training import export
 from dg2_jax.training.data import TrainingData
 from dg2_jax.training.runs import DenoiserRunConfig

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from PIL import Image, ImageOps
 
-from dg2_jax.arguments import expand_seed
+from dg2_jax.controls.arguments import expand_seed
 from dg2_jax.pictures.images import parameters_text
 from serve import a1111_names, infotext, intake, pictures
 from serve.a1111_schemas import Change, Create, ExtraBatch, ExtraSingle, Generate, PngInfo

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from dg2_jax.checks import ParameterError
+from dg2_jax.controls.values import Real
 from dg2_jax.settings import MAX_SEED
-from dg2_jax.values import Real
 from serve.context import Context, Ctx
 from serve.job_controls import SPLITS
 from serve.problems import ProblemError

@@ -24,8 +24,6 @@ def test_target_converts_back(prediction_type, angle):
     out = prediction.target(prediction_type, x0, noise, alpha, sigma)
     back = prediction.to_x0(prediction_type, x, out, alpha, sigma)
     np.testing.assert_allclose(back, x0, atol=1e-4)
-    back = prediction.to_epsilon(prediction_type, x, out, alpha, sigma)
-    np.testing.assert_allclose(back, noise, atol=1e-4)
 
 
 def test_v_prediction_is_defined_at_pure_noise():

@@ -12,8 +12,8 @@ import numpy as np
 
 from bank import Entry
 from bank.matching import Candidate, Match
-from dg2_jax.arguments import expand_prompts, expand_seed, takes_settings
 from dg2_jax.checks import ParameterError
+from dg2_jax.controls.arguments import expand_prompts, expand_seed, takes_settings
 from dg2_jax.result import Preview, Result
 from dg2_jax.settings import Settings
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from dg2_jax import Pipeline
-from dg2_jax.arguments import declared
-from dg2_jax.controls import KINDS
+from dg2_jax.controls.arguments import declared
+from dg2_jax.controls.declaration import KINDS
 from serve import a1111_schemas, openai_schemas
 from serve.job_controls import CONTROLS, of_kind
 from serve.schemas import REQUESTS

@@ -1,6 +1,6 @@
 """Declares one more control before anything else is imported, and tells where it shows up.
 
-Run by `test_controls`, in a process of its own: the declaration is what all else derives from.
+Run by `test_page_controls`, in a process of its own: the declaration is what all else derives from.
 """
 
 import contextlib
@@ -12,15 +12,16 @@ import runpy
 import sys
 import tempfile
 
-from dg2_jax import controls, settings
-from dg2_jax.values import Real
+from dg2_jax import settings
+from dg2_jax.controls import declaration
+from dg2_jax.controls.values import Real
 
 HELP = "How much the picture sparkles, from 0 to 2."
 
 
 def declare() -> None:
     """Adds the control to the settings."""
-    field = controls.control(0.5, Real(0.0, 2.0), HELP, "sampling", advanced=True)
+    field = declaration.control(0.5, Real(0.0, 2.0), HELP, "sampling", advanced=True)
     settings.Settings = dataclasses.make_dataclass(
         "Settings", [("sparkle", float, field)], bases=(settings.Settings,), frozen=True
     )

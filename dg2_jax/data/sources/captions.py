@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dg2_jax.text_files import decode
+from dg2_jax.data.text_files import decode
 
 KEYS = ("captions", "caption", "text")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dg2_jax.data.sources import SPLITS, SUFFIXES, Picture, captions
-from dg2_jax.text_files import decode, lines
+from dg2_jax.data.text_files import decode, lines
 
 Line = Mapping[str, Any]
 

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from dg2_jax import file_kinds
 from dg2_jax.data.sources import SPLITS, Picture, captions
+from dg2_jax.interop import file_kinds
 
 IMAGE_KEYS = ("image", "jpg", "png", "webp", "bytes", "image_bytes")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from dg2_jax import file_kinds
 from dg2_jax.data.sources import SUFFIXES, Picture, captions
-from dg2_jax.text_files import decode, lines
+from dg2_jax.data.text_files import decode, lines
+from dg2_jax.interop import file_kinds
 
 _TEXTS = (".txt", ".json")
 

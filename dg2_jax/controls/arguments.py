@@ -6,11 +6,11 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from dg2_jax import controls
 from dg2_jax.checks import ParameterError, check_int
-from dg2_jax.controls import Control, control
+from dg2_jax.controls import declaration
+from dg2_jax.controls.declaration import Control, control
+from dg2_jax.controls.values import Choice, Integer, Text
 from dg2_jax.settings import MAX_IMAGES, MAX_SEED, MAX_STEPS, PROMPTED, Settings
-from dg2_jax.values import Choice, Integer, Text
 
 PREVIEW_MODES = ("linear", "vae")
 
@@ -45,12 +45,12 @@ class Arguments:
     )
 
 
-ARGUMENTS = controls.of(Arguments)
+ARGUMENTS = declaration.of(Arguments)
 
 
 def declared() -> dict[str, Control]:
     """All controls by name: those of a call, then those of its images."""
-    return {**ARGUMENTS, **controls.of(Settings)}
+    return {**ARGUMENTS, **declaration.of(Settings)}
 
 
 def takes_settings(*groups: str) -> Callable[[Function], Function]:
@@ -70,7 +70,7 @@ def takes_settings(*groups: str) -> Callable[[Function], Function]:
             inspect.Parameter(
                 name, inspect.Parameter.KEYWORD_ONLY, default=entry.default, annotation=entry.python
             )
-            for name, entry in controls.of(Settings).items()
+            for name, entry in declaration.of(Settings).items()
             if name not in names and (not groups or entry.group in groups)
         ]
         function.__signature__ = signature.replace(parameters=[*own, *derived])  # type: ignore[attr-defined]
@@ -82,7 +82,7 @@ def takes_settings(*groups: str) -> Callable[[Function], Function]:
 def check_names(function: Callable, given: Sequence[str]) -> None:
     """Raises ParameterError, suggesting near names, unless a function takes all of these."""
     known = [name for name in inspect.signature(function).parameters if name != "self"]
-    controls.check_names(given, known, function.__qualname__.removesuffix(".__call__"))
+    declaration.check_names(given, known, function.__qualname__.removesuffix(".__call__"))
 
 
 def expand_prompts(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dg2_jax.checks import ParameterError
-from dg2_jax.values import Values
+from dg2_jax.controls.values import Values
 
 KINDS = ("txt2img", "img2img", "inpaint", "anagram", "upscale")  # of jobs
 SAMPLED = KINDS[:-1]  # the kinds that run the denoiser
