@@ -19,6 +19,7 @@ import numpy as np
 from bank import builder, checks, dg2, matching, store
 from bank.matching import Candidate, Match
 from bank.search import FLAT_LIMIT, VectorIndex
+from dg2_jax.checks import ParameterError
 from dg2_jax.text.encoder import load_text_encoder
 
 MIN_SIMILARITY = 0.37  # see README.md for how it was chosen
@@ -168,7 +169,7 @@ class Bank:
         with self._lock:
             ids = self._ids(split, category, "split")
             if not ids:
-                raise ValueError(f"split {split!r} has no prompts")
+                raise ParameterError("split", f"{split!r} has no prompts")
             return self._entries[ids[np.random.default_rng(seed).integers(len(ids))]].prompt
 
     def add(
@@ -195,7 +196,7 @@ class Bank:
         category = checks.category(category)
         checks.split("split", split)
         if isinstance(prompts, str) or not prompts:
-            raise ValueError("prompts must be a list of at least one string")
+            raise ParameterError("prompts", "must be a list of at least one string")
         tidy = [" ".join(checks.prompt(f"prompts[{i}]", p).split()) for i, p in enumerate(prompts)]
         entries = [store.make_entry(prompt, category, split) for prompt in tidy]
         rows = self._embed(tidy) if vectors is None else np.asarray(vectors)
@@ -217,7 +218,7 @@ class Bank:
         wanted = dict.fromkeys([ids] if isinstance(ids, str) else ids)
         with self._lock:
             if missing := [i for i in wanted if i not in self._entries]:
-                raise ValueError(f"ids must be in the bank; these are not: {missing[:5]}")
+                raise ParameterError("ids", f"must be in the bank; these are not: {missing[:5]}")
             for split, index in self._indexes.items():
                 index.remove(_numbers(i for i in wanted if self._entries[i].split == split))
             for i in wanted:
@@ -267,13 +268,14 @@ class Bank:
             self._groups.setdefault((entry.split, entry.category), {})[entry.id] = None
 
     def _ids(self, split: str, category: str | None, parameter: str) -> list[str]:
-        """Ids of a group in the order they came; ValueError for a category that is not there."""
+        """Ids of a group in the order they came; ParameterError if there is no such category."""
         if category is None:
             return [i for (s, _), ids in self._groups.items() if s == split for i in ids]
         if not (ids := self._groups.get((split, checks.category(category)))):
-            raise ValueError(
-                f"category must be one of {', '.join(self.categories(split))} "
-                f"({parameter} {split!r}), not {category!r}"
+            raise ParameterError(
+                "category",
+                f"must be one of {', '.join(self.categories(split))} "
+                f"({parameter} {split!r}), not {category!r}",
             )
         return list(ids)
 

@@ -59,6 +59,8 @@ def get_config() -> ConfigDict:
                 "sample_every": 600,
                 "checkpoint_every": 200,
                 "keep": 3,
+                "read_threads": 2,
+                "prefetch": 4,
                 "wandb": "offline",
             },
             "sample_prompts": (

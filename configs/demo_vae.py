@@ -49,12 +49,15 @@ def get_config() -> ConfigDict:
                 "clip_norm": 1.0,
             },
             "ema": {"profile": "warmup", "decay": 0.995},
+            "compute_dtype": "float32",
             "loop": {
                 "log_every": 20,
                 "validate_every": 300,
                 "sample_every": 600,
                 "checkpoint_every": 300,
                 "keep": 3,
+                "read_threads": 2,
+                "prefetch": 4,
                 "wandb": "offline",
             },
         }

@@ -16,7 +16,7 @@ from configs import demo_vae_decoder
 def get_config() -> ConfigDict:
     """Data only; the keys are the fields of `dg2_jax.training.runs.AutoencoderRunConfig`."""
     config = demo_vae_decoder.get_config()
-    config.update(num_steps=2000, batch_size=8)
+    config.update(num_steps=2000, batch_size=8, own_latents="")
     config.loss.equivariant_share = 0.0
     config.adversarial = ConfigDict(
         {

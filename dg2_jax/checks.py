@@ -5,11 +5,14 @@ Traceback (most recent call last):
 dg2_jax.checks.ParameterError: num_images must be an integer from 1 to 256, got 0
 """
 
-import math
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 
 
 class ParameterError(ValueError):
@@ -32,20 +35,27 @@ class ParameterError(ValueError):
 def check(condition: bool, name: str, allowed: str, value: object) -> None:
     """Raises ParameterError, "<name> must be <allowed>, got <value>", unless `condition` holds."""
     if not condition:
-        raise ParameterError(name, f"must be {allowed}, got {value!r}")
+        raise ParameterError(name, f"must be {allowed}, got {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """A value for a message, cut short where it is long."""
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # Python does not write integers of thousands of digits
+        return "a number of too many digits"
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> None:
     """Raises ParameterError unless `value` is an integer from `low` to `high`; a bool is none."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    check(whole and low <= value <= high, name, f"an integer from {low} to {high}", value)
+    check(whole and bool(low <= value <= high), name, f"an integer from {low} to {high}", value)
 
 
 def check_real(name: str, value: Any, low: float, high: float) -> None:
     """Raises ParameterError unless `value` is a finite number from `low` to `high`."""
     real = isinstance(value, int | float | np.floating | np.integer) and not isinstance(value, bool)
-    allowed = f"a number from {low} to {high}"
-    check(real and math.isfinite(value) and low <= value <= high, name, allowed, value)
+    check(real and bool(low <= value <= high), name, f"a number from {low} to {high}", value)
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
@@ -53,4 +63,4 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
     choices = list(choices)
     if value not in choices:
         allowed = ", ".join(map(str, choices))
-        raise ParameterError(name, f"must be one of {allowed}; got {value!r}")
+        raise ParameterError(name, f"must be one of {allowed}; got {shown(value)}")

@@ -17,7 +17,7 @@ from flax import nnx
 
 from dg2_jax import compile_cache
 from dg2_jax import config as config_lib
-from dg2_jax.diffusion import guidance
+from dg2_jax.diffusion import denoiser, guidance
 from dg2_jax.generation import program
 from dg2_jax.interop.diffusiongen2 import parameter_name
 from dg2_jax.interop.weights import load_params
@@ -338,13 +338,15 @@ def sampling_memory(model: str, dtype: str | None = None) -> tuple[int, int]:
         network = structure.bind(params)
         pair = guidance.pair(network.project_context(text), network.project_context(0.0 * text))
         denoise = guidance.classifier_free(
-            guidance.denoiser(network, "v_prediction"), jnp.full(1, 5.0)
+            denoiser.of_network(network, "v_prediction"), jnp.full(1, 5.0)
         )
 
-        def body(x: Any, t: Any) -> tuple[Any, None]:
-            return denoise(x, guidance.Level(t, jnp.float32(0.8), jnp.float32(0.6)), pair), None
+        def body(carry: Any, t: Any) -> tuple[Any, None]:
+            x, memory = carry
+            level = denoiser.Level(t, jnp.float32(0.8), jnp.float32(0.6))
+            return denoise.apply(x, level, pair, memory), None
 
-        return jax.lax.scan(body, x, jnp.arange(4))[0]
+        return jax.lax.scan(body, (x, denoise.init(x)), jnp.arange(4))[0][0]
 
     jax.block_until_ready(sample(params, x, text))
     return weights, _peak_mib() - before

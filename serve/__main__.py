@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from serve import observe
-from serve.settings import ServerSettings
+from serve.server_settings import ServerSettings
 
 
 def _settings(arguments: list[str] | None) -> ServerSettings:

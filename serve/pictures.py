@@ -77,8 +77,8 @@ def alpha(picture: Image.Image) -> Image.Image | None:
     """The transparency, 8-bit; None where all is opaque."""
     if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
         return None
-    found = picture.convert("RGBA").getchannel("A")
-    return None if found.getextrema() == (255, 255) else found
+    opacity = picture.convert("RGBA").getchannel("A")
+    return None if opacity.getextrema() == (255, 255) else opacity
 
 
 def surroundings(picture: Image.Image, mask: Image.Image) -> Image.Image:
@@ -133,7 +133,7 @@ def read_metadata(picture: Image.Image) -> tuple[dict[str, Any] | None, str | No
     """What a PNG says of itself: (our settings, the readable text), None where missing."""
     text = picture.info.get(PARAMETERS_KEY)
     try:
-        found = json.loads(picture.info.get(METADATA_KEY, "null"))
+        metadata = json.loads(picture.info.get(METADATA_KEY, "null"))
     except (ValueError, TypeError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else None, text if isinstance(text, str) else None
+        metadata = None
+    return metadata if isinstance(metadata, dict) else None, text if isinstance(text, str) else None

@@ -20,7 +20,13 @@ from dg2_jax.training.runs import (
     check_data,
 )
 
-CONFIGS = {"configs.demo": DenoiserRunConfig, "configs.demo_vae": AutoencoderRunConfig}
+CONFIGS = {
+    "configs.demo": DenoiserRunConfig,
+    "configs.demo_256": DenoiserRunConfig,
+    "configs.demo_vae": AutoencoderRunConfig,
+    "configs.demo_vae_crisp": AutoencoderRunConfig,
+    "configs.demo_vae_decoder": AutoencoderRunConfig,
+}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -12,7 +12,7 @@ import pytest
 
 from configs import demo, demo_dit, dg2_base, dg2_toy
 from dg2_jax.config import from_mapping
-from dg2_jax.diffusion import guidance, sampling, schedules, solvers
+from dg2_jax.diffusion import denoiser, guidance, sampling, schedules, solvers
 from dg2_jax.training import step
 from dg2_jax.training.runs import DenoiserRunConfig
 from dg2_jax.training.shapes import abstract_run
@@ -64,7 +64,7 @@ def test_sampler_lowers(name):
         model = run.network.bind(params)
         kv = model.project_context(context.astype(jnp.float32), mask)
         denoise = guidance.classifier_free(
-            guidance.denoiser(model, config.diffusion.prediction_type), jnp.full(2, 3.0)
+            denoiser.of_network(model, config.diffusion.prediction_type), jnp.full(2, 3.0)
         )
         keys = sampling.image_keys(jnp.arange(2))
         return sampling.sample(denoise, guidance.pair(kv, kv), noise, table, keys)

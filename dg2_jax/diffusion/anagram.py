@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dg2_jax.diffusion import views
-from dg2_jax.diffusion.guidance import Conditioning, Denoiser, Level
+from dg2_jax.diffusion.denoiser import Conditioning, Denoiser, Level, Memory
 from dg2_jax.diffusion.views import ViewMap
 from dg2_jax.typing import Latent, Pixels
 
@@ -46,8 +46,11 @@ def shared_latent(denoise: Denoiser, stacked: ViewMap, corrected: Bool[Array, ""
             take the loss for a picture without contrast.
     """
 
-    def averaged(x: Latent, level: Level, conditioning: Conditioning) -> Latent:
-        each = fan_in(denoise(fan_out(x, stacked), level, conditioning), stacked)
+    def apply(
+        x: Latent, level: Level, conditioning: Conditioning, memory: Memory
+    ) -> tuple[Latent, Memory]:
+        estimates, memory = denoise.apply(fan_out(x, stacked), level, conditioning, memory)
+        each = fan_in(estimates, stacked)
         mean = each.mean(0)
         alpha, sigma = jnp.maximum(level.alpha, 1e-3), level.sigma
         noises = (x[None] - alpha * each) / sigma
@@ -55,9 +58,9 @@ def shared_latent(denoise: Denoiser, stacked: ViewMap, corrected: Bool[Array, ""
         variance = jnp.var(noises, axis=(2, 3, 4)).mean(0)
         gain = jnp.sqrt(variance / jnp.maximum(jnp.var(noise, axis=(1, 2, 3)), 1e-8))
         gain = gain[:, None, None, None]
-        return jnp.where(corrected, (x - sigma * gain * noise) / alpha, mean)
+        return jnp.where(corrected, (x - sigma * gain * noise) / alpha, mean), memory
 
-    return averaged
+    return Denoiser(lambda x: denoise.init(fan_out(x, stacked)), apply)
 
 
 def synchronised(
@@ -66,28 +69,30 @@ def synchronised(
     encode: Callable[[Pixels], Latent],
     decode: Callable[[Latent], Pixels],
 ) -> Denoiser:
-    """A latent for each view, made to agree in pixels at every step; for any autoencoder.
+    """One latent per view, made to agree in pixels at every step; for any autoencoder.
 
     The cells of a latent turn with a view but their contents do not, unless the autoencoder was
     trained to allow it. So every estimate is decoded, turned back, averaged with the others, turned
     again and encoded; what the autoencoder itself loses, x₀ - E(D(x₀)), is added again.
 
     Args:
-        denoise: the denoiser of x, which holds v latents an image, view by view.
+        denoise: the denoiser of x, which holds v latents per image, view by view.
         stacked: the views of pixels, stacked.
         encode: pixels to scaled latents, the mean.
         decode: scaled latents to pixels.
     """
 
-    def agreed(x: Latent, level: Level, conditioning: Conditioning) -> Latent:
-        x0 = denoise(x, level, conditioning)
+    def apply(
+        x: Latent, level: Level, conditioning: Conditioning, memory: Memory
+    ) -> tuple[Latent, Memory]:
+        x0, memory = denoise.apply(x, level, conditioning, memory)
         pixels = decode(x0)
         common = fan_in(pixels, stacked).mean(0)
         encoded = encode(jnp.concatenate([fan_out(common, stacked), pixels]))
         turned, plain = jnp.split(encoded, 2)
-        return turned + x0 - plain
+        return turned + x0 - plain, memory
 
-    return agreed
+    return Denoiser(denoise.init, apply)
 
 
 def merge_pixels(pixels: Float[Array, "vb h w 3"], stacked: ViewMap) -> Pixels:

@@ -14,7 +14,7 @@ noises loses variance.
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dg2_jax.diffusion.guidance import Conditioning, Denoiser, Level
+from dg2_jax.diffusion.denoiser import Conditioning, Denoiser, Level, Memory
 from dg2_jax.typing import Latent
 
 
@@ -31,11 +31,14 @@ def keep_original(
         original: z₀, scaled clean latents.
         change: from 0 (never changed) to 1 (free from the first step); a cell of value c is free
             for the last c of the way from `first_timestep` to 0.
-        first_timestep: where sampling starts.
+        first_timestep: the noisiest one, where sampling starts.
     """
 
-    def edited(x: Latent, level: Level, conditioning: Conditioning) -> Latent:
+    def apply(
+        x: Latent, level: Level, conditioning: Conditioning, memory: Memory
+    ) -> tuple[Latent, Memory]:
+        x0, memory = denoise.apply(x, level, conditioning, memory)
         remaining = (level.timestep + 1) / (first_timestep + 1)
-        return jnp.where(change < remaining, original, denoise(x, level, conditioning))
+        return jnp.where(change < remaining, original, x0), memory
 
-    return edited
+    return Denoiser(denoise.init, apply)

@@ -4,15 +4,15 @@
 equation instead of being approximated. `follow_source` is the edit-friendly inversion of DDPM.
 """
 
-from collections.abc import Callable
-
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from dg2_jax.diffusion import sampling
+from dg2_jax.diffusion.sampling import Progress, Step
 from dg2_jax.diffusion.schedules import Schedule
-from dg2_jax.diffusion.solvers import ANCHOR, M0, SolverState, SolverTable, X
+from dg2_jax.diffusion.solvers import ANCHOR, M0, SolverTable, X
 from dg2_jax.typing import Keys, Latent
 
 
@@ -29,7 +29,7 @@ def ddim_table(schedule: Schedule, timesteps: np.ndarray, iterations: int = 5) -
     Args:
         schedule: the noise schedule.
         timesteps: strictly decreasing, as sampling will visit them.
-        iterations: evaluations a step, at least 1.
+        iterations: evaluations per step, at least 1.
     """
     t = np.asarray(timesteps)[::-1]  # least noise first
     alpha, sigma = schedule.alpha[t], schedule.sigma[t]
@@ -59,7 +59,11 @@ def ddim_table(schedule: Schedule, timesteps: np.ndarray, iterations: int = 5) -
 
 
 def source_path(
-    original: Latent, keys: Keys, step: Int[Array, ""], alpha: Array, sigma: Array
+    original: Float[Array, "#b h w c"],
+    keys: Keys,
+    step: Int[Array, ""],
+    alpha: Float[Array, ""],
+    sigma: Float[Array, ""],
 ) -> Latent:
     """The original at a level, under noise drawn for that step alone."""
     noise = sampling.noise_for(keys, sampling.SOURCE_NOISE, step, original.shape[1:])
@@ -67,22 +71,30 @@ def source_path(
 
 
 def follow_source(
-    original: Latent, keys: Keys
-) -> Callable[[Int[Array, ""], SolverTable, SolverState], SolverState]:
+    step: Step, table: SolverTable, original: Float[Array, "#b h w c"], keys: Keys
+) -> Step:
     """The edit-friendly inversion of DDPM (Huberman-Spiegelglas et al., arXiv 2304.06140).
 
-    The batch holds the edits, then as many sources. The sources are put onto noisings of the
-    original that are independent from step to step; what that takes is, up to the sampler's
-    standard deviation, the paper's z_t, and the edits take the same step. An edit with the source's
-    own conditioning is thus the original, exactly.
+    The latents are the edits, then as many sources. After each step the sources are put onto
+    noisings of the original that are independent from step to step; what that takes is, up to the
+    sampler's standard deviation, the paper's z_t, and the edits move by the same. An edit with the
+    source's own conditioning is thus the original, exactly.
 
-    Returns:
-        For `sampling.advance(adjust=...)`, over a table without noise of its own.
+    Args:
+        step: of `sampling.make_step` over a table without noise of its own.
+        table: that table.
+        original: the clean latents of the sources, or one for all.
+        keys: one per source.
     """
+    table = jax.tree.map(jnp.asarray, table)
 
-    def adjust(index: Int[Array, ""], row: SolverTable, state: SolverState) -> SolverState:
-        edit, source = jnp.split(state.x, 2)
-        target = source_path(original, keys, index + 1, row.next_alpha, row.next_sigma)
-        return state._replace(x=jnp.concatenate([edit + target - source, target]))
+    def followed(progress: Progress) -> Progress:
+        row = sampling.row_of(table, progress.rows_done)
+        progress = step(progress)
+        edit, source = jnp.split(progress.state.x, 2)
+        level = row.next_alpha, row.next_sigma
+        target = source_path(original, keys, progress.rows_done, *level)
+        x = jnp.concatenate([edit + target - source, target])
+        return progress._replace(state=progress.state._replace(x=x))
 
-    return adjust
+    return followed

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dg2_jax.diffusion import prediction
-from dg2_jax.diffusion.guidance import Conditioning, Level, Recurrent
+from dg2_jax.diffusion.denoiser import Conditioning, Denoiser, Level
 from dg2_jax.typing import Latent, Time
 
 _NEVER = 2**30  # an age that is above any `every`, and stays so
@@ -28,7 +28,7 @@ class DeepNetwork(Protocol):
         """The output, and the deep features: computed, or those given."""
 
     def deep_shape(self, latent_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Of the deep features of latents of a shape."""
+        """Of the deep features of latents (b, h, w, c)."""
 
 
 class Cache(NamedTuple):
@@ -43,30 +43,27 @@ class Cache(NamedTuple):
     deep: Float[Array, "b h w c"]
 
 
-def denoiser(
-    network: DeepNetwork, prediction_type: str, every: Int[Array, ""], batch: int
-) -> Recurrent:
-    """The denoiser of a network that predicts ε, v or x₀, as `guidance.denoiser` is.
+def denoiser(network: DeepNetwork, prediction_type: str, every: Int[Array, ""]) -> Denoiser:
+    """The denoiser of a network that predicts ε, v or x₀, as `denoiser.of_network` is.
 
-    The first row is always computed. A two-stage solver has two rows a step.
+    The first row is always computed. A two-stage solver has two rows per step.
 
     Args:
         network: the network.
         prediction_type: what it predicts.
-        every: a whole evaluation at every so many rows, at least 1, which reuses nothing. It is
-            data: another value compiles nothing.
-        batch: latents that the denoiser will be called with, all branches of guidance together.
+        every: the whole network is evaluated at every `every`-th row, at least 1, which reuses
+            nothing. It is data: another value does not recompile.
 
     Raises:
         ValueError: the network is too shallow to have deep features.
     """
     prediction.check(prediction_type)
 
-    def start(x: Latent) -> Cache:
-        shape = network.deep_shape((batch, *x.shape[1:]))
-        return Cache(jnp.full(batch, _NEVER, jnp.int32), jnp.zeros(shape, x.dtype))
+    def init(x: Latent) -> Cache:
+        age = jnp.full(len(x), _NEVER, jnp.int32)
+        return Cache(age, jnp.zeros(network.deep_shape(x.shape), x.dtype))
 
-    def step(
+    def apply(
         x: Latent, level: Level, conditioning: Conditioning, memory: Cache
     ) -> tuple[Latent, Cache]:
         t = jnp.broadcast_to(level.timestep, x.shape[:1])
@@ -80,4 +77,4 @@ def denoiser(
         x0 = prediction.to_x0(prediction_type, x, output, level.alpha, level.sigma)
         return x0, Cache(age, deep)
 
-    return Recurrent(start, step)
+    return Denoiser(init, apply)

@@ -1,12 +1,12 @@
-"""The views of visual anagrams: orthogonal maps of a square picture, each with its inverse.
+"""The views of visual anagrams: orthogonal maps of a picture, each with its inverse.
 
 A view permutes the cells of a picture or turns its sign. So it preserves lengths, and what it makes
 of Gaussian noise is Gaussian noise (Geng et al., Visual Anagrams, arXiv 2311.17919). Maps are data:
 which view a compiled program uses is decided when it is called.
 
-Every view is drawn on a board of `cells` × `cells` squares, so that a name means the same map of a
-latent and of the pixels it stands for: enlarging by repetition, then viewing, is viewing, then
-enlarging.
+A name means the same map of a latent and of the pixels it stands for: enlarging by repetition, then
+viewing, is viewing, then enlarging. For that, the views that cut a picture up are drawn on a board
+of `cells` × `cells` squares. Those and the quarter turns need a square picture.
 """
 
 import math
@@ -30,16 +30,17 @@ VIEWS = (
     "skew",
 )
 
+ANY_SHAPE = ("identity", "rot180", "flip_horizontal", "flip_vertical", "negate")
 CELLS = 16  # of the board's side, the embedded model's latent
 _SEEDS = {"jigsaw": 8, "patch_permutation": 5}
 
 
 class ViewMap(NamedTuple):
-    """A view of (side, side) pictures, row-major: v(x)ᵢ = sign · x[indexᵢ].
+    """A view of (height, width) pictures, row-major: v(x)ᵢ = sign · x[indexᵢ].
 
     Attributes:
-        index: int32 (side²,), where each place of the view takes its content from.
-        inverse: int32 (side²,), the inverse permutation.
+        index: int32 (height · width,), where each place of the view takes its content from.
+        inverse: int32 (height · width,), the inverse permutation.
         sign: float32, 1 or -1.
     """
 
@@ -48,7 +49,9 @@ class ViewMap(NamedTuple):
     sign: Float[Array | np.generic, ""]
 
 
-def make(name: str, side: int, *, patches: int = 4, cells: int | None = None) -> ViewMap:
+def make(
+    name: str, height: int, width: int | None = None, *, patches: int = 4, cells: int | None = None
+) -> ViewMap:
     """The map of a view.
 
     The rotations are counter-clockwise; "flip_horizontal" exchanges left and right; "negate" turns
@@ -59,23 +62,31 @@ def make(name: str, side: int, *, patches: int = 4, cells: int | None = None) ->
 
     Args:
         name: one of VIEWS.
-        side: of the picture, in pixels or latent cells.
-        patches: pieces a side, for the views that move pieces.
-        cells: squares a side of the board of "inner_circle" and "skew"; None for the largest
-            divisor of `side` and CELLS. Give the latent's side to both maps of a pair where the
+        height: of the picture, in pixels or latent cells.
+        width: None for a square; another width than `height` for the views of ANY_SHAPE only.
+        patches: pieces per side, for the views that move pieces.
+        cells: squares per side of the board of "inner_circle" and "skew"; None for the largest
+            divisor of the side and CELLS. Give the latent's side to both maps of a pair where the
             latent is smaller than CELLS.
 
     Returns:
         The map, as NumPy arrays.
 
     Raises:
-        ValueError: an unknown name, or a side that the board or the pieces do not divide.
+        ValueError: an unknown name, one that needs a square, or a side that the board or the
+            pieces do not divide.
     """
+    side, width = height, height if width is None else width
     if name not in VIEWS:
-        raise ValueError(f"anagram must use views among {', '.join(VIEWS)}; got {name!r}")
-    if side < 1:
-        raise ValueError(f"side must be at least 1, got {side}")
-    grid = np.arange(side * side, dtype=np.int32).reshape(side, side)
+        raise ValueError(f"view must be one of {', '.join(VIEWS)}; got {name!r}")
+    if min(height, width) < 1:
+        raise ValueError(f"height and width must be at least 1, got {height} and {width}")
+    if height != width and name not in ANY_SHAPE:
+        raise ValueError(
+            f"view {name!r} needs a square, got {height} rows and {width} columns; "
+            f"views of any shape are {', '.join(ANY_SHAPE)}"
+        )
+    grid = np.arange(height * width, dtype=np.int32).reshape(height, width)
     if name in ("jigsaw", "patch_permutation"):
         if patches < 2 or side % patches:
             raise ValueError(
@@ -103,37 +114,37 @@ def make(name: str, side: int, *, patches: int = 4, cells: int | None = None) ->
     return ViewMap(index, inverse, np.float32(-1.0 if name == "negate" else 1.0))
 
 
-def apply(x: Float[Array, "b s s c"], view: ViewMap) -> Float[Array, "b s s c"]:
+def apply(x: Float[Array, "b h w c"], view: ViewMap) -> Float[Array, "b h w c"]:
     """The view v(x) of pictures or latents centred on 0; pure JAX."""
     return _permute(x, view.index) * view.sign
 
 
-def invert(x: Float[Array, "b s s c"], view: ViewMap) -> Float[Array, "b s s c"]:
+def invert(x: Float[Array, "b h w c"], view: ViewMap) -> Float[Array, "b h w c"]:
     """Undoes `apply`, exactly: the inverse of an orthogonal map is its transpose."""
     return _permute(x, view.inverse) * view.sign
 
 
 def apply_to_images(
-    images: UInt8[np.ndarray, "b s s c"], name: str, **board: int
-) -> UInt8[np.ndarray, "b s s c"]:
+    images: UInt8[np.ndarray, "b h w c"], name: str, **board: int
+) -> UInt8[np.ndarray, "b h w c"]:
     """Finished pictures seen in a view; "negate" is 255 - x.
 
     Args:
-        images: square pictures, 0-255.
+        images: pictures, 0-255.
         name: one of VIEWS.
         board: `patches` and `cells` of `make`.
 
     Raises:
         ValueError: as `make` does.
     """
-    view = make(name, images.shape[1], **board)
+    view = make(name, *images.shape[1:3], **board)
     turned = _permute(images, view.index)
     return 255 - turned if name == "negate" else turned
 
 
 def _permute(x, index):
-    b, s, _, c = x.shape
-    return x.reshape(b, s * s, c)[:, index].reshape(b, s, s, c)
+    b, h, w, c = x.shape
+    return x.reshape(b, h * w, c)[:, index].reshape(b, h, w, c)
 
 
 def _shuffle(count: int, generator: random.Random) -> list[int]:

@@ -1,8 +1,7 @@
 """The compiled part of the pipeline: one program for whatever is asked of a batch.
 
 What changes from call to call (texts, seeds, steps, solver, strength, masks, guidance, views) is
-data, so none of it compiles anew; `Program` is the little that is not. Previews and stops are the
-host's, between calls of `advance`: a watched run is the same program as any other.
+data, see `Inputs`, so none of it triggers recompilation; `Program` holds the few choices that do.
 """
 
 import functools
@@ -12,81 +11,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Int, UInt8
 
-from dg2_jax.diffusion import anagram, guidance, inpaint, inversion, reuse, sampling
-from dg2_jax.diffusion.sampling import Progress
-from dg2_jax.diffusion.solvers import SolverTable
-from dg2_jax.diffusion.views import ViewMap
+from dg2_jax.diffusion import denoiser, guidance, reuse, sampling
+from dg2_jax.diffusion.denoiser import Denoiser
+from dg2_jax.diffusion.sampling import Progress, Step
+from dg2_jax.generation import coder
+from dg2_jax.generation.inputs import Inputs
+from dg2_jax.generation.tasks import Task
+from dg2_jax.generation.text import Text, TextInputs
 from dg2_jax.models.model import Network, Params
 from dg2_jax.pictures import preview
-from dg2_jax.pictures.images import from_uint8, to_uint8
-from dg2_jax.pictures.preview import LatentToRGB
-from dg2_jax.typing import Context, ContextMask, Keys, Latent, Pixels
+from dg2_jax.typing import Keys, Latent
 
-
-class TextInputs(NamedTuple):
-    """The two texts of each image, encoded; where `is_null`, the model's own null text is used.
-
-    The batch n is the images', times the views of an anagram (view by view), times two for an
-    edit that follows its source (the edits, then the sources). Where p prompts an image are
-    composed, the prompts (not the negative ones) are p·n: every image's first, every one's second.
-    """
-
-    context: Context
-    mask: ContextMask
-    is_null: Bool[Array, " _"]
-    negative_context: Context
-    negative_mask: ContextMask
-    negative_is_null: Bool[Array, " _"]
-
-
-class Inputs(NamedTuple):
-    """What the program is called with; b images of latents h w c.
-
-    Attributes:
-        text: the texts.
-        table: the solver's, padded to a fixed number of rows.
-        keys: one an image.
-        guidance_scale: for each image.
-        guidance_rescale: for each image.
-        guidance_interval: low and high σ.
-        eta_parallel, norm_threshold, momentum: for each image, see `guidance.adaptive_projected`.
-        prompt_weights: of the prompts that are composed, for each image.
-        autoguidance_scale: for each image.
-        reuse_every: see `reuse.denoiser`; unused where the program reuses nothing.
-        start: what sampling starts from is start_alpha · start + start_sigma · noise.
-        start_alpha, start_sigma: 0 and 1 for txt2img.
-        original: what stays where `change` forbids otherwise.
-        change: the change map, see `inpaint.keep_original`; 1 everywhere for txt2img.
-        first_timestep: of the table.
-        views: of an anagram, stacked; of pixels where they are synchronised. None without.
-        corrected: whether `anagram.shared_latent` corrects the variance.
-        to_rgb: the linear preview.
-    """
-
-    text: TextInputs
-    table: SolverTable
-    keys: Keys
-    guidance_scale: Float[Array, " b"]
-    guidance_rescale: Float[Array, " b"]
-    guidance_interval: Float[Array, "2"]
-    eta_parallel: Float[Array, " b"]
-    norm_threshold: Float[Array, " b"]
-    momentum: Float[Array, " b"]
-    prompt_weights: Float[Array, "b p"]
-    autoguidance_scale: Float[Array, " b"]
-    reuse_every: Int[Array, ""]
-    start: Latent
-    start_alpha: Float[Array, ""]
-    start_sigma: Float[Array, ""]
-    original: Latent
-    change: Float[Array, "b h w 1"]
-    first_timestep: Int[Array, ""]
-    views: ViewMap | None
-    corrected: Bool[Array, ""]
-    to_rgb: LatentToRGB
+# Compiler options: on CPU, XLA would else expand all quantized kernels before it uses any.
+SPARING = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
 @dataclass(frozen=True)
@@ -95,33 +34,49 @@ class Program:
 
     Attributes:
         denoiser: the network.
-        autoencoder: the autoencoder, where the program runs it; else None.
         prediction_type: of the network.
+        task: what is sampled.
         guidance: "off", "always" or "interval".
-        kind: "plain"; "shared" or "synchronised", an anagram with one latent or one a view;
-            "following", an edit that follows its source.
         worse: the network of autoguidance; None without.
         reuses: whether deep features are reused, see `dg2_jax.diffusion.reuse`.
     """
 
     denoiser: Network
-    autoencoder: Network | None
     prediction_type: str
+    task: Task
     guidance: str = "always"
-    kind: str = "plain"
     worse: Network | None = None
     reuses: bool = False
 
+    @property
+    def is_guided(self) -> bool:
+        """Whether the negative prompts are evaluated."""
+        return self.guidance != "off"
+
+
+class Weights(NamedTuple):
+    """The parameters of a program's networks.
+
+    Attributes:
+        denoiser: of `Program.denoiser`.
+        worse: of `Program.worse`; None without.
+        autoencoder: of the model; tasks and previews that do not run it leave it unused.
+    """
+
+    denoiser: Params
+    worse: Params | None = None
+    autoencoder: Params | None = None
+
 
 class Run(NamedTuple):
-    """What `advance` carries: a prepared batch, and how far its sampling is.
+    """What `advance` carries: a batch, and how far its sampling is.
 
     Attributes:
         conditioning: keys and values of all texts, computed once.
         keys: one for each latent that is sampled.
         progress: of the sampling.
-        shown: the batch's x₀ estimates as `preview.apply` draws them: too cheap to ask whether
-            anybody looks.
+        shown: the x₀ estimates of the images as `preview.apply` draws them; always computed, since
+            it is almost free.
     """
 
     conditioning: Any
@@ -130,217 +85,128 @@ class Run(NamedTuple):
     shown: UInt8[Array, "b h w 3"]
 
 
-def conditioning(program: Program, params: tuple[Params, Params | None], text: TextInputs) -> Any:
-    """What the denoiser of `guided` takes: the texts' keys and values.
+def conditioning(program: Program, weights: Weights, text: TextInputs) -> Any:
+    """What the denoiser of `guided` takes: the texts' keys and values, in all branches."""
 
-    `params` are those of `program.denoiser` and of `program.worse`.
-    """
+    def project(network: Network, params: Params, text: Text) -> Any:
+        module, context, mask = network.bind(params), text.context, text.mask
+        if (null := module.null_context(*mask.shape)) is not None:
+            null_context, null_mask = null
+            context = jnp.where(text.is_null[:, None, None], null_context, context)
+            mask = jnp.where(text.is_null[:, None], null_mask, mask)
+        return module.project_context(context, mask, text.pooled)
 
-    def of(network: Network, params: Params) -> tuple[Any, Any]:
+    def project_all(text: Text) -> Any:
+        projected = project(program.denoiser, weights.denoiser, text)
+        if program.worse is None:
+            return projected
+        return projected, project(program.worse, weights.worse, text)
+
+    prompt = project_all(text.prompt)
+    if not program.is_guided:
+        return prompt
+    return guidance.pair(prompt, project_all(text.negative_prompt))
+
+
+def guided(program: Program, weights: Weights, inputs: Inputs) -> Denoiser:
+    """The guided denoiser of all latents of a batch."""
+    strengths = inputs.guidance.repeated(program.task.copies)
+
+    def of(network: Network, params: Params) -> Denoiser:
         module = network.bind(params)
+        if program.reuses:
+            return reuse.denoiser(module, program.prediction_type, inputs.reuse_every)
+        return denoiser.of_network(module, program.prediction_type)
 
-        def project(context: Context, mask: ContextMask, is_null: Bool[Array, " _"]) -> Any:
-            if (null := module.null_context(*mask.shape)) is not None:
-                null, null_mask = null
-                context = jnp.where(is_null[:, None, None], null, context)
-                mask = jnp.where(is_null[:, None], null_mask, mask)
-            return module.project_context(context, mask)
-
-        positive = project(text.context, text.mask, text.is_null)
-        if program.guidance == "off":
-            return positive, None
-        return positive, project(text.negative_context, text.negative_mask, text.negative_is_null)
-
-    positive, negative = of(program.denoiser, params[0])
+    denoise = of(program.denoiser, weights.denoiser)
     if program.worse is not None:
-        worse = of(program.worse, params[1])
-        positive, negative = (positive, worse[0]), (negative, worse[1])
-    return positive if program.guidance == "off" else guidance.pair(positive, negative)
-
-
-def guided(
-    program: Program, params: tuple[Params, Params | None], inputs: Inputs
-) -> guidance.Denoiser | guidance.Recurrent:
-    """The guided denoiser of all latents of a batch; `params` as for `conditioning`."""
-    copies = _copies(program, inputs)
-    branches = 1 if program.guidance == "off" else inputs.prompt_weights.shape[1] + 1
-
-    def tiled(a: Array) -> Array:
-        return jnp.concatenate([a] * copies)
-
-    def denoiser(network: Network, params: Params) -> guidance.Denoiser | guidance.Recurrent:
-        module, predicts = network.bind(params), program.prediction_type
-        if not program.reuses:
-            return guidance.denoiser(module, predicts)
-        batch = copies * branches * len(inputs.keys)
-        return reuse.denoiser(module, predicts, inputs.reuse_every, batch)
-
-    denoise = denoiser(program.denoiser, params[0])
-    if program.worse is not None:
-        worse = denoiser(program.worse, params[1])
-        denoise = guidance.autoguided(denoise, worse, tiled(inputs.autoguidance_scale))
-    if program.guidance == "off":
+        worse = of(program.worse, weights.worse)
+        denoise = guidance.autoguided(denoise, worse, strengths.autoguidance_scale)
+    if not program.is_guided:
         return denoise
-    weights = tiled(inputs.prompt_weights)
-    composed = weights if weights.shape[1] > 1 else None
-    strong: guidance.Denoiser | guidance.Recurrent = guidance.nested(
-        lambda d: guidance.adaptive_projected(
-            d,
-            tiled(inputs.guidance_scale),
-            tiled(inputs.guidance_rescale),
-            eta_parallel=tiled(inputs.eta_parallel),
-            norm_threshold=tiled(inputs.norm_threshold),
-            momentum=tiled(inputs.momentum),
-            prompt_weights=composed,
-        ),
-        denoise,
-    )
+    strong = guidance.adaptive_projected(denoise, strengths)
     if program.guidance == "interval":
-        low, high = inputs.guidance_interval
-        strong = guidance.within_interval(strong, denoise, (low, high), prompt_weights=composed)
+        strong = guidance.within_interval(strong, denoise, strengths)
     return strong
 
 
-def generate(
-    program: Program,
-    params: tuple[Params, Params | None],
-    autoencoder_params: Params | None,
-    inputs: Inputs,
-    num_rows: int,
-    *,
-    every: int = 1,
-    watch: Callable[[int, Run], bool] | None = None,
-) -> tuple[Latent, int]:
-    """Latents of a batch, and how many rows were run (fewer than asked for if stopped).
-
-    A "synchronised" program returns a latent for each view, view by view.
-
-    Args:
-        program: the static part.
-        params: as for `conditioning`.
-        autoencoder_params: where the program runs the autoencoder; else None.
-        inputs: what it is called with.
-        num_rows: how many rows of the table are real; 0 returns `inputs.start`.
-        every: `watch` is called after each `every`-th row and after the last.
-        watch: is shown the rows done and the run, and returns whether to stop.
-    """
-    batch, inputs = len(inputs.keys), jax.device_put(inputs)
-    run = prepare(program, params, inputs)
-    sparing = program.denoiser.is_quantized and jax.default_backend() == "cpu"
-    step = _advance_sparingly if sparing else advance
-    every = num_rows if watch is None else every
-    for until in [*range(every, num_rows, every), num_rows] if num_rows else []:
-        run = step(program, params, autoencoder_params, inputs, run, np.int32(until))
-        if watch is not None and watch(until, run):
-            num_rows = until
-            break
-    latents = run.progress.state.x
-    return latents[:batch] if program.kind == "following" else latents, num_rows
-
-
 @functools.partial(jax.jit, static_argnums=0)
-def prepare(program: Program, params: tuple[Params, Params | None], inputs: Inputs) -> Run:
+def begin(program: Program, weights: Weights, inputs: Inputs) -> Run:
     """What comes before the first row: the texts' keys and values, and the noise."""
-    shape, keys = inputs.start.shape[1:], inputs.keys
-    x = inputs.start_alpha * inputs.start
-    x = x + inputs.start_sigma * sampling.initial_noise(keys, shape)
-    if program.kind == "synchronised":
-        keys = jnp.concatenate(
-            [
-                jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(keys)
-                for i in range(_copies(program, inputs))
-            ]
-        )
-        x = sampling.initial_noise(keys, shape)
-    elif program.kind == "following":
-        first = jax.tree.map(lambda a: jnp.asarray(a)[0], inputs.table)
-        x = inversion.source_path(inputs.start, keys, jnp.int32(0), first.alpha, first.sigma)
-        x, keys = jnp.concatenate([x, x]), jnp.concatenate([keys, keys])
-    denoise = guided(program, params, inputs)  # what `advance` puts around it has no memory
-    progress = sampling.begin(denoise, x)
-    texts = conditioning(program, params, inputs.text)
-    return Run(texts, keys, progress, _shown(progress, inputs))
+    x, keys = program.task.start(inputs)
+    progress = sampling.begin(_denoiser(program, weights, inputs), x)
+    texts = conditioning(program, weights, inputs.text)
+    return Run(texts, keys, progress, _linear(progress.x0, inputs))
 
 
 def _advance(
+    program: Program, weights: Weights, inputs: Inputs, run: Run, until: Int[Array, ""]
+) -> Run:
+    step = _step(program, weights, inputs, run)
+    progress = sampling.advance(step, run.progress, until)
+    return run._replace(progress=progress, shown=_linear(progress.x0, inputs))
+
+
+def _watched(
     program: Program,
-    params: tuple[Params, Params | None],
-    autoencoder_params: Params | None,
+    watch: Callable[[Array, Array, Array], Any],
+    autoencoder: Network | None,
+    weights: Weights,
     inputs: Inputs,
     run: Run,
-    until: Int[Array | np.generic, ""],
+    until: Int[Array, ""],
+    every: Int[Array, ""],
+    token: Int[Array, ""],
 ) -> Run:
-    """Runs the rows that are left before row `until`."""
-    views, adjust = inputs.views, None
-    denoise = guided(program, params, inputs)
-    if program.kind == "shared" and views is not None:
-        denoise = guidance.around(
-            lambda d: anagram.shared_latent(d, views, inputs.corrected), denoise
-        )
-    elif program.kind == "synchronised" and views is not None:
-        encode, decode = _coders(program.autoencoder, autoencoder_params)
-        denoise = guidance.around(lambda d: anagram.synchronised(d, views, encode, decode), denoise)
-    elif program.kind == "following":
-        adjust = inversion.follow_source(inputs.start, inputs.keys)
-    if program.kind in ("plain", "shared"):
-        denoise = guidance.around(
-            lambda d: inpaint.keep_original(
-                d, inputs.original, inputs.change, inputs.first_timestep
-            ),
-            denoise,
-        )
-    progress = sampling.advance(
-        denoise,
-        run.conditioning,
+    def show(x0: Latent) -> tuple[Array, UInt8[Array, "n H W 3"]]:
+        if autoencoder is None:
+            return token, _linear(x0, inputs)
+        return token, coder.decode(autoencoder, weights.autoencoder, x0[: len(inputs.keys)])
+
+    progress = sampling.watched(
+        _step(program, weights, inputs, run),
         run.progress,
-        inputs.table,
-        run.keys,
-        jnp.asarray(until),
-        adjust=adjust,
+        until,
+        lambda rows_done, shown: watch(shown[0], rows_done, shown[1]),
+        every,
+        show,
     )
-    return run._replace(progress=progress, shown=_shown(progress, inputs))
+    return run._replace(progress=progress, shown=_linear(progress.x0, inputs))
 
 
-advance = jax.jit(_advance, static_argnums=0)
+def _compiled(function: Callable, num_static: int) -> Callable:
+    """`function` jitted; with SPARING for a quantized denoiser on CPU."""
+    static = tuple(range(num_static))
+    usual = jax.jit(function, static_argnums=static)
+    sparing = jax.jit(function, static_argnums=static, compiler_options=SPARING)
 
-# Compiler options: on CPU, XLA would else expand all quantized kernels before it uses any.
-SPARING = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-_advance_sparingly = jax.jit(_advance, static_argnums=0, compiler_options=SPARING)
+    @functools.wraps(function)
+    def call(program: Program, *args: Any) -> Run:
+        quantized = program.denoiser.is_quantized and jax.default_backend() == "cpu"
+        return (sparing if quantized else usual)(program, *args)
 
-
-def _shown(progress: Progress, inputs: Inputs) -> UInt8[Array, "b h w 3"]:
-    return preview.apply(progress.x0[: len(inputs.keys)], inputs.to_rgb)
-
-
-def _copies(program: Program, inputs: Inputs) -> int:
-    """How many latents the denoiser is given for every picture."""
-    if program.kind == "following":
-        return 2
-    return 1 if inputs.views is None else inputs.views.index.shape[0]
+    return call
 
 
-def _coders(
-    autoencoder: Network | None, params: Params | None
-) -> tuple[Callable[[Pixels], Latent], Callable[[Latent], Pixels]]:
-    if autoencoder is None:
-        raise ValueError("autoencoder must be given to a program that runs it")
-    vae = autoencoder.bind(params)
-    return (lambda p: vae.scale(vae.encode(p).mode())), (lambda z: vae.decode(vae.unscale(z)))
+# (program, weights, inputs, run, until) to the run after row `until`.
+advance = _compiled(_advance, num_static=1)
+
+# (program, watch, autoencoder, weights, inputs, run, until, every, token), likewise, with calls of
+# `watch(token, rows_done, pictures)`, see `sampling.watched`. `watch` is part of the program, so it
+# is one function for all runs, and `token` tells it which run it is. The pictures are `Run.shown`,
+# or decoded where there is an autoencoder.
+watched = _compiled(_watched, num_static=3)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def decode(autoencoder: Network, params: Params, latents: Latent) -> Array:
-    """Scaled latents to uint8 pixels."""
-    return to_uint8(_coders(autoencoder, params)[1](latents))
+def _step(program: Program, weights: Weights, inputs: Inputs, run: Run) -> Step:
+    denoise = _denoiser(program, weights, inputs)
+    step = sampling.make_step(denoise, run.conditioning, inputs.table, run.keys)
+    return program.task.follow(step, inputs)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def decode_views(autoencoder: Network, params: Params, latents: Latent, views: ViewMap) -> Array:
-    """The latents of a "synchronised" program to uint8 pixels, one picture for all views."""
-    return to_uint8(anagram.merge_pixels(_coders(autoencoder, params)[1](latents), views))
+def _denoiser(program: Program, weights: Weights, inputs: Inputs) -> Denoiser:
+    return program.task.wrap(guided(program, weights, inputs), inputs, weights.autoencoder)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def encode(autoencoder: Network, params: Params, images: Array) -> Latent:
-    """uint8 pixels to scaled latents, the mean of the posterior."""
-    return _coders(autoencoder, params)[0](from_uint8(images))
+def _linear(x0: Latent, inputs: Inputs) -> UInt8[Array, "n h w 3"]:
+    return preview.apply(x0[: len(inputs.keys)], inputs.to_rgb)

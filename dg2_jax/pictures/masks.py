@@ -233,8 +233,8 @@ def _match_colours(
 
 
 def outpaint_canvas(
-    image: ImageSource, border: tuple[int, int, int, int], size: int
-) -> tuple[UInt8[np.ndarray, "s s 3"], Float[np.ndarray, "s s"]]:
+    image: ImageSource, border: tuple[int, int, int, int], width: int, height: int
+) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
     """A smaller copy of a picture with a border to be painted.
 
     The picture is cropped to the shape of what the border leaves, never distorted. The border
@@ -243,27 +243,31 @@ def outpaint_canvas(
     Args:
         image: as for `image_input.load_image`.
         border: (left, top, right, bottom) pixels of the result that are new.
-        size: of the square result.
+        width: of the result.
+        height: of the result.
 
     Returns:
         The canvas, and its mask: 1 on the border, 0 elsewhere.
 
     Raises:
-        FileNotFoundError, ValueError: as `image_input.load_image` does; or the border leaves less
-            than an eighth of a side, or nothing is new.
+        FileNotFoundError, ValueError: as `image_input.load_image` does.
+        ParameterError: the border leaves less than an eighth of a side, or nothing is new.
     """
     left, top, right, bottom = border
-    width, height = size - left - right, size - top - bottom
-    if min(border) < 0 or max(border) == 0 or min(width, height) < max(1, size // 8):
-        raise ValueError(
-            f"outpaint must add pixels and leave at least {max(1, size // 8)} of {size} "
-            f"in each direction, got {tuple(border)}"
+    inner_width, inner_height = width - left - right, height - top - bottom
+    least_width, least_height = max(1, width // 8), max(1, height // 8)
+    too_large = inner_width < least_width or inner_height < least_height
+    if min(border) < 0 or max(border) == 0 or too_large:
+        raise ParameterError(
+            "outpaint",
+            f"must add pixels and leave at least {least_width} of {width} across and "
+            f"{least_height} of {height} down, got {tuple(border)}",
         )
-    inner = image_input.load_image(image, width, height, "crop")
+    inner = image_input.load_image(image, inner_width, inner_height, "crop")
     around = ((top, bottom), (left, right))
     mirrored = np.pad(inner, (*around, (0, 0)), mode="symmetric").astype(np.float64)
-    mask = np.pad(np.zeros((height, width), np.float32), around, constant_values=1.0)
-    reach = size / 8
+    mask = np.pad(np.zeros((inner_height, inner_width), np.float32), around, constant_values=1.0)
+    reach = min(width, height) / 8
     blurred = ndimage.gaussian_filter(mirrored, (reach / 2, reach / 2, 0), mode="nearest")
     far = np.clip(_distance(1.0 - mask) / reach, 0.0, 1.0)[:, :, None]
     canvas = mirrored + far * (blurred - mirrored)

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dg2_jax.data.loader import Batch
-from dg2_jax.diffusion import guidance, prediction, sampling, schedules, solvers
+from dg2_jax.diffusion import denoiser, guidance, prediction, sampling, schedules, solvers
 from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.diffusion.solvers import SolverTable
 from dg2_jax.models.model import Network, Params
@@ -109,13 +109,14 @@ def make_teacher(
         x0 = draw_latents(batch, latent_key, scaling)
         context, mask = batch["context"].astype(jnp.float32), batch["mask"]
         denoise = guidance.classifier_free(
-            guidance.denoiser(model, config.prediction_type),
+            denoiser.of_network(model, config.prediction_type),
             jnp.full(len(x0), guidance_scale, jnp.float32),
         )
         null = model.project_context(*model.null_context(*mask.shape))
         conditioning = guidance.pair(model.project_context(context, mask), null)
         learner_context = learner.project_context(context, mask)
         unused = sampling.image_keys(jnp.arange(len(x0)))  # of noise that DDIM does not add
+        step = sampling.make_step(denoise, conditioning, table, unused)
 
         def segment(own: Latent, row: tuple) -> tuple[Latent, tuple[Latent, Latent]]:
             index, t, a, s, a1, s1 = row
@@ -125,7 +126,7 @@ def make_teacher(
             x = jnp.where(coin, own, noised)
             progress = sampling.begin(denoise, x)._replace(rows_done=index * parts.substeps)
             until = (index + 1) * parts.substeps
-            after = sampling.advance(denoise, conditioning, progress, table, unused, until).state.x
+            after = sampling.advance(step, progress, until).state.x
             # One DDIM step is a1·x₀ + s1·(x - a·x₀)/s: solved for x₀.
             target = (after - s1 / s * x) / (a1 - s1 * a / s)
             output = learner(x, jnp.broadcast_to(t, x.shape[:1]), learner_context)

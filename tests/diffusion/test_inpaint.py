@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 from dg2_jax.diffusion import inpaint, sampling, schedules, solvers
-from dg2_jax.diffusion.guidance import Level
+from dg2_jax.diffusion.denoiser import Level, stateless
 
 SHAPE = (1, 4, 4, 2)
 
 
-def toy_denoiser(x, level, conditioning):
+def toy_estimate(x, level, conditioning):
     """Neither linear nor local, so that a mistake in the blend shows."""
     return jnp.tanh(x + 0.3 * jnp.roll(x, 1, 1)) * (1.0 - 0.5 * level.sigma)
+
+
+TOY = stateless(toy_estimate)
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +36,12 @@ def run(denoise, x, table):
 def test_equals_blending_at_the_next_level(case):
     original, noise, change, schedule, t = case
     table = solvers.make_table("ddim", schedule, t)
-    denoise = inpaint.keep_original(toy_denoiser, original, change, jnp.int32(t[0]))
+    denoise = inpaint.keep_original(TOY, original, change, jnp.int32(t[0]))
     start = schedule.alpha[t[0]] * original + schedule.sigma[t[0]] * noise
     x = np.asarray(start, np.float64)
     for i in range(len(t)):
         level = Level(t[i], table.alpha[i], table.sigma[i])
-        x0 = np.asarray(toy_denoiser(x, level, None))
+        x0 = np.asarray(toy_estimate(x, level, None))
         moved = table.matrix[i, 0, solvers.X] * x + table.matrix[i, 0, solvers.M0] * x0
         at_next = table.next_alpha[i] * original + table.next_sigma[i] * noise
         x = np.where(np.asarray(change) > 0, moved, at_next)
@@ -49,7 +52,7 @@ def test_equals_blending_at_the_next_level(case):
 def test_what_may_not_change_ends_as_the_original(case, solver):
     original, noise, change, schedule, t = case
     table = solvers.make_table(solver, schedule, t)
-    denoise = inpaint.keep_original(toy_denoiser, original, change, jnp.int32(t[0]))
+    denoise = inpaint.keep_original(TOY, original, change, jnp.int32(t[0]))
     out = run(denoise, noise, table)
     kept = np.asarray(change[0, :, :, 0]) == 0
     np.testing.assert_allclose(out[0][kept], np.asarray(original)[0][kept], atol=1e-6)
@@ -59,20 +62,22 @@ def test_what_may_not_change_ends_as_the_original(case, solver):
 def test_a_soft_cell_is_let_go_for_its_share_of_the_way(case):
     original, _, _, _, _ = case
     change = jnp.full((1, 4, 4, 1), 0.25)
-    denoise = inpaint.keep_original(toy_denoiser, original, change, jnp.int32(999))
+    denoise = inpaint.keep_original(TOY, original, change, jnp.int32(999))
     free = []
     for t in range(999, -1, -1):
         level = Level(jnp.int32(t), jnp.float32(0.5), jnp.float32(0.8))
-        free.append(bool((denoise(original, level, None) != original).any()))
+        free.append(bool((denoise.apply(original, level, None, ())[0] != original).any()))
     assert sum(free) == 250
     assert free == sorted(free)  # kept first, then free to the end
 
 
 def test_change_map_one_is_the_denoiser_itself(case):
     original, noise, _, _, _ = case
-    denoise = inpaint.keep_original(toy_denoiser, original, jnp.ones((1, 4, 4, 1)), jnp.int32(999))
+    denoise = inpaint.keep_original(TOY, original, jnp.ones((1, 4, 4, 1)), jnp.int32(999))
     level = Level(jnp.int32(999), jnp.float32(0.0), jnp.float32(1.0))
-    np.testing.assert_array_equal(denoise(noise, level, None), toy_denoiser(noise, level, None))
+    x0, memory = denoise.apply(noise, level, None, ())
+    assert memory == ()
+    np.testing.assert_array_equal(x0, toy_estimate(noise, level, None))
 
 
 def test_resampling_keeps_the_marginal():
@@ -88,6 +93,6 @@ def test_resampling_keeps_the_marginal():
     assert len(table.timestep) == 3 * 49 + 1
     keys = sampling.image_keys(jnp.arange(4))
     x = sampling.initial_noise(keys, (5000, 1, 1))
-    out = jax.jit(lambda x, k: sampling.sample(best, None, x, table, k))(x, keys)
+    out = jax.jit(lambda x, k: sampling.sample(stateless(best), None, x, table, k))(x, keys)
     assert abs(float(out.mean()) - mean) < 0.02
     assert abs(float(out.std()) - std) < 0.03

@@ -4,12 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax.diffusion import inversion, sampling, schedules, solvers
+from dg2_jax.diffusion import denoiser, inversion, sampling, schedules, solvers
 
 SHAPE = (2, 4, 4, 2)
 MEAN, STD = 0.4, 0.7
 
 
+@denoiser.stateless
 def gaussian_denoiser(x, level, shift):
     """E[x0 | x] for x0 ~ N(MEAN + shift, STD²), bent a little so that it is not linear."""
     mean = MEAN + shift
@@ -64,16 +65,12 @@ def test_ddpm_inversion_returns_the_original_and_follows_edits(original, skipped
     )
 
     def edit(shift):
-        progress = sampling.advance(
-            gaussian_denoiser,
-            jnp.concatenate([jnp.full(2, shift), jnp.zeros(2)])[:, None, None, None],
-            sampling.begin(gaussian_denoiser, jnp.concatenate([start, start])),
-            table.padded(len(t)),
-            jnp.concatenate([keys, keys]),
-            jnp.int32(len(t)),
-            adjust=inversion.follow_source(original, keys),
-        )
-        return progress.state.x[:2]
+        shifts = jnp.concatenate([jnp.full(2, shift), jnp.zeros(2)])[:, None, None, None]
+        both, rows = jnp.concatenate([keys, keys]), table.padded(len(t))
+        step = sampling.make_step(gaussian_denoiser, shifts, rows, both)
+        step = inversion.follow_source(step, rows, original, keys)
+        progress = sampling.begin(gaussian_denoiser, jnp.concatenate([start, start]))
+        return sampling.advance(step, progress, len(t)).state.x[:2]
 
     np.testing.assert_allclose(edit(0.0), original, atol=1e-5)
     moved = edit(1.0) - original

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax.diffusion import guidance, reuse, sampling, schedules
-from dg2_jax.generation import program
+from dg2_jax.diffusion import denoiser, guidance, reuse, sampling, schedules
+from dg2_jax.generation import coder
 from dg2_jax.pipeline import Pipeline
 from tests import tiny_model
+from tests.diffusion.test_guidance import guidance_of
 
 ROWS = 9
 
@@ -29,35 +30,30 @@ class Dated:
 def dates(denoise, conditioning, sigma):
     """When the features of each row are from; rows are numbered as their timesteps are."""
     x = jnp.zeros((2, 2, 2, 1))
-    levels = guidance.Level(jnp.arange(ROWS), jnp.ones(ROWS), jnp.asarray(sigma, jnp.float32))
+    levels = denoiser.Level(jnp.arange(ROWS), jnp.ones(ROWS), jnp.asarray(sigma, jnp.float32))
 
     def body(memory, level):
-        x0, memory = denoise.step(x, level, conditioning, memory)
+        x0, memory = denoise.apply(x, level, conditioning, memory)
         return memory, x0
 
-    return jax.jit(lambda: jax.lax.scan(body, denoise.start(x), levels)[1])()
+    return jax.jit(lambda: jax.lax.scan(body, denoise.init(x), levels)[1])()
 
 
 @pytest.mark.parametrize("every", [1, 2, 4, 100])
 def test_the_first_row_and_every_nth_are_computed(every):
-    denoise = reuse.denoiser(Dated(), "sample", jnp.int32(every), 2)
+    denoise = reuse.denoiser(Dated(), "sample", jnp.int32(every))
     found = dates(denoise, jnp.zeros(2), np.ones(ROWS))
     for row in range(ROWS):
         np.testing.assert_array_equal(found[row], row - row % every)
 
 
 def guided(every, sigma_interval=None):
-    scale = jnp.full(2, 3.0)
-    denoise = reuse.denoiser(Dated(), "sample", jnp.int32(every), 4)
-    neutral = {
-        "eta_parallel": jnp.ones(2),
-        "norm_threshold": jnp.full(2, jnp.inf),
-        "momentum": jnp.zeros(2),
-    }
-    strong = guidance.nested(lambda d: guidance.adaptive_projected(d, scale, **neutral), denoise)
+    denoise = reuse.denoiser(Dated(), "sample", jnp.int32(every))
+    numbers = guidance_of([3.0, 3.0], interval=sigma_interval or (0.0, 1.0))
+    strong = guidance.adaptive_projected(denoise, numbers)
     if sigma_interval is None:
         return strong
-    return guidance.within_interval(strong, denoise, tuple(map(jnp.float32, sigma_interval)))
+    return guidance.within_interval(strong, denoise, numbers)
 
 
 def test_guidance_keeps_its_own_memory_beside_the_features():
@@ -80,8 +76,8 @@ def test_autoguidance_remembers_for_both_networks():
             return super().evaluate(x, -t, conditioning, deep)
 
     both = guidance.autoguided(
-        reuse.denoiser(Dated(), "sample", jnp.int32(2), 2),
-        reuse.denoiser(Minus(), "sample", jnp.int32(3), 2),
+        reuse.denoiser(Dated(), "sample", jnp.int32(2)),
+        reuse.denoiser(Minus(), "sample", jnp.int32(3)),
         jnp.full(2, 2.0),
     )
     found = dates(both, (jnp.zeros(2), jnp.zeros(2)), np.ones(ROWS))
@@ -98,8 +94,8 @@ def by_hand(pipe, every, steps, scale):
     text = pipe.encode(["a lake"], ["fog"])
     project = jax.jit(lambda params, *text: graph.bind(params).project_context(*text))
     branches = [
-        project(params, text.context, text.mask),
-        project(params, text.negative_context, text.negative_mask),
+        project(params, text.prompt.context, text.prompt.mask),
+        project(params, text.negative_prompt.context, text.negative_prompt.mask),
     ]
     schedule = model.schedule
     t = schedules.timesteps(steps, 1000, schedules.default_spacing(schedule))
@@ -127,23 +123,6 @@ def test_the_pipeline_samples_as_written_out(pipe, every, scale):
         reuse_every=every,
     )  # fmt: skip
     np.testing.assert_allclose(found.latents, by_hand(pipe, every, 7, scale), atol=2e-4)
-
-
-def test_1_is_the_program_without_reuse_and_all_others_share_one(pipe):
-    plain = pipe("a lake", num_inference_steps=5)
-    before = program.advance._cache_size()
-    one = pipe("a lake", num_inference_steps=5, reuse_every=1)
-    assert program.advance._cache_size() == before
-    np.testing.assert_array_equal(one.latents, plain.latents)
-    two = pipe("a lake", num_inference_steps=5, reuse_every=2)
-    before = program.advance._cache_size()
-    three = pipe("a lake", num_inference_steps=5, reuse_every=3)
-    pipe("a river", num_inference_steps=4, reuse_every=1000, solver="heun", seed=5)
-    assert program.advance._cache_size() == before
-    for reused in (two, three):
-        assert np.abs(reused.latents - plain.latents).max() > 1e-4
-    assert np.abs(two.latents - three.latents).max() > 1e-4
-    assert two.metadata(0)["reuse_every"] == 2
 
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -180,7 +159,7 @@ def test_a_picture_with_its_source_prompt_stays_itself(pipe):
         "a hill", image=PICTURE, inversion="ddpm", source_prompt="a hill", strength=1.0,
         num_inference_steps=6, guidance_scale=1.0, reuse_every=3,
     )  # fmt: skip
-    original = program.encode(pipe.model.autoencoder, pipe.model.autoencoder_params, PICTURE[None])
+    original = coder.encode(pipe.model.autoencoder, pipe.model.autoencoder_params, PICTURE[None])
     np.testing.assert_allclose(same.latents, original, atol=1e-4)
 
 

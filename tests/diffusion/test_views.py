@@ -195,11 +195,11 @@ def test_another_view_compiles_nothing():
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match=r"anagram must use views among identity.*'sideways'"):
+    with pytest.raises(ValueError, match=r"view must be one of identity.*'sideways'"):
         views.make("sideways", 16)
     with pytest.raises(ValueError, match="patches must be at least 2 and divide the side"):
         views.make("jigsaw", 18)
     with pytest.raises(ValueError, match="cells must divide the side"):
         views.make("skew", 16, cells=3)
-    with pytest.raises(ValueError, match="side must be at least 1"):
+    with pytest.raises(ValueError, match="height and width must be at least 1"):
         views.make("rot90", 0)

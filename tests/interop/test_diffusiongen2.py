@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from dg2_jax import config
-from dg2_jax.diffusion import guidance, sampling, schedules, solvers
+from dg2_jax.diffusion import denoiser, sampling, schedules, solvers
 from dg2_jax.interop import diffusiongen2
 from dg2_jax.interop.torch_checkpoint import CheckpointError, read_safetensors
 from dg2_jax.models import dg2_import as dg2_folder
@@ -102,7 +102,7 @@ def guided(loaded, recorded, batch, *prompts):
             outputs.append(jnp.rot90(u + 5.0 * (c - u), -2 * i, axes=(1, 2)))
         return sum(outputs) / len(outputs)
 
-    return guidance.denoiser(network, loaded.prediction_type), (negative, *contexts)
+    return denoiser.of_network(network, loaded.prediction_type), (negative, *contexts)
 
 
 def run(loaded, recorded, solver, timesteps, x, *prompts):
@@ -265,9 +265,9 @@ def test_conversion_to_a_model_folder(tmp_path, loaded):
         "prediction_type": "v_prediction",
         "num_train_timesteps": 1000,
     }
-    denoiser = written["denoiser"]
-    assert DG2UNetConfig(**denoiser | {"channels": (16, 24, 32)}) == loaded.config.unet
-    assert denoiser["channels"] == [16, 24, 32]
+    network = written["denoiser"]
+    assert DG2UNetConfig(**network | {"channels": (16, 24, 32)}) == loaded.config.unet
+    assert network["channels"] == [16, 24, 32]
     for weights in ("raw", "ema"):
         found = read_safetensors(tmp_path / f"denoiser.{weights}.safetensors")
         state = dict(flat(nnx.to_pure_dict(getattr(loaded, weights))))

@@ -302,7 +302,7 @@ def test_the_seam_of_two_brightnesses_disappears():
 )
 def test_canvas_holds_the_fitted_picture_and_marks_the_rest(border):
     left, top, right, bottom = border
-    canvas, mask = masks.outpaint_canvas(noise(100, 150), border, 128)
+    canvas, mask = masks.outpaint_canvas(noise(100, 150), border, 128, 128)
     inside = np.s_[top : 128 - bottom, left : 128 - right]
     fitted = image_input.load_image(noise(100, 150), 128 - left - right, 128 - top - bottom)
     np.testing.assert_array_equal(canvas[inside], fitted)
@@ -312,14 +312,14 @@ def test_canvas_holds_the_fitted_picture_and_marks_the_rest(border):
 
 
 def test_canvas_continues_smoothly_and_loses_detail():
-    canvas, _ = masks.outpaint_canvas(smooth(128, 128), (0, 0, 64, 0), 128)
+    canvas, _ = masks.outpaint_canvas(smooth(128, 128), (0, 0, 64, 0), 128, 128)
     steps = np.abs(np.diff(canvas.astype(float), axis=1)).mean((0, 2))
     assert steps[63] <= 1.25 * steps[32:63].max()  # between the last old and the first new column
-    detailed, _ = masks.outpaint_canvas(noise(128, 128), (0, 0, 64, 0), 128)
+    detailed, _ = masks.outpaint_canvas(noise(128, 128), (0, 0, 64, 0), 128, 128)
     assert detailed[:, -40:].std() < 0.2 * detailed[:, :64].std()
 
 
 @pytest.mark.parametrize("border", [(0, 0, 0, 0), (64, 0, 60, 0), (-1, 0, 8, 0), (0, 128, 0, 0)])
 def test_bad_borders(border):
     with pytest.raises(ValueError, match="outpaint must add pixels and leave at least 16"):
-        masks.outpaint_canvas(noise(32, 32), border, 128)
+        masks.outpaint_canvas(noise(32, 32), border, 128, 128)

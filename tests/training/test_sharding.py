@@ -1,6 +1,8 @@
 """The same losses on any number of devices and processes; what any of them saved, all can load."""
 
+import functools
 import json
+import types
 
 import numpy as np
 import pytest
@@ -82,11 +84,11 @@ def test_rules():
     layout = sharding.make_layout(DevicesConfig(), 8, rules)
     assert layout.mesh.shape == {"data": 1, "fsdp": 1, "tensor": 1}
 
-    class Mesh:
-        shape = {"data": 2, "fsdp": 4, "tensor": 2}  # noqa: RUF012
-
     # Only the mesh's shape is read; a real one needs 16 devices.
-    spec = sharding.Layout(Mesh(), rules).spec
+    wide = types.SimpleNamespace(
+        mesh=types.SimpleNamespace(shape={"data": 2, "fsdp": 4, "tensor": 2}), tensor_rules=rules
+    )
+    spec = functools.partial(sharding.Layout.spec, wide)
     assert spec("opt.mu.blocks.0.qkv.kernel", (256, 768)) == PartitionSpec("fsdp", "tensor")
     assert spec("blocks.0.outer.kernel", (1024, 256)) == PartitionSpec("tensor", "fsdp")
     assert spec("down.0.conv1.kernel", (3, 3, 64, 128)) == PartitionSpec(None, None, None, "fsdp")

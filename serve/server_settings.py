@@ -1,11 +1,13 @@
-"""The server's settings: environment variables DG2_* and the flags of the same names."""
+"""What an operator chooses: environment variables DG2_* and the flags of the same names."""
 
 import ipaddress
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from serve.sizes import SizeText
 
 
 def is_loopback(host: str) -> bool:
@@ -34,6 +36,9 @@ class ServerSettings(BaseSettings):
     data: Path = Field(Path("outputs/server"), description="where jobs and pictures are kept")
     allowed_hosts: list[str] = Field([], description="more names that this server goes by")
     allowed_origins: list[str] = Field([], description="other sites whose pages may call it")
+    sizes: Annotated[list[SizeText], NoDecode] = Field(
+        [], description="sizes of pictures, as 160x96; none: the models' own and a few of its area"
+    )
     queue_limit: int = Field(256, ge=1, description="jobs that may wait in all")
     client_limit: int = Field(64, ge=1, description="jobs of one client that may wait")
     max_images: int = Field(64, ge=1, le=256, description="pictures of a job")
@@ -44,6 +49,13 @@ class ServerSettings(BaseSettings):
     max_loaded_models: int = Field(2, ge=1, description="models kept in memory")
     warmup: bool = Field(True, description="compile in the background at the start")
     drain_seconds: float = Field(20, ge=0, description="what a running batch gets at SIGTERM")
+
+    @field_validator("sizes", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return [part for part in (text.strip() for text in value.split(",")) if part]
 
     @model_validator(mode="after")
     def _key_where_reachable(self) -> "ServerSettings":
