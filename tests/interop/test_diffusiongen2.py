@@ -278,7 +278,7 @@ def test_conversion_to_a_model_folder(tmp_path, loaded):
 
 @pytest.mark.parametrize(("name", "millions"), [("dg2_base", 354.25), ("dg2_toy", 34.5)])
 def test_training_configurations(name, millions):
-    values = importlib.import_module(f"configs.{name}").get_config()
+    values = importlib.import_module(f"configs.{name}").get_config().to_dict()
     built = config.from_mapping(DenoiserRunConfig, values).denoiser
     unet = abstract(lambda rngs: DG2UNet(built, rngs=rngs))
     size = sum(v.size for _, v in flat(nnx.to_pure_dict(nnx.state(unet))))
