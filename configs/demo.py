@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
             "seed": 0,
             "init_from": "",
             "validation_images": 256,
+            "model": "unet",
             "denoiser": {
                 "in_channels": 8,
                 "channels": (64, 128, 192),

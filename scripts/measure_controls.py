@@ -23,14 +23,16 @@ from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
-from dg2_jax import anagram, images, masks, settings, views
+from dg2_jax import settings
 from dg2_jax.data.scenes.attributes import SUBJECTS
+from dg2_jax.diffusion import anagram, views
 from dg2_jax.evaluation.cases import renders
+from dg2_jax.evaluation.metrics import equivariance_error
 from dg2_jax.evaluation.probe import Probe
-from dg2_jax.images import from_uint8
+from dg2_jax.pictures import images, masks
+from dg2_jax.pictures.images import from_uint8
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.result import Preview
-from dg2_jax.training.metrics import equivariance_error
 from scripts.command import command
 
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from dg2_jax import model
 from dg2_jax.evaluation import reconstruction
 from dg2_jax.evaluation.cases import renders
+from dg2_jax.evaluation.metrics import gradient_energy
 from dg2_jax.evaluation.probe import Probe
-from dg2_jax.images import from_uint8
+from dg2_jax.models.model import WEIGHTS
+from dg2_jax.pictures.images import from_uint8
 from dg2_jax.pipeline import Pipeline
-from dg2_jax.training.metrics import gradient_energy
 from scripts.command import command
 
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
-_WEIGHTS = flags.DEFINE_enum("weights", "ema", model.WEIGHTS, "Of those that the model has.")
+_WEIGHTS = flags.DEFINE_enum("weights", "ema", WEIGHTS, "Of those that the model has.")
 _SCALES = flags.DEFINE_list("guidance_scale", ["1", "2.5", "5"], "Each is measured; 1: unguided.")
 _STEPS = flags.DEFINE_integer("num_inference_steps", None, "By default the weights' own.")
 _COUNT = flags.DEFINE_integer("n", 256, "Pictures.", 1)
@@ -53,7 +53,7 @@ def run() -> None:
     }
     generated = {}
     for scale in _SCALES.value:
-        made = []
+        batches = []
         for i in range(0, _COUNT.value, _BATCH.value):
             texts = drawn.captions[i : i + _BATCH.value]
             result = pipe(
@@ -63,8 +63,8 @@ def run() -> None:
                 seed=list(range(i, i + len(texts))),
                 weights=_WEIGHTS.value,
             )
-            made.append(result.images)
-        images = np.concatenate(made)
+            batches.append(result.images)
+        images = np.concatenate(batches)
         generated[scale] = {
             "sharpness": _energy(images) / true,
             "joint": probe(images).accuracy(drawn.asked)["joint"],

@@ -17,14 +17,14 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from dg2_jax import model
 from dg2_jax.evaluation import distances
 from dg2_jax.evaluation.cases import renders
+from dg2_jax.evaluation.metrics import psnr
 from dg2_jax.evaluation.probe import Probe
-from dg2_jax.images import from_uint8
+from dg2_jax.models import folder as model
+from dg2_jax.pictures.images import from_uint8
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.settings import BATCH_SIZES, for_model
-from dg2_jax.training.metrics import psnr
 from scripts.command import command
 
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")

@@ -4,10 +4,10 @@
     python -m scripts.prepare --source=tfds:dg2_scenes --data_dir=runs/data --vae=runs/vae \
         --output_dir=runs/encoded
 
-A source is a folder of pictures (name.txt beside name.jpg, one caption a line, or metadata.jsonl),
-of WebDataset's .tar files or of .parquet files, or a data set of TFDS. Broken, tiny and duplicate
-pictures are left out and named in report.json. Run again after an interruption, it goes on; on a
-finished folder it checks every shard and makes those again that are damaged.
+A source is a folder of pictures (name.txt beside name.jpg, one caption per line, metadata.jsonl or
+metadata.csv), of WebDataset's .tar files or of .parquet files, or a data set of TFDS. Broken, tiny
+and duplicate pictures are left out and named in report.json. Run again after an interruption, it
+goes on; on a finished folder it checks every shard and makes those again that are damaged.
 
 Several hosts share the work through a common --output_dir: each runs the same command with its own
 --process_index and the common --process_count.
@@ -28,7 +28,7 @@ _SOURCE = flags.DEFINE_string(
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where TFDS has its data sets.")
 _IMAGE_KEY = flags.DEFINE_string("image_key", "", "Column of the picture; found if not given.")
-_CAPTION_KEY = flags.DEFINE_string("caption_key", "", "Column of captions; found if not given.")
+_CAPTION_KEY = flags.DEFINE_string("caption_key", "", "Where captions are; found if not given.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "data/encoded", "The folder to make.")
 _MODEL = flags.DEFINE_string(
     "model", "", "A model that is to be trained further: its autoencoder and text encoder."
@@ -79,9 +79,11 @@ def main() -> None:
     )
     if manifest is not None:
         shown = ("dataset", "splits", "size", "scaling_factor", "shift_factor")
-        report = json.loads((recipe.output_dir / "report.json").read_text("utf-8"))
-        left_out = len(report["problems"])
-        print(json.dumps({key: manifest[key] for key in shown} | {"left_out": left_out}, indent=1))
+        path = recipe.output_dir / preparation.REPORT
+        report = json.loads(path.read_text("utf-8"))
+        summary = {key: manifest[key] for key in shown}
+        summary |= {"left_out": len(report["problems"]), "report": str(path)}
+        print(json.dumps(summary, indent=1))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ The order is a function of (seed, position) alone, whatever the number of thread
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ import grain
 import numpy as np
 
 Example = dict[str, Any]
-Batch = dict[str, np.ndarray]
+Batch = Mapping[str, Any]  # arrays with the examples as first axis, on the host or the device
 Transform = Callable[[Any, np.random.Generator], Example]
 
 

@@ -7,7 +7,6 @@ then asked whether pictures made from a prompt show what the prompt says.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +15,13 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from dg2_jax import config as config_lib
-from dg2_jax import weights_file
 from dg2_jax.evaluation.cases import ATTRIBUTES, Expected
-from dg2_jax.images import from_uint8
+from dg2_jax.models import weights_file
+from dg2_jax.models.model import Network, Params, split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.vae_blocks import ResnetBlock, group_norm, space_to_depth
+from dg2_jax.pictures.images import from_uint8
 from dg2_jax.typing import Pixels
 
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "probe"
@@ -109,9 +109,9 @@ class Seen:
         if unknown := set(expected) - set(ATTRIBUTES):
             raise ValueError(f"expected must have attributes of {', '.join(ATTRIBUTES)}: {unknown}")
         shares, joint = {}, np.ones(len(self.features), bool)
-        for name, wanted in expected.items():
-            asked = np.asarray(wanted) >= 0
-            right = self.log_probabilities[name].argmax(-1) == wanted
+        for name, value in expected.items():
+            asked = np.asarray(value) >= 0
+            right = self.log_probabilities[name].argmax(-1) == value
             shares[name] = float(right[asked].mean()) if asked.any() else float("nan")
             joint &= right | ~asked
         return shares | {"joint": float(joint.mean())}
@@ -120,9 +120,9 @@ class Seen:
 class Probe:
     """A trained probe, ready to be called."""
 
-    def __init__(self, graphdef: nnx.GraphDef, params: Any):
-        def see(params: Any, images: Array) -> tuple[dict[str, Array], Array]:
-            module = nnx.merge(graphdef, params)
+    def __init__(self, network: Network, params: Params):
+        def see(params: Params, images: Array) -> tuple[dict[str, Array], Array]:
+            module = network.bind(params)
             features = module.features(from_uint8(images))
             return jax.tree.map(jax.nn.log_softmax, module(features)), features
 
@@ -132,8 +132,7 @@ class Probe:
     @classmethod
     def load(cls, folder: str | Path = SHIPPED) -> "Probe":
         """Loads what `save` wrote, by default the shipped probe; errors as of `load_probe`."""
-        graphdef, params = nnx.split(load_probe(folder))
-        return cls(graphdef, params)
+        return cls(*split(load_probe(folder)))
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Seen:
         """Looks at uint8 pictures of any number; see `ProbeConfig.image_size`."""
@@ -142,9 +141,9 @@ class Probe:
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
             padding = [(0, _BATCH - len(batch)), (0, 0), (0, 0), (0, 0)]
-            found = jax.device_get(self._see(self._params, np.pad(batch, padding, mode="edge")))
-            logs.append({name: values[: len(batch)] for name, values in found[0].items()})
-            features.append(found[1][: len(batch)])
+            seen = jax.device_get(self._see(self._params, np.pad(batch, padding, mode="edge")))
+            logs.append({name: values[: len(batch)] for name, values in seen[0].items()})
+            features.append(seen[1][: len(batch)])
         together = {name: np.concatenate([log[name] for log in logs]) for name in ATTRIBUTES}
         return Seen(together, np.concatenate(features))
 
@@ -161,12 +160,11 @@ def load_probe(folder: str | Path = SHIPPED) -> AttributeProbe:
         raise FileNotFoundError(f"no probe in {folder} (no probe.json)")
     values = json.loads(path.read_text("utf-8"))
     config = config_lib.from_mapping(ProbeConfig, values, str(path))
-    graphdef, state = nnx.split(abstract(lambda rngs: AttributeProbe(config, rngs=rngs)))
-    params = weights_file.load(Path(folder) / "probe.safetensors", nnx.to_pure_dict(state))
-    return nnx.merge(graphdef, params)
+    network, shapes = split(abstract(lambda rngs: AttributeProbe(config, rngs=rngs)))
+    return network.bind(weights_file.load(Path(folder) / "probe.safetensors", shapes))
 
 
-def save(folder: str | Path, config: ProbeConfig, params: Any) -> None:
+def save(folder: str | Path, config: ProbeConfig, params: Params) -> None:
     """Writes probe.json and probe.safetensors (bfloat16)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from dg2_jax.images import from_uint8
-from dg2_jax.model import Model
-from dg2_jax.training.metrics import equivariance_error, gradient_energy, psnr, ssim
+from dg2_jax.evaluation.metrics import equivariance_error, gradient_energy, psnr, ssim
+from dg2_jax.models.model import Model
+from dg2_jax.pictures.images import from_uint8
 
 _BATCH = 16
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -27,15 +27,15 @@ def quality(model: Model, images: UInt8[np.ndarray, "n h w 3"]) -> dict[str, flo
         return psnr(rebuilt, pixels), ssim(rebuilt, pixels), *energies
 
     starts = range(0, len(images), _BATCH)
-    found = [measure(model.autoencoder_params, images[i : i + _BATCH]) for i in starts]
-    decibels, similarity, soft, true = (
-        float(np.concatenate(values).mean()) for values in zip(*found, strict=True)
+    values = [measure(model.autoencoder_params, images[i : i + _BATCH]) for i in starts]
+    decibels, similarity, decoded, true = (
+        float(np.concatenate(column).mean()) for column in zip(*values, strict=True)
     )
-    return {"psnr": decibels, "ssim": similarity, "sharpness": soft / true}
+    return {"psnr": decibels, "ssim": similarity, "sharpness": decoded / true}
 
 
 def half_turn_error(model: Model, images: UInt8[np.ndarray, "n h w 3"]) -> float:
-    """e(rot180), see `training.metrics.equivariance_error`."""
+    """e(rot180), see `evaluation.metrics.equivariance_error`."""
     vae = model.autoencoder.bind(model.autoencoder_params)
     return float(equivariance_error(vae, from_uint8(images), lambda x: x[:, ::-1, ::-1]))
 

@@ -12,6 +12,7 @@ dots, then `weight` or `bias` (`blocks.0.fc1.weight`). So a loader is a renaming
     (2, 3)
 """
 
+import re
 from collections.abc import Callable, Mapping
 
 import jax
@@ -19,6 +20,15 @@ import numpy as np
 from flax import nnx
 
 _LISTED = 8  # names an error spells out before it only counts
+
+
+def unwrapped(name: str) -> str:
+    """A tensor's name without what torch.compile and DataParallel put before it or inside it.
+
+    >>> unwrapped("module._orig_mod.body.0.weight")
+    'body.0.weight'
+    """
+    return re.sub(r"(^|\.)(_orig_mod\.|module\.)+", r"\1", name)
 
 
 def load_params(

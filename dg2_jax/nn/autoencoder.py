@@ -6,7 +6,6 @@ and `patch_size`, `downsample` and the decoder's own widths give the demo model.
 """
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dg2_jax.nn.scaling import Scaling
 from dg2_jax.nn.vae_blocks import (
     Features,
     MidBlock,
@@ -135,6 +135,11 @@ class AutoencoderConfig:
         """Pixels on a side of a decoded picture for each of those that the encoder works on."""
         widths = self.decoder_block_out_channels or self.block_out_channels
         return 2 ** (len(widths) - len(self.block_out_channels))
+
+    @property
+    def scaling(self) -> Scaling:
+        """The scaling of the latents."""
+        return Scaling(self.scaling_factor, self.shift_factor)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "AutoencoderConfig":
@@ -280,13 +285,6 @@ class AutoencoderKL(nnx.Module):
             nnx.Conv(latent, latent, (1, 1), rngs=rngs) if config.use_post_quant_conv else None
         )
 
-    @classmethod
-    def from_pretrained(cls, path: str | os.PathLike, subfolder: str = "") -> "AutoencoderKL":
-        """Reads a published one: see `dg2_jax.interop.diffusers_vae.from_pretrained`."""
-        from dg2_jax.interop import diffusers_vae  # which itself needs this class
-
-        return diffusers_vae.from_pretrained(path, subfolder)
-
     @property
     def downsampling_factor(self) -> int:
         """Pixels on a side of one latent cell."""
@@ -326,9 +324,9 @@ class AutoencoderKL(nnx.Module):
         return self.decoder(latents)
 
     def scale(self, latents: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """(z - shift_factor) * scaling_factor: the latents that diffusion works on."""
-        return (latents - self.config.shift_factor) * self.config.scaling_factor
+        """The latents that diffusion works on; see `Scaling`."""
+        return self.config.scaling.scale(latents)
 
     def unscale(self, latents: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """The inverse of `scale`: z / scaling_factor + shift_factor."""
-        return latents / self.config.scaling_factor + self.config.shift_factor
+        """The inverse of `scale`."""
+        return self.config.scaling.unscale(latents)

@@ -18,15 +18,16 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dg2_jax.config import RunConfig, check
-from dg2_jax.data.loader import Example, Transform
+from dg2_jax.checks import check
+from dg2_jax.data.loader import Batch, Example, Transform
 from dg2_jax.evaluation.probe import AttributeProbe
-from dg2_jax.images import from_uint8
+from dg2_jax.models.model import Network, Params
 from dg2_jax.nn.convolution import conv3x3
+from dg2_jax.pictures.images import from_uint8
 from dg2_jax.training import optimizer
 from dg2_jax.training.autoencoder import LossWeights, latents_and_targets, reconstruction_loss
-from dg2_jax.training.state import Params
-from dg2_jax.training.step import Batch, LossFn, Metrics
+from dg2_jax.training.config import RunConfig
+from dg2_jax.training.step import LossFn, Metrics
 from dg2_jax.typing import Pixels
 
 DISCRIMINATOR = "discriminator"
@@ -161,8 +162,8 @@ def perceptual_difference(probe: AttributeProbe, a: Pixels, b: Pixels) -> Float[
 
 
 def make_loss(
-    autoencoder: nnx.GraphDef,
-    discriminator: nnx.GraphDef,
+    autoencoder: Network,
+    discriminator: Network,
     weights: LossWeights,
     config: AdversarialConfig,
     *,
@@ -190,7 +191,7 @@ def make_loss(
         draw_key, penalty_key = jax.random.split(key)
         params = dict(params)
         judged_by = params.pop(DISCRIMINATOR)
-        vae = nnx.merge(autoencoder, params)
+        vae = autoencoder.bind(params)
         latents, target, kl = latents_and_targets(
             vae, from_uint8(batch["image"]), draw_key, weights, decoder_only
         )
@@ -206,7 +207,7 @@ def make_loss(
         carried += weights.kl * kl
 
         def judge(pixels: Pixels) -> Array:
-            return nnx.merge(discriminator, judged_by)(pixels)[0]
+            return discriminator.bind(judged_by)(pixels)[0]
 
         parts["discriminator"] = hinge(judge(target), judge(fixed))
         loss = carried + parts["discriminator"]
@@ -220,7 +221,7 @@ def make_loss(
 
     def _pixel_gradient(decoded: Array, target: Pixels, judged_by: Params) -> tuple[Metrics, Array]:
         count = len(target)
-        judge = nnx.merge(discriminator, jax.lax.stop_gradient(judged_by))
+        judge = discriminator.bind(jax.lax.stop_gradient(judged_by))
         true_features = judge(target)[1]
 
         def reconstruction(x: Pixels) -> tuple[Array, Metrics]:

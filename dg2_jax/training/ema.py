@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from dg2_jax.config import EmaConfig
+from dg2_jax.training.config import EmaConfig
 
 Decay = Callable[[Int[Array, ""]], Float[Array, ""]]
 

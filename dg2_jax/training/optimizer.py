@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from dg2_jax.config import OptimConfig
+from dg2_jax.training.config import OptimConfig
 from dg2_jax.training.muon import muon
 
 

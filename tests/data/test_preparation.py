@@ -15,9 +15,9 @@ from PIL import Image
 
 from dg2_jax.data import latents, preparation, screening
 from dg2_jax.files import sha256
-from dg2_jax.image_input import load_image
-from dg2_jax.images import from_uint8
 from dg2_jax.interop.diffusers_vae import from_pretrained
+from dg2_jax.pictures.image_input import load_image
+from dg2_jax.pictures.images import from_uint8
 from tests.data.pictures import pixels, prepare, write_folder, write_picture
 from tests.interop import published
 

@@ -7,13 +7,14 @@ import optax
 import pytest
 from flax import nnx
 
-from dg2_jax.config import OptimConfig, RunConfig
 from dg2_jax.evaluation.probe import AttributeProbe, ProbeConfig
-from dg2_jax.images import from_uint8
+from dg2_jax.models.model import split
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.pictures.images import from_uint8
 from dg2_jax.training import adversarial, state, step
 from dg2_jax.training.adversarial import DISCRIMINATOR, AdversarialConfig, Discriminator
 from dg2_jax.training.autoencoder import LossWeights, latents_and_targets, reconstruction_loss
+from dg2_jax.training.config import OptimConfig, RunConfig
 from tests.networks import random_network
 
 SMALL = AutoencoderConfig(
@@ -39,8 +40,8 @@ def setup(decoder_only=True, probe=None, weights=WEIGHTS, **changes):
     config = AdversarialConfig(**({"channels": (8, 16), "r1": 0.0} | changes))
     vae = random_network(lambda rngs: AutoencoderKL(SMALL, rngs=rngs))
     judge = random_network(lambda rngs: Discriminator(config, rngs=rngs))
-    (vae_graph, vae_state), (judge_graph, judge_state) = nnx.split(vae), nnx.split(judge)
-    params = {**nnx.to_pure_dict(vae_state), DISCRIMINATOR: nnx.to_pure_dict(judge_state)}
+    (vae_graph, vae_params), (judge_graph, judge_params) = split(vae), split(judge)
+    params = {**vae_params, DISCRIMINATOR: judge_params}
     loss = adversarial.make_loss(
         vae_graph, judge_graph, weights, config, decoder_only=decoder_only, probe=probe
     )

@@ -7,6 +7,13 @@ import pytest
 from flax import nnx
 from scipy.ndimage import gaussian_filter
 
+from dg2_jax.evaluation.metrics import (
+    equivariance_error,
+    gradient_energy,
+    psnr,
+    sharpness,
+    ssim,
+)
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
 from dg2_jax.training.autoencoder import (
     TRANSFORMS,
@@ -14,13 +21,6 @@ from dg2_jax.training.autoencoder import (
     autoencoder_loss,
     gradient_error,
     transform_tail,
-)
-from dg2_jax.training.metrics import (
-    equivariance_error,
-    gradient_energy,
-    psnr,
-    sharpness,
-    ssim,
 )
 from tests.networks import random_network
 

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax.config import EmaConfig
 from dg2_jax.training import ema
+from dg2_jax.training.config import EmaConfig
 
 
 def run(decay, values, start):

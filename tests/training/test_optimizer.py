@@ -7,8 +7,8 @@ import optax
 import pytest
 from optax.contrib import MuonDimensionNumbers
 
-from dg2_jax.config import OptimConfig
 from dg2_jax.training import optimizer
+from dg2_jax.training.config import OptimConfig
 from dg2_jax.training.muon import muon
 
 KEY = jax.random.key(0)
