@@ -4,8 +4,9 @@
 #     scripts/train_on_accelerator.sh runs/accelerator
 #
 # Starts from the embedded model, whose encoder stays; the result is OUT/model, a folder that
-# `dg2_jax.Pipeline.load` opens, and OUT/times.txt, the seconds of every stage. Run again after an
-# interruption, it goes on. Nothing is fetched. Variables, with their defaults:
+# `dg2_jax.Pipeline.load` opens, the same in parts of 15 MiB (cat OUT/model.tar.xz.* | tar -xJ), and
+# OUT/times.txt, the seconds of every stage. Run again after an interruption, it goes on. Nothing is
+# fetched. Variables, with their defaults:
 #
 #     PICTURES=16000  to train on; rendered by all CPUs, 0.1 s each on one
 #     SCALE=1         of all numbers of steps
@@ -52,5 +53,7 @@ stage assemble script export --model="$OUT/denoiser/model" --autoencoder="$OUT/c
 stage distil script distill --config configs/demo_fast.py --workdir "$OUT/fast" --data_dir="$OUT/encoded" "${FAST[@]}" \
   --config.init_from="$OUT/crisp_model" --config.batch_size=$((BATCH / 8)) --config.num_steps="$(steps 600)" --config.optim.warmup_steps=4
 stage model cp -r "$OUT/fast/model" "$OUT/model"
+pack() { tar -C "$OUT" -cf - model | xz -1 -T0 | split -b 15M -d - "$OUT/model.tar.xz."; }
+stage pack pack
 stage sharpness script measure_sharpness --model="$OUT/model" --n="$(steps 256)" --out="$OUT/sharpness.json"
 cat "$OUT/times.txt"
