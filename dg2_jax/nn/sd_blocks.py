@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from dg2_jax.nn.attention import dot_product_attention
 from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.layers import NORM_EPS, KeysValues, Linear, dropout
+from dg2_jax.nn.transformer import layer_norm
 from dg2_jax.typing import Context
 
 TRANSFORMER_NORM_EPS = 1e-6  # of the GroupNorm in front of a transformer, whatever `norm_eps` is
@@ -41,6 +42,13 @@ def timestep_embedding(
     if flip_sin_to_cos:
         parts.reverse()
     return jnp.concatenate([*parts, jnp.zeros((len(t), dim - 2 * half))], axis=-1)
+
+
+def group_norm(channels: int, groups: int, epsilon: float, rngs: nnx.Rngs) -> nnx.GroupNorm:
+    """GroupNorm with its statistics in two passes: E[x²] - E[x]² loses digits in float32."""
+    return nnx.GroupNorm(
+        channels, num_groups=groups, epsilon=epsilon, use_fast_variance=False, rngs=rngs
+    )
 
 
 class TimeEmbedding(nnx.Module):
@@ -77,10 +85,10 @@ class ResnetBlock(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.rate = rate
-        self.norm1 = nnx.GroupNorm(i, num_groups=groups, epsilon=epsilon, rngs=rngs)
+        self.norm1 = group_norm(i, groups, epsilon, rngs)
         self.conv1 = conv3x3(i, o, rngs)
         self.time_emb_proj = nnx.Linear(embed_dim, o, rngs=rngs)
-        self.norm2 = nnx.GroupNorm(o, num_groups=groups, epsilon=epsilon, rngs=rngs)
+        self.norm2 = group_norm(o, groups, epsilon, rngs)
         self.conv2 = conv3x3(o, o, rngs)
         self.conv_shortcut = Linear(i, o, rngs=rngs) if i != o else None
 
@@ -140,11 +148,11 @@ class TransformerBlock(nnx.Module):
     """Self-attention, attention to the text, feed-forward; each normalised first and residual."""
 
     def __init__(self, channels: int, context_dim: int, heads: int, *, rngs: nnx.Rngs):
-        self.norm1 = nnx.LayerNorm(channels, epsilon=NORM_EPS, rngs=rngs)
+        self.norm1 = layer_norm(channels, NORM_EPS, rngs)
         self.attn1 = Attention(channels, channels, heads, rngs=rngs)
-        self.norm2 = nnx.LayerNorm(channels, epsilon=NORM_EPS, rngs=rngs)
+        self.norm2 = layer_norm(channels, NORM_EPS, rngs)
         self.attn2 = Attention(channels, context_dim, heads, rngs=rngs)
-        self.norm3 = nnx.LayerNorm(channels, epsilon=NORM_EPS, rngs=rngs)
+        self.norm3 = layer_norm(channels, NORM_EPS, rngs)
         self.ff = FeedForward(channels, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b n c"], keys_values: KeysValues) -> Float[Array, "b n c"]:
@@ -167,9 +175,7 @@ class Transformer(nnx.Module):
         groups: int,
         rngs: nnx.Rngs,
     ):
-        self.norm = nnx.GroupNorm(
-            channels, num_groups=groups, epsilon=TRANSFORMER_NORM_EPS, rngs=rngs
-        )
+        self.norm = group_norm(channels, groups, TRANSFORMER_NORM_EPS, rngs)
         # A 1x1 convolution or a product with each token: the same function either way.
         self.proj_in = Linear(channels, channels, rngs=rngs)
         self.transformer_blocks = nnx.List(

@@ -29,6 +29,7 @@ from dg2_jax.nn.sd_blocks import (
     Stage,
     TimeEmbedding,
     doubled,
+    group_norm,
     timestep_embedding,
 )
 from dg2_jax.typing import Context, ContextMask, Latent, Time
@@ -320,9 +321,7 @@ class SDUNet(Encoder):
                 width = widths[level]
             blocks.append(self._stage(inputs, level, depths, "up" if level else None, rngs))
         self.up_blocks = nnx.List(blocks)
-        self.conv_norm_out = nnx.GroupNorm(
-            width, num_groups=config.norm_num_groups, epsilon=config.norm_eps, rngs=rngs
-        )
+        self.conv_norm_out = group_norm(width, config.norm_num_groups, config.norm_eps, rngs)
         self.conv_out = conv3x3(width, config.out_channels, rngs)
 
     def _stages(self) -> list[Stage]:
