@@ -33,8 +33,8 @@ MIN_DIVIDED = 1 << 14
 # The last part of a weight's name to the axis that tensor divides; the first match counts. What
 # makes heads or hidden units is divided by its outputs, what takes them in by its inputs.
 TENSOR_RULES = (
-    (r"(qkv|cross_q|cross_kv|inner|q|kv|linear_geglu_1)\.kernel$", -1),
-    (r"(attended|crossed|outer|wo|linear_geglu_2)\.kernel$", -2),
+    (r"(qkv|cross_q|cross_kv|inner|q|kv|linear_geglu_1|to_q|to_k|to_v)\.kernel$", -1),
+    (r"(attended|crossed|outer|wo|linear_geglu_2|to_out)\.kernel$", -2),
 )
 
 

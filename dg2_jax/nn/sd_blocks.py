@@ -25,7 +25,7 @@ Run = Callable[..., Array]
 
 
 def timestep_embedding(
-    t: Array, dim: int, *, flip_sin_to_cos: bool = True, freq_shift: float = 0
+    t: Array, dim: int, *, flip_sin_to_cos: bool = True, freq_shift: float = 0.0
 ) -> Float[Array, "b {dim}"]:
     """Sines and cosines of t · 10000^(-i/(half - freq_shift)), i = 0 … half-1, half = ⌊dim/2⌋.
 
@@ -36,8 +36,10 @@ def timestep_embedding(
         freq_shift: see the formula.
     """
     half = dim // 2
-    frequency = 10000.0 ** (-np.arange(half) / (half - freq_shift))
-    angle = t.astype(jnp.float32)[:, None] * frequency.astype(np.float32)[None, :]
+    # In float32 throughout, as the weights were trained: t times a frequency's last bit is seen.
+    exponent = np.float32(-np.log(10000.0)) * np.arange(half, dtype=np.float32)
+    frequency = np.exp(exponent / np.float32(half - freq_shift))
+    angle = t.astype(jnp.float32)[:, None] * frequency[None, :]
     parts = [jnp.sin(angle), jnp.cos(angle)]
     if flip_sin_to_cos:
         parts.reverse()

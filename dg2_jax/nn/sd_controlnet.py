@@ -55,7 +55,7 @@ class ImageEmbedding(nnx.Module):
         )
         self.conv_out = conv3x3(widths[-1], config.unet.block_out_channels[0], rngs)
 
-    def __call__(self, image: Float[Array, "b H W c"]) -> Float[Array, "b h w d"]:
+    def __call__(self, image: Float[Array, "b H W i"]) -> Float[Array, "b h w d"]:
         """`image` in [0, 1]."""
         x = nnx.silu(self.conv_in(image))
         for block in self.blocks:
@@ -82,7 +82,7 @@ class ControlNet(Encoder):
         x: Latent,
         t: Time,
         conditioning: Conditioning,
-        image: Float[Array, "b H W c"],
+        image: Float[Array, "b H W i"],
         scale: Float[Array, ""] | float = 1.0,
     ) -> Residuals:
         """What is added to the UNet's skips and middle.

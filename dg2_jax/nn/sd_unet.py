@@ -80,7 +80,7 @@ class SDUNetConfig:
     norm_num_groups: int = 32
     norm_eps: float = 1e-5
     flip_sin_to_cos: bool = True
-    freq_shift: float = 0
+    freq_shift: float = 0.0
     time_embedding_dim: int | None = None
     time_cond_proj_dim: int = 0
     addition_time_embed_dim: int = 0
@@ -335,7 +335,7 @@ class SDUNet(Encoder):
         dropout_key: PRNGKeyArray | None = None,
         *,
         residuals: Residuals | None = None,
-    ) -> Latent:
+    ) -> Float[Array, "b h w o"]:
         """The network's output for noisy latents at timesteps `t`.
 
         Args:
@@ -365,4 +365,4 @@ def guidance_embedding(scale: Float[Array, " b"], dim: int) -> Float[Array, "b {
 
     The frequencies f fall from 1 to 1/10000 (Luo et al., arXiv 2310.04378, section 4.1).
     """
-    return timestep_embedding(1000.0 * (scale - 1.0), dim, flip_sin_to_cos=False, freq_shift=1)
+    return timestep_embedding(1000.0 * (scale - 1.0), dim, flip_sin_to_cos=False, freq_shift=1.0)

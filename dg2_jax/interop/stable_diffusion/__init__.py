@@ -40,7 +40,8 @@ def load(
     Args:
         source: a diffusers folder; the hub id of one, "owner/name", which is fetched once; or one
             `.safetensors` or `.ckpt` file under Stable Diffusion's original names.
-        variant: of a folder's weights, such as "fp16"; None is the plain one, or what there is.
+        variant: of a folder's weights, such as "fp16": the UNet's, and of other parts where they
+            have it; None is the plain one, or what there is.
         prediction_type: what the UNet predicts; None: as the scheduler's configuration says, and
             epsilon for a file, which cannot tell.
         zero_terminal_snr: whether the noise schedule ends in pure noise; None as above.

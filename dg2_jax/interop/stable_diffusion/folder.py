@@ -19,7 +19,7 @@ INDEX = "model_index.json"
 STEM = "diffusion_pytorch_model"  # of the weights' file name; text encoders have another
 _TEXT_STEM = "model"
 _ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
-_VARIANTS = ("", ".fp16", ".bf16")  # of weights, in the order of preference
+VARIANTS = ("", ".fp16", ".bf16")  # of weights, in the order of preference
 
 
 def read_folder(
@@ -32,6 +32,8 @@ def read_folder(
     """The parts of a model in a folder; arguments and errors as of `load`."""
     index = read_index(folder)
     unet, sample_size = read_unet_config(folder)
+    chosen = () if variant is None else (f".{variant}",)
+    variants = (*chosen, *VARIANTS)
     texts = []
     for encoder, tokenizer in _ENCODERS:
         if _has(index, encoder):
@@ -39,15 +41,15 @@ def read_folder(
             config = read_text_config(path)
             of = hf_text.load_tokenizer(_part(folder, tokenizer), config.vocab_size)
             pad = hf_text.clip_pad_id(folder / tokenizer, of)
-            texts.append(TextPart(config, read_tensors(path, _TEXT_STEM, variant), of, pad))
+            texts.append(TextPart(config, read_tensors(path, _TEXT_STEM, variants), of, pad))
     if not texts:
         raise ValueError(f"{folder}: {INDEX} names no text encoder")
     vae = _part(folder, "vae")
     return Parts(
         unet=unet,
-        unet_tensors=read_tensors(folder / "unet", STEM, variant),
+        unet_tensors=read_tensors(folder / "unet", STEM, chosen or VARIANTS),
         vae=_naming(vae, diffusers_vae.parse_config, hf_folder.read_config(vae)),
-        vae_tensors=read_tensors(vae, STEM, variant),
+        vae_tensors=read_tensors(vae, STEM, variants),
         texts=tuple(texts),
         scheduler=read_scheduler(folder, prediction_type, zero_terminal_snr),
         zeros_for_no_prompt=zeros_for_no_prompt(index),
@@ -103,21 +105,22 @@ def read_text_config(folder: Path) -> ClipTextConfig:
     return _naming(folder, ClipTextConfig.from_dict, values)
 
 
-def read_tensors(folder: Path, stem: str, variant: str | None = None) -> dict[str, np.ndarray]:
+def read_tensors(
+    folder: Path, stem: str, variants: Sequence[str] = VARIANTS
+) -> dict[str, np.ndarray]:
     """The weights in a folder: safetensors before `.bin`, one file or shards.
 
     Args:
         folder: of the part.
         stem: of the file name.
-        variant: such as "fp16"; None is the plain one, or another where that is all there is.
+        variants: the parts of file names that may stand behind the stem, best first.
 
     Raises:
         FileNotFoundError: there are none, or a shard is missing.
         CheckpointError: a file is damaged.
     """
-    wanted = _VARIANTS if variant is None else (f".{variant}",)
     legacy = hf_folder.LEGACY_STEMS.get(stem, stem)
-    for middle in wanted:
+    for middle in variants:
         for name in (f"{stem}{middle}.safetensors", f"{stem}.safetensors.index{middle}.json"):
             if (folder / name).is_file():
                 return read_safetensors(folder / name)
@@ -125,10 +128,10 @@ def read_tensors(folder: Path, stem: str, variant: str | None = None) -> dict[st
             return read_state_dict(folder / f"{legacy}{middle}.bin")
         if (folder / f"{legacy}.bin.index{middle}.json").is_file():
             return _read_shards(folder / f"{legacy}.bin.index{middle}.json")
-    named = "" if variant is None else f" of variant {variant!r}"
+    first = variants[0]
     raise FileNotFoundError(
-        f"no weights{named} in {folder}: expected {stem}{wanted[0]}.safetensors, its index, or "
-        f"{legacy}{wanted[0]}.bin"
+        f"no weights in {folder}: expected {stem}{first}.safetensors, its index, or "
+        f"{legacy}{first}.bin"
     )
 
 
@@ -174,7 +177,7 @@ def files_to_fetch(files: Sequence[str]) -> list[str]:
 
 def _weights(files: Sequence[str], stem: str) -> list[str]:
     legacy = hf_folder.LEGACY_STEMS.get(stem, stem)
-    for middle in _VARIANTS:
+    for middle in VARIANTS:
         for first, ending in ((stem, "safetensors"), (legacy, "bin")):
             one = f"{first}{middle}.{ending}"
             if one in files:

@@ -111,7 +111,7 @@ def parse_unet(values: Mapping[str, Any]) -> SDUNetConfig:
         up_depths=_depths(attends, depths, layers),
         time_embedding_dim=settings["time_embedding_dim"],
         time_cond_proj_dim=settings["time_cond_proj_dim"] or 0,
-        dropout=settings["dropout"],
+        dropout=float(settings["dropout"]),
         **shared,
     )
 
@@ -137,7 +137,7 @@ def parse_controlnet(values: Mapping[str, Any]) -> ControlNetConfig:
 
 def _built(**fields: Any) -> SDUNetConfig:
     try:
-        return SDUNetConfig(**fields)
+        return SDUNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
     except TypeError as error:
         raise ValueError(f"a setting of another type: {error}") from error
 
@@ -198,9 +198,9 @@ def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
         "num_attention_heads": _per_level(settings, "attention_head_dim", levels),
         "cross_attention_dim": context.pop(),
         "norm_num_groups": settings["norm_num_groups"],
-        "norm_eps": settings["norm_eps"],
+        "norm_eps": float(settings["norm_eps"]),
         "flip_sin_to_cos": settings["flip_sin_to_cos"],
-        "freq_shift": settings["freq_shift"],
+        "freq_shift": float(settings["freq_shift"]),
         **{name: settings[name] if added else 0 for name in sizes},
     }
 
