@@ -1,6 +1,6 @@
 """TAESD in Hugging Face layout: config.json of an AutoencoderTiny beside its weights.
 
-    vae = from_pretrained("madebyollin/taesd")
+vae = from_pretrained("madebyollin/taesd")
 """
 
 import os

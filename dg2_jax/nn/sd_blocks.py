@@ -6,7 +6,6 @@ reading weights is a matter of spelling (`dg2_jax.interop.stable_diffusion`).
 
 from collections.abc import Callable, Iterator, Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -246,7 +245,9 @@ class Stage(nnx.Module):
             Transformer(channels, context_dim, heads, depth, groups=groups, rngs=rngs)
             for depth in depths
         )
-        self.downsampler = conv3x3(channels, channels, rngs, strides=2) if resample == "down" else None
+        self.downsampler = (
+            conv3x3(channels, channels, rngs, strides=2) if resample == "down" else None
+        )
         self.upsampler = conv3x3(channels, channels, rngs) if resample == "up" else None
 
     def project_context(self, context: Context) -> Iterator[KeysValues]:

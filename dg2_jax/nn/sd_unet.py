@@ -12,7 +12,7 @@ distilled for few steps the guidance scale (Luo et al., arXiv 2310.04378); both 
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -116,7 +116,7 @@ class SDUNetConfig:
         for level, (width, count) in enumerate(heads):
             if width < 1 or width % self.norm_num_groups:
                 raise ValueError(
-                    f"norm_num_groups={self.norm_num_groups} must divide block_out_channels: {width}"
+                    f"norm_num_groups={self.norm_num_groups} must divide block_out_channels, got {width}"
                 )
             attends = self.down_depths[level] or self.up_depths[levels - 1 - level]
             attends = attends or (level == levels - 1 and self.mid_depths)
@@ -165,9 +165,7 @@ class Encoder(nnx.Module):
             widths[0], config.embed_dim, condition_dim=config.time_cond_proj_dim, rngs=rngs
         )
         self.add_embedding = (
-            TimeEmbedding(
-                config.projection_class_embeddings_input_dim, config.embed_dim, rngs=rngs
-            )
+            TimeEmbedding(config.projection_class_embeddings_input_dim, config.embed_dim, rngs=rngs)
             if config.addition_time_embed_dim
             else None
         )

@@ -1,7 +1,7 @@
 """`TinyAutoencoder`: a small fast stand-in for Stable Diffusion's autoencoder, known as TAESD.
 
-Convolutions and ReLU alone, distilled so that its latents are those of the large one; for previews,
-and as a fast decoder where some detail may be lost. It works on the latents that diffusion works on.
+Convolutions and ReLU alone, distilled so that its latents are those of the large one; for
+previews, and as a fast decoder where some detail may be lost.
 """
 
 import dataclasses
@@ -56,7 +56,9 @@ class TinyAutoencoderConfig:
             if len(getattr(self, blocks)) != len(self.encoder_block_out_channels):
                 raise ValueError(f"{blocks} must have one entry for each resolution")
         if len(self.decoder_block_out_channels) != len(self.encoder_block_out_channels):
-            raise ValueError("decoder_block_out_channels must have as many entries as the encoder's")
+            raise ValueError(
+                "decoder_block_out_channels must have as many entries as the encoder's"
+            )
 
     @property
     def downsampling_factor(self) -> int:
@@ -126,11 +128,11 @@ class TinyAutoencoder(nnx.Module):
         """Pixels on a side of one latent cell."""
         return self.config.downsampling_factor
 
-    def encode(self, pixels: Float[Array, "b h w c"]) -> Latent:
+    def encode(self, pixels: Float[Array, "b H W i"]) -> Latent:
         """Latents of pixels in [-1, 1]; height and width multiples of `downsampling_factor`."""
         return self.encoder((pixels + 1.0) / 2.0, decodes=False)
 
-    def decode(self, latents: Latent) -> Float[Array, "b H W d"]:
+    def decode(self, latents: Latent) -> Float[Array, "b H W o"]:
         """Pixels near [-1, 1], not clipped."""
         squeezed = jnp.tanh(latents / _RANGE) * _RANGE
         return self.decoder(squeezed, decodes=True) * 2.0 - 1.0

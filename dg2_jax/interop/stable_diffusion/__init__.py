@@ -1,9 +1,9 @@
 """Stable Diffusion 1.x, 2.x and XL, from the files that people hold in their hands.
 
-    model = load("folder-or-hub-id-or-file.safetensors")
-    context, pooled = model.encode(["a lake at dawn"])
-    output = model.apply(model.params, x, t, context, pooled)
-    pixels = model.vae.decode(model.vae.unscale(latents))
+model = load("folder-or-hub-id-or-file.safetensors")
+context, pooled = model.encode(["a lake at dawn"])
+output = model.apply(model.params, x, t, context, pooled)
+pixels = model.vae.decode(model.vae.unscale(latents))
 """
 
 import os

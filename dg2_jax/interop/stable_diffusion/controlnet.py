@@ -1,8 +1,8 @@
 """ControlNets in diffusers' layout: config.json beside diffusion_pytorch_model.safetensors.
 
-    control = load_controlnet("lllyasviel/control_v11p_sd15_canny")
-    residuals = control.apply(control.params, x, t, context, image, 0.7)
-    output = model.apply(model.params, x, t, context, residuals=residuals)
+control = load_controlnet("lllyasviel/control_v11p_sd15_canny")
+residuals = control.apply(control.params, x, t, context, image, 0.7)
+output = model.apply(model.params, x, t, context, residuals=residuals)
 """
 
 from __future__ import annotations

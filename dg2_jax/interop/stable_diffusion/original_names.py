@@ -204,7 +204,7 @@ def _by_level(depths: list[list[int | None]]) -> tuple[tuple[int, ...], ...]:
 
 
 def _renamed(key: str, modules: Mapping[str, str]) -> str:
-    """diffusers' name of a tensor of the UNet; the original one where it is in no known module."""
+    """The new name of a tensor of the UNet; the original one where it is in no known module."""
     module, _, leaf = key.rpartition(".")
     return f"{modules[module]}.{leaf}" if module in modules else key
 

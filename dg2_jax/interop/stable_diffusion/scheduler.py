@@ -1,4 +1,4 @@
-"""scheduler_config.json: the noise schedule, what the network predicts, and which levels to visit."""
+"""scheduler_config.json: noise schedule, what the network predicts, and which levels to visit."""
 
 import dataclasses
 from collections.abc import Mapping

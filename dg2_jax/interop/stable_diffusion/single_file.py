@@ -152,9 +152,11 @@ def _unet_config(
             heads = (_HEADS,) * len(widths)
         else:
             heads = tuple(width // _HEAD_DIM for width in widths)
-    return SDUNetConfig(
-        **told, num_attention_heads=heads, norm_num_groups=options.norm_num_groups
-    )
+        if 0 in heads:
+            raise ValueError(
+                f"its UNet is narrower than {_HEAD_DIM} channels: give num_attention_heads"
+            )
+    return SDUNetConfig(**told, num_attention_heads=heads, norm_num_groups=options.norm_num_groups)
 
 
 def _vae(

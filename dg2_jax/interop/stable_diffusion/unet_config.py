@@ -1,4 +1,4 @@
-"""config.json of a UNet2DConditionModel or ControlNetModel as the configuration of the network here.
+"""config.json of a UNet2DConditionModel or ControlNetModel as the configuration of a network here.
 
 Every key is read, known to change nothing, or refused by name unless it has the one value that the
 networks here have.
@@ -137,14 +137,14 @@ def parse_controlnet(values: Mapping[str, Any]) -> ControlNetConfig:
 
 def _built(**fields: Any) -> SDUNetConfig:
     try:
-        return SDUNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        return SDUNetConfig(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        )
     except TypeError as error:
         raise ValueError(f"a setting of another type: {error}") from error
 
 
-def _checked(
-    values: Mapping[str, Any], kind: str, defaults: Mapping[str, Any]
-) -> dict[str, Any]:
+def _checked(values: Mapping[str, Any], kind: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Values of `defaults`' keys; everything else is refused or changes nothing."""
     if values.get("_class_name", kind) != kind:
         raise ValueError(f"its network is a {values['_class_name']}, not a {kind}")

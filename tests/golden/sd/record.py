@@ -2,14 +2,12 @@
 
     python tests/golden/sd/record.py    (with requirements-torch.txt installed)
 
-Each differs from `sd1_tiny` where published models differ, or may: see `PIPELINES` and what follows.
+Each differs from `sd1_tiny` where published models differ, or may.
 Recorded with diffusers 0.42.1, transformers 5.24 and torch 2.13 on a CPU, in float32; arrays are
 NCHW. `names.json.gz` holds the original names of the modules of Stable Diffusion 1.5's and XL's
 UNets, as diffusers converts them.
 """
 
-import gzip
-import json
 import shutil
 from pathlib import Path
 
@@ -61,7 +59,10 @@ def text(seed, width, activation, projection=None):
 
 
 def vae():
-    stages = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+    stages = {
+        "down_block_types": ["DownEncoderBlock2D"] * 2,
+        "up_block_types": ["UpDecoderBlock2D"] * 2,
+    }
     sizes = {"block_out_channels": (4, 8), "norm_num_groups": 2, "layers_per_block": 1}
     return random(AutoencoderKL(**stages, **sizes, latent_channels=4, scaling_factor=0.13025), 9)
 
@@ -151,7 +152,10 @@ def record_unets():
         time_cond_proj_dim=10, flip_sin_to_cos=False, freq_shift=1,
     )  # fmt: skip
     random(unet, 6).save_pretrained(HERE / "inpaint_small" / "unet")
-    x, context = torch.randn((2, 9, 12, 12), generator=generator), torch.randn((2, 7, 12), generator=generator)
+    x, context = (
+        torch.randn((2, 9, 12, 12), generator=generator),
+        torch.randn((2, 7, 12), generator=generator),
+    )
     t, scale = torch.tensor([981, 3]), torch.tensor([7.5, 1.5])
     guidance = StableDiffusionPipeline.get_guidance_scale_embedding(None, scale - 1, 10)
     with torch.no_grad():
