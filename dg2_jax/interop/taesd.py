@@ -55,10 +55,9 @@ def parse_config(values: Mapping[str, Any]) -> TinyAutoencoderConfig:
     for key, required in _REQUIRED.items():
         if values.get(key, required) != required:
             raise ValueError(f"{key} must be {required!r}, got {values[key]!r}")
-    fields = {key: values[key] for key in _FIELDS if values.get(key) is not None}
-    return TinyAutoencoderConfig(
-        **{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-    )
+    given = {key: values[key] for key in _FIELDS if values.get(key) is not None}
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return TinyAutoencoderConfig(**fields)
 
 
 def _modules_to_layers(config: TinyAutoencoderConfig) -> dict[int, int]:

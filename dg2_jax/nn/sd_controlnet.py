@@ -16,7 +16,8 @@ from jaxtyping import Array, Float
 
 from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.layers import Linear
-from dg2_jax.nn.sd_unet import Conditioning, Encoder, Residuals, SDUNetConfig
+from dg2_jax.nn.sd_config import SDUNetConfig
+from dg2_jax.nn.sd_unet import Conditioning, Encoder, Residuals
 from dg2_jax.typing import Latent, Time
 
 

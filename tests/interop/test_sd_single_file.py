@@ -15,7 +15,7 @@ from dg2_jax.interop.clip_tokenizer import published_tokenizer
 from dg2_jax.interop.diffusers_vae import parameter_name
 from dg2_jax.interop.stable_diffusion import FileOptions, original_names
 from dg2_jax.interop.stable_diffusion.single_file import read_single_file
-from dg2_jax.nn.sd_unet import SDUNetConfig
+from dg2_jax.nn.sd_config import SDUNetConfig
 
 XL = SDUNetConfig(
     block_out_channels=(320, 640, 1280),

@@ -18,8 +18,9 @@ from flax import nnx
 
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.sd_blocks import doubled, timestep_embedding
+from dg2_jax.nn.sd_config import SDUNetConfig
 from dg2_jax.nn.sd_controlnet import ControlNet, ControlNetConfig
-from dg2_jax.nn.sd_unet import SDUNet, SDUNetConfig
+from dg2_jax.nn.sd_unet import SDUNet
 from dg2_jax.nn.transformer import layer_norm
 from dg2_jax.sharding import TENSOR_RULES
 

@@ -56,7 +56,10 @@ def load(
             message names it and why.
     """
     path = Path(source).expanduser()
-    options = {"prediction_type": prediction_type, "zero_terminal_snr": zero_terminal_snr}
+    options: dict[str, Any] = {
+        "prediction_type": prediction_type,
+        "zero_terminal_snr": zero_terminal_snr,
+    }
     if path.is_file():
         parts = read_single_file(path, file_options or FileOptions(), **options)
     else:

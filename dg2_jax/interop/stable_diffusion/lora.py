@@ -30,7 +30,7 @@ from safetensors import safe_open
 
 from dg2_jax.interop.safetensors_reader import read_safetensors
 from dg2_jax.interop.stable_diffusion import original_names
-from dg2_jax.nn.sd_unet import SDUNetConfig
+from dg2_jax.nn.sd_config import SDUNetConfig
 
 if TYPE_CHECKING:
     from dg2_jax.interop.stable_diffusion.model import StableDiffusion

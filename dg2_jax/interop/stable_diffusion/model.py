@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,8 @@ from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.clip import ClipText
 from dg2_jax.nn.precision import with_compute_dtype
-from dg2_jax.nn.sd_unet import Residuals, SDUNet, SDUNetConfig, guidance_embedding
+from dg2_jax.nn.sd_config import SDUNetConfig
+from dg2_jax.nn.sd_unet import Residuals, SDUNet, guidance_embedding
 from dg2_jax.schedules import Schedule
 from dg2_jax.typing import Latent
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dg2_jax.interop.stable_diffusion.controlnet import LoadedControlNet
 
 OnProgress = Callable[[int, int], None]
+_Module = TypeVar("_Module", bound=nnx.Module)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -174,7 +176,7 @@ def build(
         if on_progress is not None:
             on_progress(read, total)
 
-    def filled(module: nnx.Module, tensors: Mapping, rename: Any, dtype: Any) -> nnx.Module:
+    def filled(module: _Module, tensors: Mapping, rename: Any, dtype: Any) -> _Module:
         load_params(module, tensors, rename, dtype=dtype, on_bytes=on_bytes)
         return module
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dg2_jax.nn.sd_unet import SDUNetConfig
+from dg2_jax.nn.sd_config import SDUNetConfig
 
 Tensors = Mapping[str, np.ndarray]
 

@@ -17,7 +17,7 @@ from dg2_jax.interop.stable_diffusion.parts import Parts, Tensors, TextPart
 from dg2_jax.interop.stable_diffusion.scheduler import Scheduler, parse_scheduler
 from dg2_jax.nn.autoencoder import AutoencoderConfig
 from dg2_jax.nn.clip import ClipTextConfig
-from dg2_jax.nn.sd_unet import SDUNetConfig
+from dg2_jax.nn.sd_config import SDUNetConfig
 
 _UNET, _VAE = "model.diffusion_model.", "first_stage_model."
 # Where a text encoder may be, and the layers of it that are used where not all are.

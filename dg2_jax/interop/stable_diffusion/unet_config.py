@@ -7,8 +7,8 @@ networks here have.
 from collections.abc import Mapping
 from typing import Any
 
+from dg2_jax.nn.sd_config import SDUNetConfig
 from dg2_jax.nn.sd_controlnet import ControlNetConfig
-from dg2_jax.nn.sd_unet import SDUNetConfig
 
 _DOWN = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}  # whether the level attends
 _UP = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
@@ -136,10 +136,11 @@ def parse_controlnet(values: Mapping[str, Any]) -> ControlNetConfig:
 
 
 def _built(**fields: Any) -> SDUNetConfig:
+    plain: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+    }
     try:
-        return SDUNetConfig(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        )
+        return SDUNetConfig(**plain)
     except TypeError as error:
         raise ValueError(f"a setting of another type: {error}") from error
 
