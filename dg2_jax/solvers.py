@@ -217,6 +217,16 @@ def _unipc(lv: Levels) -> list[Row]:
     return rows
 
 
+def _lcm(lv: Levels) -> list[Row]:
+    """Multistep consistency sampling (Song et al., arXiv 2303.01469, algorithm 1).
+
+    Each step's estimate is taken as it is and noised again to the next level: for networks that are
+    distilled to estimate x₀ in one step (latent consistency models, arXiv 2310.04378).
+    """
+    steps = range(len(lv.alpha) - 1)
+    return [_row(i, i + 1, {M0: lv.alpha[i + 1], Z: lv.sigma[i + 1]}) for i in steps]
+
+
 SOLVERS: dict[str, Callable[[Levels, float], list[Row]]] = {
     "ddim": lambda lv, eta: _ddim(lv, eta),
     "ddpm": lambda lv, eta: _ddpm(lv, "small"),
@@ -228,6 +238,7 @@ SOLVERS: dict[str, Callable[[Levels, float], list[Row]]] = {
     # In x/α and σ/α the Euler step is DDIM's, and the ancestral one DDIM's with η = 1.
     "euler": lambda lv, eta: _ddim(lv, 0.0),
     "euler_ancestral": lambda lv, eta: _ddim(lv, 1.0),
+    "lcm": lambda lv, eta: _lcm(lv),
 }
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 from flax import nnx
 
@@ -52,7 +53,8 @@ def load_params(
         tensors: arrays by name, in the checkpoint's own spelling.
         rename: from the checkpoint's name to the module's (see the head of this file); None leaves
             the tensor out on purpose (buffers, the parts of another model).
-        dtype: of the parameters; None is each tensor's own.
+        dtype: of the parameters; None is each tensor's own, but bfloat16 for those of eight bits,
+            which JAX does not mix with others by itself.
         on_bytes: called with the size of each tensor when it has been read. Of a memory-mapped
             file only what is being read then stays in memory.
 
@@ -88,7 +90,9 @@ def load_params(
     pending = 0
     for name, array in arrays.items():
         # In C order, which JAX takes as it is; a copy in the order of the view it would copy again.
-        slots[name][0].set_value(jax.device_put(np.array(array, dtype, order="C")))
+        kept = ml_dtypes.bfloat16 if array.dtype.itemsize == 1 else array.dtype
+        value = np.array(array, kept if dtype is None else dtype, order="C")
+        slots[name][0].set_value(jax.device_put(value))
         on_bytes(array.nbytes)
         pending += array.nbytes
         if pending > _RELEASED_AFTER:

@@ -263,6 +263,13 @@ def test_scheduler_configurations():
     assert parse_scheduler(ddim, zero_terminal_snr=True).schedule.is_zero_terminal
     assert not parse_scheduler(ddim).schedule.is_zero_terminal
     assert parse_scheduler(ddim, "sample").prediction_type == "sample"
+    lcm = parse_scheduler({**base, "_class_name": "LCMScheduler"})
+    assert (lcm.solver, lcm.final_alpha_bar) == ("lcm", 1.0)
+    # As diffusers 0.42.1 has them.
+    assert lcm.timesteps(4).tolist() == [999, 759, 499, 259]
+    assert lcm.timesteps(7).tolist() == [999, 859, 719, 579, 439, 299, 159]
+    with pytest.raises(ValueError, match="num_inference_steps must be an integer from 1 to 50"):
+        lcm.timesteps(51)
     given = parse_scheduler({"trained_betas": [0.1, 0.2, 0.5]})
     np.testing.assert_allclose(given.schedule.alpha_bar, [0.9, 0.72, 0.36])
     for values, message in (

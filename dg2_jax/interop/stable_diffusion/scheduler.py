@@ -18,6 +18,7 @@ _SOLVERS = {
     "EulerDiscreteScheduler": "euler",
     "EulerAncestralDiscreteScheduler": "euler_ancestral",
     "HeunDiscreteScheduler": "heun",
+    "LCMScheduler": "lcm",
     "UniPCMultistepScheduler": "unipc",
     "": "dpmpp_2m",
 }
@@ -38,6 +39,8 @@ class Scheduler:
         spacing: of the visited timesteps, see `schedules.timesteps`.
         steps_offset: added to timesteps of "leading" spacing.
         final_alpha_bar: ᾱ of what the last step leaves, see `solvers.make_table`.
+        distilled_steps: latent consistency models: sampled timesteps are some of this many, those
+            that the model was distilled at; None for other models.
     """
 
     schedule: Schedule
@@ -46,10 +49,15 @@ class Scheduler:
     spacing: str
     steps_offset: int
     final_alpha_bar: float
+    distilled_steps: int | None = None
 
     def timesteps(self, num_inference_steps: int) -> np.ndarray:
         """The visited training timesteps, noisiest first; raises as `schedules.timesteps`."""
         T = self.schedule.num_train_timesteps
+        if self.distilled_steps is not None:
+            T, every = self.distilled_steps, T // self.distilled_steps
+            steps = len(schedules.timesteps(num_inference_steps, T))  # which checks the number
+            return (T - np.arange(steps) * T // steps) * every - 1
         return schedules.timesteps(num_inference_steps, T, self.spacing, self.steps_offset)
 
     def table(
@@ -103,6 +111,9 @@ def parse_scheduler(
     to_clean = values.get("set_alpha_to_one", kind not in _TO_LEAST_NOISE)
     to_clean = to_clean and values.get("final_sigmas_type", "zero") == "zero"
     solver = _SOLVERS.get(kind, _SOLVERS[""])
+    distilled = values.get("original_inference_steps", 50) if solver == "lcm" else None
+    if distilled is not None and (type(distilled) is not int or not 1 <= distilled <= 1000):
+        raise ValueError(f"original_inference_steps must be from 1 to 1000, got {distilled!r}")
     if solver == "dpmpp_2m" and str(values.get("algorithm_type")).startswith("sde-"):
         solver = "dpmpp_2m_sde"
     return Scheduler(
@@ -112,6 +123,7 @@ def parse_scheduler(
         spacing,
         offset if spacing == "leading" else 0,
         1.0 if to_clean else float(schedule.alpha_bar[0]),
+        distilled,
     )
 
 
