@@ -4,6 +4,9 @@ import dataclasses
 
 from dg2_jax.nn.precision import remat_policy
 
+# Beyond any published network: a damaged configuration must not ask for all memory.
+_MOST_LAYERS, _MOST_DEPTH = 16, 100
+
 Depths = tuple[tuple[int, ...], ...]
 
 
@@ -75,11 +78,15 @@ class SDUNetConfig:
         for name in ("layers_per_block", "down_depths", "up_depths", "num_attention_heads"):
             if len(getattr(self, name)) != levels:
                 raise ValueError(f"{name} needs one entry for each of block_out_channels")
+        if not all(1 <= n <= _MOST_LAYERS for n in self.layers_per_block):
+            raise ValueError(f"layers_per_block must be from 1 to {_MOST_LAYERS}")
         up_layers = [n + 1 for n in reversed(self.layers_per_block)]
         for name, layers in (("down_depths", self.layers_per_block), ("up_depths", up_layers)):
             for depths, count in zip(getattr(self, name), layers, strict=True):
-                if len(depths) not in (0, count) or any(depth < 0 for depth in depths):
-                    raise ValueError(f"{name} needs 0 or {count} entries of at least 0: {depths}")
+                if len(depths) not in (0, count) or not all(0 <= d <= _MOST_DEPTH for d in depths):
+                    raise ValueError(
+                        f"{name} needs 0 or {count} entries from 0 to {_MOST_DEPTH}: {depths}"
+                    )
         if self.mid_layers not in (0, 1, 2) or len(self.mid_depths) > max(self.mid_layers - 1, 0):
             raise ValueError("mid_layers must be 0, 1 or 2, mid_depths have fewer entries than it")
         heads = zip(self.block_out_channels, self.num_attention_heads, strict=True)

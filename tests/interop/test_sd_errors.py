@@ -90,8 +90,10 @@ def test_a_folder_whose_unet_or_text_encoder_is_another(folder):
         ("act_fn", "gelu"),
         ("center_input_sample", True),
         ("a_setting_of_tomorrow", 7),
-        ("attention_head_dim", [3, 4]),
+        ("a_flag_of_tomorrow", False),
+        ("attention_head_dim", [2, 3]),
         ("norm_num_groups", 3),
+        ("transformer_layers_per_block", 1000),
         ("layers_per_block", [1, 2, 3]),
         ("cross_attention_dim", [8, 40]),
     ],
@@ -100,11 +102,8 @@ def test_settings_that_stand_for_another_network(key, value):
     values = json.loads((GOLDEN / "xl_small" / "unet" / "config.json").read_text())
     assert parse_unet(values)
     assert parse_unet({**values, "a_setting_of_tomorrow": None})
-    if key == "attention_head_dim":
-        values["down_block_types"][0] = "CrossAttnDownBlock2D"
-        key, match = key, "num_attention_heads"
-    else:
-        match = key
+    fields = {"attention_head_dim": "num_attention_heads", "transformer_layers_per_block": "depths"}
+    match = fields.get(key, key)
     with pytest.raises(ValueError, match=match):
         parse_unet({**values, key: value})
 
@@ -152,7 +151,7 @@ def test_pickled_code_is_not_run(tmp_path):
         ("adaln_single.linear.weight", "PixArt"),
         ("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", "LoRA"),
         ("control_model.zero_convs.0.0.weight", "ControlNet"),
-        ("encoder.weight", "is not a Stable Diffusion checkpoint: it has no"),
+        ("encoder.weight", "is not a Stable Diffusion model: it has no"),
     ],
 )
 def test_single_files_of_other_kinds(key, kind, tmp_path):

@@ -187,7 +187,7 @@ def test_two_text_encoders(tmp_path):
         ("unet.x.lora_magnitude_vector", "is a DoRA file"),
         ("lora_unet_x.lokr_w1", "is a LoKr file"),
         ("lora_unet_x.hada_w1_a", "is a LoHa file"),
-        ("lora_transformer_blocks_0.lora_down.weight", "is a LoRA of a transformer model file"),
+        ("lora_transformer_blocks_0.lora_down.weight", "is a LoRA file of a transformer model"),
         ("model.diffusion_model.out.0.weight", "has a tensor model.diffusion_model.out.0.weight"),
         ("lora_unet_x.lora_down.weight", "has one of two matrices only for x|no layer x"),
     ],

@@ -157,6 +157,19 @@ def test_long_prompts_go_in_chunks_and_break_begins_one():
     np.testing.assert_allclose(context[0], np.concatenate([context[1, :77], rest]), atol=1e-5)
 
 
+def test_where_tokens_stand_in_their_prompts():
+    encoders = loaded("xl_small").text
+    prompts = ["a lake BREAK at dawn", " ".join(["lake"] * 80)]
+    offsets = encoders.offsets(prompts)
+    assert offsets.shape == (2, 2 * 77, 2)
+    words = [[prompt[i:j] for i, j in row] for prompt, row in zip(prompts, offsets, strict=True)]
+    # "a" and "at" are tokens of the small vocabulary, as are "lake" and "dawn".
+    assert words[0][:5] == ["", "a", "lake", "", ""]
+    assert words[0][77:82] == ["", "at", "dawn", "", ""]
+    assert [word for word in words[1] if word] == ["lake"] * 80
+    assert words[1][75:79] == ["lake", "", "", "lake"]
+
+
 def test_time_ids_are_the_size_of_the_latents_unless_given():
     given, model = reference("xl_small"), loaded("xl_small")
     x = given["x"][:1]

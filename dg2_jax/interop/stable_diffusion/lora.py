@@ -35,20 +35,20 @@ from dg2_jax.nn.sd_config import SDUNetConfig
 if TYPE_CHECKING:
     from dg2_jax.interop.stable_diffusion.model import StableDiffusion
 
-Path_ = tuple[Any, ...]  # of a kernel in a network's parameters
-Kernels = dict[Path_, Array]
+KernelPath = tuple[Any, ...]  # of a kernel in a network's parameters
+Kernels = dict[KernelPath, Array]
 
 # Parts of keys by which other kinds of adapters are known.
 _REFUSED = {
-    "dora_scale": "DoRA",
-    "lora_magnitude_vector": "DoRA",
-    "lokr_": "LoKr",
-    "hada_": "LoHa",
-    "lora_mid": "LoRA with a Tucker decomposition (lora_mid)",
-    "oft_": "OFT",
-    "bundle_emb": "textual-inversion",
-    "lora_transformer_": "LoRA of a transformer model",
-    "transformer.": "LoRA of a transformer model",
+    "dora_scale": "a DoRA file",
+    "lora_magnitude_vector": "a DoRA file",
+    "lokr_": "a LoKr file",
+    "hada_": "a LoHa file",
+    "lora_mid": "a LoRA file with a Tucker decomposition (lora_mid)",
+    "oft_": "an OFT file",
+    "bundle_emb": "a LoRA file with textual-inversion embeddings",
+    "lora_transformer_": "a LoRA file of a transformer model",
+    "transformer.": "a LoRA file of a transformer model",
 }
 # What keys begin with, and the network they are of: -1 the UNet, else the text encoder's number.
 _UNET = -1
@@ -109,8 +109,8 @@ class Lora:
         texts: of each text encoder.
     """
 
-    unet: dict[Path_, Factors]
-    texts: tuple[dict[Path_, Factors], ...]
+    unet: dict[KernelPath, Factors]
+    texts: tuple[dict[KernelPath, Factors], ...]
 
 
 def adapted(model: StableDiffusion, path: str | os.PathLike, weight: float) -> StableDiffusion:
@@ -149,12 +149,12 @@ def read(model: StableDiffusion, path: str | os.PathLike) -> Lora:
         raise LoraError(f"{path} is not a good safetensors file: {error}") from error
     for part, kind in _REFUSED.items():
         if any(part in key for key in tensors):
-            raise LoraError(f"{path} is a {kind} file; of adapters, plain LoRA is read")
+            raise LoraError(f"{path} is {kind}; of adapters, plain LoRA is read")
     networks = [model.params, *model.text.params]
     names = [_unet_names(model.config, model.params), *map(_text_names, model.text.params)]
     kernels = [dict(_kernels(params)) for params in networks]
     groups = _grouped(path, tensors)
-    found: list[dict[Path_, Factors]] = [{} for _ in networks]
+    found: list[dict[KernelPath, Factors]] = [{} for _ in networks]
     for (network, layer), parts in groups.items():
         place = network + 1
         if place >= len(networks):
@@ -249,7 +249,7 @@ def _kernels(params: Any) -> Kernels:
     return {path: leaf for path, leaf in flat.items() if path[-1] == "kernel"}
 
 
-def _unet_names(config: SDUNetConfig, params: Any) -> dict[str, Path_]:
+def _unet_names(config: SDUNetConfig, params: Any) -> dict[str, KernelPath]:
     """Every name of a layer, with underscores, to its kernel."""
     old = {new: old for old, new in original_names.unet_modules(config).items()}
     names = {}
@@ -261,18 +261,18 @@ def _unet_names(config: SDUNetConfig, params: Any) -> dict[str, Path_]:
     return names
 
 
-def _text_names(params: Any) -> dict[str, Path_]:
+def _text_names(params: Any) -> dict[str, KernelPath]:
     return {_spelt(path, _TEXT_LAYERS).replace(".", "_"): path for path in _kernels(params)}
 
 
-def _spelt(path: Path_, layers: list[tuple[str, str]]) -> str:
+def _spelt(path: KernelPath, layers: list[tuple[str, str]]) -> str:
     name = ".".join(map(str, path[:-1]))
     for pattern, replacement in layers:
         name = re.sub(pattern, replacement, name)
     return name
 
 
-def _changed(params: Any, factors: Mapping[Path_, Factors], weight: float) -> Any:
+def _changed(params: Any, factors: Mapping[KernelPath, Factors], weight: float) -> Any:
     """The parameters with the factors added; arrays that do not change are shared."""
     flat = traverse_util.flatten_dict(params)
     kernels = {path: flat[path] for path in factors}
@@ -280,7 +280,9 @@ def _changed(params: Any, factors: Mapping[Path_, Factors], weight: float) -> An
 
 
 @jax.jit
-def _added(kernels: Kernels, factors: dict[Path_, Factors], weight: Float[Array, ""]) -> Kernels:
+def _added(
+    kernels: Kernels, factors: dict[KernelPath, Factors], weight: Float[Array, ""]
+) -> Kernels:
     def one(kernel: Array, factor: Factors) -> Array:
         change = jnp.matmul(factor.a, factor.b, precision=jax.lax.Precision.HIGHEST)
         total = kernel.astype(jnp.float32) + weight * factor.scale * change

@@ -30,13 +30,13 @@ _OPEN_CLIP_PAD = "!"
 
 # Keys by which files of other models are known.
 _OTHERS = {
-    "double_blocks.": "Flux",
-    "joint_blocks.": "Stable Diffusion 3",
-    "adaln_single.": "PixArt",
-    "lora_unet_": "LoRA",
-    "lora_A": "LoRA",
-    "control_model.": "ControlNet",
-    "down_blocks.0.": "diffusers part (name its folder)",
+    "double_blocks.": "a Flux model",
+    "joint_blocks.": "a Stable Diffusion 3 model",
+    "adaln_single.": "a PixArt model",
+    "lora_unet_": "a LoRA file, which is added to a model",
+    "lora_A": "a LoRA file, which is added to a model",
+    "control_model.": "a ControlNet",
+    "down_blocks.0.": "one part of a diffusers folder (name the folder)",
 }
 _PUBLISHED_SCHEDULER = {
     "_class_name": "DDIMScheduler",
@@ -126,8 +126,8 @@ def _check_kind(path: Path, tensors: Tensors) -> None:
         return
     for part, kind in _OTHERS.items():
         if any(part in key for key in tensors):
-            raise ValueError(f"{path} is a {kind} file, not a Stable Diffusion checkpoint")
-    raise ValueError(f"{path} is not a Stable Diffusion checkpoint: it has no {_UNET}input_blocks")
+            raise ValueError(f"{path} is {kind}, not a whole Stable Diffusion model")
+    raise ValueError(f"{path} is not a Stable Diffusion model: it has no {_UNET}input_blocks")
 
 
 def _config_folder(path: Path, options: FileOptions) -> Path | None:

@@ -4,21 +4,33 @@ import dataclasses
 import functools
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dg2_jax.nn.clip import ClipText
 
 # Prompts are cut into chunks at this word, as at the end of a chunk's room.
-BREAK = "BREAK"
+_BREAK = re.compile(r"\s*\bBREAK\b\s*")
 
 Params = Any
 Encoded = tuple[Float[Array, "b l d"], Float[Array, "b p"] | None]
+
+
+class Chunk(NamedTuple):
+    """What a text encoder takes at once.
+
+    Attributes:
+        ids: of its tokens, start, end and padding included.
+        offsets: first character and last + 1 of each in the prompt; (0, 0) for those three.
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,22 +53,28 @@ class TextTower:
     width: int
     has_projection: bool
 
-    def chunks(self, prompt: str) -> list[list[int]]:
-        """Token ids of a prompt, in chunks that fit; at least one."""
-        found = []
-        for part in re.split(rf"\s*\b{BREAK}\b\s*", prompt):
-            start, *body, end = self.tokenizer.encode(part).ids
+    def chunks(self, prompt: str) -> list[Chunk]:
+        """A prompt's tokens, in chunks that fit; at least one."""
+        found, begin = [], 0
+        for word in (*_BREAK.finditer(prompt), None):
+            encoded = self.tokenizer.encode(prompt[begin : word.start() if word else None])
+            start, *body, end = encoded.ids
+            places = [(begin + i, begin + j) for i, j in encoded.offsets[1:-1]]
             room = self.length - 2
-            pieces = [body[i : i + room] for i in range(0, len(body), room)] or [[]]
-            found += [self._filled([start, *piece, end]) for piece in pieces]
+            for i in range(0, max(len(body), 1), room):
+                ids = [start, *body[i : i + room], end]
+                found.append(self._filled(ids, places[i : i + room]))
+            begin = word.end() if word else begin
         return found
 
-    def empty(self) -> list[int]:
-        """Token ids of the empty prompt."""
-        return self._filled(self.tokenizer.encode("").ids)
+    def empty(self) -> Chunk:
+        """The empty prompt."""
+        return self._filled(self.tokenizer.encode("").ids, [])
 
-    def _filled(self, ids: list[int]) -> list[int]:
-        return ids + [self.pad_id] * (self.length - len(ids))
+    def _filled(self, ids: list[int], places: list[tuple[int, int]]) -> Chunk:
+        rest = self.length - len(ids)
+        nowhere = (0, 0)
+        return Chunk(ids + [self.pad_id] * rest, [nowhere, *places, *[nowhere] * (rest + 1)])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,15 +117,12 @@ class TextEncoders:
         Raises:
             ValueError: there are no prompts, or the encoders have no such layer.
         """
-        if isinstance(prompts, str) or not prompts:
-            raise ValueError("prompts must be a list of at least one string")
-        texts = ["" if prompt is None else prompt for prompt in prompts]
-        chunks = [[tower.chunks(text) for text in texts] for tower in self.towers]
-        longest = max(len(pieces) for of_tower in chunks for pieces in of_tower)
-        ids = []
-        for tower, of_tower in zip(self.towers, chunks, strict=True):
-            rows = [pieces + [tower.empty()] * (longest - len(pieces)) for pieces in of_tower]
-            ids.append(np.asarray(rows, np.int32).reshape(len(texts) * longest, tower.length))
+        texts, rows = self._rows(prompts)
+        longest = len(rows[0][0])
+        ids = [
+            np.asarray([chunk.ids for chunks in of_tower for chunk in chunks], np.int32)
+            for of_tower in rows
+        ]
         context, pooled = _forward(
             self.towers, self.params, tuple(ids), self.penultimate, clip_skip
         )
@@ -118,6 +133,27 @@ class TextEncoders:
             context = jnp.where(given[:, None, None], context, 0.0)
             pooled = None if pooled is None else jnp.where(given[:, None], pooled, 0.0)
         return context, pooled
+
+    def offsets(self, prompts: Sequence[str | None]) -> Int[np.ndarray, "b l 2"]:
+        """Where the tokens of `encode`'s context stand in their prompts, int32 (B, k L, 2).
+
+        First character and last + 1; (0, 0) for start, end and padding. Raises as `encode`.
+        """
+        _, rows = self._rows(prompts)
+        chunks = [[chunk.offsets for chunk in chunks] for chunks in rows[0]]
+        return np.asarray(chunks, np.int32).reshape(len(prompts), -1, 2)
+
+    def _rows(self, prompts: Sequence[str | None]) -> tuple[list[str], list[list[list[Chunk]]]]:
+        """The texts, and for each tower and text its chunks, of which all have as many."""
+        if isinstance(prompts, str) or not prompts:
+            raise ValueError("prompts must be a list of at least one string")
+        texts = ["" if prompt is None else prompt for prompt in prompts]
+        rows = [[tower.chunks(text) for text in texts] for tower in self.towers]
+        longest = max(len(chunks) for of_tower in rows for chunks in of_tower)
+        for tower, of_tower in zip(self.towers, rows, strict=True):
+            for chunks in of_tower:
+                chunks += [tower.empty()] * (longest - len(chunks))
+        return texts, rows
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))

@@ -81,7 +81,6 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
     "time_embedding_type": ("positional",),
     "timestep_post_act": (None,),
 }
-# Parameters of memory-saving and of quantisation that later versions of files carry.
 _UNET_CLASS, _CONTROLNET_CLASS = "UNet2DConditionModel", "ControlNetModel"
 
 
@@ -153,7 +152,7 @@ def _checked(values: Mapping[str, Any], kind: str, defaults: Mapping[str, Any]) 
         if key.startswith("_") or key in defaults or key in _IGNORED:
             continue
         if key not in _ALLOWED:
-            if value is None or value is False:
+            if value is None:
                 continue
             raise ValueError(f"the setting {key} is not known here: {value!r}")
         each = value if isinstance(value, list) and value else [value]
