@@ -89,6 +89,8 @@ class SDUNetConfig:
                     )
         if self.mid_layers not in (0, 1, 2) or len(self.mid_depths) > max(self.mid_layers - 1, 0):
             raise ValueError("mid_layers must be 0, 1 or 2, mid_depths have fewer entries than it")
+        if not all(0 <= depth <= _MOST_DEPTH for depth in self.mid_depths):
+            raise ValueError(f"mid_depths must be from 0 to {_MOST_DEPTH}")
         heads = zip(self.block_out_channels, self.num_attention_heads, strict=True)
         for level, (width, count) in enumerate(heads):
             if width < 1 or width % self.norm_num_groups:

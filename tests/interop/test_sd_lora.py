@@ -161,6 +161,18 @@ def test_alpha_in_the_metadata(tmp_path):
     stated = {"lora_adapter_metadata": json.dumps({"unet.r": 4, "unet.lora_alpha": 2})}
     halved = model().with_lora(written(tmp_path, tensors, stated))
     assert_adds_the_same(halved, plain, 0.5)
+    # PEFT names layers by the end of their names.
+    values = {"unet.lora_alpha": 2, "unet.alpha_pattern": {"attn1.to_q": 12, "to_k": 7}}
+    tripled = {"lora_adapter_metadata": json.dumps(values)}
+    assert_adds_the_same(model().with_lora(written(tmp_path, tensors, tripled)), plain, 3.0)
+    for values, message in (
+        ('{"unet.use_rslora": true}', "rank-stabilised"),
+        ('{"unet.lora_alpha": [1]}', "its metadata is unusable"),
+        ("[1]", "its metadata is unusable"),
+    ):
+        stated = {"lora_adapter_metadata": values}
+        with pytest.raises(lora.LoraError, match=message):
+            model().with_lora(written(tmp_path, tensors, stated))
 
 
 def test_two_text_encoders(tmp_path):

@@ -113,7 +113,8 @@ def load_controlnet(
         FileNotFoundError: there is no such folder, or a file of it is missing.
         CheckpointError, ValueError: a file is damaged, or of another network or model.
     """
-    folder = hf_folder.find_folder(source, STEM)
+    more = () if variant is None else (f"{STEM}*{variant}*",)
+    folder = hf_folder.find_folder(source, STEM, more)
     try:
         config = parse_controlnet(hf_folder.read_config(folder))
         if model is not None:
