@@ -113,7 +113,7 @@ def test_model_names_the_class_of_denoiser():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"model": "vit"}, r"config\.model must be one of unet, dit, dg2_unet; got 'vit'"),
+        ({"model": "vit"}, r"config\.model must be one of unet, dit, dg2_unet, sd_unet; got 'vit'"),
         (
             {"model": "dit", "denoiser": {"channels": [8]}},
             r"unknown key config\.denoiser\.channels; config\.denoiser allows: in_channels, patch",

@@ -227,15 +227,19 @@ def default_spacing(schedule: Schedule) -> Spacing:
 
 
 def timesteps(
-    num_inference_steps: int, num_train_timesteps: int = 1000, spacing: str = "linspace"
+    num_inference_steps: int,
+    num_train_timesteps: int = 1000,
+    spacing: str = "linspace",
+    offset: int = 0,
 ) -> np.ndarray:
     """The visited training timesteps, noisiest first, shape (num_inference_steps,), int64.
 
-    linspace: round(linspace(T-1, 0, S)); leading: i·⌊T/S⌋ (never visits T-1); trailing:
+    linspace: round(linspace(T-1, 0, S)); leading: i·⌊T/S⌋ + offset (never visits T-1); trailing:
     round(T - i·T/S) - 1 (Lin et al., arXiv 2305.08891, table 2).
 
     Raises:
-        ValueError: more steps than levels, fewer than one, or an unknown spacing.
+        ValueError: more steps than levels, fewer than one, an unknown spacing, or an offset that
+            leads beyond the last level.
 
     >>> timesteps(4, 1000, "trailing").tolist()
     [999, 749, 499, 249]
@@ -246,7 +250,10 @@ def timesteps(
     if spacing == "linspace":
         return np.round(np.linspace(T - 1, 0, S)).astype(np.int64)
     if spacing == "leading":
-        return np.arange(S - 1, -1, -1, dtype=np.int64) * (T // S)
+        first = (S - 1) * (T // S) + offset
+        if offset < 0 or first >= T:
+            raise ValueError(f"{S} steps with an offset of {offset} visit {first}, beyond {T - 1}")
+        return np.arange(S - 1, -1, -1, dtype=np.int64) * (T // S) + offset
     if spacing == "trailing":
         return np.round(T - np.arange(S) * (T / S)).astype(np.int64) - 1
     raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}; got {spacing!r}")

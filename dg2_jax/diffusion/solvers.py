@@ -75,7 +75,7 @@ def step(state: SolverState, matrix: Float[Array, "2 6"], m0: Latent, noise: Lat
 
 @dataclass(frozen=True)
 class Levels:
-    """The visited levels and, last, the clean one (α = 1, σ = 0); arrays of length steps + 1."""
+    """The visited levels and, last, the one that is left with; arrays of length steps + 1."""
 
     timestep: np.ndarray
     alpha: np.ndarray
@@ -217,6 +217,16 @@ def _unipc(lv: Levels) -> list[Row]:
     return rows
 
 
+def _lcm(lv: Levels) -> list[Row]:
+    """Multistep consistency sampling (Song et al., arXiv 2303.01469, algorithm 1).
+
+    Each step's estimate is taken as it is and noised again to the next level: for networks that are
+    distilled to estimate x₀ in one step (latent consistency models, arXiv 2310.04378).
+    """
+    steps = range(len(lv.alpha) - 1)
+    return [_row(i, i + 1, {M0: lv.alpha[i + 1], Z: lv.sigma[i + 1]}) for i in steps]
+
+
 SOLVERS: dict[str, Callable[[Levels, float], list[Row]]] = {
     "ddim": lambda lv, eta: _ddim(lv, eta),
     "ddpm": lambda lv, eta: _ddpm(lv, "small"),
@@ -228,11 +238,16 @@ SOLVERS: dict[str, Callable[[Levels, float], list[Row]]] = {
     # In x/α and σ/α the Euler step is DDIM's, and the ancestral one DDIM's with η = 1.
     "euler": lambda lv, eta: _ddim(lv, 0.0),
     "euler_ancestral": lambda lv, eta: _ddim(lv, 1.0),
+    "lcm": lambda lv, eta: _lcm(lv),
 }
 
 
 def make_table(
-    solver: str, schedule: Schedule, timesteps: np.ndarray, eta: float = 0.0
+    solver: str,
+    schedule: Schedule,
+    timesteps: np.ndarray,
+    eta: float = 0.0,
+    final_alpha_bar: float = 1.0,
 ) -> SolverTable:
     """The table of a solver over visited timesteps.
 
@@ -241,12 +256,15 @@ def make_table(
         schedule: the noise schedule.
         timesteps: strictly decreasing integers in [0, T), as from `schedules.timesteps`.
         eta: DDIM's noise, from 0 (deterministic) to 1; other solvers do not use it.
+        final_alpha_bar: ᾱ of the level that the last row goes to: 1 is clean; ᾱ_0 leaves the least
+            noise that the network was trained with, as Stable Diffusion 1.x was published.
 
     Returns:
         One row an evaluation: as many as timesteps, nearly twice that for `heun`.
 
     Raises:
-        ValueError: an unknown solver, timesteps out of order or range, or η outside [0, 1].
+        ValueError: an unknown solver, timesteps out of order or range, η outside [0, 1], or a final
+            level that is noisier than the last one visited.
     """
     if solver not in SOLVERS:
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}; got {solver!r}")
@@ -257,10 +275,12 @@ def make_table(
         raise ValueError("timesteps must be a non-empty, strictly decreasing list")
     if t[0] >= schedule.num_train_timesteps or t[-1] < 0:
         raise ValueError(f"timesteps must be from 0 to {schedule.num_train_timesteps - 1}")
+    if not schedule.alpha_bar[t[-1]] <= final_alpha_bar <= 1.0:
+        raise ValueError(f"final_alpha_bar must be from the last level's to 1: {final_alpha_bar}")
     levels = Levels(
         timestep=np.append(t, 0),
-        alpha=np.append(schedule.alpha[t], 1.0),
-        sigma=np.append(schedule.sigma[t], 0.0),
+        alpha=np.append(schedule.alpha[t], final_alpha_bar**0.5),
+        sigma=np.append(schedule.sigma[t], (1.0 - final_alpha_bar) ** 0.5),
     )
     rows = SOLVERS[solver](levels, eta)
     at = np.array([evaluated for evaluated, _, _ in rows])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dg2_jax.files import sha256
-from dg2_jax.interop import hf_folder
+from dg2_jax.interop import clip_tokenizer, hf_folder
 from dg2_jax.interop.hf_folder import read_config, read_weights
 from dg2_jax.interop.weights import load_params
 from dg2_jax.nn.abstract import abstract
@@ -92,8 +92,13 @@ def load_clip_text(folder: Path) -> tuple[ClipText, ClipTextConfig]:
     config = ClipTextConfig.from_dict(settings)
     projection = "text_config" in settings or "text_projection.weight" in tensors
     model = abstract(lambda rngs: ClipText(config, projection=projection, rngs=rngs))
-    load_params(model, tensors, lambda key: _clip_name(key, other_tower=_VISION_KEYS))
+    load_params(model, tensors, clip_text_parameter)
     return model, config
+
+
+def clip_text_parameter(key: str) -> str | None:
+    """The name in `nn.clip.ClipText` of a tensor of a CLIP checkpoint; None where it has none."""
+    return _clip_name(key, other_tower=_VISION_KEYS)
 
 
 def load_clip_vision(folder: Path) -> tuple[ClipVision, ClipVisionConfig]:
@@ -133,9 +138,7 @@ def find_folder(source: str) -> Path:
 def load_tokenizer(folder: Path, vocab_size: int) -> Any:
     """The folder's `tokenizers.Tokenizer`, without truncation and padding.
 
-    From `tokenizer.json`, `tokenizers` is used by itself: it does all the work, and importing it
-    takes 0.06 s, where `transformers`, which wraps it, takes 1.4 s. That one is needed only to put
-    CLIP's older pair `vocab.json` and `merges.txt` together.
+    Either `tokenizer.json`, or CLIP's older pair `vocab.json` and `merges.txt`.
 
     Raises:
         FileNotFoundError: if there are no such files.
@@ -147,10 +150,7 @@ def load_tokenizer(folder: Path, vocab_size: int) -> Any:
 
         tokenizer = Tokenizer.from_file(str(path))
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        from transformers import CLIPTokenizer
-
-        wrapper = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
-        tokenizer = wrapper.backend_tokenizer
+        tokenizer = clip_tokenizer.read_vocabulary(folder, _pad_token(folder) or clip_tokenizer.END)
     else:
         raise FileNotFoundError(f"no tokenizer.json, nor vocab.json and merges.txt, in {folder}")
     tokenizer.no_truncation()
@@ -166,10 +166,17 @@ def clip_pad_id(folder: Path, tokenizer: Any) -> int:
 
     It matters, because CLIP's embeddings at padded places are part of the context.
     """
+    token = _pad_token(folder)
+    known = None if token is None else tokenizer.token_to_id(token)
+    return tokenizer.encode("").ids[-1] if known is None else known
+
+
+def _pad_token(folder: Path) -> str | None:
+    """What the folder's tokenizer pads with, if it says so."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         path = folder / name
         token = json.loads(path.read_text()).get("pad_token") if path.is_file() else None
         token = token["content"] if isinstance(token, dict) else token
-        if token is not None and tokenizer.token_to_id(token) is not None:
-            return tokenizer.token_to_id(token)
-    return tokenizer.encode("").ids[-1]
+        if token is not None:
+            return token
+    return None

@@ -12,14 +12,18 @@ dots, then `weight` or `bias` (`blocks.0.fc1.weight`). So a loader is a renaming
     (2, 3)
 """
 
+import mmap
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 from flax import nnx
 
 _LISTED = 8  # names an error spells out before it only counts
+_RELEASED_AFTER = 64 << 20  # bytes read of a file before its memory is given back
 
 
 def unwrapped(name: str) -> str:
@@ -35,8 +39,11 @@ def load_params(
     module: nnx.Module,
     tensors: Mapping[str, np.ndarray],
     rename: Callable[[str], str | None] = lambda key: key,
+    *,
+    dtype: Any = np.float32,
+    on_bytes: Callable[[int], None] = lambda size: None,
 ) -> None:
-    """Sets every parameter of `module` in place, as float32, from arrays in PyTorch's layout.
+    """Sets every parameter of `module` in place from arrays in PyTorch's layout.
 
     What changes between the two layouts:
 
@@ -56,6 +63,10 @@ def load_params(
         tensors: arrays by name, in the checkpoint's own spelling.
         rename: from the checkpoint's name to the module's (see the head of this file); None leaves
             the tensor out on purpose (buffers, the parts of another model).
+        dtype: of the parameters; None is each tensor's own, but bfloat16 for those of eight bits,
+            which JAX does not mix with others by itself.
+        on_bytes: called with the size of each tensor when it has been read. Of a memory-mapped
+            file only what is being read then stays in memory.
 
     Raises:
         ValueError: naming each tensor without a parameter, each parameter without a tensor, two
@@ -86,8 +97,35 @@ def load_params(
     ]
     if wrong:
         raise ValueError(f"wrong shapes for {type(module).__name__}: {_listing(wrong)}")
+    pending = 0
     for name, array in arrays.items():
-        slots[name][0].set_value(jax.device_put(np.array(array, np.float32)))
+        # In C order, which JAX takes as it is; a copy in the order of the view it would copy again.
+        kept = ml_dtypes.bfloat16 if array.dtype.itemsize == 1 else array.dtype
+        value = np.array(array, kept if dtype is None else dtype, order="C")
+        slots[name][0].set_value(jax.device_put(value))
+        on_bytes(array.nbytes)
+        pending += array.nbytes
+        if pending > _RELEASED_AFTER:
+            _release(array)
+            pending = 0
+    for array in {id(_mapping(array)): array for array in arrays.values()}.values():
+        _release(array)
+
+
+def _mapping(array: np.ndarray) -> mmap.mmap | None:
+    """The memory-mapped file that an array is a view of."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    base = base.obj if isinstance(base, memoryview) else base
+    return base if isinstance(base, mmap.mmap) else None
+
+
+def _release(array: np.ndarray) -> None:
+    """Gives back the memory that the pages read so far take; they can be read again."""
+    mapping = _mapping(array)
+    if mapping is not None and hasattr(mapping, "madvise"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _parameter_slots(

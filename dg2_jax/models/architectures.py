@@ -3,6 +3,8 @@
 from dg2_jax.models.interface import Architecture, TensorRules
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.nn.dit import DiT, DiTConfig
+from dg2_jax.nn.sd_config import SDUNetConfig
+from dg2_jax.nn.sd_unet import SDUNet
 from dg2_jax.nn.unet import UNet, UNetConfig
 
 _LORA_TARGETS = {"self": ("qkv", "attended"), "cross": ("cross_q", "cross_kv", "crossed")}
@@ -48,6 +50,21 @@ ARCHITECTURES = {
                 "linear_geglu_1",
             ),
             by_inputs=("self_attention.wo", "cross_attention.wo", "linear_geglu_2"),
+        ),
+        has_deep_features=lambda config: False,
+    ),
+    "sd_unet": Architecture(
+        config=SDUNetConfig,
+        module=SDUNet,
+        context_width="cross_attention_dim",
+        masks_padding=False,
+        has_null_context=False,
+        lora_targets={
+            "self": ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out"),
+            "cross": ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out"),
+        },
+        tensor_rules=TensorRules(
+            by_outputs=("to_q", "to_k", "to_v", "inner"), by_inputs=("to_out", "outer")
         ),
         has_deep_features=lambda config: False,
     ),

@@ -86,7 +86,7 @@ class ClipVisionConfig(_TowerConfig):
 class ClipOutput(NamedTuple):
     """What a tower says of a batch."""
 
-    last_hidden_state: Float[Array, "b l d"]  # text: normalised; vision: not
+    last_hidden_state: Float[Array, "b l d"]  # text: normalised unless asked not; vision: not
     pooled: Float[Array, "b d"]  # normalised: text at the end token, vision at the class token
     projected: Float[Array, "b e"] | None  # in the space both share, not of length 1
 
@@ -104,7 +104,12 @@ class ClipText(nnx.Module):
         self.projection = _projection(config, rngs) if projection else None
 
     def __call__(
-        self, ids: Int[Array, "b l"], mask: Bool[Array, "b l"] | None = None
+        self,
+        ids: Int[Array, "b l"],
+        mask: Bool[Array, "b l"] | None = None,
+        *,
+        skipped_layers: int = 0,
+        final_norm: bool = True,
     ) -> ClipOutput:
         """Encodes token ids.
 
@@ -115,14 +120,29 @@ class ClipText(nnx.Module):
         Args:
             ids: token ids, at most `max_position_embeddings` a row.
             mask: True where a token is real; padding is never attended to.
+            skipped_layers: how many layers before the end `last_hidden_state` is taken (1: the
+                last but one); the sentence vectors always come from the last.
+            final_norm: whether `last_hidden_state` is normalised.
+
+        Raises:
+            ValueError: there are not so many layers.
         """
+        if not 0 <= skipped_layers <= len(self.layers):
+            raise ValueError(
+                f"skipped_layers must be from 0 to {len(self.layers)}, got {skipped_layers}"
+            )
         x = self.token_embedding(ids) + self.position_embedding(jnp.arange(ids.shape[1]))[None]
+        states = [x]
         for layer in self.layers:
             x = layer(x, mask)
+            states.append(x)
+        hidden = states[len(self.layers) - skipped_layers]
         x = self.final_layer_norm(x)
+        if final_norm:
+            hidden = self.final_layer_norm(hidden) if skipped_layers else x
         is_end = ids if self.eos_token_id == _LEGACY_EOS else ids == self.eos_token_id
         pooled = x[jnp.arange(len(x)), jnp.argmax(is_end, axis=1)]
-        return ClipOutput(x, pooled, self.projection(pooled) if self.projection else None)
+        return ClipOutput(hidden, pooled, self.projection(pooled) if self.projection else None)
 
 
 class ClipVision(nnx.Module):

@@ -64,6 +64,9 @@ def test_zero_terminal_keeps_the_first_level_and_ends_in_noise():
 def test_spacings():
     assert schedules.timesteps(5, 1000, "linspace").tolist() == [999, 749, 500, 250, 0]
     assert schedules.timesteps(4, 1000, "leading").tolist() == [750, 500, 250, 0]
+    assert schedules.timesteps(4, 1000, "leading", offset=1).tolist() == [751, 501, 251, 1]
+    with pytest.raises(ValueError, match="1000 steps with an offset of 1 visit 1000, beyond 999"):
+        schedules.timesteps(1000, 1000, "leading", offset=1)
     assert schedules.timesteps(3, 1000, "trailing").tolist() == [999, 666, 332]
     for spacing in schedules.SPACINGS:
         for steps in (1, 7, 999, 1000):

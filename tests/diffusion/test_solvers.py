@@ -276,6 +276,33 @@ def test_every_table_ends_in_the_clean_estimate_without_noise():
             np.testing.assert_allclose(table.matrix[-1, 0], [0, 0, 1, 0, 0, 0], atol=1e-12)
 
 
+def test_lcm_noises_each_estimate_again():
+    schedule = schedules.make("curved")
+    table = solvers.make_table("lcm", schedule, np.array([999, 759, 499, 259]))
+    x, m0, noise = (jnp.full((1, 1, 1, 1), n) for n in (5.0, 2.0, 3.0))
+    matrix = jnp.asarray(table.matrix[0], jnp.float32)
+    state = solvers.step(solvers.init(x), matrix, m0, noise)
+    expected = 2.0 * schedule.alpha[759] + 3.0 * schedule.sigma[759]
+    assert state.x.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m", "heun"])
+def test_the_last_step_may_leave_the_least_noise(solver):
+    schedule = schedules.make("curved")
+    t = schedules.timesteps(10, 1000, "leading", offset=1)
+    assert t[[0, -1]].tolist() == [901, 1]
+    table = solvers.make_table(solver, schedule, t, final_alpha_bar=schedule.alpha_bar[0])
+    # On the way of one point, x = α x₀ + σ ε at every level, each row leads to the next.
+    x0, noise = 0.7, -1.3
+    x = anchor = table.alpha[0] * x0 + table.sigma[0] * noise
+    for row in zip(*table, strict=True):
+        basis = np.array([x, anchor, x0, x0, x0, 0.0])
+        x, anchor = row[-1] @ basis
+    assert x == pytest.approx(schedule.alpha[0] * x0 + schedule.sigma[0] * noise, abs=1e-9)
+    with pytest.raises(ValueError, match="final_alpha_bar must be"):
+        solvers.make_table(solver, schedule, t, final_alpha_bar=0.5)
+
+
 def test_rows_carry_consecutive_levels():
     schedule = schedules.make("linear")
     table = solvers.make_table("ddim", schedule, schedules.timesteps(7, 1000, "linspace"))

@@ -1,9 +1,14 @@
 """Filling modules from PyTorch-style dictionaries: layouts and complaints."""
 
+from pathlib import Path
+
+import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import save_file
 
+from dg2_jax.interop.safetensors_reader import read_safetensors
 from dg2_jax.interop.weights import load_params
 
 
@@ -80,3 +85,47 @@ def test_complaints_name_the_tensors():
     with pytest.raises(ValueError, match="both name the parameter scale"):
         load_params(module, given | {"old": 1.0}, lambda k: "scale" if k == "old" else k)
     load_params(module, given | {"buffer": 0}, lambda k: None if k == "buffer" else k)
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "kept"),
+    [
+        (np.float16, None, np.float16),
+        (ml_dtypes.bfloat16, None, ml_dtypes.bfloat16),
+        (ml_dtypes.float8_e4m3fn, None, ml_dtypes.bfloat16),
+        (np.float16, np.float32, np.float32),
+        (np.float32, ml_dtypes.bfloat16, ml_dtypes.bfloat16),
+    ],
+)
+def test_parameters_have_the_dtype_that_is_stored_or_asked_for(stored, asked, kept):
+    linear = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    given = {"weight": np.ones((3, 2)).astype(stored), "bias": np.zeros(3).astype(stored)}
+    sizes = []
+    load_params(linear, given, dtype=asked, on_bytes=sizes.append)
+    assert linear.kernel[...].dtype == linear.bias[...].dtype == kept
+    assert sum(sizes) == sum(array.nbytes for array in given.values())
+
+
+def test_a_mapped_file_is_given_back_as_it_is_read(tmp_path):
+    count, width = 12, 2048  # tensors of 16 MiB
+    tensors = {f"{i}.weight": np.zeros((width, width), np.float32) for i in range(count)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    module = nnx.eval_shape(
+        lambda: nnx.List(
+            nnx.Linear(width, width, use_bias=False, rngs=nnx.Rngs(0)) for _ in range(count)
+        )
+    )
+    mapped = read_safetensors(tmp_path / "model.safetensors")
+    seen = []
+    load_params(module, mapped, on_bytes=lambda _: seen.append(_mapped_memory()))
+    assert max(seen) - seen[0] < 100 << 20  # of 192 MiB
+    np.testing.assert_array_equal(mapped["0.weight"], tensors["0.weight"])
+
+
+def _mapped_memory():
+    """Bytes of files that lie in this process's memory."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        pytest.skip("needs /proc")
+    line = next(line for line in status.read_text().splitlines() if line.startswith("RssFile"))
+    return 1024 * int(line.split()[1])

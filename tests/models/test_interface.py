@@ -185,7 +185,7 @@ def test_a_model_in_memory_is_that_of_the_folder(pipe, vae):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "vit"}, "model must be one of unet, dit, dg2_unet; got 'vit'"),
+        ({"model": "vit"}, "model must be one of unet, dit, dg2_unet, sd_unet; got 'vit'"),
         ({"denoiser": {"depth": 2}}, r"unknown key denoiser\.depth; denoiser allows: in_channels"),
         ({"diffusion": {"schedule": "curved"}}, "lacks the key 'prediction_type'"),
         ({"denoiser": {"in_channels": 3}}, "takes 3 channels, the autoencoder has 4"),

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from dg2_jax.interop.hf_text import find_folder, load_clip_text, load_clip_vision
@@ -98,6 +99,18 @@ def test_where_the_sentence_is_read(text):
     out = legacy(ids.at[0, 1].set(2))
     np.testing.assert_array_equal(out.pooled, out.last_hidden_state[:, 2])
     assert out.projected is None
+
+
+def test_earlier_layers_with_and_without_the_last_norm(text):
+    shorter = nnx.merge(*nnx.split(text))  # the same network without its last layer
+    shorter.layers = nnx.List(list(shorter.layers)[:-1])
+    out, expected = text(IDS, skipped_layers=1), shorter(IDS).last_hidden_state
+    assert_close(out.last_hidden_state, expected)
+    hidden = text(IDS, skipped_layers=1, final_norm=False).last_hidden_state
+    assert_close(text.final_layer_norm(hidden), expected)
+    np.testing.assert_array_equal(out.projected, text(IDS).projected)
+    with pytest.raises(ValueError, match="skipped_layers must be from 0 to"):
+        text(IDS, skipped_layers=99)
 
 
 def test_configurations():

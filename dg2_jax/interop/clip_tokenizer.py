@@ -1,0 +1,137 @@
+"""CLIP's tokenizer: lower-cased byte-level byte-pair encoding (Radford et al., arXiv 2103.00020).
+
+From a vocabulary and merges, as older model folders have them, or as published, from the data file
+of a wheel; no model folder is needed then.
+"""
+
+import gzip
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dg2_jax.files import sha256
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+VOCABULARY_SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
+VOCABULARY_SIZE = 49408
+
+_MERGES = VOCABULARY_SIZE - 2 * 256 - 2  # the file has more, which CLIP does not use
+_WORDS = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
+
+
+def clip_tokenizer(
+    vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]], pad_token: str = END
+) -> Any:
+    """A `tokenizers.Tokenizer` that adds the start and end token and does not pad.
+
+    Args:
+        vocabulary: token to id; words end with "</w>".
+        merges: of two tokens, most frequent first.
+        pad_token: what prompts are filled up with. It stands for itself in prompts too: where it is
+            "!", an exclamation mark has the id of padding, as the published tokenizers have it.
+
+    Raises:
+        ValueError: the vocabulary has no start, end or pad token, or a merge is not of its tokens.
+    """
+    from tokenizers import (
+        AddedToken,
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+    )
+
+    missing = sorted({START, END, pad_token} - vocabulary.keys())
+    if missing:
+        raise ValueError(f"the vocabulary lacks {', '.join(missing)}")
+    try:
+        model = models.BPE(
+            vocab=dict(vocabulary), merges=list(merges), end_of_word_suffix="</w>", unk_token=END
+        )
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"the merges do not fit the vocabulary: {error}") from error
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (END, vocabulary[END]), (START, vocabulary[START]), trim_offsets=False,
+        add_prefix_space=False,
+    )  # fmt: skip
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in (START, END, pad_token)]
+    )
+    return tokenizer
+
+
+def read_vocabulary(folder: Path, pad_token: str = END) -> Any:
+    """The tokenizer of a folder's `vocab.json` and `merges.txt`.
+
+    Raises:
+        FileNotFoundError: one of them is missing.
+        ValueError: one of them is damaged, or they do not fit each other; names the folder.
+    """
+    try:
+        vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+        lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+        if not isinstance(vocabulary, dict):
+            raise ValueError("vocab.json must be a JSON object")
+        return clip_tokenizer(vocabulary, _merges(lines), pad_token)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+
+
+def published_tokenizer(pad_token: str = END) -> Any:
+    """The tokenizer of CLIP and OpenCLIP as published, from the wheel `open-clip-torch`.
+
+    The wheel is located, not imported: importing it would ask for torch.
+
+    Raises:
+        FileNotFoundError: the wheel is not installed.
+        ValueError: its vocabulary is not the published one.
+    """
+    spec = importlib.util.find_spec("open_clip")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(
+            "CLIP's tokenizer needs the wheel open-clip-torch where the model has none of its own: "
+            "pip install --no-deps --require-hashes -r requirements-models.txt"
+        )
+    path = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
+    if not path.is_file() or sha256(path) != VOCABULARY_SHA256:
+        raise ValueError(f"{path} is not CLIP's published vocabulary: install it again")
+    merges = _merges(gzip.decompress(path.read_bytes()).decode().splitlines())[:_MERGES]
+    letters = list(_bytes_as_letters().values())
+    tokens = [*letters, *(letter + "</w>" for letter in letters)]
+    tokens += ["".join(pair) for pair in merges]
+    vocabulary = {token: i for i, token in enumerate((*tokens, START, END))}
+    return clip_tokenizer(vocabulary, merges, pad_token)
+
+
+def _merges(lines: Sequence[str]) -> list[tuple[str, str]]:
+    """Of a file whose first line is a heading."""
+    pairs = [tuple(line.split(" ")) for line in lines[1:] if line.strip()]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError("a merge must be two tokens")
+    return [(left, right) for left, right in pairs]
+
+
+def _bytes_as_letters() -> dict[int, str]:
+    """A printable letter for every byte: itself where it is one, else one from 256 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    letters = {byte: chr(byte) for byte in printable}
+    return letters | {byte: chr(256 + i) for i, byte in enumerate(rest)}

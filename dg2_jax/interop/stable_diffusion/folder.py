@@ -1,0 +1,226 @@
+"""A diffusers folder of Stable Diffusion: model_index.json and a subfolder for each part."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dg2_jax.interop import diffusers_vae, hf_folder, hf_text
+from dg2_jax.interop.safetensors_reader import read_safetensors
+from dg2_jax.interop.stable_diffusion.parts import Parts, TextPart
+from dg2_jax.interop.stable_diffusion.scheduler import Scheduler, parse_scheduler
+from dg2_jax.interop.stable_diffusion.unet_config import parse_unet
+from dg2_jax.interop.torch_checkpoint import read_torch
+from dg2_jax.nn.clip import ClipTextConfig
+
+INDEX = "model_index.json"
+STEM = "diffusion_pytorch_model"  # of the weights' file name; text encoders have another
+_TEXT_STEM = "model"
+_ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
+VARIANTS = ("", ".fp16", ".bf16")  # of weights, in the order of preference
+
+
+def read_folder(
+    folder: Path,
+    *,
+    variant: str | None = None,
+    prediction_type: str | None = None,
+    zero_terminal_snr: bool | None = None,
+) -> Parts:
+    """The parts of a model in a folder; arguments and errors as of `load`."""
+    index = read_index(folder)
+    unet, sample_size = read_unet_config(folder)
+    chosen = () if variant is None else (f".{variant}",)
+    variants = (*chosen, *VARIANTS)
+    texts = []
+    for encoder, tokenizer in _ENCODERS:
+        if _has(index, encoder):
+            path = _part(folder, encoder)
+            config = read_text_config(path)
+            of = hf_text.load_tokenizer(_part(folder, tokenizer), config.vocab_size)
+            pad = hf_text.clip_pad_id(folder / tokenizer, of)
+            texts.append(TextPart(config, read_tensors(path, _TEXT_STEM, variants), of, pad))
+    if not texts:
+        raise ValueError(f"{folder}: {INDEX} names no text encoder")
+    vae = _part(folder, "vae")
+    return Parts(
+        unet=unet,
+        unet_tensors=read_tensors(folder / "unet", STEM, chosen or VARIANTS),
+        vae=_naming(vae, diffusers_vae.parse_config, hf_folder.read_config(vae)),
+        vae_tensors=read_tensors(vae, STEM, variants),
+        texts=tuple(texts),
+        scheduler=read_scheduler(folder, prediction_type, zero_terminal_snr),
+        zeros_for_no_prompt=zeros_for_no_prompt(index),
+        sample_size=sample_size,
+    )
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """model_index.json.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or of a model that is no Stable Diffusion.
+    """
+    index = _read_json(folder / INDEX)
+    if not _has(index, "unet"):
+        kind = index.get("_class_name", "model without a UNet")
+        raise ValueError(
+            f"{folder} holds a {kind}; of diffusers folders, Stable Diffusion 1.x, 2.x and XL are "
+            "read"
+        )
+    return index
+
+
+def zeros_for_no_prompt(index: Mapping[str, Any]) -> bool:
+    """Whether no prompt is zeros in the context, which is the default for XL."""
+    is_xl = "XL" in str(index.get("_class_name"))
+    return bool(index.get("force_zeros_for_empty_prompt", is_xl))
+
+
+def read_unet_config(folder: Path) -> tuple[Any, int]:
+    """Configuration of the UNet and side of the latents that it was trained on."""
+    path = _part(folder, "unet")
+    values = hf_folder.read_config(path)
+    size = values.get("sample_size") or 64
+    return _naming(path, parse_unet, values), size if isinstance(size, int) else max(size)
+
+
+def read_scheduler(
+    folder: Path, prediction_type: str | None, zero_terminal_snr: bool | None
+) -> Scheduler:
+    """The scheduler, with what is given in the place of what it says."""
+    path = _part(folder, "scheduler") / "scheduler_config.json"
+    return _naming(path, parse_scheduler, _read_json(path), prediction_type, zero_terminal_snr)
+
+
+def read_text_config(folder: Path) -> ClipTextConfig:
+    """Configuration of a text encoder; ValueError where it is none of CLIP's."""
+    values = hf_folder.read_config(folder)
+    kind = values.get("model_type")
+    if kind not in ("clip", "clip_text_model"):
+        raise ValueError(f"{folder}: model_type must be 'clip_text_model', got {kind!r}")
+    return _naming(folder, ClipTextConfig.from_dict, values)
+
+
+def read_tensors(
+    folder: Path, stem: str, variants: Sequence[str] = VARIANTS
+) -> dict[str, np.ndarray]:
+    """The weights in a folder: safetensors before `.bin`, one file or shards.
+
+    Args:
+        folder: of the part.
+        stem: of the file name.
+        variants: the parts of file names that may stand behind the stem, best first.
+
+    Raises:
+        FileNotFoundError: there are none, or a shard is missing.
+        CheckpointError: a file is damaged.
+    """
+    legacy = hf_folder.LEGACY_STEMS.get(stem, stem)
+    for middle in variants:
+        for name in (f"{stem}{middle}.safetensors", f"{stem}.safetensors.index{middle}.json"):
+            if (folder / name).is_file():
+                return read_safetensors(folder / name)
+        if (folder / f"{legacy}{middle}.bin").is_file():
+            return read_state_dict(folder / f"{legacy}{middle}.bin")
+        if (folder / f"{legacy}.bin.index{middle}.json").is_file():
+            return _read_shards(folder / f"{legacy}.bin.index{middle}.json")
+    first = variants[0]
+    raise FileNotFoundError(
+        f"no weights in {folder}: expected {stem}{first}.safetensors, its index, or "
+        f"{legacy}{first}.bin"
+    )
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of what `torch.save` wrote; nothing of it is run.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is damaged or hostile.
+        ValueError: it holds something else.
+    """
+    held = read_torch(path)
+    held = held.get("state_dict", held) if isinstance(held, dict) else held
+    if not isinstance(held, dict):
+        raise ValueError(f"{path} holds a {type(held).__name__}, not a state dict")
+    return {str(key): value for key, value in held.items() if isinstance(value, np.ndarray)}
+
+
+def _read_shards(index: Path) -> dict[str, np.ndarray]:
+    names = _read_json(index).get("weight_map", {})
+    tensors: dict[str, np.ndarray] = {}
+    for shard in sorted(set(names.values())):
+        if Path(shard).name != shard:
+            raise ValueError(f"{index} names {shard!r}, which is no plain file name")
+        tensors |= read_state_dict(index.parent / shard)
+    missing = sorted(names.keys() - tensors.keys())
+    if missing:
+        raise ValueError(f"the files of {index} lack {', '.join(missing[:8])}")
+    return tensors
+
+
+def files_to_fetch(files: Sequence[str]) -> list[str]:
+    """Of the files of a model on the hub, those that `read_folder` reads."""
+    parts = ("unet", "vae", "scheduler", *(name for pair in _ENCODERS for name in pair))
+    texts = (".json", ".txt")
+    chosen = [f for f in files if f.partition("/")[0] in (INDEX, *parts) and f.endswith(texts)]
+    for part in parts:
+        of_part = [f.removeprefix(f"{part}/") for f in files if f.startswith(f"{part}/")]
+        for stem in (STEM, _TEXT_STEM):
+            chosen += [f"{part}/{name}" for name in _weights(of_part, stem)]
+    return chosen
+
+
+def _weights(files: Sequence[str], stem: str) -> list[str]:
+    legacy = hf_folder.LEGACY_STEMS.get(stem, stem)
+    for middle in VARIANTS:
+        for first, ending in ((stem, "safetensors"), (legacy, "bin")):
+            one = f"{first}{middle}.{ending}"
+            if one in files:
+                return [one]
+            shards = [
+                name
+                for name in files
+                if name.startswith((f"{first}{middle}-", f"{first}-"))
+                and name.endswith((f".{ending}", f"{middle}.{ending}"))
+                and middle in name
+            ]
+            if shards:
+                return shards
+    return []
+
+
+def _has(index: Mapping[str, Any], part: str) -> bool:
+    """Whether a model has a part: [library, class], or [null, null] where it was left out."""
+    value = index.get(part)
+    return isinstance(value, list) and len(value) == 2 and value[1] is not None
+
+
+def _part(folder: Path, name: str) -> Path:
+    if not (folder / name).is_dir():
+        raise FileNotFoundError(f"the model {folder} has no folder {name}")
+    return folder / name
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must be a JSON object")
+    return values
+
+
+def _naming(path: Path, parse: Any, *args: Any) -> Any:
+    """`parse(*args)`, whose errors name the file."""
+    try:
+        return parse(*args)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: {error}") from error

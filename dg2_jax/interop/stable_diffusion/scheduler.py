@@ -1,0 +1,150 @@
+"""scheduler_config.json: noise schedule, what the network predicts, and which levels to visit."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dg2_jax.diffusion import prediction, schedules, solvers
+from dg2_jax.diffusion.schedules import Schedule
+from dg2_jax.diffusion.solvers import SolverTable
+
+# The solver here that stands for a scheduler class; for other classes the last.
+_SOLVERS = {
+    "DDIMScheduler": "ddim",
+    "DDPMScheduler": "ddpm",
+    "DPMSolverMultistepScheduler": "dpmpp_2m",
+    "EulerDiscreteScheduler": "euler",
+    "EulerAncestralDiscreteScheduler": "euler_ancestral",
+    "HeunDiscreteScheduler": "heun",
+    "LCMScheduler": "lcm",
+    "UniPCMultistepScheduler": "unipc",
+    "": "dpmpp_2m",
+}
+# Classes whose defaults, where a key is absent, are not those of the most.
+_LEADING = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler")
+_TO_LEAST_NOISE = ("PNDMScheduler",)
+_REFUSED = ("thresholding", "clip_sample", "use_flow_sigmas")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scheduler:
+    """How a model is sampled.
+
+    Attributes:
+        schedule: the noise schedule it was trained with.
+        prediction_type: what its network predicts.
+        solver: a name in `solvers.SOLVERS`, used unless another is asked for.
+        spacing: of the visited timesteps, see `schedules.timesteps`.
+        steps_offset: added to timesteps of "leading" spacing.
+        final_alpha_bar: ᾱ of what the last step leaves, see `solvers.make_table`.
+        distilled_steps: latent consistency models: sampled timesteps are some of this many, those
+            that the model was distilled at; None for other models.
+    """
+
+    schedule: Schedule
+    prediction_type: str
+    solver: str
+    spacing: str
+    steps_offset: int
+    final_alpha_bar: float
+    distilled_steps: int | None = None
+
+    def timesteps(self, num_inference_steps: int) -> np.ndarray:
+        """The visited training timesteps, noisiest first; raises as `schedules.timesteps`."""
+        T = self.schedule.num_train_timesteps
+        if self.distilled_steps is not None:
+            T, every = self.distilled_steps, T // self.distilled_steps
+            steps = len(schedules.timesteps(num_inference_steps, T))  # which checks the number
+            return (T - np.arange(steps) * T // steps) * every - 1
+        return schedules.timesteps(num_inference_steps, T, self.spacing, self.steps_offset)
+
+    def table(
+        self, num_inference_steps: int, solver: str | None = None, eta: float = 0.0
+    ) -> SolverTable:
+        """The steps of a sampling; raises as `timesteps` and `solvers.make_table`."""
+        return solvers.make_table(
+            solver or self.solver,
+            self.schedule,
+            self.timesteps(num_inference_steps),
+            eta,
+            self.final_alpha_bar,
+        )
+
+
+def parse_scheduler(
+    values: Mapping[str, Any],
+    prediction_type: str | None = None,
+    zero_terminal_snr: bool | None = None,
+) -> Scheduler:
+    """From the content of a scheduler_config.json.
+
+    Args:
+        values: the content; keys that are absent have the value of the class's default.
+        prediction_type: None: as the configuration says.
+        zero_terminal_snr: whether the schedule is rescaled; None: as the configuration says.
+
+    Raises:
+        ValueError: for a class or value that stands for a process these are not.
+    """
+    kind = str(values.get("_class_name", ""))
+    if kind.startswith(("FlowMatch", "EDM")):
+        raise ValueError(f"its scheduler is a {kind}; a Stable Diffusion model has none such")
+    for key in _REFUSED:
+        if values.get(key):
+            raise ValueError(f"the scheduler's {key} must be false, got {values[key]!r}")
+    predicts = prediction_type or values.get("prediction_type", "epsilon")
+    prediction.check(predicts)
+    schedule = _schedule(values)
+    rescale = values.get("rescale_betas_zero_snr", False)
+    if rescale if zero_terminal_snr is None else zero_terminal_snr:
+        if predicts == "epsilon":
+            raise ValueError("rescale_betas_zero_snr needs prediction_type v_prediction or sample")
+        schedule = schedules.zero_terminal(schedule)
+    spacing = values.get("timestep_spacing", "leading" if kind in _LEADING else "linspace")
+    if spacing not in schedules.SPACINGS:
+        raise ValueError(f"timestep_spacing must be one of {schedules.SPACINGS}, got {spacing!r}")
+    offset = values.get("steps_offset", 0)
+    if type(offset) is not int or offset < 0:
+        raise ValueError(f"steps_offset must be an integer of at least 0, got {offset!r}")
+    to_clean = values.get("set_alpha_to_one", kind not in _TO_LEAST_NOISE)
+    to_clean = to_clean and values.get("final_sigmas_type", "zero") == "zero"
+    solver = _SOLVERS.get(kind, _SOLVERS[""])
+    distilled = values.get("original_inference_steps", 50) if solver == "lcm" else None
+    if distilled is not None and (type(distilled) is not int or not 1 <= distilled <= 1000):
+        raise ValueError(f"original_inference_steps must be from 1 to 1000, got {distilled!r}")
+    if solver == "dpmpp_2m" and str(values.get("algorithm_type")).startswith("sde-"):
+        solver = "dpmpp_2m_sde"
+    return Scheduler(
+        schedule,
+        predicts,
+        solver,
+        spacing,
+        offset if spacing == "leading" else 0,
+        1.0 if to_clean else float(schedule.alpha_bar[0]),
+        distilled,
+    )
+
+
+def _schedule(values: Mapping[str, Any]) -> Schedule:
+    steps = values.get("num_train_timesteps", 1000)
+    start, end = values.get("beta_start", 0.0001), values.get("beta_end", 0.02)
+    kind = values.get("beta_schedule", "linear")
+    numbers = (start, end)
+    if type(steps) is not int or steps < 2:
+        raise ValueError(f"num_train_timesteps must be an integer of at least 2, got {steps!r}")
+    if not all(isinstance(beta, int | float) and 0 < beta < 1 for beta in numbers):
+        raise ValueError(f"beta_start and beta_end must lie between 0 and 1, got {numbers}")
+    if values.get("trained_betas") is not None:
+        table = np.cumprod(1.0 - np.asarray(values["trained_betas"], np.float64))
+        return schedules.from_table("trained_betas", table)
+    if kind == "scaled_linear":
+        return schedules.curved(steps, start, end)
+    if kind == "linear":
+        return schedules.linear(steps, start, end)
+    if kind == "squaredcos_cap_v2":
+        return schedules.cosine(steps)
+    raise ValueError(
+        f"beta_schedule must be scaled_linear, linear or squaredcos_cap_v2, got {kind!r}"
+    )
