@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bank import store
+from dg2_jax.data.text_files import decode, lines
 
 HERE = Path(__file__).parent
 PROMPTS = HERE / "prompts"
@@ -28,7 +29,8 @@ def read_prompts(folder: Path = PROMPTS) -> list[store.Entry]:
     seen: dict[str, str] = {}
     for split in store.SPLITS:
         for path in sorted((folder / split).glob("*.txt")):
-            for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            text = decode(path.read_bytes(), str(path))
+            for number, line in enumerate(lines(text), 1):
                 where = f"{path}, line {number}"
                 prompt = " ".join(line.split())
                 if not prompt:

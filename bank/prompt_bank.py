@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from bank import builder, checks, matching, store
+from bank import builder, checks, dg2, matching, store
 from bank.matching import Candidate, Match
 from bank.search import FLAT_LIMIT, VectorIndex
-from dg2_jax.text import load_text_encoder
+from dg2_jax.checks import ParameterError
+from dg2_jax.text.encoder import load_text_encoder
 
 MIN_SIMILARITY = 0.37  # see README.md for how it was chosen
 _SEEDS = 2**32
@@ -66,7 +67,8 @@ class Bank:
         """Loads a bank.
 
         Args:
-            folder: an index that `python -m bank.build` wrote; by default the one that ships.
+            folder: an index that `python -m bank.build` wrote, by default the one that ships; or
+                DiffusionGen2's bank, a `.pt` file or a folder of its two.
             user: a folder of the user's own additions and removals; it need not exist yet.
             encoder: the `TextEncoder` that the index was made with, to share one that is loaded
                 already. None loads it by its name, when it is first needed.
@@ -76,7 +78,8 @@ class Bank:
             FileNotFoundError: if there is no index at `folder`.
             ValueError: if files are damaged, or `encoder` or `user` belong to another encoder.
         """
-        stored = store.read(Path(folder))
+        theirs = dg2.files(Path(folder))
+        stored = dg2.read(theirs) if theirs else store.read(Path(folder))
         if encoder is not None and encoder.name != stored.encoder:
             raise ValueError(
                 f"encoder must be {stored.encoder!r}, which the bank was built with, "
@@ -166,7 +169,7 @@ class Bank:
         with self._lock:
             ids = self._ids(split, category, "split")
             if not ids:
-                raise ValueError(f"split {split!r} has no prompts")
+                raise ParameterError("split", f"{split!r} has no prompts")
             return self._entries[ids[np.random.default_rng(seed).integers(len(ids))]].prompt
 
     def add(
@@ -193,7 +196,7 @@ class Bank:
         category = checks.category(category)
         checks.split("split", split)
         if isinstance(prompts, str) or not prompts:
-            raise ValueError("prompts must be a list of at least one string")
+            raise ParameterError("prompts", "must be a list of at least one string")
         tidy = [" ".join(checks.prompt(f"prompts[{i}]", p).split()) for i, p in enumerate(prompts)]
         entries = [store.make_entry(prompt, category, split) for prompt in tidy]
         rows = self._embed(tidy) if vectors is None else np.asarray(vectors)
@@ -215,7 +218,7 @@ class Bank:
         wanted = dict.fromkeys([ids] if isinstance(ids, str) else ids)
         with self._lock:
             if missing := [i for i in wanted if i not in self._entries]:
-                raise ValueError(f"ids must be in the bank; these are not: {missing[:5]}")
+                raise ParameterError("ids", f"must be in the bank; these are not: {missing[:5]}")
             for split, index in self._indexes.items():
                 index.remove(_numbers(i for i in wanted if self._entries[i].split == split))
             for i in wanted:
@@ -265,13 +268,14 @@ class Bank:
             self._groups.setdefault((entry.split, entry.category), {})[entry.id] = None
 
     def _ids(self, split: str, category: str | None, parameter: str) -> list[str]:
-        """Ids of a group in the order they came; ValueError for a category that is not there."""
+        """Ids of a group in the order they came; ParameterError if there is no such category."""
         if category is None:
             return [i for (s, _), ids in self._groups.items() if s == split for i in ids]
         if not (ids := self._groups.get((split, checks.category(category)))):
-            raise ValueError(
-                f"category must be one of {', '.join(self.categories(split))} "
-                f"({parameter} {split!r}), not {category!r}"
+            raise ParameterError(
+                "category",
+                f"must be one of {', '.join(self.categories(split))} "
+                f"({parameter} {split!r}), not {category!r}",
             )
         return list(ids)
 
@@ -286,11 +290,14 @@ class Bank:
 
 
 def _centre(bank: store.StoredBank) -> np.ndarray:
-    """Mean of the training prompts' vectors. Additions do not move it, so that scores stay."""
+    """Mean of the training prompts' vectors, or of all where there are none of that split.
+
+    Additions do not move it, so that scores stay.
+    """
+    if not bank.entries:
+        raise ValueError("folder: the index has no prompts")
     train = [i for i, entry in enumerate(bank.entries) if entry.split == "train"]
-    if not train:
-        raise ValueError("folder: the index has no prompts of the split 'train'")
-    return bank.vectors[train].mean(axis=0, dtype=np.float32)
+    return bank.vectors[train or slice(None)].mean(axis=0, dtype=np.float32)
 
 
 def _normalised(vectors: np.ndarray) -> np.ndarray:

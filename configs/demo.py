@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
             "seed": 0,
             "init_from": "",
             "validation_images": 256,
+            "model": "unet",
             "denoiser": {
                 "in_channels": 8,
                 "channels": (64, 128, 192),
@@ -58,6 +59,8 @@ def get_config() -> ConfigDict:
                 "sample_every": 600,
                 "checkpoint_every": 200,
                 "keep": 3,
+                "read_threads": 2,
+                "prefetch": 4,
                 "wandb": "offline",
             },
             "sample_prompts": (

@@ -13,6 +13,7 @@ from configs import demo
 def get_config() -> ConfigDict:
     """Data only; the keys are the fields of `dg2_jax.training.runs.DenoiserRunConfig`."""
     config = demo.get_config()
+    config.model = "dit"
     config.denoiser = ConfigDict(
         {
             "in_channels": 8,

@@ -1,9 +1,10 @@
-r"""The demo autoencoder's decoder, trained on while the encoder stays: latents keep their meaning.
+r"""The demo's decoder, trained anew while the encoder stays: latents keep their meaning.
 
     python -m scripts.train_vae --config configs/demo_vae_decoder.py --workdir runs/decoder \
         --data_dir data
 
-Half of what it sees are dead leaves (`dg2_jax.data.dead_leaves`), which stand for photographs.
+The decoder doubles what the encoder sees, the means of 2 x 2 pixels, and starts from the demo's
+where shapes are the same. configs/demo_vae_crisp.py goes on with it. docs/training.md tells more.
 """
 
 from ml_collections import ConfigDict
@@ -14,6 +15,7 @@ from configs import demo_vae
 def get_config() -> ConfigDict:
     """Data only; the keys are the fields of `dg2_jax.training.runs.AutoencoderRunConfig`."""
     config = demo_vae.get_config()
-    config.update(num_steps=1200, init_from="demo", dead_leaves=9000)
-    config.optim.update(learning_rate=2e-3, final_learning_rate=2e-5, frozen=("encoder",))
+    config.update(batch_size=12, init_from="demo", dead_leaves=0, validation_images=64)
+    config.loss.equivariant_share = 0.25
+    config.optim.frozen = ("encoder",)
     return config

@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
             "init_from": "",
             "batch_size": 64,
             "seed": 89,
+            "model": "dg2_unet",
             "denoiser": {
                 "in_channels": 4,
                 "channels": (128, 256, 512, 1024),

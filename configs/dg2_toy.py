@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
             "init_from": "",
             "batch_size": 64,
             "seed": 89,
+            "model": "dg2_unet",
             "denoiser": {
                 "in_channels": 4,
                 "channels": (64, 128, 192, 256),

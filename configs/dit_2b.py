@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 1024
     config.num_steps = 400_000
     config.compute_dtype = "bfloat16"
+    config.model = "dit"
     config.denoiser = ConfigDict(
         {
             "in_channels": 4,

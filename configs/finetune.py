@@ -4,7 +4,7 @@
     python -m scripts.train --config=configs/finetune.py --data_dir=runs/mine --workdir=runs/tuned
 
 Of another model than the embedded one, give its folder as --config.init_from and to --model, and
-its configuration in place of `denoiser`.
+its configuration in place of `model` and `denoiser`.
 """
 
 from ml_collections import ConfigDict
@@ -26,10 +26,11 @@ def get_config() -> ConfigDict:
                 "warmup_steps": 20,
             },
             "ema": {"profile": "warmup", "decay": 0.98},
+            "sample_prompts": (),  # those of the data: captions of pictures that are held out
             "loop": {
                 "log_every": 10,
                 "validate_every": 100,
-                "sample_every": 0,
+                "sample_every": 100,
                 "checkpoint_every": 100,
                 "keep": 2,
             },

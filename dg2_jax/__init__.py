@@ -8,10 +8,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dg2_jax.pictures.upscaling import upscale
     from dg2_jax.pipeline import Pipeline
     from dg2_jax.result import Preview, Result
     from dg2_jax.settings import Settings
-    from dg2_jax.upscaling import upscale
 
 __all__ = ["Pipeline", "Preview", "Result", "Settings", "upscale"]
 
@@ -20,12 +20,12 @@ _HOMES = {
     "Preview": "result",
     "Result": "result",
     "Settings": "settings",
-    "upscale": "upscaling",
+    "upscale": "pictures.upscaling",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name on first use, so that `import dg2_jax.schedules` stays light."""
+    """Imports a public name on first use, so that importing one part stays light."""
     if name in _HOMES:
         return getattr(importlib.import_module(f"dg2_jax.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'dg2_jax' has no attribute {name!r}")

@@ -1,290 +1,56 @@
-"""Training configuration: from the open dictionaries of `configs/` to typed, checked dataclasses.
+"""From open dictionaries (`configs/`, config.json) to typed, checked dataclasses, and back.
 
-A file in `configs/` returns an `ml_collections.ConfigDict`: data without branches. `from_mapping`
-turns it into one of the frozen dataclasses here (or of `nn/`), and a wrong key, type or value ends
-there, in one error that names it.
+`from_mapping` makes frozen dataclasses of plain data. A wrong key, type or value ends there, in one
+error that names it.
 """
 
 import dataclasses
 import math
-import re
-import sys
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from absl import app
-from ml_collections import ConfigDict
-
-from dg2_jax import prediction
-from dg2_jax.schedules import SCHEDULES
+from dg2_jax.checks import check
 
 T = TypeVar("T")
 
-EMA_PROFILES = ("warmup", "power")
-WANDB_MODES = ("offline", "online", "disabled")
-COMPUTE_DTYPES = ("float32", "bfloat16")
+_CLASS_BY = "class_by"
+
+# Of two keys that stand for one length, in steps and in epochs, one may be given.
+STEPS_OR_EPOCHS = {
+    "num_steps": "num_epochs",
+    "validate_every": "validate_epochs",
+    "sample_every": "sample_epochs",
+    "checkpoint_every": "checkpoint_epochs",
+}
 
 
-def check(condition: bool, name: str, allowed: str, value: object) -> None:
-    """Raises ValueError, "<name> must be <allowed>, got <value>", unless `condition` holds."""
-    if not condition:
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+def class_by(choose: Callable[[Mapping[str, Any]], type]) -> dict[str, Any]:
+    """Metadata of a dataclass field whose class depends on its siblings.
 
-
-OPTIMIZERS = ("adamw", "muon")
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """The optimiser with linear warm-up, cosine decay and clipping of the global norm.
-
-    Attributes:
-        name: "adamw", or "muon" (orthogonalised momentum for matrices and kernels, NAdam for the
-            rest), whose update has the size of AdamW's: its rates are of the same order.
-        learning_rate: the peak, reached after `warmup_steps`.
-        final_learning_rate: what the cosine ends at, on the last step.
-        warmup_steps: steps from 0 to the peak.
-        momentum: of Muon.
-        b1, b2, eps: of Adam.
-        weight_decay: decoupled; on matrices and kernels only, not on biases and gains.
-        clip_norm: the largest global norm of the gradient that is let through.
-        frozen: top-level names of parameters that stay as they are, such as "encoder".
+    Args:
+        choose: from the values of the whole dataclass to the class of the field; its ValueError
+            gets the path of the values in front.
     """
-
-    name: str = "adamw"
-    learning_rate: float = 6e-4
-    final_learning_rate: float = 1e-6
-    warmup_steps: int = 200
-    momentum: float = 0.95
-    b1: float = 0.9
-    b2: float = 0.99
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    frozen: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check(self.name in OPTIMIZERS, "optim.name", f"one of {', '.join(OPTIMIZERS)}", self.name)
-        for name in ("learning_rate", "eps", "clip_norm"):
-            value = getattr(self, name)
-            check(0 < value < math.inf, f"optim.{name}", "a positive number", value)
-        for name in ("final_learning_rate", "weight_decay", "warmup_steps"):
-            value = getattr(self, name)
-            check(0 <= value < math.inf, f"optim.{name}", "a number of at least 0", value)
-        for name in ("momentum", "b1", "b2"):
-            value = getattr(self, name)
-            check(0 <= value < 1, f"optim.{name}", "in [0, 1)", value)
+    return {_CLASS_BY: choose}
 
 
-@dataclass(frozen=True)
-class EmaConfig:
-    """The moving average of the weights; see `training.ema`.
-
-    Attributes:
-        profile: "warmup" (a constant decay, less at first) or "power" (EDM2).
-        decay: of the warm-up profile, in [0, 1).
-        sigma_rel: width of the power profile relative to the length of the run, in (0, 0.28).
-        posthoc: widths of further power averages that are kept beside it, such as (0.05, 0.10), and
-            written to averages/: from two, `scripts.reconstruct_ema` makes an average of any width.
-        snapshot_every: steps between the averages that are written.
-    """
-
-    profile: str = "warmup"
-    decay: float = 0.999
-    sigma_rel: float = 0.10
-    posthoc: tuple[float, ...] = ()
-    snapshot_every: int = 1000
-
-    def __post_init__(self) -> None:
-        check(self.profile in EMA_PROFILES, "ema.profile", f"one of {EMA_PROFILES}", self.profile)
-        check(0 <= self.decay < 1, "ema.decay", "in [0, 1)", self.decay)
-        for name, values in (("sigma_rel", (self.sigma_rel,)), ("posthoc", self.posthoc)):
-            for value in values:
-                check(0 < value < 0.28, f"ema.{name}", "in (0, 0.28)", value)
-        check(self.snapshot_every >= 1, "ema.snapshot_every", "at least 1", self.snapshot_every)
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """What the loop does beside the steps. It does not change the result: a resumed run may differ.
-
-    Attributes:
-        log_every: steps between lines of metrics.jsonl.
-        validate_every: steps between validations; 0 for none.
-        sample_every: steps between sample grids; 0 for none.
-        checkpoint_every: steps between checkpoints; the last step is always saved.
-        checkpoint_folder: where they go, if not to the run's checkpoints/; a path, or a gs://
-            address, which needs the package gcsfs.
-        keep: how many checkpoints are kept.
-        keep_every: checkpoints of multiples of so many steps are kept for ever; 0 for none.
-        read_threads: threads that read and decode records.
-        prefetch: batches that are read ahead.
-        skip_damaged: an encoded record that cannot be read gives way to the next that can, instead
-            of ending the run.
-        wandb: "offline", "online" or "disabled".
-        wandb_project: the project that the run is filed under.
-        tensorboard: also write event files, by the extra `tensorboard`.
-        peak_tflops: of one device, which the steps' FLOP/s are compared with (MFU); 0 measures it
-            by a matrix product, None leaves it out.
-    """
-
-    log_every: int = 20
-    validate_every: int = 500
-    sample_every: int = 0
-    checkpoint_every: int = 500
-    checkpoint_folder: str = ""
-    keep: int = 3
-    keep_every: int = 0
-    read_threads: int = 2
-    prefetch: int = 4
-    skip_damaged: bool = False
-    wandb: str = "offline"
-    wandb_project: str = "dg2_jax"
-    tensorboard: bool = False
-    peak_tflops: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("log_every", "checkpoint_every", "keep", "read_threads", "prefetch"):
-            value = getattr(self, name)
-            check(value >= 1, f"loop.{name}", "at least 1", value)
-        for name in ("validate_every", "sample_every", "keep_every"):
-            value = getattr(self, name)
-            check(value >= 0, f"loop.{name}", "at least 0", value)
-        check(self.wandb in WANDB_MODES, "loop.wandb", f"one of {WANDB_MODES}", self.wandb)
-        folder = self.checkpoint_folder
-        known = "://" not in folder or folder.startswith("gs://")  # Orbax writes to no other
-        check(known, "loop.checkpoint_folder", "a path or a gs:// address", folder)
-        peak = self.peak_tflops
-        check(peak is None or peak >= 0, "loop.peak_tflops", "at least 0 or None", peak)
-
-
-@dataclass(frozen=True)
-class DevicesConfig:
-    """How a step is spread over devices and memory; see `dg2_jax.sharding`.
-
-    It changes the result by rounding only: a resumed run may have another.
-
-    Attributes:
-        data: devices along which the batch alone is divided; -1 for as many as are left.
-        fsdp: devices along which the batch and also weights, average and optimiser are divided.
-        tensor: devices along which the wide layers themselves are divided.
-        accumulation_steps: parts of a batch that go through the network one after the other.
-    """
-
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
-    accumulation_steps: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("fsdp", "tensor", "accumulation_steps"):
-            value = getattr(self, name)
-            check(value >= 1, f"devices.{name}", "at least 1", value)
-        check(self.data == -1 or self.data >= 1, "devices.data", "at least 1, or -1", self.data)
-
-
-@dataclass(frozen=True)
-class DiffusionConfig:
-    """The diffusion process and its loss.
-
-    Attributes:
-        schedule: a name of `dg2_jax.schedules.SCHEDULES`.
-        prediction_type: a name of `dg2_jax.prediction`.
-        num_train_timesteps: T.
-        zero_terminal_snr: rescale the schedule so that its last level is pure noise.
-        min_snr_gamma: cap of the loss weight (arXiv 2303.09556); None for equal weights.
-        caption_dropout: share of captions replaced by the trained null context.
-    """
-
-    schedule: str = "curved"
-    prediction_type: str = "v_prediction"
-    num_train_timesteps: int = 1000
-    zero_terminal_snr: bool = False
-    min_snr_gamma: float | None = 5.0
-    caption_dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        check(
-            self.schedule in SCHEDULES,
-            "diffusion.schedule",
-            f"one of {', '.join(SCHEDULES)}",
-            self.schedule,
-        )
-        prediction.check(self.prediction_type)
-        value: float | None = self.num_train_timesteps
-        check(self.num_train_timesteps >= 2, "diffusion.num_train_timesteps", "at least 2", value)
-        value = self.caption_dropout
-        check(0 <= value <= 1, "diffusion.caption_dropout", "in [0, 1]", value)
-        value = self.min_snr_gamma
-        allowed = "a positive number or None"
-        check(value is None or value > 0, "diffusion.min_snr_gamma", allowed, value)
-        if self.zero_terminal_snr and self.prediction_type == "epsilon":
-            raise ValueError(
-                "diffusion.zero_terminal_snr needs prediction_type v_prediction or sample: at its "
-                "last level the noise says nothing about the picture"
-            )
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """What every training run has.
-
-    Attributes:
-        num_steps: its length.
-        batch_size: examples a step, over all devices and processes.
-        seed: of weights, order and noise.
-        compute_dtype: of matrix products and activations, "float32" or "bfloat16"; weights,
-            averages, normalisation and softmax are float32 always.
-        optim: the optimiser.
-        ema: the average of the weights.
-        devices: how a step is spread.
-        loop: what is done beside the steps.
-    """
-
-    num_steps: int = 1000
-    batch_size: int = 64
-    seed: int = 0
-    compute_dtype: str = "float32"
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    ema: EmaConfig = field(default_factory=EmaConfig)
-    devices: DevicesConfig = field(default_factory=DevicesConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
-
-    def __post_init__(self) -> None:
-        check(self.num_steps >= 1, "num_steps", "at least 1", self.num_steps)
-        check(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
-        check(0 <= self.seed < 2**31, "seed", "in [0, 2**31)", self.seed)
-        value = self.compute_dtype
-        check(value in COMPUTE_DTYPES, "compute_dtype", f"one of {COMPUTE_DTYPES}", value)
-        parts = self.devices.accumulation_steps
-        if self.batch_size % parts:
-            raise ValueError(
-                "devices.accumulation_steps must divide batch_size "
-                f"({self.batch_size}), got {parts}"
-            )
-
-
-def from_mapping(cls: type[T], values: Mapping[str, Any] | ConfigDict, path: str = "config") -> T:
+def from_mapping(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
     """Builds the dataclass `cls` from a mapping, nested dataclasses from nested mappings.
 
     Keys that are left out keep their defaults. Lists become tuples, integers are taken for floats,
     and nothing else is converted.
 
     Args:
-        cls: a dataclass whose fields are bool, int, float, str, tuples and unions of these, or
-            dataclasses. Of a union of dataclasses, that one is built which knows most of the keys.
-        values: a dict or ConfigDict.
+        cls: a dataclass whose fields are bool, int, float, str, dataclasses, tuples of these, or
+            one of these or None. The class of a field may depend on its siblings, see `class_by`.
+        values: plain data.
         path: what error messages call `values`.
 
     Raises:
         ValueError: an unknown or missing key, a value of the wrong type, or one that `cls` refuses.
     """
-    if isinstance(values, ConfigDict):
-        values = values.to_dict()
-    hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
     if unknown:
@@ -292,6 +58,9 @@ def from_mapping(cls: type[T], values: Mapping[str, Any] | ConfigDict, path: str
             f"unknown key {', '.join(f'{path}.{k}' for k in unknown)}; "
             f"{path} allows: {', '.join(fields)}"
         )
+    for steps, epochs in STEPS_OR_EPOCHS.items():
+        if values.get(steps) and values.get(epochs):
+            raise ValueError(f"{path}.{steps} and {path}.{epochs}: only one of them may be given")
     missing = [
         name
         for name, f in fields.items()
@@ -301,11 +70,29 @@ def from_mapping(cls: type[T], values: Mapping[str, Any] | ConfigDict, path: str
     ]
     if missing:
         raise ValueError(f"missing key {', '.join(f'{path}.{k}' for k in missing)}")
+    try:
+        hints = field_types(cls, values)
+    except ValueError as error:
+        raise ValueError(f"{path}.{error}") from error
     built = {k: _convert(hints[k], values[k], f"{path}.{k}") for k in values}
     try:
         return cls(**built)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def field_types(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The type of each field of a dataclass; see `class_by`.
+
+    Raises:
+        ValueError: the values choose no class for a field.
+    """
+    chosen = {
+        f.name: f.metadata[_CLASS_BY](values)
+        for f in dataclasses.fields(cls)
+        if _CLASS_BY in f.metadata
+    }
+    return typing.get_type_hints(cls) | chosen
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
@@ -315,8 +102,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         options = typing.get_args(hint)
         if value is None and type(None) in options:
             return None
-        options = tuple(o for o in options if o is not type(None))
-        return _convert(_best_fit(options, value), value, path)
+        (option,) = (o for o in options if o is not type(None))
+        return _convert(option, value, path)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{path} must be a list, got {value!r}")
@@ -336,31 +123,6 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     return value
 
 
-def _best_fit(options: tuple[Any, ...], value: Any) -> Any:
-    """Of several dataclasses the one that knows the most of the keys, the first of equals."""
-    if len(options) == 1:
-        return options[0]
-    keys = set(value) if isinstance(value, Mapping) else set()
-    return max(options, key=lambda o: len(keys & {f.name for f in dataclasses.fields(o)}))
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses a script's flags, for `app.run(main, flags_parser=parse_flags)`.
-
-    ml_collections meets an unknown `--config.key` with a traceback; here it is one line.
-
-    Raises:
-        SystemExit: a bad flag; the message names it.
-    """
-    try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError) as error:
-        overrides = [a for a in argv if a.lstrip("-").startswith("config.")]
-        key = re.findall(r"\w+", str(error).replace("\\n", " "))[0]
-        wrong = [a for a in overrides if key in a.partition("=")[0].split(".")] or overrides
-        sys.exit(f"unknown configuration key {key!r} in {' '.join(wrong)}; see the --config file")
-
-
 def to_dict(config: Any) -> dict[str, Any]:
     """JSON data of a configuration, from which `from_mapping` makes an equal one."""
 
@@ -375,8 +137,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """The settings in which two configurations differ and would train differently.
 
-    `loop` and `devices` are left out: they decide what is shown and saved, and where a step is
-    computed, not what is learnt.
+    `loop`, `devices` and what samples show are left out: they decide what is shown and saved, and
+    where a step is computed, not what is learnt.
 
     >>> differences({"seed": 0, "loop": {"keep": 3}}, {"seed": 1, "loop": {"keep": 4}})
     ['seed: saved 0, now 1']
@@ -385,7 +147,7 @@ def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[st
     return [
         f"{key}: saved {a.get(key)!r}, now {b.get(key)!r}"
         for key in sorted(set(a) | set(b))
-        if a.get(key) != b.get(key) and not key.startswith(("loop.", "devices."))
+        if a.get(key) != b.get(key) and not key.startswith(("loop.", "devices.", "sample_"))
     ]
 
 

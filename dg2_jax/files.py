@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,18 @@ AnyPath = Any  # a pathlib.Path, or an epath.Path, which may lie in an object st
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write to, of this process alone, that takes the place of `path` when whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    """A file to write to, of this thread alone, that takes the place of `path` when whole.
+
+    It gets the mode that the umask gives, whatever mode its writer gave it (safetensors: 0600).
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}")
     try:
+        partial.unlink(missing_ok=True)
+        partial.touch()
+        mode = stat.S_IMODE(partial.stat().st_mode)
         yield partial
+        if stat.S_IMODE(partial.stat().st_mode) != mode:
+            partial.chmod(mode)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dg2_jax import images
+from dg2_jax.pictures import images
 from dg2_jax.settings import Settings
 
 
@@ -40,11 +40,11 @@ class Result:
 
     Attributes:
         images: uint8 (n, h, w, 3).
-        seeds: one an image.
-        prompts: one an image.
-        negative_prompts: one an image.
+        seeds: one per image.
+        prompts: one per image.
+        negative_prompts: one per image.
         latents: float32 (n, h/f, w/f, c), scaled; of the first view with anagram_mode "pixel".
-        settings: how they were made.
+        settings: how they were made, with the height and width before upscaling.
         model: the model's name.
         image: SHA-256 of the pixels that were edited, if any.
         stopped: whether a watcher stopped the call; what was finished before is here.
@@ -61,20 +61,24 @@ class Result:
     stopped: bool = False
 
     def metadata(self, index: int) -> dict[str, Any]:
-        """Everything needed to make image `index` again, as plain data."""
+        """Everything needed to make image `index` again, as plain data.
+
+        Height and width are those before upscaling.
+        """
+        height, width = (side // (self.settings.upscale or 1) for side in self.images.shape[1:3])
         return {
             "prompt": self.prompts[index],
             "negative_prompt": self.negative_prompts[index],
             "seed": self.seeds[index],
-            "width": self.images.shape[2],
-            "height": self.images.shape[1],
             "model": self.model,
             "image": self.image,
             **dataclasses.asdict(self.settings),
+            "width": width,
+            "height": height,
         }
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Writes a PNG an image, its settings inside; no file is overwritten. Returns the paths."""
+        """Writes one PNG per image with its settings; overwrites no file. Returns the paths."""
         return [
             images.save_numbered(folder, picture, self.metadata(i))
             for i, picture in enumerate(self.images)

@@ -4,15 +4,13 @@ The library's functions are annotated with these aliases; the tests turn on jaxt
 (`tests/conftest.py`), so that a wrong shape or dtype fails there at the call.
 """
 
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key
 
-Image = UInt8[Array, "b h w 3"]  # pixels, 0-255
-Pixels = Float[Array, "b h w 3"]  # the same in [-1, 1]
+Pixels = Float[Array, "b h w 3"]  # pictures in [-1, 1]
 Latent = Float[Array, "b h w c"]  # scaled latents, about unit variance
 Time = Int[Array, "b"]  # training timesteps, 0 (least noise) to T - 1
 Context = Float[Array, "b l d"]  # text token embeddings
 ContextMask = Bool[Array, "b l"]  # True where a token is real
-Embedding = Float[Array, "b d"]  # one vector a sentence
 Keys = Key[Array, "b"]  # one random key an image
 
-__all__ = ["Context", "ContextMask", "Embedding", "Image", "Keys", "Latent", "Pixels", "Time"]
+__all__ = ["Context", "ContextMask", "Keys", "Latent", "Pixels", "Time"]

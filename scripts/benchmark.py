@@ -24,6 +24,7 @@ import jax
 from absl import app, flags, logging
 
 from dg2_jax import compile_cache
+from dg2_jax.pipeline import Pipeline
 from scripts import benchmark_cases, benchmark_report
 from scripts.benchmark_cases import Case, matmul_peak, seconds
 
@@ -77,8 +78,6 @@ def in_this_process(what: str) -> None:
         )
         print(subprocess.check_output([sys.executable, "-c", command], text=True).strip())
     elif what == "picture":
-        from dg2_jax.pipeline import Pipeline
-
         compile_cache.enable()
         Pipeline.load("demo")("a volcano at sunset")
         print("done")

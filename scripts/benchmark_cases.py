@@ -15,15 +15,20 @@ import numpy as np
 import optax
 from flax import nnx
 
-from dg2_jax import compile_cache, guidance, program
+from dg2_jax import compile_cache
 from dg2_jax import config as config_lib
+from dg2_jax.diffusion import denoiser, guidance
+from dg2_jax.generation import program
 from dg2_jax.interop.diffusiongen2 import parameter_name
 from dg2_jax.interop.weights import load_params
-from dg2_jax.model import ARCHITECTURES, Network
+from dg2_jax.models.model import split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
+from dg2_jax.nn.scaling import Scaling
+from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.pipeline import Pipeline
-from dg2_jax.upscaling import upscale
+from dg2_jax.training import optimizer, runs, step
+from dg2_jax.training.state import create
 from scripts import hlo
 
 PROMPT = "a volcano at sunset"
@@ -106,14 +111,10 @@ def _demo(against: list[str]) -> Iterator[Case]:
 
 
 def _demo_train_step() -> Case:
-    """The training step of configs/demo.py, batch 32, on made-up latents."""
-    from dg2_jax.training import optimizer, runs, state, step
-
-    config = config_lib.from_mapping(
-        runs.DenoiserRunConfig, importlib.import_module("configs.demo").get_config()
-    )
-    architecture = ARCHITECTURES["unet"].module
-    graphdef, params = state.network(lambda rngs: architecture(config.denoiser, rngs=rngs), 0)
+    """The training step of configs/demo.py, batch 32, on random latents."""
+    values = importlib.import_module("configs.demo").get_config().to_dict()
+    config = config_lib.from_mapping(runs.DenoiserRunConfig, values)
+    network, params = runs.build_denoiser(config)
     rng = np.random.default_rng(0)
     latents, batch = (16, 16, 8), config.batch_size
     data = {
@@ -122,8 +123,10 @@ def _demo_train_step() -> Case:
         "context": rng.normal(size=(batch, 24, 384)).astype(np.float32),
         "mask": np.ones((batch, 24), bool),
     }
-    current = [state.create(params, optimizer.make(config.optim, config.num_steps))]
-    update: Any = step.make_train_step(step.diffusion_loss(graphdef, config.diffusion, 1.0), config)
+    current = [create(params, optimizer.make(config.optim, config.num_steps))]
+    update: Any = step.make_train_step(
+        step.diffusion_loss(network, config.diffusion, Scaling()), config
+    )
     update = update.lower(current[0], data).compile()
 
     def run() -> None:
@@ -193,7 +196,7 @@ def _dg2(model: str, against: list[str], text: str) -> Iterator[Case]:
     if {"torch", "torch.compile"} & set(against):
         import torch
 
-        from scripts.torch_unet import TorchUNet
+        from scripts.torch_unet import TorchUNet  # PyTorch is not among the requirements
 
         torch.manual_seed(0)
         twin = TorchUNet(config).eval()
@@ -308,39 +311,42 @@ def _train_step(
 def sampling_memory(model: str, dtype: str | None = None) -> tuple[int, int]:
     """MiB of the weights, and by how much four guided steps raise this process's peak with them.
 
-    With a dtype, the weights are made as `dg2_jax.quantization` keeps them.
+    With a dtype, the weights are made as `dg2_jax.models.quantization` keeps them.
     """
     compile_cache.enable()
     jax.jit(jnp.sin)(0.0).block_until_ready()  # the runtime itself is not counted
     before = _peak_mib()
     config = dg2_config(model)
-    graphdef, state = nnx.split(abstract(lambda rngs: DG2UNet(config, rngs=rngs)))
-    network_of, options = Network(graphdef), {}
+    structure, shapes = split(abstract(lambda rngs: DG2UNet(config, rngs=rngs)))
+    options = {}
     if dtype:
-        from dg2_jax.quantization import QuantizedNetwork, quantize
+        # Left out of the memory that is measured where it is not used.
+        from dg2_jax.models.quantization import QuantizedNetwork, quantize
 
-        network_of, options = QuantizedNetwork(graphdef), program.SPARING
+        structure, options = QuantizedNetwork(structure.graphdef), program.SPARING
 
     def kept(path: Any, leaf: Any) -> Any:
         value = jnp.full(leaf.shape, 1e-3, leaf.dtype)
         return quantize({path[-1].key: value}, dtype)[path[-1].key] if dtype else value
 
-    params = jax.tree_util.tree_map_with_path(kept, nnx.to_pure_dict(state))
+    params = jax.tree_util.tree_map_with_path(kept, shapes)
     weights = sum(a.nbytes for a in jax.tree.leaves(params)) // 2**20
     x, _, text = _inputs(config, 1)
 
     @functools.partial(jax.jit, compiler_options=options)
     def sample(params: Any, x: Any, text: Any) -> Any:
-        network = network_of.bind(params)
+        network = structure.bind(params)
         pair = guidance.pair(network.project_context(text), network.project_context(0.0 * text))
         denoise = guidance.classifier_free(
-            guidance.denoiser(network, "v_prediction"), jnp.full(1, 5.0)
+            denoiser.of_network(network, "v_prediction"), jnp.full(1, 5.0)
         )
 
-        def body(x: Any, t: Any) -> tuple[Any, None]:
-            return denoise(x, guidance.Level(t, jnp.float32(0.8), jnp.float32(0.6)), pair), None
+        def body(carry: Any, t: Any) -> tuple[Any, None]:
+            x, memory = carry
+            level = denoiser.Level(t, jnp.float32(0.8), jnp.float32(0.6))
+            return denoise.apply(x, level, pair, memory), None
 
-        return jax.lax.scan(body, x, jnp.arange(4))[0]
+        return jax.lax.scan(body, (x, denoise.init(x)), jnp.arange(4))[0][0]
 
     jax.block_until_ready(sample(params, x, text))
     return weights, _peak_mib() - before

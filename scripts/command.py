@@ -1,16 +1,20 @@
 """What the scripts share: flags parsed, errors of one line."""
 
+import re
 import sys
 from collections.abc import Callable
 
 from absl import app, logging
 
 from dg2_jax import compile_cache
-from dg2_jax.config import parse_flags
+
+_INTERRUPTED = 130  # 128 + SIGINT
 
 
 def command(run: Callable[[], None], *errors: type[Exception]) -> None:
     """Parses the flags and calls `run`; an error to be expected is told in one line, exit 1.
+
+    Ctrl-C ends with 130, as shells expect, and the message of the interruption if it has one.
 
     Args:
         run: what the command does.
@@ -27,5 +31,25 @@ def command(run: Callable[[], None], *errors: type[Exception]) -> None:
             run()
         except expected as error:
             sys.exit(f"error: {error}")
+        except KeyboardInterrupt as error:
+            print(f"\n{error or 'interrupted'}", file=sys.stderr)
+            sys.exit(_INTERRUPTED)
 
     app.run(main, flags_parser=parse_flags)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses a script's flags, for `app.run(main, flags_parser=parse_flags)`.
+
+    ml_collections meets an unknown `--config.key` with a traceback; here it is one line.
+
+    Raises:
+        SystemExit: a bad flag; the message names it.
+    """
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError) as error:
+        overrides = [a for a in argv if a.lstrip("-").startswith("config.")]
+        key = re.findall(r"\w+", str(error).replace("\\n", " "))[0]
+        wrong = [a for a in overrides if key in a.partition("=")[0].split(".")] or overrides
+        sys.exit(f"unknown configuration key {key!r} in {' '.join(wrong)}; see the --config file")

@@ -24,7 +24,7 @@ from absl import app, flags
 from PIL import Image
 
 from dg2_jax.interop import realesrgan
-from dg2_jax.upscaling import upscale
+from dg2_jax.pictures.upscaling import upscale
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("image", None, "A photograph.", required=True)

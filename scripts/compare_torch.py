@@ -174,7 +174,7 @@ def compare_dg2(which: str) -> Iterator[tuple[str, float]]:
     """Error of scripts/torch_unet.py against the recorded outputs of the original."""
     import torch
 
-    from scripts.torch_unet import TorchUNet
+    from scripts.torch_unet import TorchUNet  # PyTorch is not among the requirements
 
     file = diffusiongen2.open_checkpoint(GOLDEN.with_suffix(".pt"))
     twin = TorchUNet(file.config.unet).eval()

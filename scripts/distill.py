@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dg2_jax import model, schedules
-from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import distillation, export, loop, runs, state, step
 from scripts.launch import launch
@@ -23,33 +21,22 @@ from scripts.launch import launch
 def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bool:
     """Distils and exports; returns whether the run came to its end."""
     data = data_lib.open_data(data_dir, config)
-    architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
-    if not hasattr(architecture.module, "null_context"):
-        raise ValueError("config.denoiser must have a trained null context, as unet and dit do")
-    graphdef, params = state.network(
-        lambda rngs: with_compute_dtype(
-            architecture.module(config.denoiser, rngs=rngs), config.compute_dtype
-        ),
-        config.seed,
-        runs.starting_weights(config),
-    )
+    config = config.in_steps(len(data.train))
+    network, params = runs.build_denoiser(config)
     student = params if config.student == "ema" else runs.starting_weights(config, config.student)
     diffusion = config.diffusion
-    schedule = schedules.make(
-        diffusion.schedule, diffusion.num_train_timesteps, diffusion.zero_terminal_snr
-    )
+    schedule = diffusion.noise_schedule()
     parts = distillation.segments(schedule, config.student_steps, config.substeps)
     teach = distillation.make_teacher(
-        graphdef,
+        network,
         jax.tree.map(jnp.copy, params),  # a student's are donated
         diffusion,
         config.guidance_scale,
         parts,
-        data.scaling_factor,
-        data.shift_factor,
+        data.scaling,
         config.own_share,
     )
-    loss = distillation.student_loss(graphdef, diffusion)
+    loss = distillation.student_loss(network, diffusion)
     measure = jax.jit(lambda params, batch: loss(params, batch, jax.random.key(0))[0])
 
     def validate(current: state.TrainState) -> dict[str, float]:
@@ -81,5 +68,5 @@ if __name__ == "__main__":
         config="configs/demo_fast.py",
         workdir="runs/fast",
         data_dir="data/encoded",
-        data_help="What scripts.prepare made.",
+        data_help="The output of scripts.prepare.",
     )

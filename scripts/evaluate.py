@@ -17,18 +17,18 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from dg2_jax import model
 from dg2_jax.evaluation import distances, reconstruction
 from dg2_jax.evaluation.cases import Renders, free_prompts, renders
 from dg2_jax.evaluation.clip import ClipJudge, clip_score
 from dg2_jax.evaluation.probe import Probe
-from dg2_jax.images import cell_means
+from dg2_jax.models.model import WEIGHTS
+from dg2_jax.pictures.images import cell_means
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.settings import BATCH_SIZES, for_model
 from scripts.command import command
 
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
-_WEIGHTS = flags.DEFINE_enum("weights", "ema", model.WEIGHTS, "Of those that the model has.")
+_WEIGHTS = flags.DEFINE_enum("weights", "ema", WEIGHTS, "Of those that the model has.")
 _STEPS = flags.DEFINE_integer(
     "num_inference_steps", None, "1 to 1000; by default the weights' own."
 )
@@ -45,7 +45,7 @@ _SIDE = 16  # of the means that nearest neighbours are sought by: what lasts bey
 
 
 def _generate(pipe: Pipeline, prompts: Sequence[str], what: str) -> np.ndarray:
-    made = []
+    pictures = []
     size = BATCH_SIZES[-1]
     for start in tqdm(range(0, len(prompts), size), desc=what, leave=False):
         batch = prompts[start : start + size]
@@ -57,21 +57,25 @@ def _generate(pipe: Pipeline, prompts: Sequence[str], what: str) -> np.ndarray:
             seed=seeds,
             weights=_WEIGHTS.value,
         )
-        made.append(result.images)
-    return np.concatenate(made)
+        pictures.append(result.images)
+    return np.concatenate(pictures)
 
 
 def _to_nearest(pictures: np.ndarray, known: np.ndarray) -> float:
     """The median over pictures of the distance to the nearest of those known."""
-    found, others = (
+    theirs, others = (
         cell_means(images, _SIDE, _SIDE).reshape(len(images), -1) / 255.0
         for images in (pictures, known)
     )
-    return float(np.median(distances.nearest(found, others)[0]))
+    return float(np.median(distances.nearest(theirs, others)[0]))
 
 
-def _by_clip(judge: ClipJudge, made: np.ndarray, drawn: Renders) -> dict[str, float]:
-    seen, real, texts = judge.images(made), judge.images(drawn.images), judge.texts(drawn.captions)
+def _by_clip(judge: ClipJudge, generated: np.ndarray, drawn: Renders) -> dict[str, float]:
+    seen, real, texts = (
+        judge.images(generated),
+        judge.images(drawn.images),
+        judge.texts(drawn.captions),
+    )
     return {
         "score": clip_score(seen, texts),
         "score_of_renders": clip_score(real, texts),
@@ -112,9 +116,9 @@ def run() -> None:
         }
     }
     for split, count in (("test", _TEST.value), ("heldout", _HELDOUT.value)):
-        drawn = renders(split, count)
-        made = _generate(pipe, drawn.captions, f"{split} captions")
-        real, seen = probe(drawn.images), probe(made)
+        drawn = renders(split, count, size=pipe.model.default_size)
+        generated = _generate(pipe, drawn.captions, f"{split} captions")
+        real, seen = probe(drawn.images), probe(generated)
         figures[split] = {
             "n": count,
             "generated": seen.accuracy(drawn.asked),
@@ -124,14 +128,14 @@ def run() -> None:
             "frechet": distances.frechet(seen.features, real.features),
         }
         if split == "test":
-            known = renders("train", _NEIGHBOURS.value).images
+            known = renders("train", _NEIGHBOURS.value, size=pipe.model.default_size).images
             figures["nearest_training_render"] = {
-                "median_of_generated": _to_nearest(made, known),
+                "median_of_generated": _to_nearest(generated, known),
                 "median_of_renders": _to_nearest(drawn.images, known),
             }
             figures["autoencoder"] = _autoencoder(pipe, drawn.images[:_REBUILT])
             if _CLIP.value:
-                figures["clip"] = _by_clip(ClipJudge(_CLIP.value), made, drawn)
+                figures["clip"] = _by_clip(ClipJudge(_CLIP.value), generated, drawn)
     prompts, expected = free_prompts()
     shares = probe(_generate(pipe, prompts, "free prompts")).accuracy(expected)
     figures["free_prompts"] = {"n": len(prompts), "generated": shares}

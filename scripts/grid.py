@@ -4,8 +4,9 @@
         --x=guidance_scale=1,2.5,5,8 --y=num_inference_steps=4,8,20 --out=outputs/grid.png
     python -m scripts.grid --x=solver=ddim,dpmpp_2m,unipc --y="prompt=a lake;a misty forest"
 
-An axis is NAME=VALUES with commas between the values, or semicolons where values hold commas. A
-third axis, --z, makes one sheet a value below one another. All pictures share the seed.
+An axis is NAME=VALUES with commas between the values, or semicolons where values hold commas; NAME
+is any control of `dg2_jax.controls.arguments.declared` but num_images. A third axis, --z, makes one
+sheet per value below one another. All pictures share the seed.
 """
 
 import itertools
@@ -17,7 +18,9 @@ from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
-from dg2_jax import images
+from dg2_jax.controls.arguments import declared
+from dg2_jax.controls.declaration import check_names
+from dg2_jax.pictures import images
 from dg2_jax.pipeline import Pipeline
 from scripts.command import command
 from scripts.loading import define_lora, load
@@ -32,31 +35,23 @@ _Y = flags.DEFINE_string("y", "num_inference_steps=4,8,20", "What changes from t
 _Z = flags.DEFINE_string("z", None, "What changes from sheet to sheet.")
 _OUT = flags.DEFINE_string("out", "outputs/grid.png", "The sheet.")
 
-_NOT_TEXT = {"true": True, "false": False, "none": None}
-
-
-def _value(text: str) -> Any:
-    """A whole number, a number, true, false or none; else the text itself."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return _NOT_TEXT.get(text.lower(), text)
-
 
 def parse_axis(axis: str) -> tuple[str, list[Any]]:
     """NAME=VALUES to the name and the values.
 
     Raises:
         ValueError: there is no name or no value.
+        ParameterError: there is no such control, or a value is not allowed.
     """
     name, equals, values = axis.partition("=")
     separator = ";" if ";" in values else ","
-    parsed = [_value(part.strip()) for part in values.split(separator) if part.strip()]
-    if not equals or not name.strip() or not parsed:
+    texts = [part.strip() for part in values.split(separator) if part.strip()]
+    if not equals or not name.strip() or not texts:
         raise ValueError(f"an axis must be NAME=VALUE,VALUE,…; got {axis!r}")
-    return name.strip(), parsed
+    known = {key: entry for key, entry in declared().items() if key != "num_images"}
+    check_names([name.strip()], known, "the grid")
+    control = known[name.strip()]
+    return control.name, [control.checked(control.parse(text)) for text in texts]
 
 
 def make(
@@ -88,4 +83,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    command(run, TypeError)
+    command(run)

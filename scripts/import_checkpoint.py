@@ -13,8 +13,8 @@ import time
 
 from absl import app, flags
 
-from dg2_jax.config import parse_flags
-from dg2_jax.interop import dg2_folder
+from dg2_jax.models import dg2_import
+from scripts.command import parse_flags
 
 _VAE = flags.DEFINE_string(
     "vae", None, "Folder or hub id of the autoencoder; by default what the checkpoint names."
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("two arguments are needed: FILE.pt OUT_DIR")
     start = time.perf_counter()
     try:
-        dg2_folder.convert(argv[1], argv[2], _VAE.value, _TEXT_ENCODER.value, _SIZE.value)
+        dg2_import.convert(argv[1], argv[2], _VAE.value, _TEXT_ENCODER.value, _SIZE.value)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"wrote {argv[2]} in {time.perf_counter() - start:.1f} s")

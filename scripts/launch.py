@@ -7,12 +7,11 @@ from typing import Any
 
 import jax
 from absl import flags
-from ml_collections import config_flags
 
 from dg2_jax import config as config_lib
-from dg2_jax import sharding
-from dg2_jax.training import signals
+from dg2_jax.training import sharding, signals
 from dg2_jax.training.loop import NonFiniteLossError
+from scripts import config_flag
 from scripts.command import command
 
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -46,12 +45,12 @@ def launch(
         data_dir: holds what it trains on.
         data_help: what the help says of data_dir.
     """
-    config_flag = config_flags.DEFINE_config_file("config", config, "What to train.")
+    config_flag_holder = config_flag.define(config_class, config)
     workdir_flag = flags.DEFINE_string("workdir", workdir, "Gets checkpoints, logs and results.")
     data_flag = flags.DEFINE_string("data_dir", data_dir, data_help)
 
     def main() -> None:
-        settings: Any = config_lib.from_mapping(config_class, config_flag.value)
+        settings: Any = config_lib.from_mapping(config_class, config_flag_holder.value.to_dict())
         if _DISTRIBUTED.value or _COORDINATOR.value:
             sharding.join_processes(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         workdir = Path(workdir_flag.value)

@@ -3,6 +3,9 @@
 from absl import flags
 
 from dg2_jax import Pipeline
+from dg2_jax.checks import ParameterError
+
+flags.disclaim_key_flags()  # they belong to the script that defines them here, and to its --help
 
 
 def define_lora() -> flags.FlagHolder[list[str] | None]:
@@ -27,9 +30,8 @@ def load(model: str, loras: list[str] | None, dtype: str | None = None) -> Pipel
     for given in loras or ():
         path, _, weight = given.rpartition(":")
         try:
-            pipe = pipe.with_lora(path or weight, float(weight) if path else 1.0)
-        except ValueError as error:
-            if "could not convert" not in str(error):
-                raise
-            raise ValueError(f"lora must be FILE:WEIGHT, got {given!r}") from error
+            factor = float(weight) if path else 1.0
+        except ValueError:
+            raise ParameterError("lora", f"must be FILE:WEIGHT, got {given!r}") from None
+        pipe = pipe.with_lora(path or weight, factor)
     return pipe if dtype is None else pipe.quantized(dtype)

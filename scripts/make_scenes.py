@@ -1,20 +1,19 @@
 """Builds the `dg2_scenes` data set: python -m scripts.make_scenes --data_dir=data."""
 
-from absl import app, flags
+from absl import flags
 
 from dg2_jax.data.scenes import builder
+from scripts.command import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", "data", "Folder for the data set.")
-flags.DEFINE_enum("config", "full", ["full", "tiny"], "Size of the data set.")
+flags.DEFINE_string("config", "full", "full, tiny, or train12000 to train on so many.")
 flags.DEFINE_integer("num_workers", None, "Rendering processes; one a CPU by default.", 1)
 flags.DEFINE_string("sheet", None, "Where to write a PNG of the first pictures, if anywhere.")
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Builds, reports where, and writes the contact sheet if asked for."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     built = builder.build(FLAGS.data_dir, FLAGS.config, FLAGS.num_workers)
     sizes = {name: split.num_examples for name, split in built.info.splits.items()}
     print(f"{built.data_path}: {sizes}")
@@ -24,4 +23,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command(main)

@@ -23,14 +23,16 @@ from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
-from dg2_jax import anagram, images, masks, settings, views
+from dg2_jax import settings
 from dg2_jax.data.scenes.attributes import SUBJECTS
+from dg2_jax.diffusion import anagram, views
 from dg2_jax.evaluation.cases import renders
+from dg2_jax.evaluation.metrics import equivariance_error
 from dg2_jax.evaluation.probe import Probe
-from dg2_jax.images import from_uint8
+from dg2_jax.pictures import images, masks
+from dg2_jax.pictures.images import from_uint8
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.result import Preview
-from dg2_jax.training.metrics import equivariance_error
 from scripts.command import command
 
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
@@ -60,7 +62,7 @@ def seams(pipe: Pipeline, count: int) -> dict[str, float]:
     """The seam ratio, and the largest change outside of the feathered masks."""
     rng = np.random.default_rng(0)
     painted, untouched, outside = [], [], 0
-    drawn = renders("test", count)
+    drawn = renders("test", count, size=pipe.model.default_size)
     cases = zip(drawn.images, drawn.captions, strict=True)
     for i, (picture, caption) in enumerate(tqdm(cases, "in-painting", count, leave=False)):
         mask = _disc(rng, len(picture))
@@ -123,7 +125,7 @@ def equivariance(pipe: Pipeline, count: int = 64) -> dict[str, float]:
     """e(v) of the turns and flips."""
     model = pipe.model
     vae = model.autoencoder.bind(model.autoencoder_params)
-    pixels = from_uint8(renders("test", count).images)
+    pixels = from_uint8(renders("test", count, size=model.default_size).images)
 
     def error(name: str) -> float:
         def turn(x: jax.Array) -> jax.Array:

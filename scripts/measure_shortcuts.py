@@ -17,14 +17,14 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from dg2_jax import model
 from dg2_jax.evaluation import distances
 from dg2_jax.evaluation.cases import renders
+from dg2_jax.evaluation.metrics import psnr
 from dg2_jax.evaluation.probe import Probe
-from dg2_jax.images import from_uint8
+from dg2_jax.models import folder as model
+from dg2_jax.pictures.images import from_uint8
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.settings import BATCH_SIZES, for_model
-from dg2_jax.training.metrics import psnr
 from scripts.command import command
 
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
@@ -76,7 +76,8 @@ def _made(pipe: Pipeline, captions: list[str], name: str, settings: dict[str, An
 def run() -> None:
     """Times, generates, measures, prints, writes."""
     asked = {text: parse_case(text) for text in _CASES.value}
-    pipe, probe, drawn = Pipeline.load(_MODEL.value), Probe.load(), renders("test", _TEST.value)
+    pipe, probe = Pipeline.load(_MODEL.value), Probe.load()
+    drawn = renders("test", _TEST.value, size=pipe.model.default_size)
     pipes = {dtype: pipe.quantized(dtype) if dtype else pipe for _, dtype in asked.values()}
     cases = {name: (pipes[dtype], case) for name, (case, dtype) in asked.items()}
     settings = for_model(pipe.model, _WEIGHTS.value)

@@ -14,17 +14,15 @@ from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import config_flags
 
 from dg2_jax import config as config_lib
-from dg2_jax import model, sharding
-from dg2_jax.checkpoint import CheckpointManager
-from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.training import data as data_lib
-from dg2_jax.training import runs, state, step
+from dg2_jax.training import runs, sharding, step
+from dg2_jax.training.checkpoint import CheckpointManager
+from scripts import config_flag
 from scripts.command import command
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/demo.py", "The run.")
+_CONFIG = config_flag.define(runs.DenoiserRunConfig, "configs/demo.py")
 _DATA = flags.DEFINE_string("data_dir", "data/encoded", "Encoded data, as of scripts.train.")
 _STEPS = flags.DEFINE_integer("steps", 8, "Steps that a save is given to be written in.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often with, and how often without a save.")
@@ -32,17 +30,11 @@ _REPEATS = flags.DEFINE_integer("repeats", 5, "How often with, and how often wit
 
 def main() -> None:
     """Prints four lines."""
-    config = config_lib.from_mapping(runs.DenoiserRunConfig, _CONFIG.value)
+    config = config_lib.from_mapping(runs.DenoiserRunConfig, _CONFIG.value.to_dict())
     data = data_lib.open_data(Path(_DATA.value), config)
-    architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
-    graphdef, params = state.network(
-        lambda rngs: with_compute_dtype(
-            architecture.module(config.denoiser, rngs=rngs), config.compute_dtype
-        ),
-        config.seed,
-    )
-    loss = step.diffusion_loss(graphdef, config.diffusion, data.scaling_factor, data.shift_factor)
-    layout = sharding.make_layout(config.devices, config.batch_size)
+    network, params = runs.build_denoiser(config)
+    loss = step.diffusion_loss(network, config.diffusion, data.scaling)
+    layout = sharding.make_layout(config.devices, config.batch_size, config.tensor_rules)
     train = step.make_train_step(loss, config)
     loader = runs.make_loader(config, data.train, data.transform, data.collate)
     current = layout.place_state(runs.initial_state(config, params))

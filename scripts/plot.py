@@ -1,10 +1,12 @@
-"""Compares training runs: a table of their losses and speed, and a picture of their curves.
+"""Compares training runs, or noise schedules: a table, and a picture of their curves.
 
     python -m scripts.plot --run=runs/curved --run=runs/cosine --out=outputs/curves.png
+    python -m scripts.plot --schedule=cosine --schedule=linear --beta2=0.02 --out=outputs/noise.png
 
 Reads the metrics.jsonl of every run's folder. Of the curves, lines are the training loss and dots
-the validation loss; drawing needs matplotlib (requirements-dev.txt). Without --out the table alone
-is printed.
+the validation loss. Of a schedule, β, ᾱ, the signal-to-noise ratio and the Min-SNR weight of every
+level are drawn. Drawing needs matplotlib (requirements-dev.txt). Without --out the table alone is
+printed.
 """
 
 import json
@@ -14,9 +16,11 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from scripts import schedule_plot
 from scripts.command import command
 
-_RUN = flags.DEFINE_multi_string("run", None, "A run's folder; may be repeated.", required=True)
+_RUN = flags.DEFINE_multi_string("run", [], "A run's folder; may be repeated.")
+_SCHEDULE = schedule_plot.define()
 _OUT = flags.DEFINE_string("out", None, "Draw the curves here: .png, .svg or .pdf.")
 _TITLE = flags.DEFINE_string("title", "", "Above the curves.")
 
@@ -100,6 +104,15 @@ def draw(runs: Mapping[str, Sequence[Line]], out: Path, title: str = "") -> None
 
 def run() -> None:
     """Reads, prints, draws."""
+    if bool(_RUN.value) == bool(_SCHEDULE.value):
+        raise ValueError("either --run or --schedule must be given, and not both")
+    if _SCHEDULE.value:
+        described = schedule_plot.described()
+        print(schedule_plot.table(described))
+        if _OUT.value:
+            schedule_plot.draw(described, Path(_OUT.value), _TITLE.value)
+            print(_OUT.value)
+        return
     folders = [Path(text) for text in _RUN.value]
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):

@@ -4,17 +4,19 @@
     python -m scripts.prepare --source=tfds:dg2_scenes --data_dir=runs/data --vae=runs/vae \
         --output_dir=runs/encoded
 
-A source is a folder of pictures (name.txt beside name.jpg, one caption a line, or metadata.jsonl),
-of WebDataset's .tar files or of .parquet files, or a data set of TFDS. Broken, tiny and duplicate
-pictures are left out and named in report.json. Run again after an interruption, it goes on; on a
-finished folder it checks every shard and makes those again that are damaged.
+A source is a folder of pictures (name.txt beside name.jpg, one caption per line, metadata.jsonl or
+metadata.csv), of WebDataset's .tar files or of .parquet files, or a data set of TFDS. Broken, tiny
+and duplicate pictures are left out and named in report.json. Run again after an interruption, it
+goes on; on a finished folder it checks every shard and makes those again that are damaged.
 
 Several hosts share the work through a common --output_dir: each runs the same command with its own
 --process_index and the common --process_count.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -28,7 +30,7 @@ _SOURCE = flags.DEFINE_string(
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where TFDS has its data sets.")
 _IMAGE_KEY = flags.DEFINE_string("image_key", "", "Column of the picture; found if not given.")
-_CAPTION_KEY = flags.DEFINE_string("caption_key", "", "Column of captions; found if not given.")
+_CAPTION_KEY = flags.DEFINE_string("caption_key", "", "Where captions are; found if not given.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "data/encoded", "The folder to make.")
 _MODEL = flags.DEFINE_string(
     "model", "", "A model that is to be trained further: its autoencoder and text encoder."
@@ -78,10 +80,16 @@ def main() -> None:
         process_count=_PROCESS_COUNT.value,
     )
     if manifest is not None:
-        shown = ("dataset", "splits", "size", "scaling_factor", "shift_factor")
-        report = json.loads((recipe.output_dir / "report.json").read_text("utf-8"))
-        left_out = len(report["problems"])
-        print(json.dumps({key: manifest[key] for key in shown} | {"left_out": left_out}, indent=1))
+        print(json.dumps(summary(manifest, recipe.output_dir), indent=1))
+
+
+def summary(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The data set's figures, how many pictures are left out, and the report that names them."""
+    shown = ("dataset", "splits", "size", "scaling_factor", "shift_factor")
+    path = folder / preparation.REPORT
+    report = json.loads(path.read_text("utf-8"))
+    left_out = {"left_out": len(report["problems"]), "report": str(path)}
+    return {key: manifest[key] for key in shown} | left_out
 
 
 if __name__ == "__main__":

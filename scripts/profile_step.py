@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from flax import nnx
 
 from configs import demo
 from dg2_jax import config as config_lib
-from dg2_jax.model import ARCHITECTURES, architecture_name
+from dg2_jax.models.architectures import ARCHITECTURES
+from dg2_jax.models.model import split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.training.runs import DenoiserRunConfig
 from scripts.benchmark_cases import dg2_config, matmul_peak, seconds
@@ -40,27 +40,24 @@ def step(model: str, batch: int = 2, gradients: bool = False) -> tuple[jax.stage
     greatest part of a training step.
     """
     if model == "demo":
-        run = config_lib.from_mapping(DenoiserRunConfig, demo.get_config())
-        config: Any = run.denoiser
-        side, length, width = 16, 24, config.context_dim
+        run = config_lib.from_mapping(DenoiserRunConfig, demo.get_config().to_dict())
+        architecture, config = run.architecture, run.denoiser
+        side, length = 16, 24
     else:
-        config = dg2_config(model)
-        side, length, width = 32, 77, config.n_embd
-    module = ARCHITECTURES[architecture_name(config)].module
-    graphdef, state = nnx.split(abstract(lambda rngs: module(config, rngs=rngs)))
+        architecture, config = ARCHITECTURES["dg2_unet"], dg2_config(model)
+        side, length = 32, 77
+    width = architecture.context_dim(config)
+    network, shapes = split(abstract(lambda rngs: architecture.module(config, rngs=rngs)))
     rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda a: jnp.asarray(0.02 * rng.normal(size=a.shape), a.dtype), nnx.to_pure_dict(state)
-    )
+    params = jax.tree.map(lambda a: jnp.asarray(0.02 * rng.normal(size=a.shape), a.dtype), shapes)
     x = jnp.asarray(rng.normal(size=(batch, side, side, config.in_channels)), jnp.float32)
     text = jnp.asarray(rng.normal(size=(batch, length, width)), jnp.float32)
 
     def project(params: Any, *text: Any) -> Any:
-        network: Any = nnx.merge(graphdef, params)
-        return network.project_context(*text)
+        return network.bind(params).project_context(*text)
 
     def evaluate(params: Any, *rest: Any) -> Any:
-        return nnx.merge(graphdef, params)(*rest)
+        return network.bind(params)(*rest)
 
     def gradient(params: Any, *rest: Any) -> Any:
         return jax.grad(lambda params: jnp.mean(jnp.square(evaluate(params, *rest))))(params)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from dg2_jax import model
+from dg2_jax.models import folder as model
 from dg2_jax.training import averages
 from scripts.command import command
 

@@ -1,7 +1,7 @@
 """What a training step needs on many devices: python -m scripts.scaling.
 
 Counts parameters, saved activations and floating-point operations from the shapes of the program;
-nothing is compiled and no weights are made. Prints the tables of docs/scaling.md.
+nothing is compiled, and there are no weights. Prints the tables of docs/scaling.md.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ from jax.ad_checkpoint import print_saved_residuals
 from configs import dg2_base, dit_2b
 from dg2_jax.config import from_mapping
 from dg2_jax.training import step
-from dg2_jax.training.abstract import AbstractRun, abstract_run
 from dg2_jax.training.goodput import step_flops
 from dg2_jax.training.runs import DenoiserRunConfig
+from dg2_jax.training.shapes import AbstractRun, abstract_run
 from scripts.command import command
 
 _PEAK = flags.DEFINE_float("peak_tflops", 400.0, "What a device reaches in matrix products.")
@@ -91,7 +91,7 @@ def table(name: str, config: DenoiserRunConfig) -> None:
 def main() -> None:
     """Prints the tables of both models."""
     for name, module in _RUNS.items():
-        table(name, from_mapping(DenoiserRunConfig, module.get_config()))
+        table(name, from_mapping(DenoiserRunConfig, module.get_config().to_dict()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Trains a denoiser on latents: python -m scripts.train --config configs/demo.py.
 
---data_dir is what scripts.prepare made, or a folder of DiffusionGen2's latent shards (.pt). Writes
-to --workdir: checkpoints/, metrics.jsonl, samples/ and, at the end, model/, a folder that
+--data_dir is the output of scripts.prepare, or a folder of DiffusionGen2's latent shards (.pt).
+Writes to --workdir: checkpoints/, metrics.jsonl, samples/ and, at the end, model/, a folder that
 `dg2_jax.Pipeline.load` opens; where the configuration has `lora`, lora.safetensors too, and model/
 has it merged. Run again after an interruption, it goes on.
 """
@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from dg2_jax import lora, model
 from dg2_jax.interop.diffusers_vae import STABLE_DIFFUSION
-from dg2_jax.nn.precision import with_compute_dtype
+from dg2_jax.models import lora
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import export, loop, runs, samples, state, step, tuning
 from scripts.launch import launch
@@ -31,21 +30,17 @@ def run(
 ) -> bool:
     """Trains and exports; returns whether the run came to its end."""
     data = data_lib.open_data(data_dir, config, vae, text_encoder)
-    architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
-    graphdef, params = state.network(
-        lambda rngs: with_compute_dtype(
-            architecture.module(config.denoiser, rngs=rngs), config.compute_dtype
-        ),
-        config.seed,
-        runs.starting_weights(config),
-    )
+    config = config.in_steps(len(data.train))
+    network, params = runs.build_denoiser(config)
     tuned = tuning.full(params)
     if config.lora is not None:
-        tuned = tuning.adapters(params, config.lora, config.seed)
-    scaling = data.scaling_factor, data.shift_factor
-    loss = step.diffusion_loss(graphdef, config.diffusion, *scaling)
-    validation_loss = step.make_validation(graphdef, config.diffusion, *scaling)
-    grid = samples.make_sample_grid(graphdef, config, data) if config.loop.sample_every else None
+        tuned = tuning.adapters(params, config.lora, config.seed, config.model)
+    loss = step.diffusion_loss(network, config.diffusion, data.scaling)
+    validation_loss = step.make_validation(network, config.diffusion, data.scaling)
+    grid = None
+    if config.loop.sample_every:
+        grid = samples.make_sample_grid(network, config, data)
+        samples.write_prompts(workdir, config, data)
 
     def sample(current: state.TrainState) -> dict[str, np.ndarray]:
         return {"ema": grid(tuned.weights(current.ema))} if grid else {}
@@ -64,8 +59,7 @@ def run(
         merged = tuned.weights(result.params), tuned.weights(result.ema)
         export.export(workdir / "model", config, data, *merged)
         if config.lora is not None:
-            architecture_name = model.architecture_name(config.denoiser)
-            lora.save(workdir / "lora.safetensors", result.ema, config.lora, architecture_name)
+            lora.save(workdir / "lora.safetensors", result.ema, config.lora, config.model)
     return finished
 
 
@@ -78,5 +72,5 @@ if __name__ == "__main__":
         config="configs/demo.py",
         workdir="runs/demo",
         data_dir="data/encoded",
-        data_help="What scripts.prepare made, or latent shards.",
+        data_help="The output of scripts.prepare, or latent shards.",
     )

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from serve import observe
-from serve.settings import ServerSettings
+from serve.server_settings import ServerSettings
 
 
 def _settings(arguments: list[str] | None) -> ServerSettings:
@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
     settings = _settings(arguments)
     observe.configure_logging()
-    from dg2_jax import compile_cache
-    from serve.app import create_app
+    from dg2_jax import compile_cache  # JAX takes seconds: settings are checked first
+    from serve.app import create_app  # likewise
 
     settings.data.mkdir(parents=True, exist_ok=True)
     lock = FileLock(settings.data / "server.lock")  # the system releases it when the process ends

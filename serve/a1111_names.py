@@ -20,10 +20,10 @@ RESIZED = ("None", "Lanczos", "Nearest")  # enlarging without a network
 
 def solver(name: str | None) -> str:
     """The solver that comes nearest to a sampler's name; DPM-Solver++(2M) where none does."""
-    wanted = (name or "").lower().replace("k_", "").strip()
-    for label, found in sorted(SAMPLERS.items(), key=lambda item: -len(item[0])):
-        if wanted in (label.lower(), found) or wanted.startswith(label.lower() + " "):
-            return found
+    asked = (name or "").lower().replace("k_", "").strip()
+    for label, solver_name in sorted(SAMPLERS.items(), key=lambda item: -len(item[0])):
+        if asked in (label.lower(), solver_name) or asked.startswith(label.lower() + " "):
+            return solver_name
     return "dpmpp_2m"
 
 

@@ -8,13 +8,41 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    create_model,
     field_validator,
     model_validator,
 )
 
 from dg2_jax.settings import MAX_SEED
 from serve import a1111_names
-from serve.schemas import MAX_PROMPT, Text
+from serve.job_controls import CONTROLS
+from serve.schemas import MAX_PROMPT, Text, foreign_field_of
+
+# Controls that this interface says in its own words, or does not have, and why.
+NOT_HERE = {
+    "prompt": "is A1111's own field",
+    "negative_prompt": "is A1111's own field",
+    "num_images": "is `batch_size` times `n_iter`",
+    "seed": "is A1111's own field, -1 for any",
+    "preview_every": "a tenth of the steps",
+    "num_inference_steps": "is `steps`",
+    "guidance_scale": "is `cfg_scale`",
+    "solver": "is `sampler_name`",
+    "eta": "A1111's field of that name is another solver's, and its clients send 1 unasked",
+    "weights": "is part of the checkpoint's name",
+    "model": "is part of the checkpoint's name",
+    "width": "is A1111's own field, bent to the nearest aspect",
+    "height": "is A1111's own field, bent to the nearest aspect",
+    "strength": "is `denoising_strength`",
+    "resize_mode": "is A1111's own field, a number",
+    "mask_feather": "is `mask_blur`",
+    "upscale": "is `enable_hr` with `hr_scale`",
+    "upscaler": "is `hr_upscaler`",
+    "anagram": "the interface has no anagrams",
+    "anagram_mode": "the interface has no anagrams",
+    "outpaint": "A1111 has it as a script, and there are no scripts",
+}
+OURS = tuple(name for name in CONTROLS if name not in NOT_HERE)  # further fields, by their names
 
 
 def _whole(value: Any) -> Any:
@@ -36,7 +64,7 @@ class _Lenient(BaseModel):
         return value
 
 
-class Generate(_Lenient):
+class _Generate(_Lenient):
     """`txt2img`, and what `img2img` shares with it."""
 
     prompt: Text = ""
@@ -77,28 +105,40 @@ class Generate(_Lenient):
 
     @property
     def chosen(self) -> set[str]:
-        """The fields of our own requests, of those that weights may set, that the client set."""
-        ours = {"steps": "num_inference_steps", "cfg_scale": "guidance_scale"}
-        found = {name for given, name in ours.items() if given in self.model_fields_set}
-        return found | ({"solver"} if self.sampler_name or self.sampler_index else set())
+        """Our own names of what the client set, of the fields with defaults per weights."""
+        ours = {"steps": "num_inference_steps", "cfg_scale": "guidance_scale", "spacing": "spacing"}
+        chosen = {name for given, name in ours.items() if given in self.model_fields_set}
+        return chosen | ({"solver"} if self.sampler_name or self.sampler_index else set())
 
     def fields(self) -> dict[str, Any]:
         """As fields of our own requests, within their bounds."""
-        steps = min(1000, max(1, self.steps))
+        steps = _within("num_inference_steps", self.steps)
+        given = {name: getattr(self, name) for name in OURS if name in self.model_fields_set}
         return {
+            **{name: value for name, value in given.items() if value is not None},
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
             "seed": None if self.seed < 0 else self.seed % (MAX_SEED + 1),
             "num_images": max(1, self.batch_size) * max(1, self.n_iter),
             "num_inference_steps": steps,
-            "guidance_scale": min(100.0, max(0.0, self.cfg_scale)),
+            "guidance_scale": _within("guidance_scale", self.cfg_scale),
             "preview_every": max(1, steps // 10),
         }
+
+
+def _within(name: str, value: Any) -> Any:
+    """A number bent into the bounds of a control."""
+    bounds = CONTROLS[name].values.describe()
+    return min(bounds["maximum"], max(bounds["minimum"], value))
 
 
 def _active(argument: Any) -> bool:
     """Whether an extension's argument asks for anything."""
     return bool(argument.get("enabled", True) if isinstance(argument, dict) else argument)
+
+
+_FIELDS: dict[str, Any] = {name: foreign_field_of(CONTROLS[name]) for name in OURS}
+Generate = create_model("Generate", __base__=_Generate, __doc__=_Generate.__doc__, **_FIELDS)
 
 
 class Create(Generate):
@@ -110,11 +150,11 @@ class Create(Generate):
 
     def fields(self) -> dict[str, Any]:
         """See `Generate`."""
-        found = super().fields()
+        fields = super().fields()
         if self.enable_hr:
-            found["upscale"] = 2 if self.hr_scale <= 2 else 4
-            found["upscaler"] = a1111_names.upscaler(self.hr_upscaler) or "x4plus"
-        return found
+            fields["upscale"] = 2 if self.hr_scale <= 2 else 4
+            fields["upscaler"] = a1111_names.upscaler(self.hr_upscaler) or "x4plus"
+        return fields
 
 
 class Change(Generate):
@@ -135,18 +175,18 @@ class Change(Generate):
 
     def fields(self) -> dict[str, Any]:
         """See `Generate`."""
-        found = super().fields()
-        found |= {
-            "strength": min(1.0, max(0.0, self.denoising_strength)),
+        fields = super().fields()
+        fields |= {
+            "strength": _within("strength", self.denoising_strength),
             "resize_mode": "pad" if self.resize_mode == 2 else "crop",
         }
         if self.mask is not None:
-            found["mask_feather"] = min(64.0, max(0.0, self.mask_blur))
+            fields["mask_feather"] = _within("mask_feather", self.mask_blur)
             if self.inpainting_fill >= 2:
-                found["strength"] = 1.0
+                fields["strength"] = 1.0
         if len(self.init_images) > 1:  # `batch_size` counts them
-            found["num_images"] = max(1, self.n_iter)
-        return found
+            fields["num_images"] = max(1, self.n_iter)
+        return fields
 
 
 class _Extras(_Lenient):

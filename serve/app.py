@@ -12,20 +12,20 @@ from starlette.middleware.cors import CORSMiddleware
 
 from serve import problems
 from serve.context import Context
-from serve.engine import LocalEngine
 from serve.files import Files
+from serve.local_engine import LocalEngine
 from serve.metrics import Metrics
 from serve.models import Loader, Models, load_pipeline
 from serve.observe import Observe
 from serve.routes import a1111, bank, images, jobs, openai, page, system
 from serve.security import Guard
-from serve.settings import ServerSettings
+from serve.server_settings import ServerSettings
 from serve.store import Store
 from serve.worker import Worker
 
 
 def _upscale(*args: Any, **kwargs: Any) -> np.ndarray:
-    from dg2_jax import upscale
+    from dg2_jax import upscale  # JAX takes seconds to import; the server answers before
 
     return upscale(*args, **kwargs)
 
@@ -49,10 +49,12 @@ def create_app(
     metrics = Metrics()
     store = Store.at(settings.data)
     files = Files(settings.data)
-    models = Models(settings.model, settings.models_dir, load, settings.max_loaded_models)
+    models = Models(
+        settings.model, settings.models_dir, load, settings.max_loaded_models, settings.sizes
+    )
     engine = LocalEngine(store, files, metrics, settings.queue_limit, settings.client_limit)
-    engine.worker = worker = Worker(engine, models, upscale, settings.max_batch, settings.warmup)
-    context = Context(settings, store, files, engine, worker, models, metrics, _bank=prompt_bank)
+    engine.worker = Worker(engine, models, upscale, settings.max_batch, settings.warmup)
+    context = Context(settings, store, files, engine, models, metrics, _bank=prompt_bank)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -6,15 +6,17 @@ import json
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image as PilImage
 
+from dg2_jax.checks import ParameterError
 from dg2_jax.settings import MAX_SEED
 from serve import pictures
 from serve.files import Files
-from serve.schemas import Anagram, Upscale, job_request
+from serve.schemas import JobRequest
 from serve.store import Image, Job
 
 # These may differ between pictures of one call, or do not change the picture.
@@ -22,6 +24,7 @@ _OWN = (
     "prompt", "prompt_matching", "negative_prompt", "seed", "num_images", "embed_metadata",
     "preview_every",
 )  # fmt: skip
+_STORED_NAMES = ("model", "image", "mask", "autoguidance_model")  # by the server's own names
 
 
 class StoppedError(Exception):
@@ -35,9 +38,10 @@ def key(job: Job) -> Hashable:
     own = set(_OWN)
     if job.kind == "anagram":
         own.remove("negative_prompt")  # the pipeline takes one for all readings
-    if job.request["preview_mode"] != "vae":
-        own.add("preview_mode")  # linear previews cost nothing: who wants none is shown none
-    return json.dumps({k: v for k, v in job.request.items() if k not in own}, sort_keys=True)
+    if job.request.preview_mode != "vae":
+        own.add("preview_mode")  # linear previews cost nothing, so they may be drawn for nobody
+    fields = job.request.fields()
+    return json.dumps({k: v for k, v in fields.items() if k not in own}, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,16 @@ class Item:
     @property
     def seed(self) -> int:
         """Picture i of a job has the job's seed + i."""
-        return (self.job.request["seed"] + self.index) % (MAX_SEED + 1)
+        return (self.job.request.seed + self.index) % (MAX_SEED + 1)
 
 
-class Batch:
+class JobBatch:
     """Pictures that are computed together."""
 
     def __init__(self, items: Sequence[Item]):
         self.items = list(items)
         self.jobs = list({item.job.id: item.job for item in items}.values())
-        self.request: Any = job_request.validate_python(self.jobs[0].request)
+        self.request: JobRequest = self.jobs[0].request
         self.started_at = time.monotonic()
 
     @property
@@ -72,6 +76,7 @@ class Batch:
         pipe: Any,
         upscale: Callable[..., np.ndarray],
         files: Files,
+        place: Callable[[str], str | Path],
         watch: Callable[[int, int, Callable[[], Sequence[np.ndarray]]], bool],
     ) -> list[tuple[np.ndarray, dict[str, Any]]]:
         """Runs it; returns (pixels, metadata) one an item.
@@ -80,6 +85,7 @@ class Batch:
             pipe: the pipeline of `model`.
             upscale: `dg2_jax.upscale`.
             files: where input pictures lie.
+            place: where the library finds a model of the server's, by name.
             watch: is told (step, num_steps, what draws previews) after every step, and returns
                 whether to stop.
 
@@ -87,12 +93,15 @@ class Batch:
             StoppedError: `watch` said so.
             Exception: what the pipeline raises.
         """
-        if isinstance(self.request, Upscale):
+        if self.request.kind == "upscale":
             return [self._enlarge(upscale, files, watch)]
+        settings = self.request.settings()
+        if settings.get("autoguidance_model") is not None:
+            settings["autoguidance_model"] = str(place(settings["autoguidance_model"]))
         result = pipe(
             **self._texts(),
             **self._inputs(files),
-            **self.request.controls(),
+            **settings,
             seed=[item.seed for item in self.items],
             on_preview=lambda p: watch(p.step, p.num_steps, lambda: p.images),
             preview_every=1,
@@ -103,19 +112,16 @@ class Batch:
         return [(pixels, result.metadata(i)) for i, pixels in enumerate(result.images)]
 
     def _texts(self) -> dict[str, Any]:
-        if isinstance(self.request, Anagram):
+        if self.request.kind == "anagram":
             negative = self.request.negative_prompt
             return {"negative_prompt": negative, "num_images": len(self.items)}
         requests = [item.job.request for item in self.items]
-        return {name: [r[name] for r in requests] for name in ("prompt", "negative_prompt")}
+        names = ("prompt", "negative_prompt")
+        return {name: [getattr(request, name) for request in requests] for name in names}
 
     def _inputs(self, files: Files) -> dict[str, np.ndarray]:
-        found = {}
-        for name in ("image", "mask"):
-            picture_id = getattr(self.request, name, None)
-            if picture_id is not None:
-                found[name] = _read(files, picture_id)
-        return found
+        ids = {name: getattr(self.request, name, None) for name in ("image", "mask")}
+        return {name: _read(files, id_, name) for name, id_ in ids.items() if id_ is not None}
 
     def _enlarge(
         self, upscale: Callable[..., np.ndarray], files: Files, watch: Callable
@@ -125,29 +131,33 @@ class Batch:
                 raise StoppedError
 
         request = self.request
-        pixels = _read(files, request.image)
-        found = upscale(pixels, request.upscaler, request.upscale, progress=progress)
+        pixels = _read(files, request.image, "image")
+        larger = upscale(pixels, request.upscaler, request.upscale, progress=progress)
         metadata = {
             "upscale": request.upscale,
             "upscaler": request.upscaler,
-            "width": found.shape[1],
-            "height": found.shape[0],
+            "width": larger.shape[1],
+            "height": larger.shape[0],
             "image": request.image,
         }
-        return found, metadata
+        return larger, metadata
 
 
 def stored(item: Item, pixels: np.ndarray, metadata: dict[str, Any]) -> tuple[Image, bytes]:
     """A finished picture's row and its PNG."""
     request = item.job.request
+    named = {name: getattr(request, name, None) for name in _STORED_NAMES}
+    factor = 1 if item.job.kind == "upscale" else request.upscale or 1
     metadata = {
         **metadata,
         "kind": item.job.kind,
-        **{name: request[name] for name in ("model", "image", "mask") if request.get(name)},
+        "width": pixels.shape[1] // factor,
+        "height": pixels.shape[0] // factor,
+        **{name: value for name, value in named.items() if value is not None},
     }
     if item.job.matched_from is not None:
         metadata["matched_from"] = item.job.matched_from
-    png = pictures.encode(pixels, metadata if request["embed_metadata"] else None)
+    png = pictures.encode(pixels, metadata if request.embed_metadata else None)
     return (
         Image(
             id=f"{item.job.id}_{item.index:03d}",
@@ -167,10 +177,10 @@ def stored(item: Item, pixels: np.ndarray, metadata: dict[str, Any]) -> tuple[Im
     )
 
 
-def _read(files: Files, picture_id: str) -> np.ndarray:
+def _read(files: Files, picture_id: str, name: str) -> np.ndarray:
     """A stored picture's pixels: uint8 (h, w, 3), or (h, w) for a mask."""
     data = files.read(picture_id)
     if data is None:
-        raise ValueError(f"image {picture_id} has been deleted")
+        raise ParameterError(name, f"{picture_id} has been deleted")
     with PilImage.open(io.BytesIO(data)) as picture:
         return np.asarray(picture)

@@ -12,9 +12,8 @@ from serve.files import Files, Ids
 from serve.metrics import Metrics
 from serve.models import Models
 from serve.problems import ProblemError
-from serve.settings import ServerSettings
+from serve.server_settings import ServerSettings
 from serve.store import Store
-from serve.worker import Worker
 
 _CLIENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -27,7 +26,6 @@ class Context:
     store: Store
     files: Files
     engine: Engine
-    worker: Worker
     models: Models
     metrics: Metrics
     new_id: Ids = field(default_factory=Ids)
@@ -37,11 +35,11 @@ class Context:
     _bank_lock: Any = field(default_factory=threading.Lock)
 
     def enter(self, watched: Any) -> None:
-        """A request waits for a job."""
+        """Registers a request that waits for a job."""
         self.watched.append(watched)
 
     def leave(self, watched: Any) -> None:
-        """It does no longer."""
+        """Unregisters it."""
         if watched in self.watched:
             self.watched.remove(watched)
 
@@ -49,7 +47,7 @@ class Context:
         """The prompt bank, loaded on first use (seconds): call it outside the event loop."""
         with self._bank_lock:
             if self._bank is None:
-                from bank import Bank
+                from bank import Bank  # JAX takes seconds to import
 
                 self._bank = Bank.load(user=self.settings.data / "bank")
             return self._bank

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from dg2_jax.images import LABELS, NEGATIVE
+from dg2_jax.pictures.images import LABELS, NEGATIVE
 
 _PAIR = re.compile(r'(\w[\w ]*):\s?("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _LONGEST = 4000  # of the line of pairs; what is longer is prose
@@ -28,8 +28,8 @@ def parse(text: str) -> dict[str, str]:
             negative.append(line.removeprefix(NEGATIVE))
         else:
             (negative or prompt).append(line)
-    found = {label.strip(): _unquoted(value) for label, value in pairs}
-    return {"Prompt": "\n".join(prompt), "Negative prompt": "\n".join(negative), **found}
+    labelled = {label.strip(): _unquoted(value) for label, value in pairs}
+    return {"Prompt": "\n".join(prompt), "Negative prompt": "\n".join(negative), **labelled}
 
 
 def _unquoted(value: str) -> str:
@@ -45,15 +45,15 @@ def _unquoted(value: str) -> str:
 def to_fields(text: str) -> dict[str, Any]:
     """The pairs as this project's field names, unchecked; numbers where they should be."""
     pairs = parse(text)
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "prompt": pairs["Prompt"],
         "negative_prompt": pairs["Negative prompt"],
     }
     for label, convert in (("Steps", int), ("Seed", int), ("CFG scale", float)):
         try:
-            found[LABELS[label]] = convert(pairs[label])
+            fields[LABELS[label]] = convert(pairs[label])
         except (KeyError, ValueError):
             continue
     if "Sampler" in pairs:
-        found["solver"] = pairs["Sampler"]
-    return found
+        fields["solver"] = pairs["Sampler"]
+    return fields

@@ -7,8 +7,9 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from dg2_jax.settings import MAX_SEED, check_weights
-from serve import pictures, problems
+from dg2_jax.checks import ParameterError
+from dg2_jax.settings import MAX_SEED, Settings
+from serve import pictures, problems, sizes
 from serve.context import Context
 from serve.problems import ProblemError
 from serve.schemas import JobRequest, job_request
@@ -62,54 +63,74 @@ def make_job(
     Raises:
         ProblemError: 422 naming the field.
     """
-    fields = request.model_dump(mode="json")
-    count = fields.get("num_images", 1)
-    if count > context.settings.max_images:
-        limit = context.settings.max_images
-        raise ProblemError(422, f"num_images must be at most {limit}", "num_images")
-    if "model" in fields:
-        try:
-            fields["model"] = context.models.resolve(fields["model"])
-        except ValueError as error:
-            raise ProblemError(422, str(error), "model") from error
-        fields |= _of_weights(context, request, fields)
-    if "seed" in fields and fields["seed"] is None:
-        fields["seed"] = secrets.randbelow(MAX_SEED + 1)
+    try:
+        patch = _completed(context, request)
+    except ParameterError as error:
+        raise ProblemError.of(error) from error
+    if "seed" in type(request).model_fields and request.seed is None:
+        patch["seed"] = secrets.randbelow(MAX_SEED + 1)
     for name in ("image", "mask"):
-        if fields.get(name) is not None:
-            fields[name] = store_picture(context, fields[name], name, mask=name == "mask")
+        if getattr(request, name, None) is not None:
+            patch[name] = store_picture(context, getattr(request, name), name, name == "mask")
     if request.kind == "upscale":
-        _check_upscale(context, fields["image"])
+        _check_upscale(context, patch["image"])
     matched_from = None
-    if fields.get("prompt_matching") is not None and fields["prompt"].strip():
-        matched_from = fields["prompt"]
-        split = fields["prompt_matching"]
-        fields["prompt"] = context.bank().match(matched_from, temperature=0.0, bank=split).prompt
-        fields["prompt_matching"] = None  # the request, sent again, is about the prompt found
-    text = fields["prompt"] if matched_from is not None else request.text
+    if getattr(request, "prompt_matching", None) is not None and request.prompt.strip():
+        matched_from, split = request.prompt, request.prompt_matching
+        patch["prompt"] = context.bank().match(matched_from, temperature=0.0, bank=split).prompt
+        patch["prompt_matching"] = None  # sent again, the request is about the matched prompt
+    complete = request.model_copy(update=patch)
     return Job(
         id=context.new_id(),
         kind=request.kind,
         status=QUEUED,
         client=client,
         idempotency_key=idempotency_key,
-        request=fields,
-        text=text,
+        request=complete,
+        text=complete.text,
         matched_from=matched_from,
-        num_images=count,
+        num_images=request.count,
         created_at=time.time(),
     )
 
 
-def _of_weights(context: Context, request: JobRequest, fields: dict[str, Any]) -> dict[str, Any]:
-    """What the chosen weights of the model want, as far as the request does not say it."""
-    model = context.models.details(fields["model"])
-    try:
-        check_weights(fields["weights"], model["weights"], model["name"])
-    except ValueError as error:
-        raise ProblemError(422, str(error), "weights") from error
-    wanted = model["sampling"].get(fields["weights"], {})
-    return {name: value for name, value in wanted.items() if name not in request.model_fields_set}
+def _completed(context: Context, request: JobRequest) -> dict[str, Any]:
+    """What a request leaves to the model, after the check that the model can do what it asks.
+
+    Raises:
+        ParameterError: naming the parameter and what is allowed.
+    """
+    most = context.settings.max_images
+    if request.count > most:
+        raise ParameterError("num_images", f"must be at most {most}")
+    if request.kind == "upscale":
+        return {}
+    models, other = context.models, request.autoguidance_model
+    name = models.resolve(request.model)
+    if other is not None:
+        models.resolve(other, "autoguidance_model")
+    facts = models.facts(name)
+    if facts is None:
+        return {"model": name}  # the worker tells what is wrong with the model
+    defaults = facts.sampling.get(request.weights, {})
+    defaults = {k: value for k, value in defaults.items() if k not in request.model_fields_set}
+    settings = Settings(**{**request.settings(), **defaults})
+    facts.check(settings, models.facts(other) if other is not None else None)
+    width, height = size = facts.size_of(settings)
+    sizes.check(size, models.sizes(name), "width" if settings.width else "height")
+    own = size == (facts.size, facts.size)
+    return {
+        "model": name,
+        **defaults,
+        "width": None if own else width,
+        "height": None if own else height,
+    }
+
+
+def nearest_size(context: Context, model: str, size: sizes.Size) -> tuple[int | None, int | None]:
+    """The allowed size of a model nearest to one that is asked for, as `width` and `height`."""
+    allowed = context.models.sizes(model)
+    return sizes.nearest(size, allowed) if allowed else (None, None)
 
 
 def _check_upscale(context: Context, picture_id: str) -> None:

@@ -1,20 +1,25 @@
 """The models a server offers: one by default, more from a folder, a few kept in memory."""
 
+import dataclasses
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dg2_jax.model import EMBEDDED, folder_of, weights_of
+from dg2_jax.checks import check_choice
+from dg2_jax.controls import model_facts
+from dg2_jax.controls.model_facts import ModelFacts
+from dg2_jax.models.folder import EMBEDDED, folder_of
+from serve import sizes
 
 Loader = Callable[[str | Path], Any]
 
 
 def load_pipeline(model: str | Path, dtype: str | None = None) -> Any:
-    """A `dg2_jax.Pipeline`; imported late, so that the server answers before JAX is there."""
-    from dg2_jax import Pipeline
+    """A `dg2_jax.Pipeline`."""
+    from dg2_jax import Pipeline  # JAX takes seconds to import; the server answers before
 
     pipe = Pipeline.load(model)
     return pipe if dtype is None else pipe.quantized(dtype)
@@ -29,14 +34,16 @@ class Models:
         folder: Path | None = None,
         load: Loader = load_pipeline,
         keep: int = 2,
+        allowed_sizes: Sequence[str] = (),
     ):
         self._load = load
+        self._sizes = allowed_sizes
         self._keep = keep
         self._loaded: OrderedDict[str, Any] = OrderedDict()
         self._places: dict[str, str | Path] = {name: name for name in EMBEDDED}
         if folder is not None:
-            found = sorted(folder.glob("*/config.json"))
-            self._places |= {path.parent.name: path.parent for path in found}
+            configs = sorted(folder.glob("*/config.json"))
+            self._places |= {path.parent.name: path.parent for path in configs}
         self.default = default
         if default not in self._places:
             self.default = Path(default).name or default
@@ -47,23 +54,26 @@ class Models:
         """Of all models."""
         return list(self._places)
 
-    def resolve(self, name: str | None) -> str:
+    def resolve(self, name: str | None, parameter: str = "model") -> str:
         """A model's name, the default for None.
 
         Raises:
-            ValueError: naming the models there are.
+            ParameterError: of the parameter, naming the models there are.
         """
         if name is None:
             return self.default
-        if name not in self._places:
-            raise ValueError(f"model must be one of {', '.join(self._places)}; got {name[:80]!r}")
+        check_choice(parameter, name, self._places)
         return name
+
+    def place(self, name: str) -> str | Path:
+        """Where the library finds a model: the name of an embedded one, or a folder."""
+        return self._places[name]
 
     def get(self, name: str) -> Any:
         """The pipeline of a name, loaded if need be.
 
         Raises:
-            FileNotFoundError, dg2_jax.model.ModelError: as `Pipeline.load`.
+            FileNotFoundError, dg2_jax.models.model.ModelError: as `Pipeline.load`.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(self._places[name])
@@ -77,22 +87,39 @@ class Models:
         names = sorted(self._places, key=lambda name: (name != self.default, name))
         return [self.details(name) for name in names]
 
+    def facts(self, name: str) -> ModelFacts | None:
+        """What a model can be asked for; None where its config.json cannot be used."""
+        try:
+            text = (folder_of(self._places[name]) / "config.json").read_text(encoding="utf-8")
+            facts = model_facts.from_config(name, json.loads(text))
+        except (OSError, KeyError, TypeError, ValueError, AttributeError):
+            return None
+        pipe = self._loaded.get(name)
+        return dataclasses.replace(facts, size=pipe.model.default_size) if pipe else facts
+
+    def sizes(self, name: str) -> list[sizes.Size]:
+        """The sizes of a model's pictures, its own first; empty where they are not known."""
+        facts = self.facts(name)
+        return sizes.allowed(facts, self._sizes) if facts else []
+
     def details(self, name: str) -> dict[str, Any]:
         """One model, by a name that `resolve` gives."""
         path = folder_of(self._places[name]) / "config.json"
-        pipe = self._loaded.get(name)
         try:
             text = path.read_bytes()
             config = json.loads(text)
         except (OSError, ValueError):
             text, config = b"", {}
+        facts = self.facts(name)
         return {
             "name": name,
-            "title": config.get("title", name),
-            "size": pipe.model.default_size if pipe else config.get("default_size"),
-            "weights": list(weights_of(config)) or ["ema"],  # what is wrong is told at its loading
-            "sampling": config.get("sampling", {}),
-            "loaded": pipe is not None,
+            "title": config.get("title", name) if isinstance(config, dict) else name,
+            "size": facts.size if facts else None,
+            "sizes": self.sizes(name),
+            "multiple": facts.multiple if facts else 8,
+            "weights": list(facts.weights) if facts else ["ema"],  # loading tells what is wrong
+            "sampling": dict(facts.sampling) if facts else {},
+            "loaded": name in self._loaded,
             "default": name == self.default,
             "hash": hashlib.sha256(text).hexdigest()[:10] if text else None,
         }

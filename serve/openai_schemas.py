@@ -2,28 +2,28 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from serve.schemas import MAX_SEED, OneOf, Text
+from serve import sizes
+from serve.job_controls import CONTROLS
+from serve.schemas import Text, foreign_field_of
+from serve.sizes import Size
 
-# Ours, which clients send through `extra_body`.
-OURS = (
-    "seed",
-    "negative_prompt",
-    "num_inference_steps",
-    "guidance_scale",
-    "solver",
-    "weights",
-    "strength",
-    "upscale",
-    "upscaler",
-    "prompt_matching",
-    "eta",
-    "preview_mode",
-)
+# Controls that this interface says in its own words, or does not have, and why.
+NOT_HERE = {
+    "prompt": "is OpenAI's own field",
+    "model": "is OpenAI's own field",
+    "num_images": "is `n`",
+    "preview_every": "follows from `partial_images`",
+    "width": "is `size`",
+    "height": "is `size`",
+    "anagram": "the interface has no anagrams",
+    "anagram_mode": "the interface has no anagrams",
+}
+OURS = tuple(name for name in CONTROLS if name not in NOT_HERE)  # clients send them by `extra_body`
 
 
-class ImageRequest(BaseModel):
+class _ImageRequest(BaseModel):
     """`images/generations` and `images/edits`; fields that mean nothing here are accepted."""
 
     model_config = ConfigDict(extra="ignore")
@@ -40,45 +40,31 @@ class ImageRequest(BaseModel):
     stream: bool | None = None
     partial_images: int | None = Field(None, ge=0, le=3)
 
-    seed: int | None = Field(None, ge=0, le=MAX_SEED)
-    negative_prompt: Text | None = None
-    num_inference_steps: int | None = Field(None, ge=1, le=1000)
-    guidance_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
-    solver: Annotated[str, OneOf("solver")] | None = None
-    weights: Annotated[str, OneOf("weights")] | None = None
-    strength: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
-    upscale: Literal[2, 4] | None = None
-    upscaler: Annotated[str, OneOf("upscaler")] | None = None
-    prompt_matching: Annotated[str, OneOf("prompt_matching")] | None = None
-    eta: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
-    preview_mode: Annotated[str, OneOf("preview_mode")] | None = None
-
     def fields(self) -> dict[str, Any]:
-        """As fields of our own requests; a model of another maker's name is the default one."""
-        given = {name: getattr(self, name) for name in OURS}
-        found = {name: value for name, value in given.items() if value is not None}
-        steps = found.get("num_inference_steps", 20)
+        """As fields of our own requests, but for the size, which depends on the model."""
+        given = {name: getattr(self, name) for name in OURS if name in self.model_fields_set}
+        ours = {name: value for name, value in given.items() if value is not None}
+        steps = ours.get("num_inference_steps", CONTROLS["num_inference_steps"].default)
         return {
             "prompt": self.prompt,
             "num_images": self.n or 1,
             "preview_every": max(1, steps // ((self.partial_images or 0) + 1)),
-            **found,
+            **ours,
         }
+
+    @property
+    def pixels(self) -> Size | None:
+        """The size asked for, None for "auto" and what is no size."""
+        return sizes.parse(self.size or "")
 
     @property
     def suffix(self) -> Literal["png", "jpeg", "webp"]:
         """Of a picture's file."""
         return self.output_format or "png"
 
-
-class FormRequest(ImageRequest):
-    """The same from a form, where all is text: an empty field is a missing one."""
-
-    upscale: int | None = Field(None, ge=2, le=4, multiple_of=2)  # type: ignore[assignment]
-
     @classmethod
-    def of(cls, form: dict[str, Any]) -> Self:
-        """From a form's text fields.
+    def of_form(cls, form: dict[str, Any]) -> Self:
+        """From a form's text fields, where an empty field is a missing one.
 
         Raises:
             pydantic.ValidationError: as usual.
@@ -86,7 +72,13 @@ class FormRequest(ImageRequest):
         return cls.model_validate({k: v for k, v in form.items() if v != ""})
 
 
-class VariationRequest(FormRequest):
+_FIELDS: dict[str, Any] = {name: foreign_field_of(CONTROLS[name]) for name in OURS}
+ImageRequest = create_model(
+    "ImageRequest", __base__=_ImageRequest, __doc__=_ImageRequest.__doc__, **_FIELDS
+)
+
+
+class VariationRequest(ImageRequest):
     """`images/variations`, which has no prompt."""
 
     prompt: Text = ""

@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from dg2_jax.image_input import FORMATS, to_rgb
-from dg2_jax.images import METADATA_KEY, PARAMETERS_KEY, png_info
+from dg2_jax.pictures import image_input
+from dg2_jax.pictures.image_input import FORMATS, to_rgb
+from dg2_jax.pictures.images import METADATA_KEY, PARAMETERS_KEY, png_info
 from serve.problems import ProblemError
 
 MAX_SIDE = 16384
@@ -47,16 +48,17 @@ def decode(data: bytes, field: str, max_pixels: int) -> Image.Image:
         ProblemError: 422 naming the field: another format, too many pixels, a damaged file.
     """
     allowed = "must be a PNG, JPEG or WebP picture"
+
+    def check_size(picture: Image.Image) -> None:
+        width, height = picture.size
+        if width * height > max_pixels or max(width, height) > MAX_SIDE:
+            limit = f"at most {max_pixels} pixels and {MAX_SIDE} a side"
+            raise ProblemError(422, f"must have {limit}, got {width}x{height}", field)
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = picture.size
-            if width * height > max_pixels or max(width, height) > MAX_SIDE:
-                limit = f"at most {max_pixels} pixels and {MAX_SIDE} a side"
-                raise ProblemError(422, f"must have {limit}, got {width}x{height}", field)
-            picture.load()
-            return ImageOps.exif_transpose(picture)
+            return ImageOps.exif_transpose(image_input.decode(data, FORMATS, check_size))
     except ProblemError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
@@ -75,8 +77,8 @@ def alpha(picture: Image.Image) -> Image.Image | None:
     """The transparency, 8-bit; None where all is opaque."""
     if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
         return None
-    found = picture.convert("RGBA").getchannel("A")
-    return None if found.getextrema() == (255, 255) else found
+    opacity = picture.convert("RGBA").getchannel("A")
+    return None if opacity.getextrema() == (255, 255) else opacity
 
 
 def surroundings(picture: Image.Image, mask: Image.Image) -> Image.Image:
@@ -131,7 +133,7 @@ def read_metadata(picture: Image.Image) -> tuple[dict[str, Any] | None, str | No
     """What a PNG says of itself: (our settings, the readable text), None where missing."""
     text = picture.info.get(PARAMETERS_KEY)
     try:
-        found = json.loads(picture.info.get(METADATA_KEY, "null"))
+        metadata = json.loads(picture.info.get(METADATA_KEY, "null"))
     except (ValueError, TypeError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else None, text if isinstance(text, str) else None
+        metadata = None
+    return metadata if isinstance(metadata, dict) else None, text if isinstance(text, str) else None

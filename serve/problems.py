@@ -3,7 +3,6 @@
 `application/problem+json` (RFC 9457) for ours, and what A1111 and OpenAI clients expect for theirs.
 """
 
-import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -13,9 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from serve.choices import KINDS
+from dg2_jax.checks import ParameterError
+from dg2_jax.controls.declaration import KINDS
 
-_NAME = re.compile(r"[a-z_]+")
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -37,6 +36,11 @@ class ProblemError(Exception):
         self.detail = detail
         self.field = field
         self.retry_after = retry_after
+
+    @classmethod
+    def of(cls, error: ParameterError, field: str | None = None) -> "ProblemError":
+        """422 for a parameter that is not allowed, of a field of that or another name."""
+        return cls(422, str(error), field or error.name)
 
 
 def problem(status: int, detail: str, fields: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def _openai_error(status: int, body: dict[str, Any], headers: dict[str, str]) ->
 
 def field_errors(errors: Sequence[Any]) -> list[tuple[str, str]]:
     """Pydantic's errors as pairs (field, message), without the values that were sent."""
-    return [(_field(error), error["msg"].removeprefix("Value error, ")) for error in errors]
+    return [(_field(error), _message(error)) for error in errors]
 
 
 def install(app: FastAPI) -> None:
@@ -128,6 +132,17 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, of_anything)
 
 
+def _refused(error: Any) -> ParameterError | None:
+    """The library's own error in one of pydantic's, if that is what it is."""
+    cause = error.get("ctx", {}).get("error")
+    return cause if isinstance(cause, ParameterError) else None
+
+
+def _message(error: Any) -> str:
+    refused = _refused(error)
+    return error["msg"].removeprefix("Value error, ") if refused is None else refused.problem
+
+
 def _field(error: Any) -> str:
     """Where an error is, as the client wrote it: "anagram.0.view"."""
     if error["type"].startswith("union_tag"):
@@ -138,9 +153,8 @@ def _field(error: Any) -> str:
     if len(parts) > 1 and parts[0] in ("body", "query", "path", "header"):
         parts = parts[1:]
     if parts[:1] == ["body"] or (parts[:1] and parts[0] in KINDS and len(parts) == 1):
-        # About the whole request: the library's messages begin with the parameter.
-        word = error["msg"].removeprefix("Value error, ").partition(" ")[0]
-        return word if _NAME.fullmatch(word) else "body"
+        refused = _refused(error)  # about the whole request
+        return "body" if refused is None else refused.name
     if len(parts) > 1 and parts[0] in KINDS and isinstance(parts[1], str):
         parts = parts[1:]  # the tag of the union, which is no field
     return ".".join(map(str, parts))

@@ -6,24 +6,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from serve.choices import CHOICES, KINDS
-from serve.schemas import job_request
-
-# The smallest valid request of each kind.
-_MINIMAL: dict[str, dict[str, Any]] = {
-    "txt2img": {},
-    "img2img": {"image": "-"},
-    "inpaint": {"image": "-", "mask": "-"},
-    "anagram": {"anagram": [{"prompt": "", "view": view} for view in CHOICES["view"][:2]]},
-    "upscale": {"image": "-", "upscale": CHOICES["upscale"][0]},
-}
+from dg2_jax.controls.declaration import KINDS
+from serve import problems
+from serve.job_controls import CHOICES
+from serve.schemas import REQUESTS, job_request
 
 
-def request_of(fields: dict[str, Any], has: Callable[[str], bool]) -> dict[str, Any] | None:
+def request_of(
+    fields: dict[str, Any], size: tuple[int, int] | None, has: Callable[[str], bool]
+) -> dict[str, Any] | None:
     """The request in a picture's metadata, without the fields that are not valid.
 
     Args:
         fields: metadata, as untrusted as the file it came from.
+        size: width and height of the picture, after any enlarging; None where another program made
+            it, whose sizes are not those of a model here.
         has: whether there is a stored picture of an id; where what a picture was made from is
             missing, the request is one for txt2img.
 
@@ -36,18 +33,20 @@ def request_of(fields: dict[str, Any], has: Callable[[str], bool]) -> dict[str, 
         kind = "txt2img"
     if kind == "anagram":
         fields = {**fields, "anagram": _objects(fields.get("anagram"))}
-    model = type(job_request.validate_python({"kind": kind, **_MINIMAL[kind]}))
-    wanted = {name: fields[name] for name in model.model_fields if name in fields}
-    wanted["kind"] = kind
+    if size is not None:
+        factor = fields["upscale"] if fields.get("upscale") in CHOICES["upscale"] else 1
+        fields = {**fields, "width": size[0] // factor, "height": size[1] // factor}
+    known = {name: fields[name] for name in REQUESTS[kind].model_fields if name in fields}
+    known["kind"] = kind
     while True:
         try:
-            return job_request.validate_python(wanted).model_dump(mode="json")
+            return job_request.validate_python(known).fields()
         except ValidationError as error:
-            bad = {place["loc"][1] for place in error.errors() if len(place["loc"]) > 1}
-            bad &= set(wanted) - {"kind"}
+            bad = {name.partition(".")[0] for name, _ in problems.field_errors(error.errors())}
+            bad &= set(known) - {"kind"}
             if not bad:
                 return None
-            wanted = {name: value for name, value in wanted.items() if name not in bad}
+            known = {name: value for name, value in known.items() if name not in bad}
 
 
 def finite(value: Any) -> Any:

@@ -1,71 +1,99 @@
-"""What a job may ask for: a model a kind, every field bounded, so that nothing odd is compiled."""
+"""What a job may ask for: a model per kind of job, its fields derived from the controls."""
 
-import math
+import dataclasses
+import functools
+import operator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
-    field_validator,
+    create_model,
     model_validator,
 )
 from pydantic_core import core_schema
 
-from dg2_jax.settings import MAX_IMAGES, MAX_SEED, MAX_STEPS, Settings
-from serve.choices import CHOICES
+from dg2_jax.checks import ParameterError
+from dg2_jax.controls.declaration import KINDS, Control
+from dg2_jax.controls.values import Choice, Integer, Values
+from dg2_jax.controls.values import Text as TextValues
+from dg2_jax.settings import MAX_SEED, Settings
+from serve.job_controls import CONTROLS, SPLITS, of_kind
 
-MAX_PROMPT = 4000
-
-
-def _no_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("must not contain NUL")
-    return text
-
-
-def _no_bool(value: Any) -> Any:
-    """JSON's true and "5" are no numbers here."""
-    if isinstance(value, bool | str):
-        raise ValueError("must be a number")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return value
+MAX_PROMPT = TextValues().length
+_JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
 
 @dataclass(frozen=True)
-class OneOf:
-    """Annotates a field whose values are `CHOICES[name]`, and nothing that merely equals one."""
+class Checked:
+    """Annotates a field whose values a control checks.
 
-    name: str
+    Attributes:
+        control: the control.
+        from_text: whether a text may stand for another type, as in a form.
+    """
+
+    control: Control
+    from_text: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Replaces the annotated type's validation."""
         return core_schema.no_info_plain_validator_function(self._check)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        """Shows the values."""
-        allowed = CHOICES[self.name]
-        kind = "integer" if isinstance(allowed[0], int) else "string"
-        return {"type": kind, "enum": list(allowed)}
+        """Shows type and bounds."""
+        shown = _json_schema(self.control)
+        return {"anyOf": [shown, {"type": "null"}]} if self.control.optional else shown
 
     def _check(self, value: Any) -> Any:
-        allowed = CHOICES[self.name]
-        if type(value) is not type(allowed[0]) or value not in allowed:
-            raise ValueError(f"must be one of {', '.join(map(str, allowed))}")
-        return value
+        if self.from_text and isinstance(value, str) and self.control.values.python is not str:
+            value = self.control.parse(value)
+        if self.control.values.python is int and isinstance(value, float) and value.is_integer():
+            value = int(value)  # JSON has one type of number
+        return self.control.checked(value)
 
 
-Text = Annotated[str, Field(max_length=MAX_PROMPT), AfterValidator(_no_nul)]
+def _json_schema(control: Control) -> dict[str, Any]:
+    told = control.values.describe()
+    if told["type"] in ("integers", "numbers"):
+        item = {"type": told["type"][:-1], "minimum": told["minimum"], "maximum": told["maximum"]}
+        length = told["length"]
+        return {"type": "array", "items": item, "minItems": length, "maxItems": length}
+    shown: dict[str, Any] = {"type": _JSON_TYPES[control.values.python]}
+    if told["type"] == "choice":
+        return shown | {"enum": told["choices"]}
+    if told["type"] == "text":
+        return shown | {"maxLength": told["maximum"]}
+    return shown | {name: told[name] for name in ("minimum", "maximum") if name in told}
+
+
+def field_of(control: Control) -> tuple[Any, Any]:
+    """A control as a pydantic field: its type, and its default and help text."""
+    return Annotated[Any, Checked(control)], Field(control.default, description=control.help)
+
+
+def foreign_field_of(control: Control) -> tuple[Any, Any]:
+    """The same in another interface, where it may be left out and where a text may stand for it."""
+    optional: Any = Annotated[
+        Any, Checked(dataclasses.replace(control, optional=True), from_text=True)
+    ]
+    return optional, Field(None, description=control.help)
+
+
+def checked(values: Values, name: str = "value") -> Checked:
+    """The check of a field that is no control."""
+    return Checked(Control(values, "", "", name=name))
+
+
+VIEWS = tuple(CONTROLS["anagram"].values.describe()["choices"])
+Text = Annotated[str, checked(TextValues(), "text")]
+Count = Annotated[int, checked(Integer(1, 100), "count")]
+Seed = Annotated[int, checked(Integer(0, MAX_SEED), "seed")]
+Split = Annotated[str, checked(Choice(SPLITS), "split")]
 Picture = Annotated[str, Field(min_length=1, description="base64, data: URI or a picture's id")]
-Integer = Annotated[int, BeforeValidator(_no_bool, json_schema_input_type=int)]
-Number = Annotated[float, BeforeValidator(_no_bool, json_schema_input_type=float)]
-Unit = Annotated[Number, Field(ge=0, le=1)]
-Pixels = Annotated[Integer, Field(ge=0, le=4096)]
 
 
 class View(BaseModel):
@@ -74,136 +102,112 @@ class View(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     prompt: Text
-    view: Annotated[str, OneOf("view")]
+    view: Annotated[str, checked(Choice(VIEWS), "view")]
 
 
 class _Request(BaseModel):
-    """What all kinds share."""
+    """What is asked of a job; its fields besides the kind are those of `job_controls.of_kind`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    upscaler: Annotated[str, OneOf("upscaler")] = "x4plus"
-    embed_metadata: bool = Field(True, strict=True)
+    kind: str
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
     @property
     def text(self) -> str:
         """What the job shows, for lists and searches."""
+        if self.kind == "anagram":
+            return " | ".join(view.prompt for view in self.anagram)
         return getattr(self, "prompt", "")
 
-    def controls(self) -> dict[str, Any]:
-        """The keyword arguments of `Settings` that this request gives."""
+    @property
+    def count(self) -> int:
+        """How many pictures it makes."""
+        return getattr(self, "num_images", 1)
+
+    def fields(self) -> dict[str, Any]:
+        """All of it as plain data, as it is stored and shown."""
+        return self.model_dump(mode="json", warnings=False)
+
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments of `Settings` that it gives."""
         names = Settings.__dataclass_fields__
-        return {k: v for k, v in self.model_dump().items() if k in names}
-
-
-class _Sampling(_Request):
-    """What all kinds share that sample."""
-
-    negative_prompt: Text = ""
-    num_images: Annotated[Integer, Field(ge=1, le=MAX_IMAGES)] = 1
-    num_inference_steps: Annotated[Integer, Field(ge=1, le=MAX_STEPS)] = 20
-    guidance_scale: Annotated[Number, Field(ge=0, le=100)] = 2.5
-    solver: Annotated[str, OneOf("solver")] = "dpmpp_2m"
-    seed: Annotated[Integer, Field(ge=0, le=MAX_SEED)] | None = None
-    weights: Annotated[str, OneOf("weights")] = "ema"
-    model: Annotated[str, Field(max_length=200)] | None = None
-    eta: Unit = 0.0
-    guidance_rescale: Unit = 0.0
-    guidance_interval: tuple[Unit, Unit] | None = None
-    apg_eta: Unit = 1.0
-    apg_norm_threshold: Annotated[Number, Field(ge=1e-6, le=1e6)] | None = None
-    apg_momentum: Annotated[Number, Field(ge=-1, le=1)] = 0.0
-    reuse_every: Annotated[Integer, Field(ge=1, le=MAX_STEPS)] = 1
-    spacing: Annotated[str, OneOf("spacing")] | None = None
-    upscale: Annotated[int, OneOf("upscale")] | None = None
-    preview_every: Annotated[Integer, Field(ge=1, le=MAX_STEPS)] = 5
-    preview_mode: Annotated[str, OneOf("preview_mode")] = "linear"
+        given = {name: getattr(self, name) for name in type(self).model_fields if name in names}
+        if self.kind == "anagram":
+            given["anagram"] = tuple((view.prompt, view.view) for view in self.anagram)
+        return given
 
     @model_validator(mode="after")
-    def _library_agrees(self) -> "_Sampling":
-        """What the library would refuse is refused here, before anything is stored."""
-        Settings(**self.controls())
+    def _goes_together(self) -> "_Request":
+        """What the library would refuse of any model is refused here."""
+        if self.kind != "upscale":
+            Settings(**self.settings())
         return self
 
 
-class _Prompted(_Sampling):
-    prompt: Text = ""
-    prompt_matching: Annotated[str, OneOf("prompt_matching")] | None = None
-
-
-class _Editing(_Prompted):
-    image: Picture
-    strength: Unit = 0.75
-    strength_mode: Annotated[str, OneOf("strength_mode")] = "partial"
-    resize_mode: Annotated[str, OneOf("resize_mode")] = "crop"
-
-
-class Txt2Img(_Prompted):
-    """Pictures from a prompt."""
-
-    kind: Literal["txt2img"] = "txt2img"
-
-
-class Img2Img(_Editing):
-    """A picture changed towards a prompt."""
-
-    kind: Literal["img2img"] = "img2img"
-    inversion: Annotated[str, OneOf("inversion")] | None = None
-    source_prompt: Text = ""
-
-
-class Inpaint(_Editing):
+class _Inpaint(_Request):
     """A part of a picture, or what lies around it, painted anew."""
 
-    kind: Literal["inpaint"] = "inpaint"
-    strength: Unit = 1.0
-    mask: Picture | None = None
-    mask_feather: Annotated[Number, Field(ge=0, le=64)] = 4.0
-    num_resamples: Annotated[Integer, Field(ge=1, le=20)] = 1
-    outpaint: tuple[Pixels, Pixels, Pixels, Pixels] | None = None
-
-    @field_validator("outpaint")
-    @classmethod
-    def _something_new(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value is not None and not any(value):
-            raise ValueError("must have a side above 0")
-        return value
-
     @model_validator(mode="after")
-    def _one_region(self) -> "Inpaint":
+    def _one_region(self) -> "_Inpaint":
         if (self.mask is None) == (self.outpaint is None):
-            raise ValueError("mask or outpaint is required, and not both")
+            raise ParameterError("mask", "or outpaint is required, and not both")
         return self
 
 
-class Anagram(_Sampling):
-    """A picture that reads differently when it is turned."""
-
-    kind: Literal["anagram"] = "anagram"
-    anagram: list[View] = Field(min_length=2, max_length=4)
-    anagram_mode: Annotated[str, OneOf("anagram_mode")] = "latent"
-
-    @property
-    def text(self) -> str:
-        """See `_Request`."""
-        return " | ".join(view.prompt for view in self.anagram)
-
-    def controls(self) -> dict[str, Any]:
-        """See `_Request`."""
-        pairs = tuple((view.prompt, view.view) for view in self.anagram)
-        return super().controls() | {"anagram": pairs}
+_DOCS = {
+    "txt2img": "Pictures from a prompt.",
+    "img2img": "A picture changed towards a prompt.",
+    "inpaint": "A part of a picture, or what lies around it, repainted.",
+    "anagram": "A picture that reads differently when it is turned.",
+    "upscale": "A picture enlarged.",
+}
+_NAMES = dict(zip(KINDS, ("Txt2Img", "Img2Img", "Inpaint", "Anagram", "Upscale"), strict=True))
 
 
-class Upscale(_Request):
-    """A picture enlarged."""
+def _model(kind: str) -> type[_Request]:
+    fields: dict[str, Any] = {name: field_of(entry) for name, entry in of_kind(kind).items()}
+    if kind in ("img2img", "inpaint", "upscale"):
+        fields["image"] = (Picture, ...)
+    if kind == "inpaint":
+        fields["mask"] = (Picture | None, None)
+    if kind == "anagram":
+        pairs = CONTROLS["anagram"].values.describe()
+        bounds = Field(min_length=pairs["minimum"], max_length=pairs["maximum"])
+        fields["anagram"] = (Annotated[list[View], bounds], ...)
+    if kind == "upscale":
+        factor = dataclasses.replace(of_kind(kind)["upscale"], optional=False)
+        fields["upscale"] = field_of(factor)
+    base = _Inpaint if kind == "inpaint" else _Request
+    own_kind: Any = (Literal[kind], kind)
+    return create_model(_NAMES[kind], __base__=base, __doc__=_DOCS[kind], kind=own_kind, **fields)
 
-    kind: Literal["upscale"] = "upscale"
-    image: Picture
-    upscale: Annotated[int, OneOf("upscale")]
+
+REQUESTS = {kind: _model(kind) for kind in KINDS}
+
+if TYPE_CHECKING:
+    JobRequest = _Request
+else:
+    JobRequest = Annotated[
+        functools.reduce(operator.or_, REQUESTS.values()), Field(discriminator="kind")
+    ]
+job_request: TypeAdapter[Any] = TypeAdapter(JobRequest)
 
 
-JobRequest = Annotated[Txt2Img | Img2Img | Inpaint | Anagram | Upscale, Field(discriminator="kind")]
-job_request: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
+def stored_request(kind: str, fields: dict[str, Any]) -> "_Request":
+    """A request that was validated before it was stored, perhaps by another version.
+
+    Fields that are not known are left out, and missing ones have their defaults.
+    """
+    model = REQUESTS[kind]
+    known = {name: value for name, value in fields.items() if name in model.model_fields}
+    if isinstance(known.get("anagram"), list):
+        known["anagram"] = [View.model_construct(**view) for view in known["anagram"]]
+    return model.model_construct(**{**known, "kind": kind})
+
 
 EXAMPLES: dict[str, Any] = {
     "txt2img": {

@@ -20,7 +20,7 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve import problems
-from serve.settings import ServerSettings, is_loopback
+from serve.server_settings import ServerSettings, is_loopback
 
 COOKIE = "dg2_session"
 COOKIE_SECONDS = 30 * 24 * 3600

@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from serve.schemas import JobRequest, stored_request
 from serve.tables import IMAGES, JOBS, metadata
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
@@ -49,7 +50,7 @@ class Job:
     kind: str
     status: str
     client: str
-    request: dict[str, Any]
+    request: JobRequest
     text: str
     num_images: int
     created_at: float
@@ -95,7 +96,7 @@ class Store:
     def add(self, job: Job) -> None:
         """Stores a new job."""
         values = {k: v for k, v in vars(job).items() if k != "images"}
-        values["request"] = json.dumps(job.request)
+        values["request"] = json.dumps(job.request.fields())
         values["error"] = json.dumps(job.error) if job.error else None
         with self._write() as connection:
             connection.execute(JOBS.insert().values(values))
@@ -161,24 +162,24 @@ class Store:
             query = sa.select(JOBS.c.id, JOBS.c.num_images).where(
                 JOBS.c.id.in_(job_ids), JOBS.c.status.in_(UNFINISHED)
             )
-            wanted = {row.id: row.num_images for row in connection.execute(query)}
+            totals = {row.id: row.num_images for row in connection.execute(query)}
             known = set(
-                connection.scalars(sa.select(IMAGES.c.id).where(IMAGES.c.job_id.in_(wanted)))
+                connection.scalars(sa.select(IMAGES.c.id).where(IMAGES.c.job_id.in_(totals)))
             )
             rows = [
                 {**vars(image), "metadata": json.dumps(image.metadata)}
                 for image in images
-                if image.job_id in wanted and image.id not in known
+                if image.job_id in totals and image.id not in known
             ]
             if rows:
                 connection.execute(IMAGES.insert(), rows)
-            connection.execute(JOBS.update().where(JOBS.c.id.in_(wanted)).values(attempts=0))
+            connection.execute(JOBS.update().where(JOBS.c.id.in_(totals)).values(attempts=0))
             counts = connection.execute(
                 sa.select(IMAGES.c.job_id, sa.func.count())
-                .where(IMAGES.c.job_id.in_(wanted))
+                .where(IMAGES.c.job_id.in_(totals))
                 .group_by(IMAGES.c.job_id)
             )
-            complete = [job_id for job_id, count in counts if count == wanted[job_id]]
+            complete = [job_id for job_id, count in counts if count == totals[job_id]]
             if complete:
                 connection.execute(
                     JOBS.update()
@@ -190,7 +191,7 @@ class Store:
     def finish(self, job_id: str, status: str, error: Mapping[str, Any] | None = None) -> bool:
         """Ends a job as failed or cancelled; False if it was finished already."""
         with self._write() as connection:
-            found = connection.execute(
+            updated = connection.execute(
                 JOBS.update()
                 .where(JOBS.c.id == job_id, JOBS.c.status.in_(UNFINISHED))
                 .values(
@@ -199,7 +200,7 @@ class Store:
                     error=json.dumps(error) if error else None,
                 )
             )
-            return found.rowcount == 1
+            return updated.rowcount == 1
 
     def recover(self) -> list[Job]:
         """After a start: jobs to be computed, oldest first; those tried too often have failed."""
@@ -224,10 +225,10 @@ class Store:
         """Deletes a finished job; returns the ids of its pictures."""
         with self._write() as connection:
             ids = connection.scalars(sa.select(IMAGES.c.id).where(IMAGES.c.job_id == job_id))
-            found = list(ids)
+            image_ids = list(ids)
             connection.execute(IMAGES.delete().where(IMAGES.c.job_id == job_id))
             connection.execute(JOBS.delete().where(JOBS.c.id == job_id))
-        return found
+        return image_ids
 
     def image(self, image_id: str) -> Image | None:
         """A picture's row, None if there is none of that id."""
@@ -291,7 +292,7 @@ def _with_images(connection: Connection, rows: Sequence[Any]) -> list[Job]:
         Job(
             **{
                 **row,
-                "request": json.loads(row["request"]),
+                "request": stored_request(row["kind"], json.loads(row["request"])),
                 "error": json.loads(row["error"]) if row["error"] else None,
                 "images": of_job[row["id"]],
             }

@@ -111,7 +111,7 @@ def job_view(
 ) -> dict[str, Any]:
     """A job; `progress` is that of the running batch, if any."""
     if progress is None or job.finished:
-        steps = job.request.get("num_inference_steps", 1)
+        steps = getattr(job.request, "num_inference_steps", 1)
         done = job.status == "done"
         progress = progress_view(job, steps if done else 0, steps, 0, 0.0 if done else None)
     return {
@@ -119,7 +119,7 @@ def job_view(
         "kind": job.kind,
         "status": job.status,
         "client": job.client,
-        "request": job.request,
+        "request": job.request.fields(),
         "matched_from": job.matched_from,
         "created_at": timestamp(job.created_at),
         "started_at": timestamp(job.started_at),

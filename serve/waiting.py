@@ -59,8 +59,8 @@ class Watched:
             self._context.leave(self)
             if not ended:  # who broke off wants no result
                 await asyncio.shield(run_in_threadpool(self._context.engine.cancel, self.job.id))
-            found = await run_in_threadpool(self._context.store.get, self.job.id)
-            self.job = found if found is not None else self.job
+            job = await run_in_threadpool(self._context.store.get, self.job.id)
+            self.job = job if job is not None else self.job
 
     @staticmethod
     async def _patiently(

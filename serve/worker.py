@@ -10,14 +10,15 @@ import structlog
 
 from dg2_jax.settings import BATCH_SIZES
 from serve import batches, pictures
-from serve.batches import Batch, StoppedError
-from serve.engine import LocalEngine
+from serve.batches import JobBatch, StoppedError
+from serve.local_engine import LocalEngine
 from serve.models import Models
+from serve.schemas import JobRequest
 from serve.views import progress_view
 
 log = structlog.get_logger()
 
-PATIENCE_SECONDS = 3.0  # without a job before one must fear to wait for a compilation
+PATIENCE_SECONDS = 3.0  # idle time before the worker compiles the next batch size
 
 
 class Worker(threading.Thread):
@@ -46,10 +47,18 @@ class Worker(threading.Thread):
         self.state = "loading"
         self.detail = "loading the model"
 
-    @property
-    def ready(self) -> bool:
-        """Whether a job would be computed without delay."""
-        return self.state in ("ready", "warming") and self.warm > 0
+    def readiness(self) -> dict[str, Any]:
+        """Whether a job would be computed without delay, and what is still to be compiled."""
+        return {
+            "ready": self.state in ("ready", "warming") and self.warm > 0,
+            "state": self.state,
+            "detail": self.detail,
+            "warmup": {
+                "done": self.warm,
+                "total": len(self.sizes),
+                "current": self.detail if self.state == "warming" else None,
+            },
+        }
 
     def run(self) -> None:
         """See the class."""
@@ -70,7 +79,7 @@ class Worker(threading.Thread):
 
     def _turn(self) -> None:
         """Computes a batch; without one, compiles."""
-        # A batch of the next size compiles as it runs: then the demand for it is there.
+        # One size beyond the warm ones is allowed: running it compiles it, and there is demand.
         sizes = self.sizes[: self.warm + 1]
         batch = self._engine.take(sizes, timeout=PATIENCE_SECONDS)
         if batch is not None:
@@ -112,23 +121,27 @@ class Worker(threading.Thread):
         np.asarray(preview.images)
         return self._engine.draining
 
-    def _run(self, batch: Batch) -> None:
+    def _run(self, batch: JobBatch) -> None:
         try:
             pipe = self._models.get(self._models.resolve(batch.model))
-            found = batch.compute(
-                pipe, self._upscale, self._engine.files, lambda *seen: self._watch(batch, *seen)
+            results = batch.compute(
+                pipe,
+                self._upscale,
+                self._engine.files,
+                self._models.place,
+                lambda *seen: self._watch(batch, *seen),
             )
-            made = [
+            images = [
                 batches.stored(item, *result)
-                for item, result in zip(batch.items, found, strict=True)
+                for item, result in zip(batch.items, results, strict=True)
             ]
-            self._engine.deliver(batch, made)
+            self._engine.deliver(batch, images)
         except StoppedError:
             self._engine.release(batch)
         except Exception as error:
             self._recover(batch, error)
 
-    def _recover(self, batch: Batch, error: Exception) -> None:
+    def _recover(self, batch: JobBatch, error: Exception) -> None:
         """One job's fault must not be another's: what failed together is tried apart."""
         exhausted = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
         count = len(batch.items)
@@ -147,7 +160,7 @@ class Worker(threading.Thread):
             self._engine.fail(batch, 500, f"the job failed: {type(error).__name__}")
 
     def _watch(
-        self, batch: Batch, step: int, num_steps: int, draw: Callable[[], Sequence[np.ndarray]]
+        self, batch: JobBatch, step: int, num_steps: int, draw: Callable[[], Sequence[np.ndarray]]
     ) -> bool:
         """Tells watchers how far a batch is; True stops it."""
         if self._engine.must_stop(batch):
@@ -158,7 +171,7 @@ class Worker(threading.Thread):
             indices = [item.index for item in batch.items if item.job is job]
             view = progress_view(job, step, num_steps, len(indices), eta)
             self._engine.put(job.id, "progress", view)
-            if _wants_preview(job.request, step, num_steps):
+            if _has_preview(job.request, step, num_steps):
                 channel = self._engine.channel(job.id)
                 if channel is not None and channel.watched:
                     channel.put("preview", self._preview(batch, job, step, num_steps, draw()))
@@ -166,7 +179,7 @@ class Worker(threading.Thread):
 
     @staticmethod
     def _preview(
-        batch: Batch, job: Any, step: int, num_steps: int, previews: Sequence[np.ndarray]
+        batch: JobBatch, job: Any, step: int, num_steps: int, previews: Sequence[np.ndarray]
     ) -> dict[str, Any]:
         images = [
             {"index": item.index, "url": pictures.data_uri(pictures.encode(pixels))}
@@ -176,7 +189,7 @@ class Worker(threading.Thread):
         return {"step": step, "num_steps": num_steps, "images": images}
 
 
-def _wants_preview(request: dict[str, Any], step: int, num_steps: int) -> bool:
-    if request.get("preview_mode", "none") == "none":
+def _has_preview(request: JobRequest, step: int, num_steps: int) -> bool:
+    if getattr(request, "preview_mode", "none") == "none":
         return False
-    return step % request["preview_every"] == 0 and step < num_steps
+    return step % request.preview_every == 0 and step < num_steps

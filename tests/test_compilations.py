@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax.solvers import SOLVERS
+from dg2_jax.diffusion.solvers import SOLVERS
+from dg2_jax.pipeline import Pipeline
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -45,6 +46,7 @@ CHANGES = {
     "weights": {"weights": "raw"},
     "noise and spacing": {"solver": "ddim", "eta": 0.5, "spacing": "trailing"},
     "previews": {"on_preview": lambda shown: False, "preview_every": 1},
+    "the model's own size": {"height": 32, "width": 32},
     **{solver: {"solver": solver} for solver in SOLVERS},
 }
 
@@ -58,6 +60,61 @@ def test_other_values_compile_nothing(pipe, compiled, images):
         made = pipe(f"the {name[:4]}", "rain", images, **given)
         assert len(made.images) == images
         assert compiled == [], name
+
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+HALF = np.repeat([[0.0, 1.0]], 16, axis=1).repeat(32, axis=0)
+# What is asked first, and what then compiles nothing.
+KINDS = {
+    "edits": (
+        {"image": PICTURE, "strength": 0.5},
+        [
+            {"image": 255 - PICTURE, "strength": 0.9, "mask": HALF},
+            {"image": PICTURE, "mask": 1 - HALF, "solver": "ddpm", "num_resamples": 2},
+            {"image": PICTURE, "strength": 0.7, "strength_mode": "full"},
+            {"image": PICTURE, "outpaint": (0, 8, 8, 0), "strength": 1.0},
+            {"image": PICTURE, "strength": 0.0},
+            {},
+        ],
+    ),
+    "a size": (
+        {"height": 32, "width": 48},
+        [
+            {"height": 32, "width": 48, "solver": "heun", "seed": 3},
+            {"height": 32, "width": 48, "on_preview": lambda shown: False, "preview_every": 1},
+        ],
+    ),
+    "anagrams": (
+        {"prompt": "", "anagram": [("a lake", "identity"), ("a hill", "rot90")]},
+        [
+            {
+                "prompt": "", "anagram": [("hills", "jigsaw"), ("a river", "negate")],
+                "anagram_mode": "corrected",
+            },
+        ],
+    ),
+    "reuse": ({"reuse_every": 2}, [{"reuse_every": 3}, {"reuse_every": 1000, "solver": "heun"}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_data_of_a_task_compile_nothing(pipe, compiled, kind):
+    first, others = KINDS[kind]
+    pipe(**{"prompt": "a lake", "num_inference_steps": 3, **first})
+    compiled.clear()
+    for other in others:
+        pipe(**{"prompt": "a river", "num_inference_steps": 4, **other})
+        assert compiled == [], other
+
+
+def test_previews_by_callback_are_one_program_for_all_watchers(pipe, compiled):
+    called = Pipeline(pipe.model, pipe.text_encoder, preview_transport="callback")
+    called("a lake", num_inference_steps=3, on_preview=lambda shown: False)
+    compiled.clear()
+    seen = []
+    called("a river", num_inference_steps=5, on_preview=seen.append, preview_every=2, seed=4)
+    assert len(seen) == 3
+    assert compiled == []
 
 
 def test_further_batches_compile_nothing(pipe, compiled):

@@ -7,26 +7,39 @@ import sys
 from pathlib import Path
 
 import pytest
-from ml_collections import ConfigDict
 
 from dg2_jax import config
-from dg2_jax.config import OptimConfig, RunConfig
-from dg2_jax.training.runs import AutoencoderRunConfig, DenoiserRunConfig, check_data
+from dg2_jax.models.architectures import ARCHITECTURES
+from dg2_jax.nn.dit import DiTConfig
+from dg2_jax.nn.unet import UNetConfig
+from dg2_jax.training.config import LoopConfig, OptimConfig, RunConfig
+from dg2_jax.training.runs import (
+    AutoencoderRunConfig,
+    DenoiserRunConfig,
+    DistillationRunConfig,
+    check_data,
+)
 
-CONFIGS = {"configs.demo": DenoiserRunConfig, "configs.demo_vae": AutoencoderRunConfig}
+CONFIGS = {
+    "configs.demo": DenoiserRunConfig,
+    "configs.demo_256": DenoiserRunConfig,
+    "configs.demo_vae": AutoencoderRunConfig,
+    "configs.demo_vae_crisp": AutoencoderRunConfig,
+    "configs.demo_vae_decoder": AutoencoderRunConfig,
+}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_shipped_configurations_are_good(name):
-    values = importlib.import_module(name).get_config()
+    values = importlib.import_module(name).get_config().to_dict()
     built = config.from_mapping(CONFIGS[name], values)
-    assert built.num_steps == values.num_steps
-    assert built.optim.learning_rate == values.optim.learning_rate
+    assert built.num_steps == values["num_steps"]
+    assert built.optim.learning_rate == values["optim"]["learning_rate"]
     assert config.from_mapping(CONFIGS[name], config.to_dict(built)) == built
 
 
 def test_left_out_keys_keep_their_defaults_and_lists_become_tuples():
-    values = ConfigDict({"denoiser": {"channels": [32, 64], "attention_levels": [False, True]}})
+    values = {"denoiser": {"channels": [32, 64], "attention_levels": [False, True]}}
     built = config.from_mapping(DenoiserRunConfig, values)
     assert built.denoiser.channels == (32, 64)
     assert built.optim == OptimConfig()
@@ -41,7 +54,7 @@ def test_integers_are_taken_for_floats():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_stepz": 3}, r"unknown key config\.num_stepz; config allows: num_steps, batch_size"),
+        ({"num_stepz": 3}, r"unknown key config\.num_stepz; config allows: num_steps, num_epochs"),
         ({"optim": {"lr": 1e-3}}, r"unknown key config\.optim\.lr; config\.optim allows: name"),
         ({"num_steps": 1.5}, r"config\.num_steps must be of type int, got 1\.5"),
         ({"num_steps": True}, r"config\.num_steps must be of type int, got True"),
@@ -89,6 +102,51 @@ def test_bad_denoiser_settings_are_named(values, message):
         config.from_mapping(DenoiserRunConfig, values)
 
 
+def test_model_names_the_class_of_denoiser():
+    built = config.from_mapping(DenoiserRunConfig, {"model": "dit", "denoiser": {"depth": 3}})
+    assert built.denoiser == DiTConfig(depth=3)
+    assert built.architecture is ARCHITECTURES["dit"]
+    assert config.from_mapping(DenoiserRunConfig, {"model": "dit"}).denoiser == DiTConfig()
+    assert DenoiserRunConfig().denoiser == UNetConfig()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "vit"}, r"config\.model must be one of unet, dit, dg2_unet; got 'vit'"),
+        (
+            {"model": "dit", "denoiser": {"channels": [8]}},
+            r"unknown key config\.denoiser\.channels; config\.denoiser allows: in_channels, patch",
+        ),
+        ({"denoiser": {"depth": 3}}, r"unknown key config\.denoiser\.depth"),
+    ],
+)
+def test_a_denoiser_of_another_model_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        config.from_mapping(DenoiserRunConfig, values)
+
+
+def test_a_denoiser_of_another_class_is_refused():
+    with pytest.raises(ValueError, match="denoiser must be a DiTConfig, as model is 'dit', got"):
+        DenoiserRunConfig(model="dit", denoiser=UNetConfig())
+
+
+@pytest.mark.parametrize("name", ["demo", "demo_dit", "demo_fast", "demo_lora", "dg2_toy"])
+def test_saved_configurations_without_the_key_model_are_read(name):
+    cls = DistillationRunConfig if name == "demo_fast" else DenoiserRunConfig
+    values = importlib.import_module(f"configs.{name}").get_config().to_dict()
+    run = config.from_mapping(cls, values)
+    saved = config.to_dict(run)
+    assert cls.from_saved(saved) == run
+    del saved["model"]
+    assert cls.from_saved(saved) == run
+
+
+def test_distillation_needs_a_learnt_null():
+    with pytest.raises(ValueError, match="model must have a learnt null context, got 'dg2_unet'"):
+        DistillationRunConfig(model="dg2_unet", init_from="demo")
+
+
 def test_none_is_allowed_where_the_type_says_so():
     built = config.from_mapping(DenoiserRunConfig, {"diffusion": {"min_snr_gamma": None}})
     assert built.diffusion.min_snr_gamma is None
@@ -110,9 +168,7 @@ def test_denoiser_must_fit_the_data():
 
 def test_differences_leave_the_loop_out():
     saved = config.to_dict(RunConfig())
-    now = config.to_dict(
-        dataclasses.replace(RunConfig(num_steps=7), loop=config.LoopConfig(log_every=3))
-    )
+    now = config.to_dict(dataclasses.replace(RunConfig(num_steps=7), loop=LoopConfig(log_every=3)))
     assert config.differences(saved, now) == ["num_steps: saved 1000, now 7"]
 
 

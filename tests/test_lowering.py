@@ -1,6 +1,6 @@
 """Training step and sampler are programs for CPU, CUDA and TPU, of every configuration here.
 
-Nothing is compiled and no weights are made: shapes are enough to lower.
+Nothing is compiled, and there are no weights: shapes are enough to lower.
 """
 
 import dataclasses
@@ -9,14 +9,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from flax import nnx
 
 from configs import demo, demo_dit, dg2_base, dg2_toy
-from dg2_jax import guidance, sampling, schedules, solvers
 from dg2_jax.config import from_mapping
+from dg2_jax.diffusion import denoiser, guidance, sampling, schedules, solvers
 from dg2_jax.training import step
-from dg2_jax.training.abstract import abstract_run
 from dg2_jax.training.runs import DenoiserRunConfig
+from dg2_jax.training.shapes import abstract_run
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 RUNS = {  # configuration, side of its latents, parameters in millions
@@ -30,7 +29,7 @@ RUNS = {  # configuration, side of its latents, parameters in millions
 @functools.cache
 def open_run(name):
     module, side, millions = RUNS[name]
-    config = from_mapping(DenoiserRunConfig, module.get_config())
+    config = from_mapping(DenoiserRunConfig, module.get_config().to_dict())
     return config, abstract_run(config, side, batch_size=2), millions
 
 
@@ -62,10 +61,10 @@ def test_sampler_lowers(name):
 
     @jax.jit
     def sample(params, context, mask, noise):
-        model = nnx.merge(run.graphdef, params)
+        model = run.network.bind(params)
         kv = model.project_context(context.astype(jnp.float32), mask)
         denoise = guidance.classifier_free(
-            guidance.denoiser(model, config.diffusion.prediction_type), jnp.full(2, 3.0)
+            denoiser.of_network(model, config.diffusion.prediction_type), jnp.full(2, 3.0)
         )
         keys = sampling.image_keys(jnp.arange(2))
         return sampling.sample(denoise, guidance.pair(kv, kv), noise, table, keys)

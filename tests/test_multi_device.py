@@ -7,13 +7,14 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 
-from dg2_jax import sampling
+from dg2_jax.diffusion import sampling
 
 SCRIPT = """
 import sys
 import jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from dg2_jax import Pipeline, sampling
+from dg2_jax import Pipeline
+from dg2_jax.diffusion import sampling
 
 pipe = Pipeline.load(sys.argv[1])
 mesh = jax.make_mesh((4,), ("images",))

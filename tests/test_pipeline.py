@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax import images, model, program, sampling
+from dg2_jax.diffusion import sampling
+from dg2_jax.models import folder as model
+from dg2_jax.models.model import WeightSets
+from dg2_jax.pictures import images
 from dg2_jax.pipeline import Pipeline
 from tests import tiny_model
 
@@ -46,20 +49,13 @@ def test_stochastic_solvers_too(pipe):
     np.testing.assert_allclose(alone.latents[0], together.latents[2], atol=1e-5)
 
 
-def test_weights_negative_prompt_guidance_and_solver_matter(pipe):
-    base = pipe("a lake", num_inference_steps=4).latents
-    for change in (
-        {"weights": "raw"},
-        {"negative_prompt": "rain"},
-        {"guidance_scale": 2.0},
-        {"guidance_rescale": 0.7},
-        {"guidance_interval": (0.2, 0.8)},
-        {"solver": "ddim"},
-        {"solver": "ddim", "eta": 0.5},
-        {"spacing": "trailing"},
-        {"seed": 1},
-    ):
-        assert np.abs(pipe("a lake", num_inference_steps=4, **change).latents - base).max() > 1e-4
+def test_weights_are_those_of_their_set(pipe):
+    sets = pipe.model.params
+    swapped = WeightSets(("ema", "raw"), {"ema": sets["raw"], "raw": sets["ema"]}.__getitem__)
+    other = Pipeline(dataclasses.replace(pipe.model, params=swapped), pipe.text_encoder)
+    raw = pipe("a lake", num_inference_steps=3, weights="raw").latents
+    np.testing.assert_array_equal(other("a lake", num_inference_steps=3).latents, raw)
+    assert np.abs(pipe("a lake", num_inference_steps=3).latents - raw).max() > 1e-2
 
 
 def test_guidance_one_is_the_conditional_model_and_ignores_the_negative_prompt(pipe):
@@ -74,14 +70,6 @@ def test_guidance_with_the_prompt_as_its_own_negative_is_unguided(pipe):
     plain = pipe("a lake", num_inference_steps=3, guidance_scale=1.0).latents
     same = pipe("a lake", "a lake", num_inference_steps=3, guidance_scale=7.0).latents
     np.testing.assert_allclose(plain, same, atol=1e-4)
-
-
-def test_new_values_compile_nothing(pipe):
-    pipe("a lake", num_inference_steps=3)
-    before = program.advance._cache_size()
-    pipe("a river", "fog", num_inference_steps=7, guidance_scale=3.0, solver="heun", seed=9)
-    pipe("a river", num_inference_steps=2, solver="ddpm", guidance_rescale=0.5)
-    assert program.advance._cache_size() == before
 
 
 def test_the_programmatic_sampler_is_the_same_function(pipe):
@@ -121,9 +109,9 @@ def test_a_drawn_seed_is_returned(pipe):
         ({"num_inference_steps": 0}, "num_inference_steps must be an integer from 1 to 1000"),
         ({"num_inference_steps": 10**9}, "num_inference_steps must be an integer from 1 to 1000"),
         ({"num_inference_steps": True}, "num_inference_steps must be an integer"),
-        ({"guidance_scale": float("nan")}, "guidance_scale must be a number from 0"),
-        ({"guidance_scale": float("inf")}, "guidance_scale must be a number from 0"),
-        ({"guidance_scale": -1.0}, "guidance_scale must be a number from 0"),
+        ({"guidance_scale": float("nan")}, "guidance_scale must be a number from -100"),
+        ({"guidance_scale": float("inf")}, "guidance_scale must be a number from -100"),
+        ({"guidance_scale": -100.5}, "guidance_scale must be a number from -100"),
         ({"solver": "plms"}, "solver must be one of ddim, ddpm"),
         ({"weights": "best"}, "weights must be one of ema, raw"),
         ({"num_images": 0}, "num_images must be an integer from 1 to 256"),
@@ -132,7 +120,7 @@ def test_a_drawn_seed_is_returned(pipe):
         ({"seed": 2**32}, "seed must be an integer from 0"),
         ({"eta": 2.0}, "eta must be a number from 0"),
         ({"spacing": "karras"}, "spacing must be one of linspace"),
-        ({"guidance_interval": (0.9, 0.1)}, "guidance_interval must be a number from 0.9"),
+        ({"guidance_interval": (0.9, 0.1)}, "guidance_interval must be .low, high. with"),
     ],
 )
 def test_bad_input_names_the_parameter(pipe, arguments, message):

@@ -2,10 +2,13 @@
 
 import jax.numpy as jnp
 
-from dg2_jax import model
 from dg2_jax.config import to_dict
+from dg2_jax.models import folder as model
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.nn.dit import DiT, DiTConfig
+from dg2_jax.nn.sd_config import SDUNetConfig
+from dg2_jax.nn.sd_unet import SDUNet
 from dg2_jax.nn.unet import UNet, UNetConfig
 from tests.networks import random_params
 
@@ -26,6 +29,22 @@ DENOISERS = {
         UNetConfig(4, (8, 16), attention_levels=(False, True), head_dim=8, norm_groups=4),
     ),
     "dit": (DiT, DiTConfig(4, width=16, depth=2, head_dim=8)),
+    "dg2_unet": (
+        DG2UNet,
+        DG2UNetConfig(4, (8, 16), n_layers=1, n_groups=4, n_heads=2, n_embd=384, t_embd=8),
+    ),
+    "sd_unet": (
+        SDUNet,
+        SDUNetConfig(
+            block_out_channels=(8, 16),
+            layers_per_block=(1, 1),
+            down_depths=((1,), ()),
+            up_depths=((), (1, 1)),
+            num_attention_heads=(2, 2),
+            cross_attention_dim=384,
+            norm_num_groups=4,
+        ),
+    ),
 }
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from dg2_jax import weights_file
-from dg2_jax.images import from_uint8
+from dg2_jax.models import weights_file
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.pictures.images import from_uint8
 
 IMAGE_BATCH = 64
 # Captions are encoded sorted by length; the more at a time, the less is padded.

@@ -54,7 +54,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         width) of the pictures, count and sha256); size (side of a square picture); context_dim;
         text_encoder (name, max_length); model; vae_sha256; attributes (name to its values);
         latent_mean and latent_std (one a channel, unscaled); scaling_factor; shift_factor; preview
-        (a `preview.LatentToRGB` as plain data). Format 1, of one file a split, lacks some.
+        (a `preview.LatentToRGB` as plain data).
 
     Raises:
         FileNotFoundError: there is no encoded data set.
@@ -68,16 +68,11 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         )
     try:
         manifest = json.loads(path.read_text("utf-8"))
-        found, splits = manifest["format"], manifest["splits"]
+        version = manifest["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error!r}") from error
-    if found == 1:
-        manifest["shards"] = [
-            {"file": f"{split}.array_record", "split": split, "size": None, "count": count}
-            for split, count in splits.items()
-        ]
-    elif found != FORMAT:
-        raise ValueError(f"{path}: format must be 1 or {FORMAT}, got {found!r}; prepare it again")
+    if version != FORMAT:
+        raise ValueError(f"{path}: format must be {FORMAT}, got {version!r}; prepare it again")
     return manifest
 
 
@@ -99,8 +94,8 @@ def open_split(
     if split not in manifest["splits"]:
         allowed = ", ".join(manifest["splits"])
         raise ValueError(f"split must be one of {allowed}; got {split!r}")
-    found = sources(folder, manifest["shards"], split, skip_damaged=skip_damaged)
-    return sorted(found.values(), key=len, reverse=True)
+    by_size = sources(folder, manifest["shards"], split, skip_damaged=skip_damaged)
+    return sorted(by_size.values(), key=len, reverse=True)
 
 
 def sources(
@@ -114,8 +109,7 @@ def sources(
     of_size: dict[Any, list[Mapping[str, Any]]] = {}
     for shard in shards:
         if shard["split"] == split:
-            size = None if shard["size"] is None else tuple(shard["size"])
-            of_size.setdefault(size, []).append(shard)
+            of_size.setdefault(tuple(shard["size"]), []).append(shard)
     return {
         size: LatentSource(folder, some, skip_damaged=skip_damaged)
         for size, some in of_size.items()

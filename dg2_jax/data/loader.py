@@ -4,7 +4,7 @@ The order is a function of (seed, position) alone, whatever the number of thread
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ import grain
 import numpy as np
 
 Example = dict[str, Any]
-Batch = dict[str, np.ndarray]
+Batch = Mapping[str, Any]  # arrays with the examples as first axis, on the host or the device
 Transform = Callable[[Any, np.random.Generator], Example]
 
 
@@ -122,6 +122,30 @@ class Loader:
 def stack(examples: Sequence[Example]) -> Batch:
     """Stacks each key of examples of equal shapes."""
     return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
+
+
+def in_turn(*transforms: Transform) -> Transform:
+    """Several transforms, one after the other."""
+
+    def transform(example: Any, rng: np.random.Generator) -> Example:
+        for one in transforms:
+            example = one(example, rng)
+        return example
+
+    return transform
+
+
+def random_crop(side: int) -> Transform:
+    """A transform that cuts a square of `side` pixels out of an example's image."""
+
+    def transform(example: Any, rng: np.random.Generator) -> Example:
+        image = example["image"]
+        if min(image.shape[:2]) < side:
+            raise ValueError(f"crop must be at most {min(image.shape[:2])}, got {side}")
+        top, left = (int(rng.integers(n - side + 1)) for n in image.shape[:2])
+        return {**example, "image": image[top : top + side, left : left + side]}
+
+    return transform
 
 
 def only(*keys: str) -> Transform:

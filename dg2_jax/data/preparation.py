@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dg2_jax import image_input, preview
-from dg2_jax.config import check
+from dg2_jax.checks import check
 from dg2_jax.data import encoding, engines, latents, screening
 from dg2_jax.data.recipe import (
     Networks,
@@ -32,11 +31,15 @@ from dg2_jax.data.recipe import (
     write_json,
 )
 from dg2_jax.data.screening import Finding, Kept
+from dg2_jax.data.sources import Picture, PictureSource, captions
 from dg2_jax.files import replacing, sha256
 from dg2_jax.nn.autoencoder import AutoencoderConfig
+from dg2_jax.pictures import image_input, preview
 
 _LOG = logging.getLogger(__name__)
 
+REPORT = "report.json"
+HELD_OUT_CAPTIONS = 6  # that sample grids of a training run show
 PREVIEW_IMAGES = 256  # that the linear preview is fitted to
 _WAIT_SECONDS = 1.0
 
@@ -68,7 +71,8 @@ def prepare(
 
     Raises:
         FileNotFoundError: the source, the model or the autoencoder is missing.
-        ValueError: one of them is damaged, or `output_dir` holds something else.
+        ValueError: one of them is damaged, `output_dir` holds something else, or fewer than two
+            pictures can be used; report.json is then there and names the reasons.
     """
     check(
         0 <= process_index < process_count,
@@ -96,7 +100,12 @@ def prepare(
     work("screened", functools.partial(Screener, recipe), todo)
     _wait(recipe, "screen", units)
     findings = _findings(recipe, units)
-    kept = screening.choose(findings, sizes, recipe.validation_share)
+    if process_index == 0:
+        _report(recipe, source, findings)
+    try:
+        kept = screening.choose(findings, sizes, recipe.validation_share)
+    except ValueError as error:
+        raise ValueError(f"{error}; see {recipe.output_dir / REPORT}") from error
     todo = [u for u in mine if not _encoded(recipe, u)]
     for unit in todo:
         recipe.receipt("encode", unit).unlink(missing_ok=True)
@@ -105,7 +114,7 @@ def prepare(
         return None
     _wait(recipe, "encode", units)
     receipts = [read_json(recipe.receipt("encode", u)) for u in units]
-    return _finish(recipe, identity, networks, findings, kept, receipts)
+    return _finish(recipe, identity, networks, kept, receipts)
 
 
 class Screener:
@@ -143,7 +152,7 @@ class UnitEncoder:
         statistics = encoding.Statistics(self._vae.config.latent_channels)
         shards = []
         for split, size in sorted({(k.split, k.size) for k in kept}):
-            chosen = [k.index for k in kept if (k.split, k.size) == (split, size)]
+            chosen = [k for k in kept if (k.split, k.size) == (split, size)]
             name = f"{split}-{size[0]}x{size[1]}-{unit:05d}.array_record"
             path = self._recipe.output_dir / name
             measured = statistics if split == "train" else None
@@ -163,13 +172,19 @@ class UnitEncoder:
         return len(kept)
 
     def _records(
-        self, indices: Sequence[int], size: screening.Size, statistics: encoding.Statistics | None
+        self, kept: Sequence[Kept], size: screening.Size, statistics: encoding.Statistics | None
     ) -> Iterator[dict[str, np.ndarray]]:
-        for start in range(0, len(indices), encoding.CHUNK):
-            pictures = [self._source[i] for i in indices[start : start + encoding.CHUNK]]
+        for start in range(0, len(kept), encoding.CHUNK):
+            chosen = kept[start : start + encoding.CHUNK]
+            pictures = [self._source[k.index] for k in chosen]
             for record in self._encoder.records(
-                [image_input.load_image(p.image, size[1], size[0]) for p in pictures],
-                [p.captions for p in pictures],
+                [_pixels(picture, size) for picture in pictures],
+                [
+                    captions.without_repeats(
+                        (*p.captions, *(c for i in k.copies for c in self._source[i].captions))
+                    )
+                    for k, p in zip(chosen, pictures, strict=True)
+                ],
                 [p.attributes for p in pictures],
             ):
                 if statistics is not None:
@@ -177,10 +192,27 @@ class UnitEncoder:
                 yield record
 
 
+def _pixels(picture: Picture, size: screening.Size) -> np.ndarray:
+    height, width = size
+    return image_input.load_image(picture.image, width, height, formats=image_input.DATA_FORMATS)
+
+
 def _findings(recipe: Recipe, units: Iterable[int]) -> list[Finding]:
     """The findings of all units, duplicates marked."""
     lines = (line for u in units for line in read_json(recipe.receipt("screen", u)))
     return screening.without_duplicates(Finding(**line) for line in lines)
+
+
+def _report(recipe: Recipe, source: PictureSource, findings: Sequence[Finding]) -> None:
+    """Writes report.json: which pictures are left out and why, and which files are no pictures."""
+    problems = [{"name": f.name, "problem": f.problem} for f in findings if f.problem is not None]
+    report = {
+        "pictures": len(findings),
+        "kept": len(findings) - len(problems),
+        "problems": problems,
+        "ignored_files": dict(sorted(source.ignored.items())),
+    }
+    write_json(recipe.output_dir / REPORT, report)
 
 
 def _encoded(recipe: Recipe, unit: int) -> bool:
@@ -206,17 +238,11 @@ def _finish(
     recipe: Recipe,
     identity: dict[str, Any],
     networks: Networks,
-    findings: Sequence[Finding],
     kept: Sequence[Kept],
     receipts: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Writes report.json, vae.json and the manifest."""
+    """Writes vae.json and the manifest."""
     folder, config = recipe.output_dir, networks.vae.config
-    problems = [{"name": f.name, "problem": f.problem} for f in findings if f.problem is not None]
-    write_json(
-        folder / "report.json",
-        {"pictures": len(findings), "kept": len(kept), "problems": problems},
-    )
     statistics = encoding.Statistics(config.latent_channels)
     for receipt in receipts:
         statistics.add_dict(receipt["statistics"])
@@ -238,6 +264,9 @@ def _finish(
     manifest["preview"] = (
         networks.preview or _linear_preview(recipe, manifest["shards"], kept, config).to_dict()
     )
+    source = recipe.source.open()
+    held_out = [k.index for k in kept if k.split == "validation"][:HELD_OUT_CAPTIONS]
+    manifest["held_out_captions"] = [source[i].captions[0] for i in held_out]
     write_json(folder / "manifest.json", manifest)
     for left in (*folder.glob(".*"), *recipe.parts.glob(".*")):
         left.unlink(missing_ok=True)  # what killed processes were writing
@@ -255,7 +284,6 @@ def _linear_preview(
     records = latents.sources(recipe.output_dir, shards, "train")[size]
     chosen = [k.index for k in kept if (k.split, k.size) == ("train", size)][:PREVIEW_IMAGES]
     source = recipe.source.open()
-    images = [image_input.load_image(source[i].image, size[1], size[0]) for i in chosen]
+    images = [_pixels(source[i], size) for i in chosen]
     mean = np.stack([records[i]["mean"] for i in range(len(chosen))]).astype(np.float64)
-    scaled = (mean - config.shift_factor) * config.scaling_factor
-    return preview.fit_latent_to_rgb(scaled, np.stack(images))
+    return preview.fit_latent_to_rgb(config.scaling.scale(mean), np.stack(images))

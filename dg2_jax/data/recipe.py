@@ -9,15 +9,16 @@ from typing import Any
 
 from flax import nnx
 
-from dg2_jax import model, weights_file
-from dg2_jax.config import check
+from dg2_jax.checks import check
 from dg2_jax.data import encoding, latents, screening
 from dg2_jax.data.sources import PictureSource, SourceSpec
 from dg2_jax.files import replacing, sha256
 from dg2_jax.interop.diffusers_vae import from_pretrained
 from dg2_jax.interop.hf_folder import lasting_name
+from dg2_jax.models import folder as model
+from dg2_jax.models import weights_file
 from dg2_jax.nn.autoencoder import AutoencoderKL
-from dg2_jax.text import TextEncoder, load_text_encoder
+from dg2_jax.text.encoder import TextEncoder, load_text_encoder
 
 RESIZE_MODES = ("crop", "bucket")
 DEFAULT_SIZE = 128
@@ -34,7 +35,7 @@ class Recipe:
             text encoder are used: what `init_from` of a training run needs. Empty for `vae`.
         vae: a folder that scripts.train_vae made, whose latents are then measured and scaled to
             mean 0 and variance 1; or a published autoencoder (folder or hub id), with its scaling.
-        text_encoder: as `dg2_jax.text.load_text_encoder` takes it; a model has its own.
+        text_encoder: as `dg2_jax.text.encoder.load_text_encoder` takes it; a model has its own.
         max_length: tokens that a caption is cut to; a model has its own.
         size: side of a picture in pixels; 0 for the model's, or 128.
         resize_mode: "crop" makes squares; "bucket" gives each picture that one of several sizes of
@@ -196,5 +197,8 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON data, all of it or nothing."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     with replacing(path) as partial:
-        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        # The name of a file may hold bytes that are no UTF-8, which Python shows as surrogates; the
+        # backslashes are JSON's own way to write them.
+        partial.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -4,14 +4,16 @@ of each: its split and its size.
 
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dg2_jax import image_input
 from dg2_jax.data.sources import PictureSource
+from dg2_jax.interop import file_kinds
+from dg2_jax.pictures import image_input
 
 Size = tuple[int, int]  # height, width
 MAX_RATIO = 2.0  # of the longer side of a bucket to the shorter
@@ -29,6 +31,7 @@ class Finding:
         width: likewise.
         split: as the source says.
         problem: why it cannot be used, None if it can.
+        original: of a duplicate, the index of the picture that it is a copy of.
     """
 
     index: int
@@ -38,52 +41,70 @@ class Finding:
     width: int = 0
     split: str | None = None
     problem: str | None = None
+    original: int | None = None
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A picture that is used: its index in the source, its split and its size."""
+    """A picture that is used.
+
+    Attributes:
+        index: in the source.
+        split: "train" or "validation".
+        size: that it gets.
+        copies: indices of its duplicates, whose captions become its own.
+    """
 
     index: int
     split: str
     size: Size
+    copies: tuple[int, ...] = ()
 
 
-def screen(source: PictureSource, index: int, min_side: int) -> Finding:
+def screen(source: PictureSource, index: int, min_side: int, *, captioned: bool = True) -> Finding:
     """Reads and decodes a picture; whatever is wrong with it ends up in `problem`.
 
     Args:
         source: of the pictures.
         index: of the picture.
         min_side: pixels that its shorter side must have.
+        captioned: whether it must have a caption.
     """
     name = source.name(index)
+    content = None
     try:
         picture = source[index]
         image = picture.image
         content = image if isinstance(image, bytes) else np.ascontiguousarray(image).tobytes()
-        width, height = image_input.read(image, "picture").size
+        decoded = image_input.read(image, "picture", image_input.DATA_FORMATS)
+        with image_input.clear_errors("picture"):
+            width, height = image_input.to_rgb(decoded).size
     except (OSError, ValueError) as error:
-        return Finding(index, name, problem=f"broken: {error}")
+        return Finding(index, name, problem=f"broken: {error}{_instead(content)}")
     problem = None
     if min(width, height) < min_side:
         problem = f"tiny: {width}x{height}, the shorter side must have {min_side} pixels"
-    elif not picture.captions:
+    elif captioned and not picture.captions:
         problem = "it has no caption"
     digest = hashlib.sha256(content).hexdigest()
     return Finding(index, name, digest, height, width, picture.split, problem)
 
 
+def _instead(content: bytes | None) -> str:
+    kind = None if content is None else file_kinds.describe(content[: file_kinds.HEAD])
+    return f"; it is {kind}" if kind and "picture" not in kind else ""
+
+
 def without_duplicates(findings: Iterable[Finding]) -> list[Finding]:
     """The findings with every later copy of a good picture marked as a problem."""
-    first: dict[str, str] = {}
+    first: dict[str, Finding] = {}
     marked = []
     for finding in findings:
         if finding.problem is None:
-            original = first.setdefault(finding.digest, finding.name)
-            if original != finding.name:
-                values = vars(finding) | {"problem": f"duplicate of {original}"}
-                finding = Finding(**values)
+            original = first.setdefault(finding.digest, finding)
+            if original is not finding:
+                problem = f"duplicate of {original.name}"
+                finding = replace(finding, problem=problem, original=original.index)
         marked.append(finding)
     return marked
 
@@ -126,18 +147,28 @@ def choose(
     """
     good = [finding for finding in findings if finding.problem is None]
     if len(good) < 2:
-        raise ValueError(f"source: {len(good)} of its pictures can be used, 2 are needed at least")
+        reasons = Counter(re.split(":| of ", f.problem)[0] for f in findings if f.problem)
+        told = "; ".join(f"{count} of them: {reason}" for reason, count in reasons.most_common())
+        raise ValueError(
+            f"source: {len(good)} of its pictures can be used, 2 are needed at least"
+            + (f" ({told})" if told else "")
+        )
     if any(finding.split == "validation" for finding in good):
         held_out = {f.index for f in good if f.split == "validation"}
     else:
         limit = int(validation_share * 2**32)
         held_out = {f.index for f in good if int(f.digest[:8], 16) < limit}
         held_out = held_out or {min(good, key=lambda f: f.digest).index}
+    copies: dict[int, list[int]] = {}
+    for finding in findings:
+        if finding.original is not None:
+            copies.setdefault(finding.original, []).append(finding.index)
     kept = [
         Kept(
             f.index,
             "validation" if f.index in held_out else "train",
             nearest(f.height, f.width, sizes),
+            tuple(copies.get(f.index, ())),
         )
         for f in good
     ]

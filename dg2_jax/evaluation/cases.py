@@ -42,18 +42,19 @@ class Renders(NamedTuple):
     asked: Expected
 
 
-def renders(split: str, count: int, seed: int = 0) -> Renders:
+def renders(split: str, count: int, seed: int = 0, size: int = IMAGE_SIZE) -> Renders:
     """The first pictures of a split, drawn anew: no data set is needed.
 
     Args:
         split: see `data.scenes.sampling`.
         count: at least 1.
         seed: the data set's.
+        size: height and width of the pictures.
     """
     images, texts, scenes, asked = [], [], [], []
     for index in tqdm(range(count), desc=f"{split} renders", leave=False):
         scene, own_seed = draw_scene(index, split, seed), picture_seed(index, split, seed)
-        images.append(render(scene, own_seed, IMAGE_SIZE))
+        images.append(render(scene, own_seed, size))
         text, names = captions(scene, own_seed, NUM_CAPTIONS)[index % NUM_CAPTIONS]
         texts.append(text)
         scenes.append(scene._asdict())

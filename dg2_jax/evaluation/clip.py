@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, UInt8
 
 from dg2_jax.interop import hf_text
 from dg2_jax.nn.clip import preprocess
-from dg2_jax.text import CLIP, TextEncoder, load_text_encoder
+from dg2_jax.text.encoder import CLIP, TextEncoder, load_text_encoder
 
 _BATCH = 16
 
@@ -47,12 +47,12 @@ class ClipJudge:
 
     def images(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n e"]:
         """Embeddings of unit length, after CLIP's own bicubic resize and crop."""
-        found = []
+        features = []
         for start in range(0, len(images), _BATCH):
             batch = preprocess(images[start : start + _BATCH], self._config.image_size)
             padded = np.pad(batch, [(0, _BATCH - len(batch)), (0, 0), (0, 0), (0, 0)])
-            found.append(np.asarray(self._look(self._params, padded))[: len(batch)])
-        return np.concatenate(found)
+            features.append(np.asarray(self._look(self._params, padded))[: len(batch)])
+        return np.concatenate(features)
 
     def texts(self, prompts: Sequence[str]) -> Float[np.ndarray, "n e"]:
         """Embeddings of unit length."""

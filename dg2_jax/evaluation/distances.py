@@ -68,8 +68,8 @@ def nearest(a: Features, b: Features) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    found = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
-    return np.maximum(found, 0.0)
+    squared = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
+    return np.maximum(squared, 0.0)
 
 
 def _check(a: np.ndarray, b: np.ndarray) -> None:

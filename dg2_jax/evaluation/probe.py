@@ -7,7 +7,6 @@ then asked whether pictures made from a prompt show what the prompt says.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +15,13 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from dg2_jax import config as config_lib
-from dg2_jax import weights_file
 from dg2_jax.evaluation.cases import ATTRIBUTES, Expected
-from dg2_jax.images import from_uint8
+from dg2_jax.models import weights_file
+from dg2_jax.models.model import Network, Params, split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.vae_blocks import ResnetBlock, group_norm, space_to_depth
+from dg2_jax.pictures.images import from_uint8
 from dg2_jax.typing import Pixels
 
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "probe"
@@ -36,11 +36,14 @@ class ProbeConfig:
         patch_size: pixels a side that the first layer folds into channels.
         channels: of each level; every level after the first halves height and width.
         norm_groups: groups of the normalisations; divides every width.
+        image_size: side of the pictures that it sees; those of twice the side, or any multiple, are
+            averaged down to it, so that models of several sizes compare.
     """
 
     patch_size: int = 4
     channels: tuple[int, ...] = (64, 128, 256)
     norm_groups: int = 16
+    image_size: int = 128
 
 
 class AttributeProbe(nnx.Module):
@@ -62,12 +65,20 @@ class AttributeProbe(nnx.Module):
 
     def features(self, pixels: Pixels) -> Float[Array, "b f"]:
         """What the heads read: a vector of the last level's width a picture in [-1, 1]."""
-        x = self.conv_in(space_to_depth(pixels, self.config.patch_size))
+        factor = pixels.shape[1] // self.config.image_size
+        if factor > 1 and pixels.shape[1] == pixels.shape[2] == factor * self.config.image_size:
+            pixels = nnx.avg_pool(pixels, (factor, factor), (factor, factor))
+        return jnp.mean(nnx.silu(self.norm(self.levels(pixels)[-1])), axis=(1, 2))
+
+    def levels(self, pixels: Pixels) -> list[Float[Array, "b _ _ _"]]:
+        """The features of every level, finest first."""
+        x, levels = self.conv_in(space_to_depth(pixels, self.config.patch_size)), []
         for level, block in enumerate(self.blocks):
             if level:
                 x = nnx.avg_pool(x, (2, 2), (2, 2))
             x = block(x)
-        return jnp.mean(nnx.silu(self.norm(x)), axis=(1, 2))
+            levels.append(x)
+        return levels
 
     def __call__(self, features: Float[Array, "b f"]) -> dict[str, Float[Array, "b _"]]:
         """The logits of every attribute, from the features."""
@@ -98,9 +109,9 @@ class Seen:
         if unknown := set(expected) - set(ATTRIBUTES):
             raise ValueError(f"expected must have attributes of {', '.join(ATTRIBUTES)}: {unknown}")
         shares, joint = {}, np.ones(len(self.features), bool)
-        for name, wanted in expected.items():
-            asked = np.asarray(wanted) >= 0
-            right = self.log_probabilities[name].argmax(-1) == wanted
+        for name, value in expected.items():
+            asked = np.asarray(value) >= 0
+            right = self.log_probabilities[name].argmax(-1) == value
             shares[name] = float(right[asked].mean()) if asked.any() else float("nan")
             joint &= right | ~asked
         return shares | {"joint": float(joint.mean())}
@@ -109,9 +120,9 @@ class Seen:
 class Probe:
     """A trained probe, ready to be called."""
 
-    def __init__(self, graphdef: nnx.GraphDef, params: Any):
-        def see(params: Any, images: Array) -> tuple[dict[str, Array], Array]:
-            module = nnx.merge(graphdef, params)
+    def __init__(self, network: Network, params: Params):
+        def see(params: Params, images: Array) -> tuple[dict[str, Array], Array]:
+            module = network.bind(params)
             features = module.features(from_uint8(images))
             return jax.tree.map(jax.nn.log_softmax, module(features)), features
 
@@ -120,36 +131,40 @@ class Probe:
 
     @classmethod
     def load(cls, folder: str | Path = SHIPPED) -> "Probe":
-        """Loads what `save` wrote; by default the shipped probe.
-
-        Raises:
-            FileNotFoundError: the folder lacks a file.
-            ValueError: a file is damaged.
-        """
-        path = Path(folder) / "probe.json"
-        if not path.is_file():
-            raise FileNotFoundError(f"no probe in {folder} (no probe.json)")
-        values = json.loads(path.read_text("utf-8"))
-        config = config_lib.from_mapping(ProbeConfig, values, str(path))
-        graphdef, state = nnx.split(abstract(lambda rngs: AttributeProbe(config, rngs=rngs)))
-        params = weights_file.load(Path(folder) / "probe.safetensors", nnx.to_pure_dict(state))
-        return cls(graphdef, params)
+        """Loads what `save` wrote, by default the shipped probe; errors as of `load_probe`."""
+        return cls(*split(load_probe(folder)))
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Seen:
-        """Looks at uint8 pictures of any number; 128 x 128 is what it was trained on."""
+        """Looks at uint8 pictures of any number; see `ProbeConfig.image_size`."""
         logs: list[dict[str, np.ndarray]] = []
         features: list[np.ndarray] = []
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
             padding = [(0, _BATCH - len(batch)), (0, 0), (0, 0), (0, 0)]
-            found = jax.device_get(self._see(self._params, np.pad(batch, padding, mode="edge")))
-            logs.append({name: values[: len(batch)] for name, values in found[0].items()})
-            features.append(found[1][: len(batch)])
+            seen = jax.device_get(self._see(self._params, np.pad(batch, padding, mode="edge")))
+            logs.append({name: values[: len(batch)] for name, values in seen[0].items()})
+            features.append(seen[1][: len(batch)])
         together = {name: np.concatenate([log[name] for log in logs]) for name in ATTRIBUTES}
         return Seen(together, np.concatenate(features))
 
 
-def save(folder: str | Path, config: ProbeConfig, params: Any) -> None:
+def load_probe(folder: str | Path = SHIPPED) -> AttributeProbe:
+    """Loads the network that `save` wrote; by default the shipped one.
+
+    Raises:
+        FileNotFoundError: the folder lacks a file.
+        ValueError: a file is damaged.
+    """
+    path = Path(folder) / "probe.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no probe in {folder} (no probe.json)")
+    values = json.loads(path.read_text("utf-8"))
+    config = config_lib.from_mapping(ProbeConfig, values, str(path))
+    network, shapes = split(abstract(lambda rngs: AttributeProbe(config, rngs=rngs)))
+    return network.bind(weights_file.load(Path(folder) / "probe.safetensors", shapes))
+
+
+def save(folder: str | Path, config: ProbeConfig, params: Params) -> None:
     """Writes probe.json and probe.safetensors (bfloat16)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

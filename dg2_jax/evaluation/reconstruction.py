@@ -8,31 +8,34 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from dg2_jax.images import from_uint8
-from dg2_jax.model import Model
-from dg2_jax.training.metrics import equivariance_error, psnr, ssim
+from dg2_jax.evaluation.metrics import equivariance_error, gradient_energy, psnr, ssim
+from dg2_jax.models.model import Model
+from dg2_jax.pictures.images import from_uint8
 
 _BATCH = 16
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def quality(model: Model, images: UInt8[np.ndarray, "n h w 3"]) -> dict[str, float]:
-    """Means over pictures of `psnr` (dB) and `ssim` of the decoded posterior mean."""
+    """Of the decoded posterior mean: means over pictures of `psnr` (dB) and `ssim`; `sharpness`."""
 
     @jax.jit
     def measure(params, images):
         vae, pixels = model.autoencoder.bind(params), from_uint8(images)
         rebuilt = jnp.clip(vae.decode(vae.encode(pixels).mode()), -1.0, 1.0)
-        return psnr(rebuilt, pixels), ssim(rebuilt, pixels)
+        energies = gradient_energy(rebuilt), gradient_energy(pixels)
+        return psnr(rebuilt, pixels), ssim(rebuilt, pixels), *energies
 
     starts = range(0, len(images), _BATCH)
-    found = [measure(model.autoencoder_params, images[i : i + _BATCH]) for i in starts]
-    decibels, similarity = (np.concatenate(values) for values in zip(*found, strict=True))
-    return {"psnr": float(decibels.mean()), "ssim": float(similarity.mean())}
+    values = [measure(model.autoencoder_params, images[i : i + _BATCH]) for i in starts]
+    decibels, similarity, decoded, true = (
+        float(np.concatenate(column).mean()) for column in zip(*values, strict=True)
+    )
+    return {"psnr": decibels, "ssim": similarity, "sharpness": decoded / true}
 
 
 def half_turn_error(model: Model, images: UInt8[np.ndarray, "n h w 3"]) -> float:
-    """e(rot180), see `training.metrics.equivariance_error`."""
+    """e(rot180), see `evaluation.metrics.equivariance_error`."""
     vae = model.autoencoder.bind(model.autoencoder_params)
     return float(equivariance_error(vae, from_uint8(images), lambda x: x[:, ::-1, ::-1]))
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dg2_jax import schedules
+from dg2_jax.diffusion import schedules
+from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.interop.torch_checkpoint import CheckpointError, Record
 from dg2_jax.nn.dg2_unet import DG2UNetConfig
-from dg2_jax.schedules import Schedule
 
 _PREDICTION_TYPES = {
     "velocity": "v_prediction",

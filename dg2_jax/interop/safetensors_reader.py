@@ -8,12 +8,15 @@ import json
 import math
 import mmap
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from dg2_jax.interop import file_kinds
 from dg2_jax.interop.pickle_values import CheckpointError
 
 _DTYPES = {
@@ -33,10 +36,12 @@ _DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
-_MAX_HEADER = 100_000_000
-# JSON objects take some twenty times their text; what bounds them is the size of the tensors.
-_FREE_HEADER = 1 << 20
+_MAX_HEADER = 100_000_000  # bytes; the format's own limit
+# JSON values of a header, a hundred times as many as the largest models need: parsed, each takes
+# far more memory than its text.
+_MAX_VALUES = 5_000_000
 _MAX_DIMENSIONS = 32
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -53,8 +58,10 @@ def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"no safetensors file at {path}")
     try:
-        return _read_index(path) if path.suffix == ".json" else _read_one(path)
+        return read_index(path, read_safetensors) if path.suffix == ".json" else _read_one(path)
     except CheckpointError as error:
+        expected = "JSON" if path.suffix == ".json" else "safetensors"
+        file_kinds.refuse_other(path, expected, CheckpointError)
         raise CheckpointError(f"{path}: {error}") from error
 
 
@@ -66,6 +73,8 @@ def _parse(text: bytes) -> Any:
             raise ValueError("a key appears twice")
         return result
 
+    if len(text) > _MAX_VALUES and _STRING.sub(b"", text).count(b",") > _MAX_VALUES:
+        raise CheckpointError(f"its header holds more than {_MAX_VALUES} values")
     try:
         return json.loads(text.decode("utf-8"), object_pairs_hook=no_repeats)
     except (ValueError, RecursionError) as error:
@@ -79,7 +88,7 @@ def _read_one(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         room = size - 8 - length
-        if room < 0 or length > min(_MAX_HEADER, _FREE_HEADER + room // 8):
+        if room < 0 or length > _MAX_HEADER:
             raise CheckpointError(f"its header claims {length} bytes of a file of {size}")
         header = _parse(file.read(length))
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -132,7 +141,17 @@ def _check_layout(spans: dict[str, tuple[int, int]], size: int) -> None:
         raise CheckpointError(f"its tensors take {position} bytes, the file has {size} for them")
 
 
-def _read_index(path: Path) -> dict[str, np.ndarray]:
+def read_index(path: Path, read: Callable[[Path], Any]) -> dict[str, np.ndarray]:
+    """The tensors of the files beside an index, `model.safetensors.index.json` or of `.bin` files.
+
+    Args:
+        path: the index.
+        read: reads one of the files, to a dictionary.
+
+    Raises:
+        FileNotFoundError: a file that the index names is missing.
+        CheckpointError: the index or a file is damaged, or they contradict each other.
+    """
     if path.stat().st_size > _MAX_HEADER // 4:
         raise CheckpointError("the index is too large")
     index = _parse(path.read_bytes())
@@ -144,7 +163,9 @@ def _read_index(path: Path) -> dict[str, np.ndarray]:
         if "/" in shard or "\\" in shard or "\0" in shard or shard in ("", ".", ".."):
             raise CheckpointError(f"the index names {shard!r}, which is no plain file name")
         wanted = {name for name, file in names.items() if file == shard}
-        held = read_safetensors(path.parent / shard)
+        held = read(path.parent / shard)
+        if not isinstance(held, dict):
+            raise CheckpointError(f"{shard} holds a {type(held).__name__}, not a state dict")
         if missing := sorted(wanted - held.keys()):
             raise CheckpointError(f"{shard} lacks {', '.join(missing[:8])}")
         tensors |= {name: held[name] for name in wanted}

@@ -15,7 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from dg2_jax.interop import stored_zip
+from dg2_jax.interop import file_kinds, stored_zip
 from dg2_jax.interop.pickle_values import CheckpointError, Known, Record, Reference
 from dg2_jax.interop.safe_pickle import loads
 from dg2_jax.interop.safetensors_reader import read_safetensors
@@ -217,7 +217,7 @@ def read_torch(path: str | os.PathLike) -> Any:
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
         with path.open("rb") as file:
-            head = file.read(512)
+            head = file.read(file_kinds.HEAD)
             if head[:2] != b"PK":
                 raise CheckpointError(_what_else(head))
             return _Archive(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).load()
@@ -234,4 +234,5 @@ def _what_else(head: bytes) -> str:
         return f"PyTorch's tar format (before 0.1.10) is not read; {again}"
     if head[:1] == b"\x80" or head[:1] in b"(cd}]":
         return f"a raw pickle, PyTorch's format before 1.6, is not read; {again}"
-    return "not a PyTorch checkpoint (it is no zip archive)"
+    kind = file_kinds.describe(head)
+    return f"not a PyTorch checkpoint: it is {kind or 'no zip archive'}"

@@ -13,6 +13,7 @@ dots, then `weight` or `bias` (`blocks.0.fc1.weight`). So a loader is a renaming
 """
 
 import mmap
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,15 @@ from flax import nnx
 
 _LISTED = 8  # names an error spells out before it only counts
 _RELEASED_AFTER = 64 << 20  # bytes read of a file before its memory is given back
+
+
+def unwrapped(name: str) -> str:
+    """A tensor's name without what torch.compile and DataParallel put before it or inside it.
+
+    >>> unwrapped("module._orig_mod.body.0.weight")
+    'body.0.weight'
+    """
+    return re.sub(r"(^|\.)(_orig_mod\.|module\.)+", r"\1", name)
 
 
 def load_params(

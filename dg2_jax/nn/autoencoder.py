@@ -6,7 +6,6 @@ and `patch_size`, `downsample` and the decoder's own widths give the demo model.
 """
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dg2_jax.nn.scaling import Scaling
 from dg2_jax.nn.vae_blocks import (
     Features,
     MidBlock,
@@ -40,7 +40,9 @@ class AutoencoderConfig:
         latent_channels: Channels of a latent.
         block_out_channels: Width of each resolution, finest first; each but the last halves it.
         layers_per_block: Residual blocks at each resolution of the encoder.
-        decoder_block_out_channels: The decoder's widths, finest first; None: as the encoder's.
+        decoder_block_out_channels: The decoder's widths, finest first; None: as the encoder's. Each
+            entry beyond as many as the encoder has doubles the pictures: the encoder then works on
+            the means of 2 x 2 pixels, or 4 x 4, and the decoder draws what these leave out.
         decoder_layers_per_block: Residual blocks at each resolution of the decoder; None: one more
             than the encoder's.
         norm_num_groups: Groups of every GroupNorm; divides every width.
@@ -93,10 +95,11 @@ class AutoencoderConfig:
         self._check_widths("block_out_channels", self.block_out_channels)
         if self.decoder_block_out_channels is not None:
             self._check_widths("decoder_block_out_channels", self.decoder_block_out_channels)
-            if len(self.decoder_block_out_channels) != len(self.block_out_channels):
+            if len(self.decoder_block_out_channels) < len(self.block_out_channels):
                 raise ValueError(
-                    "decoder_block_out_channels must have as many entries as block_out_channels "
-                    f"({len(self.block_out_channels)}), got {self.decoder_block_out_channels}"
+                    "decoder_block_out_channels must have at least as many entries as "
+                    f"block_out_channels ({len(self.block_out_channels)}), "
+                    f"got {self.decoder_block_out_channels}"
                 )
         for name in ("mid_block_add_attention", "use_quant_conv", "use_post_quant_conv"):
             if not isinstance(getattr(self, name), bool):
@@ -125,7 +128,18 @@ class AutoencoderConfig:
     @property
     def downsampling_factor(self) -> int:
         """Pixels on a side of one latent cell."""
-        return self.patch_size * 2 ** (len(self.block_out_channels) - 1)
+        return self.patch_size * 2 ** (len(self.block_out_channels) - 1) * self.decoder_scale
+
+    @property
+    def decoder_scale(self) -> int:
+        """Pixels on a side of a decoded picture for each of those that the encoder works on."""
+        widths = self.decoder_block_out_channels or self.block_out_channels
+        return 2 ** (len(widths) - len(self.block_out_channels))
+
+    @property
+    def scaling(self) -> Scaling:
+        """The scaling of the latents."""
+        return Scaling(self.scaling_factor, self.shift_factor)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "AutoencoderConfig":
@@ -179,11 +193,14 @@ class Posterior(NamedTuple):
 
 
 class Encoder(nnx.Module):
-    """Pixels to the mean and log-variance of the latents, stacked along the channels."""
+    """Pixels to the mean and log-variance of the latents, stacked along the channels.
+
+    Where the decoder doubles the pictures, the means of 2 x 2 pixels.
+    """
 
     def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs):
         widths, groups = config.block_out_channels, config.norm_num_groups
-        self.patch_size = config.patch_size
+        self.patch_size, self.scale = config.patch_size, config.decoder_scale
         self.conv_in = conv3x3(config.in_channels * config.patch_size**2, widths[0], rngs)
         self.down_blocks = nnx.List(
             Stage(
@@ -202,6 +219,8 @@ class Encoder(nnx.Module):
 
     def __call__(self, x: Features) -> Features:
         """(b, h, w, in_channels) -> (b, h/f, w/f, 2 * latent_channels)."""
+        if self.scale > 1:
+            x = nnx.avg_pool(x, (self.scale, self.scale), (self.scale, self.scale))
         x = self.conv_in(space_to_depth(x, self.patch_size))
         for block in self.down_blocks:
             x = block(x)
@@ -266,13 +285,6 @@ class AutoencoderKL(nnx.Module):
             nnx.Conv(latent, latent, (1, 1), rngs=rngs) if config.use_post_quant_conv else None
         )
 
-    @classmethod
-    def from_pretrained(cls, path: str | os.PathLike, subfolder: str = "") -> "AutoencoderKL":
-        """Reads a published one: see `dg2_jax.interop.diffusers_vae.from_pretrained`."""
-        from dg2_jax.interop import diffusers_vae  # which itself needs this class
-
-        return diffusers_vae.from_pretrained(path, subfolder)
-
     @property
     def downsampling_factor(self) -> int:
         """Pixels on a side of one latent cell."""
@@ -312,9 +324,9 @@ class AutoencoderKL(nnx.Module):
         return self.decoder(latents)
 
     def scale(self, latents: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """(z - shift_factor) * scaling_factor: the latents that diffusion works on."""
-        return (latents - self.config.shift_factor) * self.config.scaling_factor
+        """The latents that diffusion works on; see `Scaling`."""
+        return self.config.scaling.scale(latents)
 
     def unscale(self, latents: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """The inverse of `scale`: z / scaling_factor + shift_factor."""
-        return latents / self.config.scaling_factor + self.config.shift_factor
+        """The inverse of `scale`."""
+        return self.config.scaling.unscale(latents)

@@ -92,6 +92,11 @@ class DG2UNetConfig:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         remat_policy(self.remat_policy)
 
+    @property
+    def latent_multiple(self) -> int:
+        """What the height and width of a latent must be multiples of."""
+        return 2 ** (len(self.channels) - 1)
+
 
 class NormConv(nnx.Module):
     """GroupNorm, SiLU, 3x3 convolution, dropout."""
@@ -206,12 +211,23 @@ class DG2UNet(nnx.Module):
         angle = t.astype(jnp.float32)[:, None] * jnp.exp(-math.log(10000.0) * exponent)[None, :]
         return jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(len(t), -1)
 
-    def project_context(self, context: Context, mask: ContextMask | None = None) -> Conditioning:
+    def null_context(self, batch: int, length: int = 1) -> None:
+        """None: this network has no learnt null; the empty prompt's encoding stands for it."""
+
+    def project_context(
+        self,
+        context: Context,
+        mask: ContextMask | None = None,
+        pooled: Float[Array, "b p"] | None = None,
+        time_ids: Float[Array, "b i"] | None = None,
+    ) -> Conditioning:
         """Keys and values of the text for every attention block, computed once for every prompt.
 
         Args:
             context: (b, l, n_embd).
-            mask: taken for the common interface; the published model attends to padding too.
+            mask: not used: the published model attends to padding too.
+            pooled: not used.
+            time_ids: not used.
         """
         return tuple(
             block.cross_attention.project_context(context)
@@ -237,7 +253,7 @@ class DG2UNet(nnx.Module):
         Raises:
             ValueError: the height or width cannot be halved often enough.
         """
-        factor = 2 ** len(self.encoders)
+        factor = self.config.latent_multiple
         if x.shape[1] % factor or x.shape[2] % factor:
             raise ValueError(f"latent height and width must be multiples of {factor}: {x.shape}")
         time = self.time_mlp(self._time_features(t))

@@ -73,6 +73,11 @@ class DiTConfig:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         remat_policy(self.remat_policy)
 
+    @property
+    def latent_multiple(self) -> int:
+        """What the height and width of a latent must be multiples of."""
+        return self.patch_size
+
 
 def _normalise(x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
     """LayerNorm without gain and bias, which the modulation stands for; taken in float32."""
@@ -151,8 +156,21 @@ class DiT(TextConditioned):
         self.modulation = nnx.Linear(config.embed_dim, 2 * c, kernel_init=_zeros, rngs=rngs)
         self.out = Linear(c, config.in_channels * p * p, kernel_init=_zeros, rngs=rngs)
 
-    def project_context(self, context: Context, mask: ContextMask) -> Conditioning:
-        """All that the text contributes, computed once for every prompt."""
+    def project_context(
+        self,
+        context: Context,
+        mask: ContextMask,
+        pooled: Float[Array, "b p"] | None = None,
+        time_ids: Float[Array, "b i"] | None = None,
+    ) -> Conditioning:
+        """All that the text contributes, computed once for every prompt.
+
+        Args:
+            context: text tokens.
+            mask: True where a token is real.
+            pooled: not used: the mean token stands for it.
+            time_ids: not used.
+        """
         return self.condition(context, mask, [block.project_context for block in self.blocks])
 
     def __call__(

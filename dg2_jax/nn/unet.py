@@ -80,8 +80,13 @@ class UNetConfig:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         remat_policy(self.remat_policy)
 
+    @property
+    def latent_multiple(self) -> int:
+        """What the height and width of a latent must be multiples of."""
+        return 2 ** (len(self.channels) - 1)
 
-class Stage(nnx.Module):
+
+class UNetBlock(nnx.Module):
     """A residual block and, where the level attends, a transformer block."""
 
     def __init__(
@@ -115,7 +120,7 @@ class Stage(nnx.Module):
         mask: Bool[Array, "b l"],
         key: PRNGKeyArray | None,
     ) -> Float[Array, "b h w o"]:
-        """`keys_values` is this stage's entry of `Conditioning.keys_values`, or None."""
+        """`keys_values` is this block's entry of `Conditioning.keys_values`, or None."""
         x = self.residual(x, embedding, key)
         if self.transformer is None or keys_values is None:
             return x
@@ -124,15 +129,15 @@ class Stage(nnx.Module):
 
 
 class UNet(TextConditioned):
-    """Down, middle and up stages with skips (Ronneberger et al., arXiv 1505.04597)."""
+    """Blocks down, in the middle and up, with skips (Ronneberger et al., arXiv 1505.04597)."""
 
     def __init__(self, config: UNetConfig, *, rngs: nnx.Rngs):
         super().__init__(config.context_dim, config.embed_dim, rngs=rngs)
         self.config = config
         channels, attends = config.channels, config.attention_levels
 
-        def stage(i: int, o: int, a: bool) -> Stage:
-            return Stage(i, o, a, config, rngs=rngs)
+        def block(i: int, o: int, a: bool) -> UNetBlock:
+            return UNetBlock(i, o, a, config, rngs=rngs)
 
         self.conv_in = conv3x3(config.in_channels, channels[0], rngs)
 
@@ -140,7 +145,7 @@ class UNet(TextConditioned):
         width = channels[0]
         for level, out in enumerate(channels):
             for _ in range(config.blocks_per_level):
-                down.append(stage(width, out, attends[level]))
+                down.append(block(width, out, attends[level]))
                 width = out
                 skips.append(width)
             if level < len(channels) - 1:
@@ -149,12 +154,12 @@ class UNet(TextConditioned):
         self.down = nnx.List(down)
         self.downsample = nnx.List(downsample)
 
-        self.middle = nnx.List([stage(width, width, attends[-1]), stage(width, width, False)])
+        self.middle = nnx.List([block(width, width, attends[-1]), block(width, width, False)])
 
         up, upsample = [], []
         for level in reversed(range(len(channels))):
             for _ in range(config.blocks_per_level + 1):
-                up.append(stage(width + skips.pop(), channels[level], attends[level]))
+                up.append(block(width + skips.pop(), channels[level], attends[level]))
                 width = channels[level]
             if level > 0:
                 upsample.append(conv3x3(width, width, rngs))
@@ -167,11 +172,24 @@ class UNet(TextConditioned):
         zeros = nnx.initializers.zeros_init()
         self.conv_out = conv3x3(width, config.in_channels, rngs, kernel_init=zeros)
 
-    def project_context(self, context: Context, mask: ContextMask) -> Conditioning:
-        """All that the text contributes, computed once for every prompt."""
-        stages = (*self.down, *self.middle, *self.up)
-        attending = [s.transformer for s in stages if s.transformer is not None]
-        return self.condition(context, mask, [block.project_context for block in attending])
+    def project_context(
+        self,
+        context: Context,
+        mask: ContextMask,
+        pooled: Float[Array, "b p"] | None = None,
+        time_ids: Float[Array, "b i"] | None = None,
+    ) -> Conditioning:
+        """All that the text contributes, computed once for every prompt.
+
+        Args:
+            context: text tokens.
+            mask: True where a token is real.
+            pooled: not used: the mean token stands for it.
+            time_ids: not used.
+        """
+        blocks = (*self.down, *self.middle, *self.up)
+        attending = [b.transformer for b in blocks if b.transformer is not None]
+        return self.condition(context, mask, [t.project_context for t in attending])
 
     def __call__(
         self,
@@ -209,46 +227,39 @@ class UNet(TextConditioned):
         *,
         dropout_key: PRNGKeyArray | None = None,
     ) -> tuple[Latent, Float[Array, "b h w d"] | None]:
-        """The output, and the features that the levels below the first hand up to it.
+        """The output of a call, and the deep features: what the levels below the first pass up.
 
-        Those levels hold most of the work, and what they hand up changes little from one sampling
-        step to the next. Given as `deep`, from a step before, it is used in their place, and only
-        the first level is run (DeepCache, Ma et al., arXiv 2312.00858, section 3.2). A network of a
-        single level has no such features: None.
-
-        Args:
-            x: as for a call, as are the others that are not `deep`.
-            t: see there.
-            conditioning: see there.
-            deep: the second result of an earlier evaluation of as many latents.
-            dropout_key: see there.
+        Those levels do most of the work, and their result changes little from one sampling step to
+        the next. Given as `deep`, the result of an earlier step replaces them, and only the first
+        level is run (DeepCache, Ma et al., arXiv 2312.00858, section 3.2). The other arguments are
+        those of a call. A network of a single level has no such features: None.
         """
-        factor = 2 ** (len(self.config.channels) - 1)
+        factor = self.config.latent_multiple
         if x.shape[1] % factor or x.shape[2] % factor:
             raise ValueError(f"latent height and width must be multiples of {factor}: {x.shape}")
         embedding = self.embed(t, conditioning)
-        stages = (*self.down, *self.middle, *self.up)
+        blocks = (*self.down, *self.middle, *self.up)
         entries = iter(conditioning.keys_values)
-        keys_values = [None if s.transformer is None else next(entries) for s in stages]
-        blocks, last = self.config.blocks_per_level, len(self.config.channels) - 1
+        keys_values = [None if b.transformer is None else next(entries) for b in blocks]
+        per_level, last = self.config.blocks_per_level, len(self.config.channels) - 1
         middle = len(self.down)
         up = middle + len(self.middle)
 
         def run(i: int, h: Array) -> Array:
             key = None if dropout_key is None else jax.random.fold_in(dropout_key, i + 1)
-            return checkpointed(stages[i], self.config.remat, self.config.remat_policy)(
+            return checkpointed(blocks[i], self.config.remat, self.config.remat_policy)(
                 h, embedding, keys_values[i], conditioning.mask, key
             )
 
         def below(level: int, h: Array) -> Array:
-            """What the levels under one hand up to it."""
+            """What the levels below one pass up to it."""
             h = run_level(level + 1, self.downsample[level](h))
             return self.upsample[last - level - 1](_nearest_upsample(h))
 
         def run_level(level: int, h: Array) -> Array:
             nonlocal deep
             skips = [h]
-            for i in range(level * blocks, (level + 1) * blocks):
+            for i in range(level * per_level, (level + 1) * per_level):
                 h = run(i, h)
                 skips.append(h)
             if level == last:
@@ -258,8 +269,8 @@ class UNet(TextConditioned):
                 h = below(level, h)
             else:
                 h = deep = below(level, h) if deep is None else deep
-            first = up + (last - level) * (blocks + 1)
-            for i in range(first, first + blocks + 1):
+            first = up + (last - level) * (per_level + 1)
+            for i in range(first, first + per_level + 1):
                 h = run(i, jnp.concatenate([h, skips.pop()], axis=-1))
             return h
 

@@ -100,6 +100,31 @@ def autoencoder_loss(
     Raises:
         ValueError: for pictures that are not square and would have to be turned.
     """
+    latents, target, kl = latents_and_targets(vae, pixels, key, weights, decoder_only)
+    loss, parts = reconstruction_loss(vae.decode(latents), target, weights)
+    return loss + weights.kl * kl, parts | {"kl": kl}
+
+
+def reconstruction_loss(
+    rebuilt: Pixels, target: Pixels, weights: LossWeights
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The weighted loss of decoded pictures, and its parts: all terms but the latents' prior."""
+    parts = {
+        "squared": jnp.mean(jnp.square(rebuilt - target)),
+        "absolute": jnp.mean(jnp.abs(rebuilt - target)),
+        "gradient": gradient_error(rebuilt, target),
+    }
+    total = sum(getattr(weights, name) * part for name, part in parts.items())
+    return jnp.asarray(total), parts
+
+
+def latents_and_targets(
+    vae: AutoencoderKL, pixels: Pixels, key: PRNGKeyArray, weights: LossWeights, decoder_only: bool
+) -> tuple[Square, Pixels, Float[Array, ""]]:
+    """Latents drawn from the posteriors, what they should be decoded to, and the prior's term.
+
+    A share of both is turned or flipped alike. Arguments and errors as of `autoencoder_loss`.
+    """
     if weights.equivariant_share > 0 and pixels.shape[1] != pixels.shape[2]:
         raise ValueError(
             "pixels must be square where loss.equivariant_share is above 0, "
@@ -112,15 +137,4 @@ def autoencoder_loss(
     latents, target = posterior.sample(noise_key), pixels
     if weights.equivariant_share > 0:
         latents, target = transform_tail(transform_key, weights.equivariant_share, latents, target)
-    rebuilt = vae.decode(latents)
-    squared = jnp.mean(jnp.square(rebuilt - target))
-    absolute = jnp.mean(jnp.abs(rebuilt - target))
-    gradient = gradient_error(rebuilt, target)
-    kl = jnp.mean(posterior.kl()) / posterior.mean[0].size
-    loss = (
-        weights.squared * squared
-        + weights.absolute * absolute
-        + weights.gradient * gradient
-        + weights.kl * kl
-    )
-    return loss, {"squared": squared, "absolute": absolute, "gradient": gradient, "kl": kl}
+    return latents, target, jnp.mean(posterior.kl()) / posterior.mean[0].size

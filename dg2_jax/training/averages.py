@@ -1,4 +1,4 @@
-"""The averages that a run keeps for later, and the average of any width that is made of them."""
+"""The averages that a run keeps for later, and the average of any width reconstructed from them."""
 
 import re
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dg2_jax import weights_file
+from dg2_jax.models import weights_file
+from dg2_jax.models.model import Params
+from dg2_jax.models.weights_file import WeightsError
 from dg2_jax.training import ema
-from dg2_jax.training.state import Params
-from dg2_jax.weights_file import CheckpointError
 
 _NAME = re.compile(r"(\d+)_(0\.\d+)\.safetensors")
 
@@ -19,7 +19,7 @@ def write(folder: Path, step: int, sigmas: Sequence[float], averages: Sequence[P
     """Writes `<step>_<sigma>.safetensors`, float32, for each width.
 
     Args:
-        folder: made if missing.
+        folder: created if missing.
         step: after which the averages were taken.
         sigmas: their relative widths.
         averages: on the host.
@@ -41,15 +41,15 @@ def reconstruct(folder: Path, like: Params, sigma_rel: float, step: int | None =
         A tree like `like`, float32, on the host.
 
     Raises:
-        CheckpointError: there are no averages, or they do not fit `like`.
+        WeightsError: there are no averages, or they do not fit `like`.
         ValueError: `step` lies beyond the last one, or sigma_rel is out of range.
     """
     if not 0 < sigma_rel < 0.28:
         raise ValueError(f"sigma_rel must be in (0, 0.28), got {sigma_rel}")
-    found = [(path, _NAME.fullmatch(path.name)) for path in sorted(folder.glob("*.safetensors"))]
-    kept = [(path, int(name[1]), float(name[2])) for path, name in found if name]
+    names = [(path, _NAME.fullmatch(path.name)) for path in sorted(folder.glob("*.safetensors"))]
+    kept = [(path, int(name[1]), float(name[2])) for path, name in names if name]
     if not kept:
-        raise CheckpointError(f"{folder} holds no averages; set ema.posthoc for the run")
+        raise WeightsError(f"{folder} holds no averages; set ema.posthoc for the run")
     paths, steps, sigmas = zip(*kept, strict=True)
     last = max(steps) if step is None else step
     total = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float64), like)

@@ -9,14 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from dg2_jax import model
 from dg2_jax.data import encoding, latents
-from dg2_jax.data.loader import Batch, Buckets, Example, Source, Transform
+from dg2_jax.data.loader import Batch, Buckets, Example, Source, Transform, in_turn
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.interop.dg2_latents import LatentShards
 from dg2_jax.interop.hf_folder import lasting_name
 from dg2_jax.nn.autoencoder import AutoencoderKL
-from dg2_jax.text import TextEncoder, load_text_encoder
+from dg2_jax.nn.scaling import Scaling
+from dg2_jax.text import encoder
+from dg2_jax.text.encoder import TextEncoder
 from dg2_jax.training import runs
 
 
@@ -31,14 +32,14 @@ class TrainingData:
         validation: batches of examples that are held out.
         latent_shape: (h, w, c), of a square picture where there are several sizes.
         context_dim: width of the text tokens.
-        scaling_factor: of the examples' latents, as of an autoencoder.
-        shift_factor: of the examples' latents.
-        vae: the autoencoder, as `dg2_jax.model` describes it.
-        text_encoder: the text encoder, as `dg2_jax.model` describes it.
+        scaling: of the examples' latents.
+        vae: the autoencoder, as `dg2_jax.models.folder` describes it.
+        text_encoder: the text encoder, as `dg2_jax.models.folder` describes it.
         load_autoencoder: loads it.
         default_size: side of a picture in pixels.
-        preview: the linear preview of the latents, as `dg2_jax.model` describes it; None for the
-            published one.
+        preview: the linear preview of the latents, as `dg2_jax.models.folder` describes it; None
+            for the published one.
+        captions: of pictures that are held out; empty where the data does not hold them as text.
     """
 
     train: Source | Buckets
@@ -47,17 +48,17 @@ class TrainingData:
     validation: Sequence[Batch]
     latent_shape: tuple[int, int, int]
     context_dim: int
-    scaling_factor: float
-    shift_factor: float
+    scaling: Scaling
     vae: Mapping[str, Any]
     text_encoder: Mapping[str, Any]
     load_autoencoder: Callable[[], AutoencoderKL]
     default_size: int
     preview: Mapping[str, Any] | None = None
+    captions: tuple[str, ...] = ()
 
     def load_text_encoder(self) -> TextEncoder:
         """The text encoder whose tokens the examples hold."""
-        return load_text_encoder(self.text_encoder["name"], self.text_encoder["max_length"])
+        return encoder.from_config(self.text_encoder)
 
 
 def open_data(
@@ -69,10 +70,10 @@ def open_data(
     """The data in a folder.
 
     Args:
-        folder: what `scripts.prepare` made, or one of latent shards (`.pt`).
+        folder: the output of `scripts.prepare`, or latent shards (`.pt`).
         config: the run.
         vae: the autoencoder of latent shards, which do not name theirs: a folder or hub id.
-        text_encoder: theirs too, as `dg2_jax.text.load_text_encoder` takes it.
+        text_encoder: theirs too, as `dg2_jax.text.encoder.load_text_encoder` takes it.
 
     Raises:
         FileNotFoundError: there is no data.
@@ -99,13 +100,12 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
     runs.check_scaling(config, vae.config)
     text = manifest["text_encoder"]
     transform: Transform = latents.caption_drawer(config.max_length)
-    architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
-    if not hasattr(architecture.module, "null_context"):
-        encoded = load_text_encoder(text["name"], text["max_length"]).encode([""])
+    if not config.architecture.has_null_context:
+        encoded = encoder.from_config(text).encode([""])
         null = np.asarray(encoded.context[0])[np.asarray(encoded.mask[0])]
         dropout = latents.caption_dropout(null, config.diffusion.caption_dropout)
-        transform = _both(transform, dropout)
-    length = None if architecture.masks_padding else text["max_length"]
+        transform = in_turn(transform, dropout)
+    length = None if config.architecture.masks_padding else text["max_length"]
     if jax.process_count() > 1:  # all processes must pad alike
         length = text["max_length"]
     collate = functools.partial(latents.collate, length=length)
@@ -124,13 +124,13 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
         held_out,
         latent_shape,
         manifest["context_dim"],
-        vae.config.scaling_factor,
-        vae.config.shift_factor,
+        vae.config.scaling,
         vae=vae.config.to_dict(),
         text_encoder=text,
         load_autoencoder=lambda: vae,
         default_size=latent_shape[0] * vae.downsampling_factor,
         preview=manifest.get("preview"),
+        captions=tuple(manifest.get("held_out_captions", ())),
     )
 
 
@@ -147,8 +147,7 @@ def _shards(
             f"got {config.validation_images}"
         )
     transform = None
-    architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
-    if not hasattr(architecture.module, "null_context"):
+    if not config.architecture.has_null_context:
         transform = latents.caption_dropout(shards.null, config.diffusion.caption_dropout)
     collate = functools.partial(latents.collate, length=length)
     held_out = [shards[i] for i in range(count, len(shards))]
@@ -161,8 +160,7 @@ def _shards(
         _batches(held_out, config.batch_size, collate),
         latent_shape,
         context_dim,
-        scaling_factor=1.0,
-        shift_factor=0.0,
+        Scaling(),
         vae={"pretrained": lasting_name(vae)},
         # The shards hold no masks, so that what learns from them attends to padding.
         text_encoder={"name": name, "max_length": length, "mask_padding": False},
@@ -183,10 +181,6 @@ class _First:
 
     def __getitem__(self, index: int) -> Any:
         return self.source[index]
-
-
-def _both(first: Transform, second: Transform) -> Transform:
-    return lambda example, rng: second(first(example, rng), rng)
 
 
 def _batches(

@@ -17,15 +17,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from dg2_jax import guidance, prediction, sampling, schedules, solvers
-from dg2_jax.config import DiffusionConfig
-from dg2_jax.schedules import Schedule
-from dg2_jax.solvers import SolverTable
-from dg2_jax.training.state import Params, TrainState
-from dg2_jax.training.step import Batch, LossFn, StepFn, draw_latents
+from dg2_jax.data.loader import Batch
+from dg2_jax.diffusion import denoiser, guidance, prediction, sampling, schedules, solvers
+from dg2_jax.diffusion.schedules import Schedule
+from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.models.model import Network, Params
+from dg2_jax.nn.scaling import Scaling
+from dg2_jax.training.config import DiffusionConfig
+from dg2_jax.training.state import TrainState
+from dg2_jax.training.step import LossFn, StepFn, draw_latents
 from dg2_jax.typing import Latent
 
 Teach = Callable[[Params, Batch, PRNGKeyArray], Batch]
@@ -69,25 +71,23 @@ def segments(schedule: Schedule, student_steps: int, substeps: int) -> Segments:
 
 
 def make_teacher(
-    graphdef: Any,
+    network: Network,
     params: Params,
     config: DiffusionConfig,
     guidance_scale: float,
     parts: Segments,
-    scaling_factor: float,
-    shift_factor: float = 0.0,
+    scaling: Scaling,
     own_share: float = 0.75,
 ) -> Teach:
     """What turns encoded batches into the student's.
 
     Args:
-        graphdef: of teacher and student, which have a null context.
+        network: the structure of teacher and student, which have a learnt null context.
         params: of the teacher.
         config: the process.
         guidance_scale: of the teacher; 1 is unguided.
         parts: the segments.
-        scaling_factor: of the autoencoder.
-        shift_factor: of the autoencoder.
+        scaling: of the latents.
         own_share: of the latents that are where the student's own steps have led, 0 to 1; the
             others are noised data.
 
@@ -104,18 +104,19 @@ def make_teacher(
 
     @jax.jit
     def teach(params: Params, student: Params, batch: Batch, key: PRNGKeyArray) -> Batch:
-        model, learner = nnx.merge(graphdef, params), nnx.merge(graphdef, student)
+        model, learner = network.bind(params), network.bind(student)
         latent_key, start_key, *keys = jax.random.split(key, 4)
-        x0 = draw_latents(batch, latent_key, scaling_factor, shift_factor)
+        x0 = draw_latents(batch, latent_key, scaling)
         context, mask = batch["context"].astype(jnp.float32), batch["mask"]
         denoise = guidance.classifier_free(
-            guidance.denoiser(model, config.prediction_type),
+            denoiser.of_network(model, config.prediction_type),
             jnp.full(len(x0), guidance_scale, jnp.float32),
         )
         null = model.project_context(*model.null_context(*mask.shape))
         conditioning = guidance.pair(model.project_context(context, mask), null)
         learner_context = learner.project_context(context, mask)
         unused = sampling.image_keys(jnp.arange(len(x0)))  # of noise that DDIM does not add
+        step = sampling.make_step(denoise, conditioning, table, unused)
 
         def segment(own: Latent, row: tuple) -> tuple[Latent, tuple[Latent, Latent]]:
             index, t, a, s, a1, s1 = row
@@ -125,7 +126,7 @@ def make_teacher(
             x = jnp.where(coin, own, noised)
             progress = sampling.begin(denoise, x)._replace(rows_done=index * parts.substeps)
             until = (index + 1) * parts.substeps
-            after = sampling.advance(denoise, conditioning, progress, table, unused, until).state.x
+            after = sampling.advance(step, progress, until).state.x
             # One DDIM step is a1·x₀ + s1·(x - a·x₀)/s: solved for x₀.
             target = (after - s1 / s * x) / (a1 - s1 * a / s)
             output = learner(x, jnp.broadcast_to(t, x.shape[:1]), learner_context)
@@ -156,11 +157,11 @@ def make_teacher(
     return lambda student, batch, key: teach(params, student, batch, key)
 
 
-def student_loss(graphdef: Any, config: DiffusionConfig) -> LossFn:
+def student_loss(network: Network, config: DiffusionConfig) -> LossFn:
     """The weighted squared error of the student's x₀ on batches of a teacher."""
 
     def loss_fn(params: Params, batch: Batch, key: PRNGKeyArray):
-        model = nnx.merge(graphdef, params)
+        model = network.bind(params)
         x, alpha, sigma = batch["x"], *(batch[n][:, None, None, None] for n in ("alpha", "sigma"))
         output = model(x, batch["timestep"], model.project_context(batch["context"], batch["mask"]))
         x0 = prediction.to_x0(config.prediction_type, x, output, alpha, sigma)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from dg2_jax.config import EmaConfig
+from dg2_jax.training.config import EmaConfig
 
 Decay = Callable[[Int[Array, ""]], Float[Array, ""]]
 
@@ -93,7 +93,9 @@ def posthoc_weights(
     """Weights that make an average of any width of averages that were kept (EDM2, section 3.2).
 
     The weighted sum of the kept profiles comes closest, in the least-squares sense, to the power
-    profile of `sigma_rel` that ends at `step`.
+    profile of `sigma_rel` that ends at `step`. It is divided by the sum of its weights: where the
+    kept profiles span the one asked for badly, the least squares alone do not add up to 1 and would
+    scale the network's weights.
 
     Args:
         steps: of the n averages kept, at least 1.
@@ -102,7 +104,7 @@ def posthoc_weights(
         sigma_rel: its relative width, in (0, 0.28).
 
     Returns:
-        n weights; they add up to nearly 1.
+        n weights; they add up to 1.
 
     Raises:
         ValueError: there are no averages, or `step` lies beyond the last.
@@ -114,4 +116,5 @@ def posthoc_weights(
     gamma = np.array([power_gamma(sigma) for sigma in sigmas])
     gram = profile_product(t[:, None], gamma[:, None], t[None, :], gamma[None, :])
     target = profile_product(t, gamma, float(step), power_gamma(sigma_rel))
-    return np.linalg.lstsq(gram, target, rcond=1e-12)[0]
+    weights = np.linalg.lstsq(gram, target, rcond=1e-12)[0]
+    return weights / weights.sum()

@@ -1,5 +1,6 @@
 """The model folder of a run."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,21 +11,27 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dg2_jax import config as config_lib
-from dg2_jax import model, sharding
-from dg2_jax.checkpoint import CheckpointManager
+from dg2_jax.checks import check
 from dg2_jax.interop import diffusers_vae
-from dg2_jax.nn.abstract import abstract
-from dg2_jax.training import tuning
+from dg2_jax.models import folder as folder_lib
+from dg2_jax.models.model import Model, Params, split
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.training import sharding, tuning
+from dg2_jax.training.checkpoint import CheckpointManager
 from dg2_jax.training.data import TrainingData, open_data
 from dg2_jax.training.runs import (
     DenoiserRunConfig,
     DistillationRunConfig,
+    abstract_denoiser,
     initial_state,
     starting_weights,
 )
-from dg2_jax.training.state import Params, TrainState
+from dg2_jax.training.state import TrainState
 
-_PROCESS = ("schedule", "prediction_type", "num_train_timesteps", "zero_terminal_snr")
+_PROCESS = (
+    *("schedule", "prediction_type", "num_train_timesteps", "zero_terminal_snr"),
+    *("beta1", "beta2", "s"),
+)
 
 _CARD = """---
 library_name: dg2_jax
@@ -33,7 +40,7 @@ tags: [latent-diffusion, jax]
 ---
 # {name}
 
-A text-to-image latent-diffusion model for `dg2_jax`, made from {source}. Denoiser: {architecture},
+A text-to-image latent-diffusion model for `dg2_jax`, from {source}. Denoiser: {architecture},
 {prediction}, {schedule} schedule; pictures of {size} pixels; sets of weights: {weights}.
 
 ```python
@@ -44,15 +51,34 @@ Pipeline.load("{name}")("a lake at dawn").save("outputs")  # the path of this fo
 """
 
 
+def description(config: DenoiserRunConfig, data: TrainingData) -> dict[str, Any]:
+    """config.json of the run's model, without "format" and "files".
+
+    Args:
+        config: of the run.
+        data: what it is trained on.
+    """
+    diffusion = config_lib.to_dict(config.diffusion)
+    described = {
+        "model": config.model,
+        "denoiser": config_lib.to_dict(config.denoiser),
+        "diffusion": {key: diffusion[key] for key in _PROCESS},
+        "vae": data.vae,
+        "text_encoder": data.text_encoder,
+        "default_size": data.default_size,
+    }
+    return described if data.preview is None else {**described, "preview": data.preview}
+
+
 def export(
     folder: str | Path, config: DenoiserRunConfig, data: TrainingData, raw: Params, ema: Params
 ) -> None:
-    """Writes the folder, which `dg2_jax.Pipeline.load` opens; see `dg2_jax.model`.
+    """Writes the folder, which `dg2_jax.Pipeline.load` opens; see `dg2_jax.models.folder`.
 
     Of several processes each must call it, and the first writes.
 
     Args:
-        folder: made if missing.
+        folder: created if missing.
         config: of the run.
         data: what it was trained on.
         raw: the denoiser's last parameters.
@@ -61,21 +87,10 @@ def export(
     weights = sharding.to_host({"raw": raw, "ema": ema})
     if jax.process_index() > 0:
         return
-    diffusion = config_lib.to_dict(config.diffusion)
-    description = {
-        "model": model.architecture_name(config.denoiser),
-        "denoiser": config_lib.to_dict(config.denoiser),
-        "diffusion": {key: diffusion[key] for key in _PROCESS},
-        "vae": data.vae,
-        "text_encoder": data.text_encoder,
-        "default_size": data.default_size,
-    }
-    if data.preview is not None:
-        description["preview"] = data.preview
     own_vae = None
     if "pretrained" not in data.vae:
         own_vae = nnx.to_pure_dict(nnx.state(data.load_autoencoder()))
-    model.save(folder, description, weights, own_vae)
+    folder_lib.save(folder, description(config, data), weights, own_vae)
 
 
 def export_checkpoint(
@@ -91,7 +106,7 @@ def export_checkpoint(
     Args:
         workdir: of the run.
         data_dir: what it was trained on.
-        folder: made if missing.
+        folder: created if missing.
         step: of the checkpoint; None takes the newest.
         vae: of latent shards, as of `open_data`.
         text_encoder: of latent shards.
@@ -109,14 +124,13 @@ def export_checkpoint(
     if step not in known:
         raise FileNotFoundError(f"step must be one of {known}, which {saved} has; got {step}")
     values = json.loads((saved / str(step) / "config.json").read_text("utf-8"))
-    config = config_lib.from_mapping(DenoiserRunConfig, values)
+    config = DenoiserRunConfig.from_saved(values)
     data = open_data(data_dir, config, vae, text_encoder)
-    architecture = model.ARCHITECTURES[model.architecture_name(config.denoiser)]
     if config.lora is not None:
-        tuned = tuning.adapters(starting_weights(config), config.lora, config.seed)
+        start = starting_weights(config)
+        tuned = tuning.adapters(start, config.lora, config.seed, config.model)
     else:
-        network = abstract(lambda rngs: architecture.module(config.denoiser, rngs=rngs))
-        tuned = tuning.full(nnx.to_pure_dict(nnx.state(network)))
+        tuned = tuning.full(abstract_denoiser(config)[1])
     like = jax.eval_shape(lambda params: initial_state(config, params), tuned.params)
     state = CheckpointManager(saved).restore(like, step).state
     export(folder, config, data, tuned.weights(state.params), tuned.weights(state.ema))
@@ -132,39 +146,64 @@ def export_distilled(folder: str | Path, config: DistillationRunConfig, state: T
     average = sharding.to_host(state.ema)
     if jax.process_index() > 0:
         return
-    shutil.copytree(model.folder_of(config.init_from), folder, dirs_exist_ok=True)
+    shutil.copytree(folder_lib.folder_of(config.init_from), folder, dirs_exist_ok=True)
     sampling = {
         "num_inference_steps": config.student_steps,
         "guidance_scale": 1.0,
         "solver": "ddim",
         "spacing": "trailing",
     }
-    model.add_weights(folder, "fast", average, sampling)
+    folder_lib.add_weights(folder, "fast", average, sampling)
 
 
-def export_model(folder: str | Path, source: model.Model, dtype: Any = jnp.bfloat16) -> None:
+def export_model(folder: str | Path, source: Model, dtype: Any = jnp.bfloat16) -> None:
     """Writes a loaded model, which may have adapters, as a folder of its own.
 
     Args:
-        folder: made if missing.
+        folder: created if missing.
         source: the model; all its sets of weights are written.
         dtype: what the weights are stored as.
     """
     config = {k: v for k, v in source.config.items() if k not in ("format", "files")}
     own_vae = None if "pretrained" in config["vae"] else source.autoencoder_params
-    model.save(folder, config, source.params, own_vae, dtype)
+    folder_lib.save(folder, config, source.params, own_vae, dtype)
+
+
+def with_autoencoder(source: Model, vae: AutoencoderKL) -> Model:
+    """A model with another autoencoder of the same latents, such as one with a new decoder.
+
+    Its pictures have the size that its own latents are decoded to.
+
+    Raises:
+        ValueError: its latents have other channels, or another scaling.
+    """
+    own, new = source.autoencoder_config, vae.config
+    for name in ("latent_channels", "scaling_factor", "shift_factor"):
+        expected, value = getattr(own, name), getattr(new, name)
+        same = abs(value - expected) <= 0.01 * abs(expected)
+        check(same, f"autoencoder.{name}", f"{expected:.4g}, as the model's latents have", value)
+    network, params = split(vae)
+    size = source.latent_shape[0] * new.downsampling_factor
+    return dataclasses.replace(
+        source,
+        config={**source.config, "vae": new.to_dict(), "default_size": size},
+        autoencoder=network,
+        autoencoder_params=params,
+        autoencoder_config=new,
+        default_size=size,
+    )
 
 
 def write_card(folder: Path, source: str) -> None:
     """Writes README.md, the model card of Hugging Face's hub, from what config.json says."""
-    made = model.load(folder)
+    model = folder_lib.load(folder)
     text = _CARD.format(
         name=folder.name,
         source=source,
-        architecture=made.config["model"],
-        prediction=made.prediction_type,
-        schedule=made.schedule.name,
-        size=made.default_size,
-        weights=", ".join(made.params),
+        architecture=model.config["model"],
+        prediction=model.prediction_type,
+        schedule=model.schedule.name,
+        size=model.default_size,
+        weights=", ".join(model.params),
     )
     (folder / "README.md").write_text(text, "utf-8")

@@ -2,10 +2,10 @@
 
 import contextlib
 import logging
-import math
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,19 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from dg2_jax import config as config_lib
-from dg2_jax import sharding
-from dg2_jax.checkpoint import CheckpointManager
-from dg2_jax.config import LoopConfig, RunConfig
 from dg2_jax.data.loader import Loader
-from dg2_jax.training import averages, goodput, signals
-from dg2_jax.training.logging import MetricsLog
+from dg2_jax.training import averages, goodput, sharding, signals
+from dg2_jax.training.checkpoint import CheckpointManager
+from dg2_jax.training.config import RunConfig
+from dg2_jax.training.run_log import MetricsLog
 from dg2_jax.training.state import TrainState
 from dg2_jax.training.step import StepFn
+from dg2_jax.training.window import NonFiniteLossError, Window
+
+__all__ = ["NonFiniteLossError", "train"]
 
 _LOG = logging.getLogger(__name__)
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss or the gradient of a step was infinite or not a number."""
+_SMOOTHED = "smoothed_loss"  # beside the position of the data, in a checkpoint
 
 
 def train(
@@ -47,11 +46,11 @@ def train(
 
     A resumed run equals an unbroken one bit for bit on the same machine. SIGTERM and SIGINT end the
     run after the current step, with a checkpoint; where a compilation holds that up, the last step
-    that was completed is saved and the process ends with 0.
+    that was completed is saved and the process ends, with 0 or 130.
 
     Args:
         state: the initial state; donated.
-        step_fn: made by `make_train_step`.
+        step_fn: from `make_train_step`.
         loader: the batches.
         config: the run; a checkpoint of another one is refused.
         workdir: gets metrics.jsonl, samples/ and checkpoints/; no other trainer may use it.
@@ -68,11 +67,12 @@ def train(
         ValueError: `workdir` holds a run of another configuration; the differences are listed.
         FolderInUseError: another trainer uses `workdir`.
         NonFiniteLossError: naming the step; no checkpoint is written of it.
+        Interrupted: SIGINT (Ctrl-C) came; the message says what is kept.
         OSError: a checkpoint could not be written; at the latest when the next one is due.
     """
     workdir = Path(workdir)
     loop, saved_config = config.loop, config_lib.to_dict(config)
-    layout = sharding.make_layout(config.devices, config.batch_size)
+    layout = sharding.make_layout(config.devices, config.batch_size, config.tensor_rules)
     primary, alone = jax.process_index() == 0, jax.process_count() == 1
     with contextlib.ExitStack() as stack:
         if primary:
@@ -80,11 +80,10 @@ def train(
         checkpoints = CheckpointManager(
             loop.checkpoint_folder or workdir / "checkpoints",
             keep=loop.keep,
-            save_interval=loop.checkpoint_every,
             keep_every=loop.keep_every,
         )
         stack.callback(checkpoints.wait)  # whatever ends the run, a save that was begun is finished
-        state = _resume(layout.place_state(state), loader, checkpoints, config)
+        state, smoothed = _resume(layout.place_state(state), loader, checkpoints, config)
         first = step = int(state.step)
         last = config.num_steps if stop_after is None else min(stop_after, config.num_steps)
         log = MetricsLog(
@@ -106,7 +105,9 @@ def train(
                 smoothing=0.05,
             )
         )
-        clock, window = goodput.Goodput(), _Window(config)
+        clock, window = goodput.Goodput(), Window(config)
+        if smoothed is not None:
+            window.smoothed.restore(smoothed)
         pending: tuple[int, dict[str, jax.Array]] | None = None
         position, saved, saving = loader.position(), first, threading.Lock()
 
@@ -122,29 +123,40 @@ def train(
             window.add(at, metrics)
             if due(at, loop.log_every):
                 shown = window.flush()
-                bar.set_postfix(loss=f"{shown['loss']:.4g}")
+                bar.set_postfix(
+                    loss=f"{shown['loss']:.4g}", smoothed=f"{shown['loss_smoothed']:.4g}"
+                )
                 log.write(at, shown | clock.shares())
 
         def save() -> None:
             nonlocal saved
             with saving:
                 if step > saved:
-                    checkpoints.save(step, state, saved_config, position)
+                    data = position | {_SMOOTHED: window.smoothed.to_dict()}
+                    checkpoints.save(step, state, saved_config, data)
                     saved = step
 
-        def rescue() -> None:
+        def rescue() -> str:
             settle()
             save()
             checkpoints.wait()
+            if saved == 0:
+                return "stopped before the first step was completed: nothing is kept"
+            return f"stopped at step {saved}, kept in {checkpoints.folder}; run again to go on"
 
         # Of several processes, all must stop at one step: JAX tells them which.
         stopped = stack.enter_context(signals.stop_event(rescue, watch=alone))
         while step < last and not stopped.is_set():
             with clock.measure("input"):
                 batch = layout.place_batch(next(loader))
-            with clock.measure("compile") if step == first else contextlib.nullcontext():
-                if step == first:
+            if step == first:
+                stopped.compiling = True
+                with clock.measure("compile"), compiling(bar):
                     window.measure_flops(loop, step_fn, state, batch)
+                    new_state, metrics = step_fn(state, batch)
+                stopped.compiling = False
+                window.restart_clock()
+            else:
                 new_state, metrics = step_fn(state, batch)
             # The numbers of the step before are fetched now: by then they exist, or soon will, and
             # the device has its next step already.
@@ -177,75 +189,82 @@ def train(
                     save()
             if not alone and multihost_utils.reached_preemption_sync_point(step):
                 stopped.set()
-        settle()
-        save()
-        checkpoints.wait()
+        outcome = rescue()
+    if stopped.first == signal.SIGINT:
+        raise signals.Interrupted(outcome)
     if stopped.is_set():
-        _LOG.warning("stopped by a signal at step %d, which is saved; run again to go on", step)
+        _LOG.warning("%s", outcome)
     return state
+
+
+@contextlib.contextmanager
+def compiling(bar: tqdm) -> Iterator[None]:
+    """Counts the seconds of a compilation on a bar, and leaves them out of its rate."""
+    begin, ended = time.perf_counter(), threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(1.0):
+            bar.set_description_str(f"compiling {time.perf_counter() - begin:.0f} s")
+
+    bar.set_description_str("compiling")
+    ticker = threading.Thread(target=tick, name="compiling", daemon=True)
+    ticker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        ticker.join()
+        bar.set_description_str(f"compiled in {time.perf_counter() - begin:.0f} s")
+        bar.unpause()
 
 
 def _resume(
     state: TrainState, loader: Loader, checkpoints: CheckpointManager, config: RunConfig
-) -> TrainState:
+) -> tuple[TrainState, dict[str, Any] | None]:
+    """The state to go on from, and the smoothed loss if there is one to go on with."""
     if checkpoints.latest_step() is None:
-        return state
+        return state, None
+    workdir = checkpoints.folder.parent
+    # Compared first: the weights of another configuration do not fit, which would tell less.
+    step, values = checkpoints.newest_config()
+    _compare(values, config, workdir, step)
     restored = checkpoints.restore(state)
-    saved = config_lib.from_mapping(type(config), restored.config, "the saved config")
-    changed = config_lib.differences(config_lib.to_dict(saved), config_lib.to_dict(config))
-    if changed:
-        raise ValueError(
-            f"workdir: {checkpoints.folder.parent} holds a run of another configuration; use "
-            f"another folder or the saved settings: {'; '.join(changed)}"
-        )
-    loader.seek(restored.data_position)
+    _compare(restored.config, config, workdir, restored.step)
+    position = dict(restored.data_position)
+    smoothed = position.pop(_SMOOTHED, None)
+    loader.seek(position)
     _LOG.warning("resumed from step %d of %s", restored.step, checkpoints.folder)
-    return restored.state
+    if restored.step >= config.num_steps:
+        _LOG.warning("the run has come to its end; %s", _further(config, workdir))
+    return restored.state, smoothed
 
 
-class _Window:
-    """Means of the metrics since the last line of the log, and the rate of steps."""
+def _compare(values: Mapping[str, Any], config: RunConfig, workdir: Any, step: int) -> None:
+    """Raises ValueError where a configuration, saved at `step`, trains otherwise than `config`."""
+    saved = config.from_saved(values)
+    changed = config_lib.differences(_as_long(saved, config, step), config_lib.to_dict(config))
+    if not changed:
+        return
+    advice = "use another --workdir or the saved settings"
+    if [difference.partition(":")[0] for difference in changed] == ["num_steps"]:
+        advice = f"its learning rate ends with its steps; {_further(config, workdir)}"
+    raise ValueError(
+        f"workdir: {workdir} holds a run of another configuration ({'; '.join(changed)}); {advice}"
+    )
 
-    def __init__(self, config: RunConfig):
-        self._values: list[dict[str, float]] = []
-        self._batch_size = config.batch_size
-        self._dtype = config.compute_dtype
-        self._flops: float | None = None  # of a step over the devices' peak: the seconds of 100%
-        self.restart_clock()
 
-    def measure_flops(self, loop: LoopConfig, step_fn: StepFn, *args: Any) -> None:
-        """Finds what the rate of steps is to be compared with."""
-        if loop.peak_tflops is None:
-            return
-        flops = goodput.step_flops(step_fn, *args)
-        if flops is not None:
-            peak = 1e12 * loop.peak_tflops or goodput.measured_peak(self._dtype)
-            self._flops = flops / (peak * jax.device_count())
+def _as_long(saved: RunConfig, config: RunConfig, step: int) -> dict[str, Any]:
+    """The saved configuration; its length is the new one's where no step made depends on it."""
+    values = config_lib.to_dict(saved)
+    decay = config.optim.decay_steps
+    if decay and step <= min(saved.num_steps, config.num_steps) - decay:
+        values["num_steps"] = config.num_steps
+    return values
 
-    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Waits for the metrics of `step`; raises NonFiniteLossError if they are no numbers."""
-        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        for name in ("loss", "grad_norm"):
-            if not math.isfinite(values[name]):
-                raise NonFiniteLossError(
-                    f"step {step}: {name} is {values[name]}; the step was not saved. Lower "
-                    "optim.learning_rate, or look for bad records"
-                )
-        self._values.append(values)
-        self._clock_steps += 1
 
-    def flush(self) -> dict[str, float]:
-        seconds = time.perf_counter() - self._clock
-        shown = {k: float(np.mean([v[k] for v in self._values])) for k in self._values[0]}
-        shown["learning_rate"] = self._values[-1]["learning_rate"]
-        rate = self._clock_steps / seconds
-        shown |= {"steps_per_second": rate, "images_per_second": rate * self._batch_size}
-        if self._flops is not None:
-            shown["mfu"] = rate * self._flops
-        self._values = []
-        self.restart_clock()
-        return shown
-
-    def restart_clock(self) -> None:
-        """Leaves out of the rate what is not a step."""
-        self._clock, self._clock_steps = time.perf_counter(), 0
+def _further(config: RunConfig, workdir: Any) -> str:
+    """How the result of a run is trained further."""
+    return (
+        "to train its result further, start a run of its own: "
+        f"--config.init_from={workdir / config.result} and another --workdir"
+    )

@@ -1,4 +1,4 @@
-"""The optimiser: AdamW or Muon behind global-norm clipping, linear warm-up and cosine decay."""
+"""The optimiser: AdamW or Muon behind global-norm clipping, linear warm-up, cosine decay."""
 
 import functools
 from typing import Any
@@ -6,30 +6,36 @@ from typing import Any
 import jax
 import optax
 
-from dg2_jax.config import OptimConfig
+from dg2_jax.training.config import OptimConfig
 from dg2_jax.training.muon import muon
 
 
 def learning_rate(config: OptimConfig, num_steps: int) -> optax.Schedule:
-    """0 to the peak in `warmup_steps`, then half a cosine down to `final_learning_rate`.
+    """0 to the peak in `warmup_steps`, the peak, half a cosine down to `final_learning_rate`.
 
     Args:
-        config: the rates.
+        config: the rates; the cosine takes its last `decay_steps`, or all behind the warm-up.
         num_steps: length of the run, where the cosine ends.
 
     Raises:
-        ValueError: the warm-up is not shorter than the run.
+        ValueError: the run is too short for the warm-up and the decay.
     """
-    if config.warmup_steps >= num_steps:
+    warmup, peak = config.warmup_steps, config.learning_rate
+    if warmup >= num_steps:
+        raise ValueError(f"optim.warmup_steps must be below num_steps ({num_steps}), got {warmup}")
+    decay = config.decay_steps or num_steps - warmup
+    if warmup + decay > num_steps:
         raise ValueError(
-            f"optim.warmup_steps must be below num_steps ({num_steps}), got {config.warmup_steps}"
+            f"optim.decay_steps must be at most {num_steps - warmup}, num_steps without the "
+            f"warm-up, got {decay}"
         )
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if config.warmup_steps else config.learning_rate,
-        peak_value=config.learning_rate,
-        warmup_steps=config.warmup_steps,
-        decay_steps=num_steps,
-        end_value=config.final_learning_rate,
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(0.0 if warmup else peak, peak, warmup),
+            optax.constant_schedule(peak),
+            optax.cosine_decay_schedule(peak, decay, config.final_learning_rate / peak),
+        ],
+        [warmup, num_steps - decay],
     )
 
 

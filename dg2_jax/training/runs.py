@@ -1,23 +1,45 @@
-"""The configurations of the training scripts, whole."""
+"""The configurations of the training scripts, whole, and what follows from them alone."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
 
 import jax
+import optax
+from flax import nnx
 
 from dg2_jax import config as config_lib
-from dg2_jax import model
-from dg2_jax.config import DiffusionConfig, RunConfig, check
+from dg2_jax.checks import check, check_choice
+from dg2_jax.data import encoding
 from dg2_jax.data.loader import Batch, Buckets, Example, Loader, Source, Transform
 from dg2_jax.evaluation.probe import ProbeConfig
-from dg2_jax.lora import LoraConfig
+from dg2_jax.models import folder
+from dg2_jax.models.architectures import ARCHITECTURES
+from dg2_jax.models.interface import Architecture, TensorRules
+from dg2_jax.models.lora import LoraConfig
+from dg2_jax.models.model import Network, Params, split
+from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderConfig
-from dg2_jax.nn.dg2_unet import DG2UNetConfig
-from dg2_jax.nn.dit import DiTConfig
-from dg2_jax.nn.unet import UNetConfig
+from dg2_jax.nn.precision import with_compute_dtype
+from dg2_jax.nn.scaling import Scaling
 from dg2_jax.training import optimizer, state
+from dg2_jax.training.adversarial import AdversarialConfig
 from dg2_jax.training.autoencoder import LossWeights
-from dg2_jax.training.state import Params
+from dg2_jax.training.config import DiffusionConfig, RunConfig
+
+Run = TypeVar("Run", bound="DenoiserRunConfig")
+
+# Saved configurations of version 0.1.0 lack the key `model`; a field of `denoiser` stands for it.
+_MODEL_OF_FIELD = {"attention_levels": "unet", "patch_size": "dit", "n_heads": "dg2_unet"}
+
+_OF_THE_DECODER = (
+    "out_channels",
+    "decoder_block_out_channels",
+    "decoder_layers_per_block",
+    "head_channels",
+)
 
 
 @dataclass(frozen=True)
@@ -27,10 +49,19 @@ class AutoencoderRunConfig(RunConfig):
     Attributes:
         vae: the network.
         loss: weights of the terms of its loss.
-        init_from: an embedded model's name or a model folder, whose autoencoder the run starts
-            from; empty for new weights.
-        dataset: configuration of `dg2_scenes`: full or tiny.
+        init_from: an embedded model's name, a model folder, or the folder of another such run,
+            whose autoencoder the run starts from; empty for new weights.
+        dataset: configuration of `dg2_scenes`: full, tiny, or train12000 for so many pictures.
+        source: pictures of one's own instead, as scripts.prepare takes them: a folder, .tar or
+            .parquet files, or tfds:NAME (which is in --data_dir). Captions are not needed.
+        size: side in pixels of the pictures of `source`, whose middle squares are taken.
         dead_leaves: pictures of `data.dead_leaves` among those trained on; 0 for none.
+        crop: side of the random crops that are trained on; 0 for whole pictures. The networks are
+            convolutional, so crops teach them what pictures do, for less; a last stage should see
+            whole ones.
+        adversarial: with it, the decoder learns from a discriminator too.
+        own_latents: for `adversarial.own_share`, an .npy file of latents (n, h, w, c) that the
+            denoiser made (scripts/make_latents.py).
         validation_images: how many pictures of the validation split are rebuilt.
     """
 
@@ -38,7 +69,12 @@ class AutoencoderRunConfig(RunConfig):
     loss: LossWeights = field(default_factory=LossWeights)
     init_from: str = ""
     dataset: str = "full"
+    source: str = ""
+    size: int = 128
     dead_leaves: int = 0
+    crop: int = 0
+    adversarial: AdversarialConfig | None = None
+    own_latents: str = ""
     validation_images: int = 128
 
     def __post_init__(self) -> None:
@@ -46,6 +82,22 @@ class AutoencoderRunConfig(RunConfig):
         value = self.validation_images
         check(value >= 8, "validation_images", "at least 8", value)
         check(self.dead_leaves >= 0, "dead_leaves", "at least 0", self.dead_leaves)
+        factor = self.vae.downsampling_factor
+        fine = self.crop >= 0 and self.crop % factor == 0
+        check(fine, "crop", f"0 or a multiple of {factor}, the cell of a latent", self.crop)
+        if self.source:
+            fine = self.size > 0 and self.size % factor == 0
+            check(fine, "size", f"a multiple of {factor}, the cell of a latent", self.size)
+            check(self.crop <= self.size, "crop", f"at most size ({self.size})", self.crop)
+        if self.adversarial is not None and bool(self.adversarial.own_share) != bool(
+            self.own_latents
+        ):
+            raise ValueError("own_latents and adversarial.own_share go together")
+
+    @property
+    def result(self) -> str:
+        """The workdir itself, which has vae.json."""
+        return ""
 
 
 @dataclass(frozen=True)
@@ -54,11 +106,17 @@ class ProbeRunConfig(RunConfig):
 
     Attributes:
         probe: the network.
-        dataset: configuration of `dg2_scenes`: full or tiny.
+        dataset: configuration of `dg2_scenes`: full, tiny, or train12000 for so many pictures.
     """
 
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     dataset: str = "full"
+
+
+def _denoiser_class(values: Mapping[str, Any]) -> type:
+    name = values.get("model", DenoiserRunConfig.model)
+    check_choice("model", name, ARCHITECTURES)
+    return ARCHITECTURES[name].config
 
 
 @dataclass(frozen=True)
@@ -66,7 +124,8 @@ class DenoiserRunConfig(RunConfig):
     """A run of scripts/train.py.
 
     Attributes:
-        denoiser: the network, one of `dg2_jax.model.ARCHITECTURES`; its fields tell which.
+        model: the architecture, a name in `dg2_jax.models.architectures.ARCHITECTURES`.
+        denoiser: the network, of the architecture's configuration class; None for its defaults.
         diffusion: the process and its loss.
         init_from: an embedded model's name or a model folder, whose EMA weights the run starts
             from; empty for new weights. The latents may be of another size than that model's.
@@ -74,29 +133,65 @@ class DenoiserRunConfig(RunConfig):
         max_length: tokens that a caption is cut to; those of latent shards are left as they are.
         validation_images: how many of the validation split the loss is taken over. Latent shards
             have no splits: there, so many at the end are held out.
-        sample_prompts: what the sample grids show, a column each.
+        sample_prompts: what the sample grids show, a column each; empty for captions of pictures
+            that are held out, where the data has any.
+        sample_prompts_file: more of them: a text file of one per line, or DiffusionGen2's `.pt` of
+            prompts and their tokens, which are then sampled alone.
         sample_guidance: guidance scales of the sample grids, a row each.
     """
 
-    denoiser: UNetConfig | DiTConfig | DG2UNetConfig = field(default_factory=UNetConfig)
+    model: str = "unet"
+    denoiser: Any = field(default=None, metadata=config_lib.class_by(_denoiser_class))
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     init_from: str = ""
     lora: LoraConfig | None = None
     max_length: int = 64
     validation_images: int = 512
     sample_prompts: tuple[str, ...] = ()
+    sample_prompts_file: str = ""
     sample_guidance: tuple[float, ...] = (1.0, 3.0, 5.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("model", self.model, ARCHITECTURES)
+        config_class = self.architecture.config
+        if self.denoiser is None:
+            object.__setattr__(self, "denoiser", config_class())
+        fits = isinstance(self.denoiser, config_class)
+        check(
+            fits,
+            "denoiser",
+            f"a {config_class.__name__}, as model is {self.model!r}",
+            self.denoiser,
+        )
         for name in ("max_length", "validation_images"):
             check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        if self.sample_prompts_file.endswith(".pt") and self.sample_prompts:
+            raise ValueError("sample_prompts must be empty where sample_prompts_file is a .pt file")
         if self.init_from:
             return
-        if isinstance(self.denoiser, DG2UNetConfig) and self.denoiser.legacy_time_table:
+        if self.model == "dg2_unet" and self.denoiser.legacy_time_table:
             raise ValueError("denoiser.legacy_time_table must be false: it is for imported weights")
         if self.lora is not None:
             raise ValueError("lora needs init_from, the model that is adapted")
+
+    @property
+    def architecture(self) -> Architecture:
+        """The entry of the denoiser's architecture."""
+        return ARCHITECTURES[self.model]
+
+    @property
+    def tensor_rules(self) -> TensorRules:
+        """The layers of the denoiser that `devices.tensor` divides."""
+        return self.architecture.tensor_rules
+
+    @classmethod
+    def from_saved(cls: type[Run], values: Mapping[str, Any]) -> Run:
+        """See `RunConfig.from_saved`."""
+        if "model" not in values:
+            names = {_MODEL_OF_FIELD[key] for key in values["denoiser"] if key in _MODEL_OF_FIELD}
+            values = {"model": min(names, default="unet"), **values}
+        return super().from_saved(values)
 
 
 @dataclass(frozen=True)
@@ -104,8 +199,8 @@ class DistillationRunConfig(DenoiserRunConfig):
     """A run of scripts/distill.py; the teacher is `init_from`.
 
     Attributes:
-        student: which of the weights of `init_from` the student starts from, "ema" as its teacher
-            has, or "fast" to go on with a student.
+        student: the weights of `init_from` that the student starts from: "ema", the teacher's, or
+            "fast", to continue a student.
         student_steps: steps that a picture takes afterwards.
         substeps: guided steps of the teacher that the student does in one.
         guidance_scale: of the teacher, which becomes the student's own; 1 is unguided.
@@ -120,6 +215,8 @@ class DistillationRunConfig(DenoiserRunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.architecture.has_null_context:
+            raise ValueError(f"model must have a learnt null context, got {self.model!r}")
         check(0 <= self.own_share <= 1, "own_share", "0 to 1", self.own_share)
         check(self.student in ("ema", "fast"), "student", '"ema" or "fast"', self.student)
         for name in ("student_steps", "substeps", "guidance_scale"):
@@ -127,9 +224,17 @@ class DistillationRunConfig(DenoiserRunConfig):
         check(bool(self.init_from), "init_from", "the teacher's name or folder", self.init_from)
 
 
-def initial_state(config: RunConfig, params: Params) -> state.TrainState:
-    """The state of a run before its first step; the averages start as copies of the weights."""
-    transform = optimizer.make(config.optim, config.num_steps)
+def initial_state(
+    config: RunConfig, params: Params, transform: optax.GradientTransformation | None = None
+) -> state.TrainState:
+    """The state of a run before its first step; the averages start as copies of the weights.
+
+    Args:
+        config: the run.
+        params: its weights.
+        transform: the optimiser, by default what `config.optim` asks for.
+    """
+    transform = transform or optimizer.make(config.optim, config.num_steps)
     return state.create(params, transform, averages=len(config.ema.posthoc))
 
 
@@ -153,11 +258,32 @@ def make_loader(
     )
 
 
+def abstract_denoiser(config: DenoiserRunConfig) -> tuple[Network, Params]:
+    """The run's network, which computes in `compute_dtype`, and the shapes of its parameters."""
+    return split(abstract(lambda rngs: _denoiser(config, rngs)))
+
+
+def build_denoiser(config: DenoiserRunConfig) -> tuple[Network, Params]:
+    """The run's network, which computes in `compute_dtype`, and the parameters it starts from.
+
+    Raises:
+        ValueError, FileNotFoundError: as `starting_weights`.
+    """
+    return state.network(
+        lambda rngs: _denoiser(config, rngs), config.seed, starting_weights(config)
+    )
+
+
+def _denoiser(config: DenoiserRunConfig, rngs: nnx.Rngs) -> nnx.Module:
+    module = config.architecture.module(config.denoiser, rngs=rngs)
+    return with_compute_dtype(module, config.compute_dtype)
+
+
 def check_data(
     config: DenoiserRunConfig, latent_shape: tuple[int, int, int], context_dim: int
 ) -> None:
     """Raises ValueError unless the denoiser fits the latents (h, w, c) and the text's width."""
-    width = model.ARCHITECTURES[model.architecture_name(config.denoiser)].context_width
+    width = config.architecture.context_width
     for name, needed in (("in_channels", latent_shape[-1]), (width, context_dim)):
         value = getattr(config.denoiser, name)
         check(value == needed, f"denoiser.{name}", f"{needed}, as the encoded data has", value)
@@ -167,10 +293,9 @@ def check_scaling(config: DenoiserRunConfig, vae: AutoencoderConfig) -> None:
     """Raises ValueError unless the latents are scaled as those that `config.init_from` learnt."""
     if not config.init_from:
         return
-    start = model.load(config.init_from).autoencoder_config
-    found = vae.scaling_factor / start.scaling_factor
-    shifted = (vae.shift_factor - start.shift_factor) * start.scaling_factor
-    if abs(found - 1.0) > 0.01 or abs(shifted) > 0.01:
+    start = folder.load(config.init_from).autoencoder_config.scaling
+    ratio = vae.scaling_factor / start.scaling_factor
+    if abs(ratio - 1.0) > 0.01 or abs(start.scale(vae.shift_factor)) > 0.01:
         raise ValueError(
             f"data_dir: its latents are scaled by {vae.scaling_factor:.4g} and shifted by "
             f"{vae.shift_factor:.4g}, those of init_from by {start.scaling_factor:.4g} and "
@@ -192,13 +317,12 @@ def starting_weights(config: DenoiserRunConfig, weights: str = "ema") -> Params 
     """
     if not config.init_from:
         return None
-    start = model.load(config.init_from)
-    network = config_lib.from_mapping(
-        type(config.denoiser), start.config["denoiser"], f"the denoiser of init_from {start.name}"
-    )
-    found = config_lib.to_dict(network)
+    start = folder.load(config.init_from)
+    name = start.config["model"]
+    check(config.model == name, "model", f"{name!r}, as in init_from", config.model)
+    theirs = config_lib.to_dict(start.denoiser_config)
     for key, value in config_lib.to_dict(config.denoiser).items():
-        check(value == found[key], f"denoiser.{key}", f"{found[key]!r}, as in init_from", value)
+        check(value == theirs[key], f"denoiser.{key}", f"{theirs[key]!r}, as in init_from", value)
     predicted = config.diffusion.prediction_type
     check(
         predicted == start.prediction_type,
@@ -209,18 +333,36 @@ def starting_weights(config: DenoiserRunConfig, weights: str = "ema") -> Params 
     return start.params[weights]
 
 
-def starting_autoencoder(config: AutoencoderRunConfig) -> Params | None:
-    """The autoencoder's weights of `config.init_from`, None where it is empty.
+def starting_autoencoder(
+    config: AutoencoderRunConfig, params: Params
+) -> tuple[AutoencoderConfig, Params]:
+    """The autoencoder that a run starts from: new, or of `config.init_from`.
+
+    Its encoder is that model's, and where the encoder is frozen so is the scaling of its latents.
+    The decoder may be another: what of it has a name and a shape of that model's takes its weights.
+
+    Args:
+        config: the run.
+        params: new weights.
 
     Raises:
-        ValueError: that model has another autoencoder.
+        ValueError: that model has another encoder.
         FileNotFoundError: there is no such model.
     """
     if not config.init_from:
-        return None
-    start = model.load(config.init_from)
-    found = start.autoencoder_config.to_dict()
+        return config.vae, params
+    if (Path(config.init_from) / "vae.json").is_file():
+        vae = encoding.load_autoencoder(config.init_from)
+        found, weights = vae.config, nnx.to_pure_dict(nnx.state(vae))
+    else:
+        start = folder.load(config.init_from)
+        found, weights = start.autoencoder_config, start.autoencoder_params
+    theirs = found.to_dict()
     for key, value in config.vae.to_dict().items():
-        if key not in ("scaling_factor", "shift_factor"):  # of the latents, not of the network
-            check(value == found[key], f"vae.{key}", f"{found[key]!r}, as in init_from", value)
-    return start.autoencoder_params
+        if key in Scaling._fields or key in _OF_THE_DECODER:
+            continue
+        check(value == theirs[key], f"vae.{key}", f"{theirs[key]!r}, as in init_from", value)
+    network = config.vae
+    if "encoder" in config.optim.frozen:
+        network = dataclasses.replace(network, **{key: theirs[key] for key in Scaling._fields})
+    return network, state.graft(params, weights)

@@ -1,70 +1,128 @@
-"""Sample grids: a column a prompt, a row a guidance scale, and always the same noise."""
+"""Sample grids: a column per prompt, a row per guidance scale, and always the same noise."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from dg2_jax import guidance, images, sampling, schedules, solvers
+from dg2_jax.checks import check
+from dg2_jax.data.text_files import decode, lines
+from dg2_jax.files import replacing
+from dg2_jax.interop.dg2_prompts import read_evaluation_prompts
+from dg2_jax.models import model
+from dg2_jax.models.model import Network, Params
+from dg2_jax.pipeline import Pipeline
+from dg2_jax.text.encoder import Encoding, TextEncoder
+from dg2_jax.text.prompt_syntax import literal
+from dg2_jax.training import export
 from dg2_jax.training.data import TrainingData
 from dg2_jax.training.runs import DenoiserRunConfig
-from dg2_jax.training.state import Params
 
-_STEPS = 20  # of DPM-Solver++(2M)
+_STEPS = 20
+_SOLVER = "dpmpp_2m"
 
 
 def make_sample_grid(
-    graphdef: Any, config: DenoiserRunConfig, data: TrainingData
+    network: Network, config: DenoiserRunConfig, data: TrainingData
 ) -> Callable[[Params], np.ndarray]:
     """Loads the autoencoder and the text encoder; compiles nothing until it is called.
 
     Args:
-        graphdef: of the denoiser.
+        network: the denoiser.
         config: the run, with its prompts and guidance scales; 1 is unguided.
         data: what it is trained on.
+
+    Raises:
+        FileNotFoundError, ValueError: the file of prompts is missing, damaged or of other tokens.
 
     Returns:
         The denoiser's weights to a picture, uint8 (rows · H, columns · W, 3).
     """
-    diffusion, prompts = config.diffusion, [*(config.sample_prompts or ("",))]
-    # The last prompt stands for "no text" where the denoiser has no null context of its own.
-    encoding = data.load_text_encoder().encode([*prompts, ""])
-    mask = encoding.mask
-    if not data.text_encoder.get("mask_padding", True):
-        mask = jnp.ones_like(mask)
-    schedule = schedules.make(
-        diffusion.schedule, diffusion.num_train_timesteps, diffusion.zero_terminal_snr
-    )
-    spacing = schedules.default_spacing(schedule)
-    visited = schedules.timesteps(_STEPS, schedule.num_train_timesteps, spacing)
-    table = solvers.make_table("dpmpp_2m", schedule, visited)
-    keys = sampling.image_keys(jnp.arange(len(prompts)))
-    vae_graphdef, vae_params = nnx.split(data.load_autoencoder())
-
-    @jax.jit
-    def row(params: Params, vae_params: Any, scale: jax.Array) -> jax.Array:
-        model = nnx.merge(graphdef, params)
-        text = model.project_context(encoding.context[:-1], mask[:-1])
-        if hasattr(model, "null_context"):
-            no_text = model.null_context(*mask[:-1].shape)
-        else:
-            no_text = (jnp.repeat(a[-1:], len(prompts), axis=0) for a in (encoding.context, mask))
-        null = model.project_context(*no_text)
-        denoise = guidance.classifier_free(
-            guidance.denoiser(model, diffusion.prediction_type),
-            jnp.broadcast_to(scale, (len(prompts),)),
-        )
-        noise = sampling.initial_noise(keys, data.latent_shape)
-        latents = sampling.sample(denoise, guidance.pair(text, null), noise, table, keys)
-        decoder = nnx.merge(vae_graphdef, vae_params)
-        return images.to_uint8(decoder.decode(decoder.unscale(latents)))
+    description = export.description(config, data)
+    autoencoder = data.load_autoencoder()
+    prompts: Sequence[str]
+    if config.sample_prompts_file.endswith(".pt"):
+        evaluation = recorded(config.sample_prompts_file, data.context_dim)
+        text_encoder: TextEncoder = evaluation
+        prompts = evaluation.prompts
+    else:
+        text_encoder = data.load_text_encoder()
+        prompts = prompts_of(config, data)
+        if prompts == data.captions:  # which know no syntax of prompts
+            prompts = [literal(caption) for caption in prompts]
 
     def grid(params: Params) -> np.ndarray:
-        scales = config.sample_guidance or (1.0,)
-        rows = [np.asarray(row(params, vae_params, jnp.float32(w))) for w in scales]
-        return np.concatenate([np.concatenate(list(r), axis=1) for r in rows], axis=0)
+        current = model.create(
+            description, autoencoder, lambda name, shapes: params, denoiser=network
+        )
+        pipe = Pipeline(current, text_encoder)
+        rows = [
+            pipe(prompts, num_inference_steps=_STEPS, solver=_SOLVER, guidance_scale=scale).images
+            for scale in config.sample_guidance or (1.0,)
+        ]
+        return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
 
     return grid
+
+
+def prompts_of(config: DenoiserRunConfig, data: TrainingData) -> tuple[str, ...]:
+    """What the columns of a sample grid show."""
+    path = Path(config.sample_prompts_file)
+    if path.suffix == ".pt":
+        return read_evaluation_prompts(path).prompts
+    given = config.sample_prompts
+    if config.sample_prompts_file:
+        text = decode(path.read_bytes(), f"sample_prompts_file: {path}")
+        given += tuple(line.strip() for line in lines(text) if line.strip())
+    return given or data.captions or ("",)
+
+
+def write_prompts(workdir: Path, config: DenoiserRunConfig, data: TrainingData) -> None:
+    """Writes samples/prompts.txt, a line per column of the grids."""
+    folder = workdir / "samples"
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "prompts.txt") as partial:
+        partial.write_text("\n".join(prompts_of(config, data)) + "\n", "utf-8")
+
+
+@dataclass(frozen=True, eq=False)
+class _Recorded(TextEncoder):
+    """Gives tokens that were encoded before, to names that stand for the prompts."""
+
+    tokens: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def prompts(self) -> list[str]:
+        """The names, in order, without that of the empty prompt."""
+        return [name for name in self.tokens if name]
+
+    def encode(self, prompts: Sequence[str]) -> Encoding:
+        """The tokens of some of the names; all count as real."""
+        context = jnp.asarray(np.stack([self.tokens[name] for name in prompts]))
+        return Encoding(context, jnp.ones(context.shape[:2], bool), jnp.zeros((len(prompts), 1)))
+
+
+def recorded(path: str, context_dim: int) -> _Recorded:
+    """A text encoder of DiffusionGen2's evaluation prompts; the empty prompt is theirs too."""
+    given = read_evaluation_prompts(path)
+    length, width = given.null.shape
+    check(width == context_dim, "sample_prompts_file", f"of tokens of width {context_dim}", width)
+    tokens = {f"prompt {i}": rows for i, rows in enumerate(given.context)}
+
+    def forward(*_: object) -> tuple[jax.Array, jax.Array]:
+        raise ValueError("evaluation prompts are encoded already")
+
+    return _Recorded(
+        name=path,
+        context_dim=width,
+        max_length=length,
+        tokenizer=None,
+        pad_id=0,
+        forward=forward,
+        params=None,
+        lengths=(length,),
+        tokens=tokens | {"": given.null},
+    )

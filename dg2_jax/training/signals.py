@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,22 +51,39 @@ def _holder(path: Path) -> str:
         return "another process"  # which has not yet written who it is
 
 
+class Stop(threading.Event):
+    """Set by SIGTERM or SIGINT.
+
+    Attributes:
+        first: the one that came first; None where it was set otherwise.
+        compiling: set by the block while it compiles: the end of that is not waited for.
+    """
+
+    first: signal.Signals | None = None
+    compiling = False
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C ended a run; the message says what is kept of it."""
+
+
 @contextlib.contextmanager
 def stop_event(
-    rescue: Callable[[], None], patience: float = 15.0, watch: bool = True
-) -> Iterator[threading.Event]:
+    rescue: Callable[[], str], patience: float = 15.0, watch: bool = True
+) -> Iterator[Stop]:
     """An event that SIGTERM or SIGINT sets; a second one has its usual effect.
 
     Python runs a handler only between two of its own instructions, and a compilation is one that
     may take minutes. So a thread, which the system tells of the signal at once, waits for the block
-    to end; where that takes longer than `patience`, it calls `rescue` and ends the process with 0.
+    to end; where that takes longer than `patience`, or a second signal comes, it calls `rescue` and
+    ends the process: with 0 after SIGTERM, after SIGINT with 130, as shells expect of Ctrl-C.
 
     Args:
-        rescue: saves what would be lost, from another thread.
+        rescue: saves what would be lost, from another thread; returns what is kept.
         patience: in seconds.
         watch: False leaves the signals alone: the event is never set.
     """
-    stopped, ended = threading.Event(), threading.Event()
+    stopped, ended = Stop(), threading.Event()
     if not watch or threading.current_thread() is not threading.main_thread():
         yield stopped  # only the main thread may set handlers
         return
@@ -82,9 +100,19 @@ def stop_event(
         while received := ours.recv(1):
             if received[0] not in _STOPPING:
                 continue
-            if not ended.wait(patience):
-                rescue()
-                os._exit(0)
+            stopped.first = stopped.first or signal.Signals(received[0])
+            if stopped.first == signal.SIGINT:
+                _say("stopping after this step; Ctrl-C again stops at once")
+            ours.settimeout(min(patience, 1.0) if stopped.compiling else patience)
+            with contextlib.suppress(TimeoutError):
+                again = ours.recv(1)
+                while again and again[0] not in _STOPPING:
+                    again = ours.recv(1)
+                if not again:
+                    return  # the block has ended
+            if not ended.is_set():
+                _say(rescue())
+                os._exit(130 if stopped.first == signal.SIGINT else 0)
 
     watcher = threading.Thread(target=wait_for_a_signal, name="signals", daemon=True)
     watcher.start()
@@ -101,3 +129,7 @@ def stop_event(
         theirs.close()  # ends the thread
         watcher.join()
         ours.close()
+
+
+def _say(text: str) -> None:
+    print(f"\n{text}", file=sys.stderr, flush=True)

@@ -9,16 +9,15 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
+from dg2_jax.models.model import Network, Params, split
 from dg2_jax.nn.abstract import abstract
-
-Params = Any  # nested dicts of float32 arrays: `nnx.to_pure_dict` of a module's state
 
 
 class TrainState(NamedTuple):
     """The whole state of a run, a plain pytree; together with the data position it resumes exactly.
 
     Attributes:
-        step: how many updates have been made, int32.
+        step: the number of updates so far, int32.
         params: the weights as trained ("raw").
         ema: their moving average.
         opt_state: the optimiser's.
@@ -33,26 +32,38 @@ class TrainState(NamedTuple):
 
 
 def network(
-    make: Callable[[nnx.Rngs], nnx.Module], seed: int, weights: Params | None = None
-) -> tuple[nnx.GraphDef, Params]:
-    """A network's definition and its first weights.
+    build: Callable[[nnx.Rngs], nnx.Module], seed: int, weights: Params | None = None
+) -> tuple[Network, Params]:
+    """A network and its first weights.
 
-    New ones are drawn in one compiled program by the device's own generator: threefry is compiled
-    anew for every shape, which takes longer than the drawing.
+    New weights are drawn in one compiled program by the device's own generator: threefry would be
+    compiled once per shape, which takes longer than the drawing.
 
     Args:
-        make: makes the module from its random streams.
+        build: from random streams to the module.
         seed: of new weights, at least 0.
-        weights: to begin with instead of new ones.
+        weights: to start from instead of new ones.
     """
 
     @jax.jit
     def draw() -> Params:
         rngs = nnx.Rngs(jax.random.key(seed, impl="rbg"))
-        return nnx.to_pure_dict(nnx.split(make(rngs))[1])
+        return split(build(rngs))[1]
 
-    graphdef = nnx.split(abstract(make))[0]
-    return graphdef, draw() if weights is None else weights
+    structure, _ = split(abstract(build))
+    return structure, draw() if weights is None else weights
+
+
+def graft(params: Params, donor: Params) -> Params:
+    """`params` with those leaves of `donor` that have the same path and shape."""
+
+    def join(own: Any, other: Any) -> Any:
+        if isinstance(own, dict):
+            others = other if isinstance(other, dict) else {}
+            return {key: join(value, others.get(key)) for key, value in own.items()}
+        return other if getattr(other, "shape", None) == own.shape else own
+
+    return join(params, donor)
 
 
 def create(
@@ -62,8 +73,8 @@ def create(
 
     Args:
         params: the weights.
-        optimizer: whose state is made.
-        averages: how many there are beside the first, as in `ema.posthoc`.
+        optimizer: whose state is created.
+        averages: the number of averages beside the first, as in `ema.posthoc`.
     """
 
     def copy() -> Params:

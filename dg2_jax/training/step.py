@@ -3,7 +3,7 @@
 The randomness of a step is a function of (seed, step) alone, so a resumed run repeats it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dg2_jax import images, losses, schedules, sharding
-from dg2_jax.config import DiffusionConfig, RunConfig
-from dg2_jax.sharding import Layout
-from dg2_jax.training import ema, optimizer
-from dg2_jax.training.state import Params, TrainState
+from dg2_jax.data.loader import Batch
+from dg2_jax.diffusion import losses
+from dg2_jax.models.interface import DenoiserNetwork
+from dg2_jax.models.model import Network, Params
+from dg2_jax.nn.scaling import Scaling
+from dg2_jax.pictures import images
+from dg2_jax.training import ema, optimizer, sharding
+from dg2_jax.training.config import DiffusionConfig, RunConfig
+from dg2_jax.training.sharding import Layout
+from dg2_jax.training.state import TrainState
 
-Batch = Mapping[str, Any]  # arrays, on the host or the device
 Metrics = dict[str, Float[Array, ""]]
 LossFn = Callable[[Params, Batch, PRNGKeyArray], tuple[Float[Array, ""], Metrics]]
 StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -30,8 +33,8 @@ StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 class DrawnLoss:
     """A loss in two parts, so that a batch can be divided after all that is random is drawn.
 
-    It is a `LossFn` itself. Were noise and timesteps drawn for each part of a batch, they would be
-    others than the whole batch's, and the timesteps stratified over the parts only.
+    It is a `LossFn` itself. Drawing per part would change the noise, and stratify the timesteps
+    within each part only.
 
     Attributes:
         draw: (batch, key) to a batch of arrays that have the examples as their first axis.
@@ -49,26 +52,32 @@ class DrawnLoss:
         return self.of(params, self.draw(batch, key), key)
 
 
-def make_train_step(loss_fn: LossFn, config: RunConfig, layout: Layout | None = None) -> StepFn:
+def make_train_step(
+    loss_fn: LossFn,
+    config: RunConfig,
+    layout: Layout | None = None,
+    transform: optax.GradientTransformation | None = None,
+) -> StepFn:
     """One update: loss, gradient, clipping, AdamW, averages; compiled, and the state is donated.
 
     Args:
         loss_fn: (params, batch, key) to the loss and further metrics, all scalars and means over
             the batch. With `devices.accumulation_steps` a `DrawnLoss` gives the whole batch's
-            gradient to rounding (but for dropout, which is drawn anew for every part); any other
-            has a key of its own for each part.
+            gradient to rounding (but for dropout, which is drawn per part); any other loss gets a
+            different key for each part.
         config: optimiser, averages, seed, devices and length of the run.
         layout: where the state stays; by default what `config.devices` asks for.
+        transform: the optimiser, by default what `config.optim` asks for.
 
     Returns:
         (state, batch) to (state, metrics): `loss`, `grad_norm` (before clipping),
         `learning_rate`, and those of `loss_fn`.
     """
     rate = optimizer.learning_rate(config.optim, config.num_steps)
-    transform = optimizer.make(config.optim, config.num_steps)
+    transform = transform or optimizer.make(config.optim, config.num_steps)
     decay = ema.make_decay(config.ema)
     further = [ema.power_decay(sigma) for sigma in config.ema.posthoc]
-    layout = layout or sharding.make_layout(config.devices, config.batch_size)
+    layout = layout or sharding.make_layout(config.devices, config.batch_size, config.tensor_rules)
     gradient = _make_gradient(loss_fn, config.devices.accumulation_steps)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -113,8 +122,8 @@ def _make_gradient(loss_fn: LossFn, parts: int) -> Callable[..., Any]:
 
         def add(total: Any, one: tuple[Array, Batch]) -> tuple[Any, None]:
             index, part = one
-            found = of_part(params, part, jax.random.fold_in(key, index))
-            return jax.tree.map(lambda a, b: a + b / parts, total, found), None
+            value = of_part(params, part, jax.random.fold_in(key, index))
+            return jax.tree.map(lambda a, b: a + b / parts, total, value), None
 
         first = jax.tree.map(lambda a: a[0], divided)
         shapes = jax.eval_shape(of_part, params, first, key)
@@ -124,46 +133,47 @@ def _make_gradient(loss_fn: LossFn, parts: int) -> Callable[..., Any]:
     return gradient
 
 
-def autoencoder_loss(graphdef: Any, loss: Callable, **options: Any) -> LossFn:
+def autoencoder_loss(autoencoder: Network, loss: Callable, **options: Any) -> LossFn:
     """The loss of an autoencoder on batches {"image": uint8 (b, h, w, 3)}.
 
     Args:
-        graphdef: of an `AutoencoderKL`.
+        autoencoder: the structure of an `AutoencoderKL`.
         loss: `dg2_jax.training.autoencoder.autoencoder_loss` or one like it.
         options: passed on to `loss`.
     """
 
     def loss_fn(params: Params, batch: Batch, key: PRNGKeyArray):
         pixels = images.from_uint8(batch["image"])
-        return loss(nnx.merge(graphdef, params), pixels, key, **options)
+        return loss(autoencoder.bind(params), pixels, key, **options)
 
     return loss_fn
 
 
-def diffusion_loss(
-    graphdef: Any, config: DiffusionConfig, scaling_factor: float, shift_factor: float = 0.0
-) -> DrawnLoss:
+def diffusion_loss(network: Network, config: DiffusionConfig, scaling: Scaling) -> DrawnLoss:
     """The loss of a denoiser on encoded batches.
 
     A batch holds `mean` and `logvar` (b, h, w, c) of the posterior of the unscaled latents, and of
-    one caption an image `context` (b, l, d) and `mask` (b, l). The posterior is drawn anew, the
-    timesteps are stratified, and a share of the captions gives way to the trained null context. A
-    denoiser without one has its captions dropped by the loader (`data.latents.caption_dropout`).
+    one caption per image `context` (b, l, d) and `mask` (b, l). Every step draws from the
+    posterior, timesteps are stratified, and a share of the captions is replaced by the learnt null
+    context. For a denoiser without one, the loader drops captions
+    (`data.latents.caption_dropout`).
 
     Args:
-        graphdef: of the denoiser: `project_context`, calls (x, t, kv), and maybe `null_context`.
+        network: the structure of a `DenoiserNetwork`.
         config: process and loss.
-        scaling_factor: of the autoencoder.
-        shift_factor: of the autoencoder.
+        scaling: of the latents.
     """
     alpha_bar = _alpha_bar(config)
 
     def draw(batch: Batch, key: PRNGKeyArray) -> Batch:
         latent_key, drop_key, time_key, noise_key, _ = jax.random.split(key, 5)
-        x0 = draw_latents(batch, latent_key, scaling_factor, shift_factor)
+        x0 = draw_latents(batch, latent_key, scaling)
+        noise = jax.random.normal(noise_key, x0.shape)
+        if config.assign_noise:
+            noise = losses.assign_noise(x0, noise)
         return {
             "x0": x0,
-            "noise": jax.random.normal(noise_key, x0.shape),
+            "noise": noise,
             "t": losses.stratified_timesteps(time_key, len(x0), config.num_train_timesteps),
             "dropped": jax.random.bernoulli(drop_key, config.caption_dropout, x0.shape[:1]),
             "context": jnp.asarray(batch["context"]),
@@ -171,14 +181,12 @@ def diffusion_loss(
         }
 
     def of(params: Params, drawn: Batch, key: PRNGKeyArray):
-        model = nnx.merge(graphdef, params)
+        model = network.bind(params)
         dropout_key = jax.random.split(key, 5)[4]
-        text = drawn["context"].astype(jnp.float32), drawn["mask"]
-        if hasattr(model, "null_context"):
-            text = with_null(model, *text, drawn["dropped"])
-        kv = model.project_context(*text)
+        text = with_null(model, drawn["context"], drawn["mask"], drawn["dropped"])
+        conditioning = model.project_context(*text)
         per_sample = losses.denoising_loss(
-            lambda x, t: model(x, t, kv, dropout_key=dropout_key).astype(jnp.float32),
+            lambda x, t: model(x, t, conditioning, dropout_key=dropout_key).astype(jnp.float32),
             drawn["x0"],
             drawn["noise"],
             drawn["t"],
@@ -191,30 +199,34 @@ def diffusion_loss(
     return DrawnLoss(draw, of)
 
 
-def draw_latents(
-    batch: Batch, key: PRNGKeyArray, scaling_factor: float, shift_factor: float
-) -> Float[Array, "b h w c"]:
+def draw_latents(batch: Batch, key: PRNGKeyArray, scaling: Scaling) -> Float[Array, "b h w c"]:
     """Scaled latents, drawn from an encoded batch's posterior."""
     mean = batch["mean"].astype(jnp.float32)
     spread = jnp.exp(0.5 * batch["logvar"].astype(jnp.float32))
-    latents = mean + spread * jax.random.normal(key, mean.shape)
-    return (latents - shift_factor) * scaling_factor
+    return scaling.scale(mean + spread * jax.random.normal(key, mean.shape))
 
 
 def with_null(
-    model: Any,
+    model: DenoiserNetwork,
     context: Float[Array | np.ndarray, "b l d"],
     mask: Array | np.ndarray,
     dropped: Array,
 ) -> tuple[Float[Array, "b l d"], Array]:
-    """The context with the captions marked in `dropped` (b,) replaced by the trained null."""
-    null, null_mask = model.null_context(*context.shape[:2])
-    tokens = jnp.where(dropped[:, None, None], null, context.astype(jnp.float32))
+    """The context in float32, with the captions marked in `dropped` (b,) replaced by the null.
+
+    A network that has learnt no null keeps all captions.
+    """
+    tokens = jnp.asarray(context, jnp.float32)
+    learnt = model.null_context(*context.shape[:2])
+    if learnt is None:
+        return tokens, jnp.asarray(mask)
+    null, null_mask = learnt
+    tokens = jnp.where(dropped[:, None, None], null, tokens)
     return tokens, jnp.where(dropped[:, None], null_mask, mask)
 
 
 def make_validation(
-    graphdef: Any, config: DiffusionConfig, scaling_factor: float, shift_factor: float = 0.0
+    network: Network, config: DiffusionConfig, scaling: Scaling
 ) -> Callable[[Params, Sequence[Batch]], dict[str, float]]:
     """The loss over a fixed grid of (t, noise), so that two steps, or two runs, compare.
 
@@ -229,11 +241,11 @@ def make_validation(
 
     @jax.jit
     def total(params: Params, batch: Batch, t: Array, key: PRNGKeyArray):
-        model = nnx.merge(graphdef, params)
-        x0 = (batch["mean"].astype(jnp.float32) - shift_factor) * scaling_factor
-        kv = model.project_context(batch["context"].astype(jnp.float32), batch["mask"])
+        model = network.bind(params)
+        x0 = scaling.scale(batch["mean"].astype(jnp.float32))
+        conditioning = model.project_context(batch["context"].astype(jnp.float32), batch["mask"])
         squared_error = losses.denoising_loss(
-            lambda x, t: model(x, t, kv).astype(jnp.float32),
+            lambda x, t: model(x, t, conditioning).astype(jnp.float32),
             x0,
             jax.random.normal(key, x0.shape),
             t,
@@ -251,8 +263,8 @@ def make_validation(
             n = len(batch["mean"])
             place = (jnp.arange(count, count + n) * 0.6180339887) % 1.0
             t = (place * config.num_train_timesteps).astype(jnp.int32)
-            found = total(params, batch, t, jax.random.fold_in(jax.random.key(0), count))
-            sums = [a + float(b) for a, b in zip(sums, found, strict=True)]
+            errors = total(params, batch, t, jax.random.fold_in(jax.random.key(0), count))
+            sums = [a + float(b) for a, b in zip(sums, errors, strict=True)]
             count += n
         return {"val_loss": sums[0] / count, "val_mse": sums[1] / count}
 
@@ -260,5 +272,5 @@ def make_validation(
 
 
 def _alpha_bar(config: DiffusionConfig) -> Float[Array, " T"]:
-    schedule = schedules.make(config.schedule, config.num_train_timesteps, config.zero_terminal_snr)
+    schedule = config.noise_schedule()
     return jnp.asarray(schedule.alpha_bar, jnp.float32)

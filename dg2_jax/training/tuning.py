@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import jax
 
-from dg2_jax import lora
-from dg2_jax.config import RunConfig
-from dg2_jax.training.state import Params, TrainState
-from dg2_jax.training.step import Batch, DrawnLoss, LossFn, Metrics, StepFn, make_train_step
+from dg2_jax.data.loader import Batch
+from dg2_jax.models import lora
+from dg2_jax.models.model import Params
+from dg2_jax.training.config import RunConfig
+from dg2_jax.training.state import TrainState
+from dg2_jax.training.step import DrawnLoss, LossFn, Metrics, StepFn, make_train_step
 
 
 class Tuning(NamedTuple):
@@ -31,13 +33,14 @@ def full(params: Params) -> Tuning:
     return Tuning(params, lambda trained: trained, make_train_step)
 
 
-def adapters(params: Params, config: lora.LoraConfig, seed: int) -> Tuning:
+def adapters(params: Params, config: lora.LoraConfig, seed: int, architecture: str) -> Tuning:
     """Trains new adapters; the network's own parameters stay as they are.
 
     Args:
         params: of the network.
         config: of the adapters.
         seed: of the adapters.
+        architecture: of the network, a name in `dg2_jax.models.architectures.ARCHITECTURES`.
 
     Raises:
         ValueError: see `lora.create`.
@@ -54,7 +57,7 @@ def adapters(params: Params, config: lora.LoraConfig, seed: int) -> Tuning:
         return lambda state, batch: compiled(state, batch, params)
 
     return Tuning(
-        lora.create(params, config, seed),
+        lora.create(params, config, seed, architecture),
         lambda trained: apply(params, trained, config.scale),
         make_step,
     )

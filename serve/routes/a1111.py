@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from PIL import Image, ImageOps
 
-from dg2_jax.images import parameters_text
-from dg2_jax.settings import expand_seed
+from dg2_jax.controls.arguments import expand_seed
+from dg2_jax.pictures.images import parameters_text
 from serve import a1111_names, infotext, intake, pictures
 from serve.a1111_schemas import Change, Create, ExtraBatch, ExtraSingle, Generate, PngInfo
 from serve.context import Client, Context, Ctx
@@ -26,81 +26,84 @@ _OPAQUE = 128  # of 255: opacity above it means "repaint"
 
 
 @router.post("/txt2img")
-async def txt2img(context: Ctx, client: Client, request: Request, wanted: Create) -> dict[str, Any]:
+async def txt2img(context: Ctx, client: Client, request: Request, asked: Create) -> dict[str, Any]:
     """Pictures from a prompt."""
-    fields = {"kind": "txt2img", **_common(context, wanted)}
+    fields = {"kind": "txt2img", **_common(context, asked)}
     watched = await submit(context, intake.request_from(fields), client)
     await watched.finish(request)
-    return await run_in_threadpool(_reply, context, [watched], wanted)
+    return await run_in_threadpool(_reply, context, [watched], asked)
 
 
 @router.post("/img2img")
-async def img2img(context: Ctx, client: Client, request: Request, wanted: Change) -> dict[str, Any]:
+async def img2img(context: Ctx, client: Client, request: Request, asked: Change) -> dict[str, Any]:
     """Pictures changed or repainted, one job for each that is given."""
     done: list[Watched] = []
-    for text in wanted.init_images:
-        fields = await run_in_threadpool(_change, context, wanted, text)
+    for text in asked.init_images:
+        fields = await run_in_threadpool(_change, context, asked, text)
         watched = await submit(context, intake.request_from(fields), client)
         done.append(watched)
         if (await watched.finish(request)).status == "cancelled":
             break
-    return await run_in_threadpool(_reply, context, done, wanted)
+    return await run_in_threadpool(_reply, context, done, asked)
 
 
-def _change(context: Context, wanted: Change, text: str) -> dict[str, Any]:
+def _change(context: Context, asked: Change, text: str) -> dict[str, Any]:
     """A request for one of the pictures."""
     data = pictures.from_text(text, "init_images")
     image = pictures.to_rgb(intake.decode(context, data, "init_images"))
-    fields = {"kind": "img2img", **_common(context, wanted)}
-    if wanted.mask is not None:
-        mask = _mask(context, wanted)
-        if wanted.inpainting_fill == 0:
+    fields = {"kind": "img2img", **_common(context, asked)}
+    if asked.mask is not None:
+        mask = _mask(context, asked)
+        if asked.inpainting_fill == 0:
             image = pictures.surroundings(image, mask)
         stored = intake.store_decoded(context, mask, mask=True)
         fields |= {"kind": "inpaint", "mask": stored}
     return fields | {"image": intake.store_decoded(context, image)}
 
 
-def _common(context: Context, wanted: Generate) -> dict[str, Any]:
-    fields = wanted.fields()
+def _common(context: Context, asked: Generate) -> dict[str, Any]:
+    fields = asked.fields()
     most = context.settings.max_images
     if fields["num_images"] > most:
         raise ProblemError(422, f"batch_size times n_iter must be at most {most}", "batch_size")
-    fields["solver"] = a1111_names.solver(wanted.sampler_name or wanted.sampler_index)
-    chosen = wanted.override_settings.get("sd_model_checkpoint")
-    found = a1111_lists.find_checkpoint(context, chosen if isinstance(chosen, str) else None)
-    fields |= {"model": found.model, "weights": found.weights}
-    for name in set(found.sampling) - wanted.chosen:
-        fields.pop(name, None)  # what the client does not say is what the weights want
+    fields["solver"] = a1111_names.solver(asked.sampler_name or asked.sampler_index)
+    chosen = asked.override_settings.get("sd_model_checkpoint")
+    checkpoint = a1111_lists.find_checkpoint(context, chosen if isinstance(chosen, str) else None)
+    fields |= {"model": checkpoint.model, "weights": checkpoint.weights}
+    if min(asked.width, asked.height) > 0:
+        size = intake.nearest_size(context, checkpoint.model, (asked.width, asked.height))
+        fields |= dict(zip(("width", "height"), size, strict=True))
+    for name in set(checkpoint.sampling) - asked.chosen:
+        fields.pop(name, None)  # the weights have their own default
     return fields
 
 
-def _mask(context: Context, wanted: Change) -> Image.Image:
+def _mask(context: Context, asked: Change) -> Image.Image:
     """White is repainted; a mask with real transparency says so by that instead."""
-    assert wanted.mask is not None
-    decoded = intake.decode(context, pictures.from_text(wanted.mask, "mask"), "mask")
+    assert asked.mask is not None
+    decoded = intake.decode(context, pictures.from_text(asked.mask, "mask"), "mask")
     transparency = pictures.alpha(decoded)
     if transparency is not None:
         mask = transparency.point([255 * (value > _OPAQUE) for value in range(256)])
     else:
         mask = pictures.to_mask(decoded)
-    if wanted.inpainting_mask_invert:
+    if asked.inpainting_mask_invert:
         mask = ImageOps.invert(mask)
     return mask
 
 
-def _reply(context: Context, done: Sequence[Watched], wanted: Generate) -> dict[str, Any]:
+def _reply(context: Context, done: Sequence[Watched], asked: Generate) -> dict[str, Any]:
     jobs = [watched.job for watched in done]
-    found = [context.files.read(image.id) for job in jobs for image in job.images]
-    images = [pictures.base64_text(data) for data in found if data is not None]
+    files = [context.files.read(image.id) for job in jobs for image in job.images]
+    images = [pictures.base64_text(data) for data in files if data is not None]
     last = done[-1]
     if not last.job.images and last.preview is not None:  # interrupted: what it looked like
         images += [entry["url"].partition(",")[2] for entry in last.preview["images"]]
-    if isinstance(wanted, Change) and wanted.include_init_images:
-        images += [text.partition(",")[2] or text for text in wanted.init_images]
+    if isinstance(asked, Change) and asked.include_init_images:
+        images += [text.partition(",")[2] or text for text in asked.init_images]
     return {
-        "images": images if wanted.send_images else [],
-        "parameters": wanted.model_dump(),
+        "images": images if asked.send_images else [],
+        "parameters": asked.model_dump(),
         "info": json.dumps(_info(context, jobs)),
     }
 
@@ -108,15 +111,15 @@ def _reply(context: Context, done: Sequence[Watched], wanted: Generate) -> dict[
 def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
     """What was used, which is not always what was asked for."""
     request = jobs[0].request
-    model = context.models.details(request["model"])
+    model = context.models.details(request.model)
     images = [image for job in jobs for image in job.images]
-    seeds = [seed for job in jobs for seed in expand_seed(job.request["seed"], job.num_images)]
+    seeds = [seed for job in jobs for seed in expand_seed(job.request.seed, job.num_images)]
     count = len(seeds)
     return {
-        "prompt": request["prompt"],
-        "all_prompts": [request["prompt"]] * count,
-        "negative_prompt": request["negative_prompt"],
-        "all_negative_prompts": [request["negative_prompt"]] * count,
+        "prompt": request.prompt,
+        "all_prompts": [request.prompt] * count,
+        "negative_prompt": request.negative_prompt,
+        "all_negative_prompts": [request.negative_prompt] * count,
         "seed": seeds[0],
         "all_seeds": seeds,
         "subseed": 0,
@@ -124,9 +127,9 @@ def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
         "subseed_strength": 0,
         "width": images[0].width if images else model["size"],
         "height": images[0].height if images else model["size"],
-        "sampler_name": a1111_names.sampler(request["solver"]),
-        "cfg_scale": request["guidance_scale"],
-        "steps": request["num_inference_steps"],
+        "sampler_name": a1111_names.sampler(request.solver),
+        "cfg_scale": request.guidance_scale,
+        "steps": request.num_inference_steps,
         "batch_size": count,
         "restore_faces": False,
         "face_restoration_model": None,
@@ -135,7 +138,7 @@ def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
         "sd_vae_name": None,
         "seed_resize_from_w": -1,
         "seed_resize_from_h": -1,
-        "denoising_strength": request.get("strength"),
+        "denoising_strength": getattr(request, "strength", None),
         "extra_generation_params": {},
         "index_of_first_image": 0,
         "infotexts": [parameters_text(image.metadata) for image in images],
@@ -198,21 +201,21 @@ async def skip(context: Ctx, client: Client) -> None:
 
 @router.post("/extra-single-image")
 async def extra_single_image(
-    context: Ctx, client: Client, request: Request, wanted: ExtraSingle
+    context: Ctx, client: Client, request: Request, asked: ExtraSingle
 ) -> dict[str, Any]:
     """Enlarges a picture."""
-    image = await _enlarge(context, client, request, wanted, wanted.image, "image")
+    image = await _enlarge(context, client, request, asked, asked.image, "image")
     return {"image": image, "html_info": ""}
 
 
 @router.post("/extra-batch-images")
 async def extra_batch_images(
-    context: Ctx, client: Client, request: Request, wanted: ExtraBatch
+    context: Ctx, client: Client, request: Request, asked: ExtraBatch
 ) -> dict[str, Any]:
     """Enlarges several."""
     images = [
-        await _enlarge(context, client, request, wanted, entry.data, "imageList")
-        for entry in wanted.imageList
+        await _enlarge(context, client, request, asked, entry.data, "imageList")
+        for entry in asked.imageList
     ]
     return {"images": images, "html_info": ""}
 
@@ -221,18 +224,18 @@ async def _enlarge(
     context: Context,
     client: str,
     request: Request,
-    wanted: ExtraSingle | ExtraBatch,
+    asked: ExtraSingle | ExtraBatch,
     text: str,
     field: str,
 ) -> str:
     data = pictures.from_text(text, field)
     decoded = await run_in_threadpool(intake.decode, context, data, field)
-    size = _target(wanted, decoded.size)
+    size = _target(asked, decoded.size)
     if size[0] * size[1] > context.settings.max_pixels:
         raise ProblemError(
             422, f"the result must have at most {context.settings.max_pixels} pixels", field
         )
-    network = a1111_names.upscaler(wanted.upscaler_1)
+    network = a1111_names.upscaler(asked.upscaler_1)
     source = pictures.to_rgb(decoded)
     factor = max(size[0] / source.width, size[1] / source.height)
     if network is not None and factor > 1:
@@ -241,33 +244,31 @@ async def _enlarge(
         fields = {"kind": "upscale", "image": stored, "upscale": upscale, "upscaler": network}
         watched = await submit(context, intake.request_from(fields), client)
         job = await watched.finish(request)
-        made = context.files.read(job.images[0].id) if job.images else None
-        if made is not None:
-            source = pictures.to_rgb(intake.decode(context, made, field))
-    method = (
-        Image.Resampling.NEAREST if wanted.upscaler_1 == "Nearest" else Image.Resampling.LANCZOS
-    )
+        larger = context.files.read(job.images[0].id) if job.images else None
+        if larger is not None:
+            source = pictures.to_rgb(intake.decode(context, larger, field))
+    method = Image.Resampling.NEAREST if asked.upscaler_1 == "Nearest" else Image.Resampling.LANCZOS
     if source.size != size:
         source = await run_in_threadpool(ImageOps.fit, source, size, method)
     return pictures.base64_text(await run_in_threadpool(pictures.encode, source))
 
 
-def _target(wanted: ExtraSingle | ExtraBatch, size: tuple[int, int]) -> tuple[int, int]:
+def _target(asked: ExtraSingle | ExtraBatch, size: tuple[int, int]) -> tuple[int, int]:
     """The size of the result: by factor, or into or over a given box."""
     width, height = size
-    factor = min(8.0, max(1 / 8, wanted.upscaling_resize))
-    if wanted.resize_mode == 1:
-        box = (max(1, wanted.upscaling_resize_w), max(1, wanted.upscaling_resize_h))
-        if wanted.upscaling_crop:
+    factor = min(8.0, max(1 / 8, asked.upscaling_resize))
+    if asked.resize_mode == 1:
+        box = (max(1, asked.upscaling_resize_w), max(1, asked.upscaling_resize_h))
+        if asked.upscaling_crop:
             return box
         factor = min(box[0] / width, box[1] / height)
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
 @router.post("/png-info")
-def png_info(context: Ctx, wanted: PngInfo) -> dict[str, Any]:
+def png_info(context: Ctx, asked: PngInfo) -> dict[str, Any]:
     """The settings in a PNG."""
-    info = read_info(context, pictures.from_text(wanted.image, "image"))
+    info = read_info(context, pictures.from_text(asked.image, "image"))
     text = info.parameters or ""
     return {
         "info": text,

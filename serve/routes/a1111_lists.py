@@ -59,9 +59,9 @@ def find_checkpoint(context: Context, title: str | None) -> Checkpoint:
         ProblemError: 422.
     """
     title = title or context.foreign_model or context.models.default
-    for found in checkpoints(context):
-        if title in (found.name, found.hash, found.title):
-            return found
+    for checkpoint in checkpoints(context):
+        if title in (checkpoint.name, checkpoint.hash, checkpoint.title):
+            return checkpoint
     raise ProblemError(
         422, f"there is no model {title[:80]!r}; see sd-models", "sd_model_checkpoint"
     )
@@ -95,33 +95,33 @@ def sd_models(context: Ctx) -> list[dict[str, Any]]:
     """The models, and again with their other weights."""
     return [
         {
-            "title": found.title,
-            "model_name": found.name,
-            "hash": found.hash,
+            "title": checkpoint.title,
+            "model_name": checkpoint.name,
+            "hash": checkpoint.hash,
             "sha256": None,
-            "filename": found.name,
+            "filename": checkpoint.name,
             "config": None,
         }
-        for found in checkpoints(context)
+        for checkpoint in checkpoints(context)
     ]
 
 
 @router.get("/options")
 def options(context: Ctx) -> dict[str, Any]:
     """What can be set: the model."""
-    found = find_checkpoint(context, None)
+    checkpoint = find_checkpoint(context, None)
     return {
-        "sd_model_checkpoint": found.title,
-        "sd_checkpoint_hash": found.hash,
+        "sd_model_checkpoint": checkpoint.title,
+        "sd_checkpoint_hash": checkpoint.hash,
         "samples_format": "png",
     }
 
 
 @router.post("/options")
-def set_options(context: Ctx, wanted: Options) -> None:
+def set_options(context: Ctx, asked: Options) -> None:
     """Sets the model of the requests to come; other options are ignored."""
-    if wanted.sd_model_checkpoint:
-        context.foreign_model = find_checkpoint(context, wanted.sd_model_checkpoint).name
+    if asked.sd_model_checkpoint:
+        context.foreign_model = find_checkpoint(context, asked.sd_model_checkpoint).name
 
 
 @router.get("/upscalers")

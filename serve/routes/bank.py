@@ -5,15 +5,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from dg2_jax.checks import ParameterError
+from dg2_jax.controls.values import Real
 from dg2_jax.settings import MAX_SEED
-from serve.choices import SPLITS
 from serve.context import Context, Ctx
+from serve.job_controls import SPLITS
 from serve.problems import ProblemError
 from serve.routes.jobs import Limit, Search
-from serve.schemas import Integer, Number, OneOf, Text, Unit
+from serve.schemas import Count, Split, Text, checked
+from serve.schemas import Seed as SeedValue
 
 router = APIRouter(prefix="/bank", tags=["prompt bank"])
-Split = Annotated[str, OneOf("prompt_matching")]
 Category = Annotated[str, Field(min_length=1, max_length=100)]
 Seed = Annotated[int | None, Query(ge=0, le=MAX_SEED)]
 
@@ -24,13 +26,13 @@ class MatchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     prompt: Annotated[Text, Field(min_length=1)]
-    k: Annotated[Integer, Field(ge=1, le=100)] = 5
-    temperature: Annotated[Number, Field(ge=0, le=100)] = 0.0
+    k: Count = 5
+    temperature: Annotated[float, checked(Real(0.0, 100.0))] = 0.0
     bank: Split = "train"
     category: Category | None = None
-    diversity: Unit = 0.0
-    min_similarity: Annotated[Number, Field(ge=-1, le=1)] | None = None
-    seed: Annotated[Integer, Field(ge=0, le=MAX_SEED)] | None = None
+    diversity: Annotated[float, checked(Real(0.0, 1.0))] = 0.0
+    min_similarity: Annotated[float, checked(Real(-1.0, 1.0))] | None = None
+    seed: SeedValue | None = None
 
 
 class Candidate(BaseModel):
@@ -96,13 +98,13 @@ def categories(context: Ctx) -> dict[str, list[str]]:
 @router.post("/match")
 def match(context: Ctx, request: MatchRequest) -> MatchAnswer:
     """The prompts nearest in meaning, best first, and one of them chosen."""
-    wanted = {name: value for name, value in request.model_dump().items() if value is not None}
-    found = _ask(_bank(context).match, **wanted)
+    given = {name: value for name, value in request.model_dump().items() if value is not None}
+    result = _ask(_bank(context).match, **given)
     return MatchAnswer(
-        prompt=found.prompt,
-        matched=found.chosen is not None,
-        seed=found.seed,
-        matches=[Candidate.model_validate(candidate) for candidate in found.candidates],
+        prompt=result.prompt,
+        matched=result.chosen is not None,
+        seed=result.seed,
+        matches=[Candidate.model_validate(candidate) for candidate in result.candidates],
     )
 
 
@@ -114,8 +116,8 @@ def random_prompt(
     seed: Seed = None,
 ) -> dict[str, str | None]:
     """Any prompt of a category and split."""
-    found = _ask(_bank(context).random_prompt, category=category, split=split, seed=seed)
-    return {"prompt": found, "category": category, "split": split}
+    prompt = _ask(_bank(context).random_prompt, category=category, split=split, seed=seed)
+    return {"prompt": prompt, "category": category, "split": split}
 
 
 @router.get("/prompts")
@@ -129,13 +131,13 @@ def prompts(
 ) -> PromptPage:
     """The prompts of a split and category that contain `q`; of a category, the last added first."""
     sought = (q or "").casefold()
-    found = [
+    matching = [
         entry
         for entry in reversed(_bank(context).entries(split=split))
         if category in (None, entry.category) and sought in entry.prompt.casefold()
     ]
-    page = [StoredPrompt.model_validate(entry) for entry in found[offset : offset + limit]]
-    return PromptPage(prompts=page, total=len(found))
+    page = [StoredPrompt.model_validate(entry) for entry in matching[offset : offset + limit]]
+    return PromptPage(prompts=page, total=len(matching))
 
 
 @router.post("/prompts", status_code=201)
@@ -171,8 +173,8 @@ def _ask(method: Any, *args: Any, **kwargs: Any) -> Any:
     """The bank's own refusals name the parameter."""
     try:
         return method(*args, **kwargs)
+    except ParameterError as error:
+        field = error.name.partition("[")[0]
+        raise ProblemError.of(error, {"prompts": "prompt"}.get(field, field)) from error
     except ValueError as error:
-        word = str(error).split(" ")[0].rstrip(":").partition("[")[0]
-        field = "prompt" if word == "prompts" else word
-        known = ("prompt", "category", "split", "bank", "min_similarity", "seed", "temperature")
-        raise ProblemError(422, str(error), field if field in known else None) from error
+        raise ProblemError(422, str(error)) from error

@@ -27,9 +27,9 @@ def gallery(
     kind: JobKind | None = None,
 ) -> ImagePage:
     """Finished pictures, newest first."""
-    found = context.store.images(limit + 1, before, q, kind)
-    after = found[limit - 1].id if len(found) > limit else None
-    return {"images": [image_view(image) for image in found[:limit]], "next": after}  # type: ignore
+    rows = context.store.images(limit + 1, before, q, kind)
+    after = rows[limit - 1].id if len(rows) > limit else None
+    return {"images": [image_view(image) for image in rows[:limit]], "next": after}  # type: ignore
 
 
 @router.get("/images/{image_id}.{suffix}", response_class=Response)
@@ -106,18 +106,18 @@ async def png_info(context: Ctx, request: Request) -> PngInfo:
             data = await file.read()  # type: ignore[union-attr]
     else:
         try:
-            wanted = PngInfoRequest.model_validate_json(await request.body())
+            asked = PngInfoRequest.model_validate_json(await request.body())
         except ValueError as error:
             raise ProblemError(
                 422, "image must be base64, a data: URI or an id", "image"
             ) from error
-        data = await run_in_threadpool(_stored_or_sent, context, wanted.image)
+        data = await run_in_threadpool(_stored_or_sent, context, asked.image)
     return await run_in_threadpool(read_info, context, data)
 
 
 def _stored_or_sent(context: Context, text: str) -> bytes:
-    found = context.files.read(text) if context.files.is_id(text) else None
-    return found if found is not None else pictures.from_text(text, "image")
+    data = context.files.read(text) if context.files.is_id(text) else None
+    return data if data is not None else pictures.from_text(text, "image")
 
 
 def read_info(context: Context, data: bytes) -> PngInfo:
@@ -127,10 +127,11 @@ def read_info(context: Context, data: bytes) -> PngInfo:
     fields = dict(metadata) if metadata else infotext.to_fields(text) if text else {}
     if fields.get("model") not in context.models.names:
         fields.pop("model", None)
+    size = decoded.size if metadata else None
     return PngInfo(
         metadata=restore.finite(metadata),
         parameters=text,
-        request=restore.request_of(fields, context.files.has) if fields else None,
+        request=restore.request_of(fields, size, context.files.has) if fields else None,
         width=decoded.width,
         height=decoded.height,
     )

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
+from dg2_jax.controls.declaration import KINDS
 from serve import intake
-from serve.choices import KINDS
 from serve.context import Client, Context, Ctx
 from serve.events import Event, EventStream
 from serve.problems import ProblemError

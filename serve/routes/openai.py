@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -13,12 +13,14 @@ from PIL import Image, ImageOps
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 
+from dg2_jax.checks import ParameterError
 from serve import intake, pictures
 from serve.context import Client, Context, Ctx
 from serve.events import EventStream
-from serve.openai_schemas import FormRequest, ImageRequest, VariationRequest
+from serve.openai_schemas import ImageRequest, VariationRequest
 from serve.problems import ProblemError
 from serve.security import picture_token
+from serve.sizes import Size
 from serve.store import Job
 from serve.waiting import Watched, submit
 
@@ -39,8 +41,8 @@ def model(context: Ctx, name: str) -> dict[str, Any]:
     """One model."""
     try:
         return _model(context.models.resolve(name))
-    except ValueError as error:
-        raise ProblemError(404, str(error), "model") from error
+    except ParameterError as error:
+        raise ProblemError(404, str(error), error.name) from error
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -48,37 +50,36 @@ def _model(name: str) -> dict[str, Any]:
 
 
 @router.post("/images/generations")
-async def generations(context: Ctx, client: Client, request: Request, wanted: ImageRequest) -> Any:
+async def generations(context: Ctx, client: Client, request: Request, asked: ImageRequest) -> Any:
     """Pictures from a prompt."""
-    fields = {"kind": "txt2img", **_common(context, wanted)}
-    return await _answer(context, client, request, wanted, fields, "image_generation")
+    fields = {"kind": "txt2img", **_common(context, asked)}
+    return await _answer(context, client, request, asked, fields, "image_generation")
 
 
 @router.post("/images/edits")
 async def edits(context: Ctx, client: Client, request: Request) -> Any:
     """A picture changed; where a mask is given, only where it is transparent."""
-    wanted, image, mask = await _form(request, FormRequest)
-    fields = await run_in_threadpool(_edit_fields, context, wanted, image, mask)
-    return await _answer(context, client, request, wanted, fields, "image_edit")
+    asked, image, mask = await _form(request, ImageRequest)
+    fields = await run_in_threadpool(_edit_fields, context, asked, image, mask)
+    return await _answer(context, client, request, asked, fields, "image_edit")
 
 
 @router.post("/images/variations")
 async def variations(context: Ctx, client: Client, request: Request) -> Any:
     """Pictures like the given one."""
-    wanted, image, _ = await _form(request, VariationRequest)
-    fields = await run_in_threadpool(_edit_fields, context, wanted, image, None)
-    return await _answer(context, client, request, wanted, fields, "image_edit")
+    asked, image, _ = await _form(request, VariationRequest)
+    fields = await run_in_threadpool(_edit_fields, context, asked, image, None)
+    return await _answer(context, client, request, asked, fields, "image_edit")
 
 
-Form = TypeVar("Form", bound=FormRequest)
-
-
-async def _form(request: Request, kind: type[Form]) -> tuple[Form, bytes, bytes | None]:
+async def _form(
+    request: Request, kind: type[ImageRequest]
+) -> tuple[ImageRequest, bytes, bytes | None]:
     """A multipart form: its texts, its picture and its mask, if there is one."""
     async with request.form(max_files=18, max_fields=64) as form:
         texts = {name: value for name, value in form.items() if isinstance(value, str)}
         try:
-            wanted = kind.of(texts)
+            asked = kind.of_form(texts)
         except ValidationError as error:
             raise RequestValidationError(error.errors()) from error
         images = [*form.getlist("image"), *form.getlist("image[]")]
@@ -87,11 +88,11 @@ async def _form(request: Request, kind: type[Form]) -> tuple[Form, bytes, bytes 
             raise ProblemError(422, "image must be exactly one picture", "image")
         mask = form.get("mask")
         mask_data = await mask.read() if isinstance(mask, UploadFile) else None
-        return wanted, await uploads[0].read(), mask_data
+        return asked, await uploads[0].read(), mask_data
 
 
 def _edit_fields(
-    context: Context, wanted: ImageRequest, image: bytes, mask: bytes | None
+    context: Context, asked: ImageRequest, image: bytes, mask: bytes | None
 ) -> dict[str, Any]:
     """A transparent region, of the mask or of the picture itself, is repainted."""
     decoded = intake.decode(context, image, "image")
@@ -100,11 +101,13 @@ def _edit_fields(
     transparency = pictures.alpha(masking)
     if mask is not None and transparency is None:
         raise ProblemError(422, "mask must have transparency where the picture is to change", field)
-    fields = {"kind": "img2img", **_common(context, wanted)}
+    fields = {"kind": "img2img", **_common(context, asked)}
     fields["image"] = intake.store_decoded(context, _opaque(decoded))
     if transparency is not None:
         repaint = ImageOps.invert(transparency)
         fields |= {"kind": "inpaint", "mask": intake.store_decoded(context, repaint, mask=True)}
+    elif "outpaint" in fields:
+        fields["kind"] = "inpaint"
     return fields
 
 
@@ -113,12 +116,13 @@ def _opaque(picture: Image.Image) -> Image.Image:
     return picture.convert("RGBA").convert("RGB") if pictures.alpha(picture) else picture
 
 
-def _common(context: Context, wanted: ImageRequest) -> dict[str, Any]:
-    fields = wanted.fields()
-    try:
-        fields["model"] = context.models.resolve(wanted.model)
-    except ValueError:
-        fields["model"] = None  # clients name models that only their maker has
+def _common(context: Context, asked: ImageRequest) -> dict[str, Any]:
+    fields = asked.fields()
+    known = asked.model in context.models.names  # clients name models that only their maker has
+    fields["model"] = context.models.resolve(asked.model if known else None)
+    if asked.pixels is not None and min(asked.pixels) > 0:
+        width, height = intake.nearest_size(context, fields["model"], asked.pixels)
+        fields |= {"width": width, "height": height}
     return fields
 
 
@@ -126,32 +130,32 @@ async def _answer(
     context: Context,
     client: str,
     request: Request,
-    wanted: ImageRequest,
+    asked: ImageRequest,
     fields: dict[str, Any],
     event: str,
 ) -> Any:
     watched = await submit(context, intake.request_from(fields), client)
-    if wanted.stream:
-        return EventStream(_stream(context, watched, wanted, event))
+    if asked.stream:
+        return EventStream(_stream(context, watched, asked, event))
     job = await watched.finish(request)
     if job.status == "cancelled":
         raise ProblemError(409, "the job was cancelled")
-    return await run_in_threadpool(_reply, context, request, job, wanted)
+    return await run_in_threadpool(_reply, context, request, job, asked)
 
 
-def _described(job: Job, wanted: ImageRequest) -> dict[str, Any]:
+def _described(job: Job, asked: ImageRequest) -> dict[str, Any]:
     image = job.images[0]
     return {
         "size": f"{image.width}x{image.height}",
         "quality": "high",
         "background": "opaque",
-        "output_format": wanted.suffix,
+        "output_format": asked.suffix,
     }
 
 
 def _usage(job: Job) -> dict[str, Any]:
     """Nothing is charged for; clients want numbers all the same: words, and latents' cells."""
-    words = len(job.request["prompt"].split())
+    words = len(job.request.prompt.split())
     cells = sum(image.width * image.height // 64 for image in job.images)
     return {
         "input_tokens": words,
@@ -161,58 +165,58 @@ def _usage(job: Job) -> dict[str, Any]:
     }
 
 
-def _encoded(context: Context, image_id: str, wanted: ImageRequest) -> str:
+def _encoded(context: Context, image_id: str, asked: ImageRequest) -> str:
     data = context.files.read(image_id)
     if data is None:
         raise ProblemError(500, "a picture of this job was deleted")
-    if wanted.suffix == "png":
+    if asked.suffix == "png":
         return pictures.base64_text(data)
-    return _compressed(intake.decode(context, data, "image"), wanted)
+    return _compressed(intake.decode(context, data, "image"), asked)
 
 
-def _compressed(picture: Image.Image, wanted: ImageRequest) -> str:
-    quality = 92 if wanted.output_compression is None else wanted.output_compression
-    fmt = wanted.suffix.upper()
+def _compressed(picture: Image.Image, asked: ImageRequest) -> str:
+    quality = 92 if asked.output_compression is None else asked.output_compression
+    fmt = asked.suffix.upper()
     return pictures.base64_text(pictures.encode(picture, fmt=fmt, quality=quality))
 
 
-def _reply(context: Context, request: Request, job: Job, wanted: ImageRequest) -> dict[str, Any]:
+def _reply(context: Context, request: Request, job: Job, asked: ImageRequest) -> dict[str, Any]:
     entries = []
     for image in job.images:
         entry: dict[str, Any] = {}
-        if wanted.response_format == "url":
+        if asked.response_format == "url":
             token = picture_token(context.settings.key, image.id)
-            entry["url"] = f"{request.base_url}api/v1/images/{image.id}.{wanted.suffix}{token}"
+            entry["url"] = f"{request.base_url}api/v1/images/{image.id}.{asked.suffix}{token}"
         else:
-            entry["b64_json"] = _encoded(context, image.id, wanted)
+            entry["b64_json"] = _encoded(context, image.id, asked)
         if job.matched_from is not None:
-            entry["revised_prompt"] = job.request["prompt"]
+            entry["revised_prompt"] = job.request.prompt
         entries.append(entry)
     return {
         "created": int(job.created_at),
         "data": entries,
         "usage": _usage(job),
-        **_described(job, wanted),
+        **_described(job, asked),
     }
 
 
 async def _stream(
-    context: Context, watched: Watched, wanted: ImageRequest, kind: str
+    context: Context, watched: Watched, asked: ImageRequest, kind: str
 ) -> AsyncGenerator[bytes, None]:
     """Partial pictures as they come, then each finished one."""
     partial = 0
     async with aclosing(watched.events(None)) as events:
         async for event in events:
-            if event.name == "preview" and partial < (wanted.partial_images or 0):
-                size = f"{_side(context)}x{_side(context)}"
-                shown = await run_in_threadpool(_partial, context, event.data, wanted)
+            if event.name == "preview" and partial < (asked.partial_images or 0):
+                size = _size(context, watched.job)
+                shown = await run_in_threadpool(_partial, context, event.data, asked, size)
                 data = {
                     "b64_json": shown,
                     "partial_image_index": partial,
-                    "size": size,
+                    "size": f"{size[0]}x{size[1]}",
                     "quality": "high",
                     "background": "opaque",
-                    "output_format": wanted.suffix,
+                    "output_format": asked.suffix,
                 }
                 partial += 1
                 yield _event(f"{kind}.partial_image", data)
@@ -222,8 +226,8 @@ async def _stream(
         yield f"data: {json.dumps({'error': {'message': detail}})}\n\n".encode()
         return
     for image in job.images:
-        text = await run_in_threadpool(_encoded, context, image.id, wanted)
-        data = {"b64_json": text, "usage": _usage(job), **_described(job, wanted)}
+        text = await run_in_threadpool(_encoded, context, image.id, asked)
+        data = {"b64_json": text, "usage": _usage(job), **_described(job, asked)}
         yield _event(f"{kind}.completed", data)
 
 
@@ -232,13 +236,17 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
 
 
-def _side(context: Context) -> int:
-    return context.models.describe()[0]["size"] or 128
+def _size(context: Context, job: Job) -> Size:
+    """Width and height of a job's pictures."""
+    request = job.request
+    own = context.models.details(request.model)["size"] or 128
+    width, height = request.width or own, request.height or own
+    factor = request.upscale or 1
+    return width * factor, height * factor
 
 
-def _partial(context: Context, preview: dict[str, Any], wanted: ImageRequest) -> str:
+def _partial(context: Context, preview: dict[str, Any], asked: ImageRequest, size: Size) -> str:
     """A preview at the size of the result."""
     data = pictures.from_text(preview["images"][0]["url"], "preview")
     small = intake.decode(context, data, "preview")
-    side = _side(context)
-    return _compressed(small.resize((side, side), Image.Resampling.BICUBIC), wanted)
+    return _compressed(small.resize(size, Image.Resampling.BICUBIC), asked)

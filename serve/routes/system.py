@@ -5,10 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from serve.choices import CHOICES
+from dg2_jax.checks import ParameterError
+from dg2_jax.settings import MAX_STEPS
 from serve.context import Ctx
+from serve.job_controls import CHOICES, offered
 from serve.problems import ProblemError
-from serve.schemas import MAX_PROMPT, Anagram, Img2Img, Inpaint, Txt2Img
+from serve.schemas import MAX_PROMPT
 from serve.security import COOKIE, COOKIE_SECONDS, authenticated, same, session_token
 
 router = APIRouter(tags=["server"])
@@ -23,21 +25,9 @@ async def health() -> dict[str, str]:
 @router.get("/ready", responses={503: {"description": "not yet, or no longer"}})
 async def ready(context: Ctx, response: Response) -> dict[str, Any]:
     """Whether a job would be computed without delay, and what the server is about."""
-    worker, queue = context.worker, context.engine.status()
-    is_ready = worker.ready and not queue["draining"]
-    response.status_code = 200 if is_ready else 503
-    warming = worker.state == "warming"
-    return {
-        "ready": is_ready,
-        "state": "draining" if queue["draining"] else worker.state,
-        "detail": worker.detail,
-        "warmup": {
-            "done": worker.warm,
-            "total": len(worker.sizes),
-            "current": worker.detail if warming else None,
-        },
-        "queue": {name: queue[name] for name in ("length", "running", "limit")},
-    }
+    readiness = context.engine.ready()
+    response.status_code = 200 if readiness["ready"] else 503
+    return readiness
 
 
 @router.get("/metrics", response_class=Response)
@@ -50,27 +40,19 @@ async def metrics(context: Ctx) -> Response:
 def options(context: Ctx) -> dict[str, Any]:
     """Everything that a form needs."""
     settings = context.settings
-    defaults = {
-        model.model_fields["kind"].default: {
-            name: field.default
-            for name, field in model.model_fields.items()
-            if not field.is_required()
-        }
-        for model in (Txt2Img, Img2Img, Inpaint, Anagram)
-    }
     return {
+        "controls": offered(settings.max_images, context.models.names),
         "choices": {name: list(values) for name, values in CHOICES.items()},
         "models": context.models.describe(),
         "upscalers": _upscalers(),
         "limits": {
             "max_images": settings.max_images,
             "max_prompt": MAX_PROMPT,
-            "max_steps": 1000,
+            "max_steps": MAX_STEPS,
             "max_pixels": settings.max_pixels,
             "max_upscale_pixels": settings.max_upscale_pixels,
             "max_body_bytes": int(settings.max_body_mb * 2**20),
         },
-        "defaults": defaults,
     }
 
 
@@ -84,16 +66,16 @@ def models(context: Ctx) -> dict[str, Any]:
 def weights(
     context: Ctx, model: Annotated[str | None, Query(max_length=200)] = None
 ) -> dict[str, Any]:
-    """The weights of a model, and the settings that some of them want."""
+    """The sets of weights of a model, and the defaults for some of them."""
     try:
         name = context.models.resolve(model)
-    except ValueError as error:
-        raise ProblemError(404, str(error), "model") from error
-    found = context.models.details(name)
+    except ParameterError as error:
+        raise ProblemError(404, str(error), error.name) from error
+    details = context.models.details(name)
     return {
-        "weights": found["weights"],
-        "default": found["weights"][0],
-        "sampling": found["sampling"],
+        "weights": details["weights"],
+        "default": details["weights"][0],
+        "sampling": details["sampling"],
     }
 
 

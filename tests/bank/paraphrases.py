@@ -85,6 +85,12 @@ TRAIN = [
     ("beach", "a sandy seashore with gentle surf"),
     ("beach", "children playing in the sand by the sea"),
     ("beach", "sunbathing under palm trees on the beach"),
+    ("jungle", "a tiger walking between vines and huge leaves"),
+    ("jungle", "jungle"),
+    ("jungle", "overgrown stone temple in the jungle"),
+    ("night sky", "countless stars and the Milky Way overhead"),
+    ("night sky", "a telescope pointed at the moon and planets"),
+    ("night sky", "shooting stars above a dark countryside"),
 ]
 
 VALIDATION = [
@@ -172,6 +178,12 @@ VALIDATION = [
     ("beach", "deserted beach at sunrise"),
     ("beach", "surfers on a sandy coast"),
     ("beach", "collecting shells along the shore"),
+    ("jungle", "monkeys among creepers in a thick jungle"),
+    ("jungle", "ruins hidden in a jungle"),
+    ("jungle", "a path hacked through dense jungle undergrowth"),
+    ("night sky", "starry night with a crescent moon"),
+    ("night sky", "a galaxy shining over the mountains at night"),
+    ("night sky", "watching constellations on a clear night"),
 ]
 
 # What the bank has nothing for: the user's own words are better than any of it.

@@ -8,6 +8,7 @@ import pytest
 from dg2_jax.data.scenes import attributes, vocabulary
 from dg2_jax.data.scenes.attributes import Scene
 from dg2_jax.data.scenes.captions import captions
+from dg2_jax.data.scenes.render import render
 from dg2_jax.data.scenes.sampling import draw_scene, picture_seed
 
 SCENES = [draw_scene(i, "train") for i in range(1200)]
@@ -79,13 +80,36 @@ def test_how_often_captions_name_each_attribute():
         for text in group
     ]
     read = reader("season")
-    assert sum(bool(read(t)) for t in visible) / len(visible) == pytest.approx(0.35, abs=0.04)
+    assert sum(bool(read(t)) for t in visible) / len(visible) == pytest.approx(
+        0.48, abs=0.04
+    )  # the long one always
 
 
 def test_two_captions_of_each_picture_name_subject_time_and_weather():
     time, weather = reader("time"), reader("weather")
     for texts in CAPTIONS:
         assert sum(bool(time(t) and weather(t)) for t in texts) >= 2, texts
+
+
+def test_one_caption_of_five_is_long_and_names_all_that_can_be_seen():
+    for scene, found in zip(SCENES, WRITTEN, strict=True):
+        parts = vocabulary.composition(scene)
+        long = [caption for caption in found if all(part in caption.text for part in parts)]
+        assert len(long) == 1, found
+        seen = set(Scene._fields) if vocabulary.season_shows(scene) else set(Scene._fields[:3])
+        assert long[0].names == seen
+
+
+def test_the_side_of_the_light_is_that_of_the_picture():
+    """A clear day's sun is the brightest spot of the upper sky."""
+    sides = set()
+    for seed in range(12):
+        scene = Scene("desert", "day", "clear", "summer")
+        sky = render(scene, seed, 64)[:20].astype(int).sum(-1)
+        brighter = "left" if sky[:, :32].max() > sky[:, 32:].max() else "right"
+        sides.add(brighter)
+        assert any(f"the sun on the {brighter}" in c.text for c in captions(scene, seed))
+    assert sides == {"left", "right"}
 
 
 def test_season_is_named_only_where_it_shows():

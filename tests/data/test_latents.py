@@ -10,7 +10,7 @@ import pytest
 from dg2_jax.data import encoding, latents
 from dg2_jax.data.loader import Loader
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
-from dg2_jax.text import Encoding
+from dg2_jax.text.encoder import Encoding
 from tests.networks import random_network
 
 VAE = AutoencoderConfig(
@@ -137,11 +137,6 @@ def test_every_caption_is_drawn_and_padding_is_bucketed():
 def test_records_of_all_shards_in_order(tmp_path):
     assert numbers(write(tmp_path))[1] == list(range(7))
     assert len(latents.open_split(tmp_path, "validation")[0]) == 2
-    # Format 1 had one file a split.
-    latents.write_split(tmp_path / "train.array_record", [{"mean": np.zeros((2, 2, 1))}] * 3)
-    old = {"format": 1, "splits": {"train": 3}}
-    (tmp_path / "manifest.json").write_text(json.dumps(old))
-    assert numbers(tmp_path)[1] == [0, 0, 0]
 
 
 def test_bad_folders_are_named(tmp_path):
@@ -152,7 +147,7 @@ def test_bad_folders_are_named(tmp_path):
         latents.open_split(tmp_path, "tset")
     manifest = json.loads((tmp_path / "manifest.json").read_text()) | {"format": 99}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match="format must be 1 or 2, got 99"):
+    with pytest.raises(ValueError, match="format must be 2, got 99"):
         latents.read_manifest(tmp_path)
 
 

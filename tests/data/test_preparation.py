@@ -15,9 +15,10 @@ from PIL import Image
 
 from dg2_jax.data import latents, preparation, screening
 from dg2_jax.files import sha256
-from dg2_jax.image_input import load_image
-from dg2_jax.images import from_uint8
 from dg2_jax.interop.diffusers_vae import from_pretrained
+from dg2_jax.pictures.image_input import load_image
+from dg2_jax.pictures.images import from_uint8
+from scripts.prepare import summary
 from tests.data.pictures import pixels, prepare, write_folder, write_picture
 from tests.interop import published
 
@@ -62,6 +63,9 @@ def test_the_report_names_every_bad_picture(tmp_path, clip):
         "silent.webp": "it has no caption",
     }
     assert sum(manifest["splits"].values()) == 9
+    told = summary(manifest, tmp_path / "out")
+    assert told["left_out"] == 4
+    assert told["report"] == str(tmp_path / "out" / "report.json")
 
 
 def test_records_are_what_the_networks_give(whole, clip):

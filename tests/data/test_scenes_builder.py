@@ -23,7 +23,8 @@ from dg2_jax.data.scenes.render import render
 from dg2_jax.data.scenes.sampling import MAX_SPLIT_SIZE, SPLITS, draw_scene, picture_seed
 
 SIZES = {"train": 12, "validation": 6, "test": 2, "heldout": 2}
-CONFIG = builder.ScenesConfig(name="small", **SIZES)
+SIDE = 48
+CONFIG = builder.ScenesConfig(name="small", image_size=SIDE, **SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_what_was_built_is_read_back(folders, split):
         drawn = zip(names, Scene._fields, strict=True)
         assert Scene(*(values[example[field]] for values, field in drawn)) == scene
         assert [t.decode() for t in example["captions"]] == [c.text for c in captions(scene, seed)]
-        np.testing.assert_array_equal(example["image"], render(scene, seed, 128))
+        np.testing.assert_array_equal(example["image"], render(scene, seed, SIDE))
 
 
 def test_the_files_do_not_depend_on_the_number_of_workers(folders):
@@ -104,12 +105,44 @@ def test_the_files_do_not_depend_on_the_number_of_workers(folders):
     assert first == second
 
 
+def test_an_interrupted_build_goes_on_with_what_was_rendered(tmp_path, monkeypatch):
+    rendered = []
+
+    def failing_render(scene, seed, size):
+        if len(rendered) == 9:
+            raise KeyboardInterrupt
+        rendered.append(seed)
+        return render(scene, seed, size)
+
+    monkeypatch.setattr(builder, "render", failing_render)
+    with pytest.raises(KeyboardInterrupt):
+        builder.build(tmp_path, CONFIG, num_workers=1)
+    before = set(rendered)
+    rendered.clear()
+    monkeypatch.setattr(builder, "render", lambda *args: rendered.append(args[1]) or render(*args))
+    built = builder.build(tmp_path, CONFIG, num_workers=1)
+    assert len(before) == 9
+    assert len(rendered) == sum(SIZES.values()) - 9
+    assert before.isdisjoint(rendered)
+    assert not built.rendered.exists()
+    source = builder.load("train", tmp_path, CONFIG)
+    scene, seed = draw_scene(3, "train"), picture_seed(3, "train")
+    np.testing.assert_array_equal(source[3]["image"], render(scene, seed, SIDE))
+
+
 def test_contact_sheet_shows_the_pictures_in_order(folders):
     source = builder.load("validation", folders[0], CONFIG)
     sheet = np.asarray(builder.contact_sheet(source, columns=4, rows=3))
-    assert sheet.shape == (3 * 128, 4 * 128, 3)
-    np.testing.assert_array_equal(sheet[128:256, 128:256], source[5]["image"])
-    assert not sheet[2 * 128 :].any()  # 6 pictures end in the second of three rows
+    assert sheet.shape == (3 * SIDE, 4 * SIDE, 3)
+    np.testing.assert_array_equal(sheet[SIDE : 2 * SIDE, SIDE : 2 * SIDE], source[5]["image"])
+    assert not sheet[2 * SIDE :].any()  # 6 pictures end in the second of three rows
+
+
+def test_a_number_of_pictures_is_a_configuration(tmp_path):
+    splits = {"train": 4000, "validation": 50, "test": 100, "heldout": 50}
+    named = builder.DG2Scenes(data_dir=tmp_path, config="train4000").builder_config
+    assert {split: getattr(named, split) for split in SPLITS} == splits
+    assert named.image_size == builder.IMAGE_SIZE
 
 
 def test_a_missing_data_set_names_the_command(tmp_path):
@@ -117,8 +150,11 @@ def test_a_missing_data_set_names_the_command(tmp_path):
         builder.load("train", tmp_path, "tiny")
     with pytest.raises(ValueError, match="split must be one of train"):
         builder.load("dev", tmp_path)
-    with pytest.raises(ValueError, match="config must be one of full, tiny"):
-        builder.load("train", tmp_path, "huge")
+    for name in ("huge", "train0", "train-1"):
+        with pytest.raises(ValueError, match="config must be one of full, tiny, train<number>"):
+            builder.load("train", tmp_path, name)
+    with pytest.raises(FileNotFoundError, match="--config=train12000"):
+        builder.load("train", tmp_path, "train12000")
     with pytest.raises(ValueError, match="num_workers must be at least 1"):
         builder.build(tmp_path, "tiny", num_workers=0)
 

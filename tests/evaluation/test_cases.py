@@ -1,9 +1,13 @@
 """Renders are those of the data set; free prompts are many, of every subject, and no captions."""
 
+import io
+
 import numpy as np
 from PIL import Image
 
-from dg2_jax.data.scenes.builder import make_example
+from dg2_jax.data.scenes.builder import make_example, render_png
+from dg2_jax.data.scenes.captions import captions
+from dg2_jax.data.scenes.sampling import draw_scene, picture_seed
 from dg2_jax.evaluation.cases import ATTRIBUTES, free_prompts, renders
 
 
@@ -15,22 +19,23 @@ def test_free_prompts():
     for name, values in ATTRIBUTES.items():
         assert expected[name].shape == (len(prompts),)
         assert set(expected[name]) <= set(range(-1, len(values)))
-    captions = {c for i in range(32) for c in make_example(i, "train", 0)["captions"]}
-    assert not captions & set(prompts)
+    scenes = [(draw_scene(i, "train"), picture_seed(i, "train")) for i in range(32)]
+    assert not {c.text for scene in scenes for c in captions(*scene)} & set(prompts)
 
 
-def test_renders_are_the_data_sets():
-    found = renders("test", 3, seed=2)
+def test_renders_are_the_data_sets(tmp_path):
+    found = renders("test", 3, seed=2, size=64)
     for i in range(3):
-        example = make_example(i, "test", 2)
-        np.testing.assert_array_equal(found.images[i], np.asarray(Image.open(example["image"])))
+        png = render_png(i, "test", 2, 64, tmp_path)
+        example = make_example(i, "test", 2, png)
+        np.testing.assert_array_equal(found.images[i], np.asarray(Image.open(io.BytesIO(png))))
         assert found.captions[i] == example["captions"][i]
         for name, values in ATTRIBUTES.items():
             assert values[found.shown[name][i]] == example[name]
 
 
 def test_only_what_a_caption_names_is_asked_for():
-    found = renders("test", 12)
+    found = renders("test", 12, size=16)
     for i, text in enumerate(found.captions):
         for name in ATTRIBUTES:
             assert found.asked[name][i] in (-1, found.shown[name][i])

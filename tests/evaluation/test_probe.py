@@ -1,15 +1,17 @@
 """The probe sees what renders show; its shares are those counted by hand."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from dg2_jax.evaluation import probe
 from dg2_jax.evaluation.cases import ATTRIBUTES, renders
 from dg2_jax.evaluation.probe import AttributeProbe, Probe, ProbeConfig, Seen
-from dg2_jax.training.probe import augment, probe_loss
+from dg2_jax.evaluation.probe_loss import augment, probe_loss
+from dg2_jax.models.model import split
 from tests.networks import random_network
 
 TINY = ProbeConfig(channels=(16, 32), norm_groups=4)
@@ -60,12 +62,21 @@ def test_the_shipped_probe_on_renders_it_never_saw():
     )
 
 
+def test_pictures_of_twice_the_size_are_seen_through_their_means():
+    config = dataclasses.replace(TINY, image_size=16)
+    network = random_network(lambda rngs: AttributeProbe(config, rngs=rngs))
+    large = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    small = large.reshape(2, 16, 2, 16, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(
+        network.features(jnp.asarray(large)), network.features(jnp.asarray(small)), atol=1e-5
+    )
+
+
 def test_through_files(tmp_path):
-    graphdef, state = nnx.split(random_network(lambda rngs: AttributeProbe(TINY, rngs=rngs)))
-    params = nnx.to_pure_dict(state)
+    network, params = split(random_network(lambda rngs: AttributeProbe(TINY, rngs=rngs)))
     probe.save(tmp_path, TINY, params)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    saved, kept = Probe.load(tmp_path)(images), Probe(graphdef, params)(images)
+    saved, kept = Probe.load(tmp_path)(images), Probe(network, params)(images)
     np.testing.assert_allclose(saved.features, kept.features, atol=0.02)  # bfloat16
     (tmp_path / "probe.json").write_text('{"patch": 4}')
     with pytest.raises(ValueError, match=r"unknown key .*probe\.json\.patch"):

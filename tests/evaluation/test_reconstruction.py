@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dg2_jax import model as model_lib
 from dg2_jax.evaluation import reconstruction
-from dg2_jax.images import from_uint8
+from dg2_jax.models import folder as model_lib
+from dg2_jax.pictures.images import from_uint8
 
 
 def test_quality_is_that_of_each_picture(folder):

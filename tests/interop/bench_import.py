@@ -32,7 +32,7 @@ MAX_SECONDS, MAX_MEMORY = 60.0, 2.0
 
 def write_checkpoint(path: Path) -> None:
     """The published format: raw and averaged weights and the configuration."""
-    from dg2_jax import schedules
+    from dg2_jax.diffusion import schedules
 
     schedule = schedules.make("curved")
     tables = {

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dg2_jax import config, guidance, sampling, schedules, solvers
-from dg2_jax.interop import dg2_folder, diffusiongen2
+from dg2_jax import config
+from dg2_jax.diffusion import denoiser, sampling, schedules, solvers
+from dg2_jax.interop import diffusiongen2
 from dg2_jax.interop.torch_checkpoint import CheckpointError, read_safetensors
+from dg2_jax.models import dg2_import as dg2_folder
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.training.runs import DenoiserRunConfig
@@ -100,7 +102,7 @@ def guided(loaded, recorded, batch, *prompts):
             outputs.append(jnp.rot90(u + 5.0 * (c - u), -2 * i, axes=(1, 2)))
         return sum(outputs) / len(outputs)
 
-    return guidance.denoiser(network, loaded.prediction_type), (negative, *contexts)
+    return denoiser.of_network(network, loaded.prediction_type), (negative, *contexts)
 
 
 def run(loaded, recorded, solver, timesteps, x, *prompts):
@@ -154,6 +156,25 @@ def test_configuration_may_be_a_dictionary_and_optional_fields_may_be_missing(tm
     assert found.config.unet.channels == (16, 24, 32)
     kernel = loaded.raw["in_conv"]["kernel"][...]
     np.testing.assert_array_equal(found.ema["in_conv"]["kernel"][...], kernel)
+
+
+@pytest.mark.parametrize("empty", [None, {}, "absent"])
+def test_a_file_may_hold_the_average_alone(tmp_path, loaded, empty):
+    def change(content):
+        content["model_state_dict"] = empty
+        if empty == "absent":
+            del content["model_state_dict"]
+        average = {f"module.{name}": v for name, v in content["ema_state_dict"].items()}
+        content["ema_state_dict"] = average | {"n_averaged": np.int64([3])}
+
+    path = rewritten(tmp_path / "a.pt", change)
+    found = diffusiongen2.load(path)
+    kernel = loaded.ema["in_conv"]["kernel"][...]
+    np.testing.assert_array_equal(found.ema["in_conv"]["kernel"][...], kernel)
+    np.testing.assert_array_equal(found.raw["in_conv"]["kernel"][...], kernel)
+    dg2_folder.convert(path, tmp_path / "model")
+    written = read_safetensors(tmp_path / "model" / "denoiser.ema.safetensors")
+    np.testing.assert_array_equal(written["in_conv.kernel"], kernel)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +245,10 @@ def test_other_schedules(tmp_path, held):
             "decreasing numbers",
         ),
         (lambda c: c["config"]["diffusion"].update(prediction_type="x"), "prediction_type must"),
-        (lambda c: c.pop("model_state_dict"), "no model_state_dict"),
+        (
+            lambda c: (c.pop("model_state_dict"), c.pop("ema_state_dict")),
+            "no model_state_dict and no ema_state_dict",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, change, message):
@@ -241,9 +265,9 @@ def test_conversion_to_a_model_folder(tmp_path, loaded):
         "prediction_type": "v_prediction",
         "num_train_timesteps": 1000,
     }
-    denoiser = written["denoiser"]
-    assert DG2UNetConfig(**denoiser | {"channels": (16, 24, 32)}) == loaded.config.unet
-    assert denoiser["channels"] == [16, 24, 32]
+    network = written["denoiser"]
+    assert DG2UNetConfig(**network | {"channels": (16, 24, 32)}) == loaded.config.unet
+    assert network["channels"] == [16, 24, 32]
     for weights in ("raw", "ema"):
         found = read_safetensors(tmp_path / f"denoiser.{weights}.safetensors")
         state = dict(flat(nnx.to_pure_dict(getattr(loaded, weights))))
@@ -254,7 +278,7 @@ def test_conversion_to_a_model_folder(tmp_path, loaded):
 
 @pytest.mark.parametrize(("name", "millions"), [("dg2_base", 354.25), ("dg2_toy", 34.5)])
 def test_training_configurations(name, millions):
-    values = importlib.import_module(f"configs.{name}").get_config()
+    values = importlib.import_module(f"configs.{name}").get_config().to_dict()
     built = config.from_mapping(DenoiserRunConfig, values).denoiser
     unet = abstract(lambda rngs: DG2UNet(built, rngs=rngs))
     size = sum(v.size for _, v in flat(nnx.to_pure_dict(nnx.state(unet))))

@@ -8,11 +8,13 @@ import sys
 import zipfile
 from collections import OrderedDict
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from torch_files import Call, Global, Persistent, storage, tensor, write_archive, write_torch
 
 from dg2_jax.interop.torch_checkpoint import CheckpointError, read_safetensors, read_torch
+from dg2_jax.models import weights_file
 
 FLOATS = np.arange(16, dtype=np.float32)
 
@@ -219,7 +221,7 @@ def entry(begin, end, shape=(1,), dtype="F32"):
 
 
 BROKEN_SAFETENSORS = {
-    "empty": (b"", "truncated"),
+    "empty": (b"", "it is empty"),
     "short": (b"\x01\x00\x00", "truncated"),
     "huge header": (struct.pack("<Q", 2**63) + b"{}", "claims"),
     "header past the end": (struct.pack("<Q", 100) + b"{}", "claims"),
@@ -261,6 +263,25 @@ def test_broken_safetensors_are_refused(tmp_path, name):
     path = tmp_path / "evil.safetensors"
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match=message):
+        read_safetensors(path)
+
+
+@pytest.mark.parametrize("size", [2_000_000, 99_000_000])
+def test_headers_up_to_the_limit_of_the_format_are_read(tmp_path, size):
+    header = {"__metadata__": {"a": "b, " * (size // 3)}, "x": entry(0, 4)}
+    path = tmp_path / "large.safetensors"
+    path.write_bytes(with_header(header, np.float32(7).tobytes()))
+    assert read_safetensors(path) == {"x": np.float32([7])}
+    assert weights_file.load(path, {"x": jnp.zeros(1)}) == {"x": 7}
+
+
+def test_a_header_of_far_too_many_values_is_refused_before_it_is_parsed(tmp_path):
+    path = tmp_path / "evil.safetensors"
+    path.write_bytes(with_header(b'{"a":[' + b"0," * 6_000_000 + b"0]}"))
+    with pytest.raises(CheckpointError, match="more than 5000000 values"):
+        read_safetensors(path)
+    path.write_bytes(struct.pack("<Q", 100_000_001) + b"{" + b" " * 100_000_000)
+    with pytest.raises(CheckpointError, match="claims 100000001"):
         read_safetensors(path)
 
 

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from dg2_jax import Pipeline, model, schedules
-from dg2_jax.interop import dg2_folder
+from dg2_jax import Pipeline
+from dg2_jax.diffusion import schedules
+from dg2_jax.models import dg2_import as dg2_folder
+from dg2_jax.models import folder as model
+from tests import tiny_model
 from tests.interop import published
 
 ROOT = Path(__file__).parents[2]
@@ -77,3 +81,41 @@ def test_wrong_options_are_one_line(tmp_path):
         assert message in done.stderr
         assert "Traceback" not in done.stderr
     assert not (tmp_path / "m" / "config.json").exists()
+
+
+def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path):
+    def refused(path):
+        with pytest.raises(ValueError, match=r"is a folder|is a|is an|is part") as caught:
+            dg2_folder.convert(path, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        return str(caught.value).removeprefix(f"{path} is ")
+
+    def weights(name, metadata=None, folder=tmp_path / "loose"):
+        folder.mkdir(exist_ok=True)
+        save_file({name: np.zeros(1, np.float32)}, folder / "a.safetensors", metadata)
+        return folder / "a.safetensors"
+
+    tiny_model.save(tmp_path / "model")
+    assert refused(tmp_path / "model").startswith("a model folder already: use it as --model=")
+    part = tmp_path / "model" / "denoiser.ema.safetensors"
+    assert refused(part).startswith(f"part of a model folder: use --model={tmp_path}/model")
+    assert "--vae" in refused(published.VAE)
+    assert "--text_encoder" in refused(published.GOLDEN / "hf_clip_tiny")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    assert "scripts.export" in refused(tmp_path / "run")
+    (tmp_path / "files").mkdir()
+    assert refused(tmp_path / "files").startswith("a folder, and not one of a model")
+    (tmp_path / "files" / "epoch_3.pt").write_bytes(b"")
+    assert "name one of these" in refused(tmp_path / "files")
+    (tmp_path / "files" / "model_index.json").write_text('{"_class_name": "AnyPipeline"}')
+    assert refused(tmp_path / "files").startswith("a pipeline of diffusers (AnyPipeline)")
+    assert "--lora=" in refused(weights("q.a", {"format": "dg2_jax.lora"}))
+    assert "--lora=" in refused(weights("lora_unet_down.lora_up.weight"))
+    assert "Stable Diffusion checkpoint" in refused(weights("model.diffusion_model.out.2.bias"))
+    assert "--vae" in refused(weights("decoder.conv_in.weight"))
+    assert "--text_encoder" in refused(weights("text_model.embeddings.position_ids"))
+    assert "other weights (abc, ...)" in refused(weights("abc"))
+    pointer = tmp_path / "a.pt"
+    pointer.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(ValueError, match="it is a Git LFS pointer"):
+        dg2_folder.convert(pointer, tmp_path / "out")

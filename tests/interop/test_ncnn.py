@@ -156,7 +156,7 @@ def test_pth_prefers_the_moving_average(tmp_path):
 
 def test_pth_without_weights(tmp_path):
     path = write_torch(tmp_path / "net.pth", {"params": {"step": 3}})
-    with pytest.raises(ValueError, match="params_ema or params"):
+    with pytest.raises(ValueError, match="one under params_ema, params"):
         realesrgan.load(path)
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -33,6 +34,25 @@ def test_shapes_and_scaling_of_a_small_model():
     z = jax.random.normal(jax.random.key(0), (1, 4, 4, 5))
     np.testing.assert_allclose(vae.scale(z), (z - 0.25) * 0.18215, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(vae.unscale(vae.scale(z)), z, rtol=1e-5, atol=1e-5)
+
+
+def test_a_longer_decoder_doubles_what_the_encoder_sees():
+    plain = AutoencoderKL(SMALL, rngs=nnx.Rngs(0))
+    config = dataclasses.replace(SMALL, decoder_block_out_channels=(8, 16, 24))
+    double = AutoencoderKL(config, rngs=nnx.Rngs(0))
+    assert config.decoder_scale == 2
+    assert double.downsampling_factor == 2 * plain.downsampling_factor
+    nnx.update(double.encoder, nnx.state(plain.encoder))
+    nnx.update(double.quant_conv, nnx.state(plain.quant_conv))
+    side = 2 * double.downsampling_factor
+    pixels = jax.random.uniform(jax.random.key(0), (2, side, side, 3), minval=-1.0)
+    means = pixels.reshape(2, side // 2, 2, side // 2, 2, 3).mean((2, 4))
+    found, expected = double.encode(pixels), plain.encode(means)
+    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-5)
+    np.testing.assert_allclose(found.logvar, expected.logvar, atol=1e-5)
+    assert double.decode(found.mode()).shape == pixels.shape
+    with pytest.raises(ValueError, match="multiples of"):
+        double.encode(pixels[:, :-2])
 
 
 def test_pixels_of_a_wrong_size_are_refused():
@@ -89,7 +109,7 @@ def test_downsampling_commutes_with_half_turns_if_symmetric(kind, commutes):
         ({"layers_per_block": True}, "layers_per_block must be a positive integer"),
         ({"block_out_channels": []}, "block_out_channels must be a non-empty tuple"),
         ({"block_out_channels": [100]}, "multiple of norm_num_groups"),
-        ({"decoder_block_out_channels": [32]}, "as many entries"),
+        ({"decoder_block_out_channels": [32]}, "at least as many entries"),
         ({"downsample": "skew"}, "downsample must be one of"),
         ({"scaling_factor": float("nan")}, "scaling_factor must be a positive number"),
         ({"shift_factor": float("inf")}, "shift_factor must be a finite number"),

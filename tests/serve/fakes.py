@@ -12,17 +12,20 @@ import numpy as np
 
 from bank import Entry
 from bank.matching import Candidate, Match
+from dg2_jax.checks import ParameterError
+from dg2_jax.controls.arguments import expand_prompts, expand_seed, takes_settings
 from dg2_jax.result import Preview, Result
-from dg2_jax.settings import Settings, expand_prompts, expand_seed
+from dg2_jax.settings import Settings
 
 SIZE = 64
 
 
-def picture(size: int, *what: Any) -> np.ndarray:
-    """A smooth picture that only depends on `what`."""
+def picture(size: int | tuple[int, int], *what: Any) -> np.ndarray:
+    """A smooth picture of a side, or of a width and height, that only depends on `what`."""
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).digest()
     coarse = np.random.default_rng(list(digest)).integers(0, 256, (4, 4, 3))
-    return np.kron(coarse, np.ones((size // 4, size // 4, 1))).astype(np.uint8)
+    width, height = (size, size) if isinstance(size, int) else size
+    return np.kron(coarse, np.ones((height // 4, width // 4, 1))).astype(np.uint8)
 
 
 class FakePipeline:
@@ -48,20 +51,33 @@ class FakePipeline:
         self.go.set()
         self._inside = threading.Lock()
 
+    @takes_settings()
     def __call__(
         self,
         prompt="",
         negative_prompt="",
         num_images=1,
-        *,
+        num_inference_steps=None,
+        guidance_scale=None,
+        solver=None,
         seed=0,
+        weights="ema",
+        *,
         image=None,
         mask=None,
         on_preview=None,
         preview_every=5,
         preview_mode="linear",
+        progress=None,
         **controls,
     ) -> Result:
+        usual = {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "solver": solver,
+            "weights": weights,
+        }
+        controls |= {name: value for name, value in usual.items() if value is not None}
         assert self._inside.acquire(blocking=False), "the pipeline is not re-entrant"
         try:
             self.calls.append({"prompt": prompt, "seed": seed, "image": image, **controls})
@@ -97,7 +113,9 @@ class FakePipeline:
         about = dataclasses.asdict(settings)
         given = [a.tobytes() for a in (image, mask) if a is not None]
         about["given"] = [hashlib.sha256(data).hexdigest() for data in given]
-        side = self.size * (settings.upscale or 1)
+        factor = settings.upscale or 1
+        sides = settings.width or self.size, settings.height or self.size
+        side = sides[0] * factor, sides[1] * factor
         made = np.stack(
             [picture(side, *row, about) for row in zip(prompts, negatives, seeds, strict=True)]
         )
@@ -105,7 +123,7 @@ class FakePipeline:
             from PIL import Image
 
             def fit(array):
-                return np.asarray(Image.fromarray(array).resize((side, side)))
+                return np.asarray(Image.fromarray(array).resize(side))
 
             keep = fit(mask) < 128
             made[:, keep] = fit(image)[keep]
@@ -117,7 +135,7 @@ def _trouble(prompts: list[str]) -> None:
     if "!oom1" in text or ("!oom" in text and len(prompts) > 1):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
     if "!value" in text:
-        raise ValueError("prompt must be kinder")
+        raise ParameterError("prompt", "must be kinder")
     if "!crash" in text:
         raise KeyError("unexpected")
 
@@ -153,7 +171,7 @@ class FakeBank:
 
     def match(self, prompt, k=5, temperature=1.0, bank="train", category=None, **_):
         if category not in (None, *self.categories()):
-            raise ValueError(f"category must be one of lakes, mountains; got {category!r}")
+            raise ParameterError("category", f"must be one of lakes, mountains; got {category!r}")
 
         def score(text: str) -> float:
             words, theirs = set(prompt.split()), set(text.split())
@@ -171,11 +189,11 @@ class FakeBank:
 
     def random_prompt(self, category=None, split="train", seed=None) -> str:
         if category is not None and category not in self.categories():
-            raise ValueError(f"category must be one of lakes, mountains; got {category!r}")
+            raise ParameterError("category", f"must be one of lakes, mountains; got {category!r}")
         for where, theirs, text in self.prompts.values():
             if where == split and category in (None, theirs):
                 return text
-        raise ValueError(f"category {category!r} has no prompts in this split")
+        raise ParameterError("category", f"{category!r} has no prompts in this split")
 
     def add(self, prompts, category, split="train") -> list[str]:
         keys = [str(len(self.prompts) + 1 + i) for i in range(len(prompts))]
@@ -184,7 +202,7 @@ class FakeBank:
 
     def remove(self, ids) -> None:
         if missing := [key for key in ids if key not in self.prompts]:
-            raise ValueError(f"ids must be in the bank; these are not: {missing}")
+            raise ParameterError("ids", f"must be in the bank; these are not: {missing}")
         for key in ids:
             del self.prompts[key]
 

@@ -22,7 +22,7 @@ import structlog
 import uvicorn
 
 from serve.app import create_app
-from serve.settings import ServerSettings
+from serve.server_settings import ServerSettings
 from tests.serve.fakes import FakeBank, FakePipeline, fake_upscale
 
 PROCESS_SIZE = 128  # of the pictures of a server with a process of its own
@@ -58,7 +58,7 @@ class LiveServer:
         self.url = f"http://127.0.0.1:{self.port}"
         headers = {"X-API-Key": self.settings.key} if self.settings.key else {}
         self.client = httpx.Client(base_url=self.url, headers=headers, timeout=30)
-        while self.context.worker.state == "loading":
+        while self.context.engine.ready()["state"] == "loading":
             time.sleep(0.005)
 
     def stop(self) -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from serve.routes.page import policy
 from serve.security import is_public, session_token
-from serve.settings import ServerSettings
+from serve.server_settings import ServerSettings
 
 KEY = "open sesame"
 

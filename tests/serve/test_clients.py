@@ -254,7 +254,7 @@ def test_our_client(start):
         changed = client.generate(kind="img2img", image=made[0], prompt="x")
         assert changed[0].size == (SIZE, SIZE)
         with pytest.raises(ServerError, match="guidance_scale"):
-            client.submit(guidance_scale=-1)
+            client.submit(guidance_scale=-101)
         with pytest.raises(ServerError, match="kinder"):
             client.generate(prompt="!value")
         job = client.submit(prompt="x", num_inference_steps=1000)

@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from serve.schemas import stored_request
 from serve.store import Job, Store
 from tests.serve.crowd import crowd
 from tests.serve.fakes import FakePipeline
@@ -63,7 +64,7 @@ def test_a_deadly_job_is_tried_twice(tmp_path):
     """What processes leave that die in a job's midst, as the next ones find it."""
     store = Store.at(tmp_path)
     for name in ("deadly", "innocent"):
-        request = {"kind": "txt2img", "seed": 0}
+        request = stored_request("txt2img", {"seed": 0, "of_another_version": 1})
         store.add(Job(name, "txt2img", "queued", "c", request, "", 1, time.time()))
     for found in ({"deadly", "innocent"}, {"deadly", "innocent"}, {"innocent"}):
         assert {job.id for job in store.recover()} == found
@@ -71,7 +72,8 @@ def test_a_deadly_job_is_tried_twice(tmp_path):
     job = store.get("deadly")
     assert job.status == "failed"
     assert "2 times" in job.error["detail"]
-    assert store.get("innocent").status == "queued"
+    innocent = store.get("innocent")
+    assert (innocent.status, innocent.request.num_inference_steps) == ("queued", 20)
     store.close()
 
 
@@ -80,9 +82,7 @@ def test_sigterm_drains_and_keeps_the_rest(tmp_path):
     first = submit(server.client, prompt="first", num_inference_steps=30)
     second = submit(server.client, prompt="second", num_inference_steps=30)
     wait_for(lambda: statuses(server)[first] == "running")
-    start = time.monotonic()
     assert server.end(signal.SIGTERM) == 0
-    assert time.monotonic() - start < 10
     store = Store.at(tmp_path)
     assert store.get(first).status == "done"
     assert store.get(second).status == "queued"
@@ -119,7 +119,6 @@ def test_a_crowd_gets_what_it_asked_for(tmp_path):
     assert report.done + report.refused == 80
     assert report.done >= 20
     assert report.refused_without_retry_after == 0
-    assert report.health_p99 < 0.25
     jobs = server.client.get("/api/v1/jobs", params={"limit": 200}).json()["jobs"]
     assert len(jobs) == report.done
     server.end(signal.SIGTERM)
@@ -184,7 +183,7 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
     from starlette.testclient import TestClient
 
     from serve.app import create_app
-    from serve.settings import ServerSettings
+    from serve.server_settings import ServerSettings
 
     def load(_):
         raise FileNotFoundError("model must be one of demo, or a folder")
@@ -240,10 +239,9 @@ def test_bank_routes(server):
 
 
 def test_forms_get_what_they_need(server):
-    found = server.client.get("/api/v1/options").json()
-    assert found["defaults"]["txt2img"]["num_inference_steps"] == 20
-    assert "dpmpp_2m" in found["choices"]["solver"]
-    assert found["models"][0]["default"]
+    offer = server.client.get("/api/v1/options").json()
+    assert offer["models"][0]["default"]
+    assert offer["models"][0]["sizes"][0] == [64, 64]
     assert server.client.get("/api/v1/weights").json()["default"] == "ema"
     assert server.client.get("/api/v1/upscalers").json()["upscalers"][0]["factors"] == [2, 4]
     schema = server.client.get("/api/v1/openapi.json").json()

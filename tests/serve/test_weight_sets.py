@@ -6,6 +6,7 @@ import openai
 import pytest
 import webuiapi
 
+from dg2_jax.models.folder import EMBEDDED
 from tests.tiny_model import FAST
 
 
@@ -15,7 +16,8 @@ def quick(start, tmp_path):
     folder = tmp_path / "models" / "quick"
     folder.mkdir(parents=True)
     files = {f"denoiser.{name}.safetensors": "" for name in ("ema", "fast")}
-    config = {"files": files, "sampling": {"fast": FAST}, "default_size": 64}
+    demo = json.loads((EMBEDDED["demo"] / "config.json").read_text())
+    config = demo | {"files": files, "sampling": {"fast": FAST}, "default_size": 64}
     (folder / "config.json").write_text(json.dumps(config))
     return start(models_dir=folder.parent)
 

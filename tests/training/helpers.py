@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 
-from dg2_jax.config import EmaConfig, LoopConfig, OptimConfig, RunConfig
 from dg2_jax.data.loader import Loader
 from dg2_jax.training import loop, optimizer, state, step
+from dg2_jax.training.config import EmaConfig, LoopConfig, OptimConfig, RunConfig
 
 TRUE_WEIGHTS = np.array([1.0, -2.0, 0.5], np.float32)
 
@@ -49,7 +49,7 @@ def make_loader(config, **kwargs):
     return Loader(Points(), config.batch_size, seed=config.seed, **kwargs)
 
 
-def run(workdir, config=None, loss=loss_fn, loader=None, **kwargs):
+def run(workdir, config=None, loss=loss_fn, loader=None, progress=False, **kwargs):
     config = config or make_config()
     return loop.train(
         make_state(config),
@@ -57,6 +57,6 @@ def run(workdir, config=None, loss=loss_fn, loader=None, **kwargs):
         loader or make_loader(config),
         config,
         workdir,
-        progress=False,
+        progress=progress,
         **kwargs,
     )

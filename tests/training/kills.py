@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from dg2_jax.checkpoint import CheckpointManager
+from dg2_jax.training.checkpoint import CheckpointManager
 from tests.training import processes
 
 _KILLS = flags.DEFINE_integer("kills", 100, "How many.")

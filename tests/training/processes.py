@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -17,8 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dg2_jax import checkpoint, files
-from dg2_jax.training import loop, signals, step
+from dg2_jax import files
+from dg2_jax.training import checkpoint, loop, signals, step
+from scripts.command import command
 from tests.training import helpers
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -156,6 +158,34 @@ def long_compilation(workdir, ready):
         return {}
 
     helpers.run(workdir, helpers.make_config(validate_every=3), validate=validate)
+
+
+def as_command(run, log):
+    """Runs it as the scripts do, with what it says in a file."""
+    sys.argv = ["script"]
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    command(run)
+
+
+def interrupted(workdir, ready, log):
+    """A command whose run has steps of 50 ms."""
+    as_command(lambda: slow_steps(workdir, ready), log)
+
+
+def interrupted_in_the_first_compilation(workdir, ready, log):
+    """A command whose first step does not come back from a call that Python hears nothing of."""
+    settings = helpers.make_config()
+
+    def step_fn(state, batch):
+        ready.set()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # some minutes
+
+    def run():
+        start, loader = helpers.make_state(settings), helpers.make_loader(settings)
+        loop.train(start, step_fn, loader, settings, workdir)
+
+    as_command(run, log)
 
 
 def disk_full(workdir, full):

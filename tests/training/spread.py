@@ -11,15 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import nnx
 
-from dg2_jax import files, sharding
-from dg2_jax.checkpoint import CheckpointManager
-from dg2_jax.config import DevicesConfig, DiffusionConfig, EmaConfig, OptimConfig, RunConfig
+from dg2_jax import files
+from dg2_jax.models.architectures import ARCHITECTURES
+from dg2_jax.models.model import split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dit import DiT, DiTConfig
+from dg2_jax.nn.scaling import Scaling
 from dg2_jax.nn.unet import UNet, UNetConfig
-from dg2_jax.training import runs, step
+from dg2_jax.training import runs, sharding, step
+from dg2_jax.training.checkpoint import CheckpointManager
+from dg2_jax.training.config import (
+    DevicesConfig,
+    DiffusionConfig,
+    EmaConfig,
+    OptimConfig,
+    RunConfig,
+)
 from tests.networks import random_params
 from tests.training import helpers, processes
 
@@ -31,6 +39,7 @@ NETWORKS = {
     ),
     "dit": (DiT, DiTConfig(2, width=32, depth=1, head_dim=16, context_dim=8, embed_dim=16)),
 }  # fmt: skip
+RULES = {name: ARCHITECTURES[name].tensor_rules for name in NETWORKS}
 RUN = RunConfig(
     num_steps=20,
     batch_size=8,
@@ -56,9 +65,9 @@ def make(network):
     """Loss, validation and random weights; the same in every process."""
     kind, config = NETWORKS[network]
     build = lambda rngs: kind(config, rngs=rngs)  # noqa: E731
-    graphdef = nnx.split(abstract(build))[0]
-    loss_fn = step.diffusion_loss(graphdef, DIFFUSION, 1.0)
-    return loss_fn, step.make_validation(graphdef, DIFFUSION, 1.0), random_params(build)
+    structure = split(abstract(build))[0]
+    loss_fn = step.diffusion_loss(structure, DIFFUSION, Scaling())
+    return loss_fn, step.make_validation(structure, DIFFUSION, Scaling()), random_params(build)
 
 
 def train(network, config, layout, rows=slice(0, 8)):
@@ -88,7 +97,7 @@ def curves(path):
         data, fsdp, tensor = axes
         config = dataclasses.replace(RUN, devices=DevicesConfig(data, fsdp, tensor))
         used = jax.devices()[: data * fsdp * tensor]
-        layout = sharding.make_layout(config.devices, config.batch_size, used)
+        layout = sharding.make_layout(config.devices, config.batch_size, RULES[network], used)
         found[network][" x ".join(map(str, axes))], state = train(network, config, layout)
         if network == "dit" and axes == (1, 1, 1):
             found["alone"] = found["dit"]["1 x 1 x 1"]
@@ -103,7 +112,7 @@ def reshard(folder, state):
     found = {"restored on": [], "digests": [], "largest part": []}
     for i, (fsdp, tensor) in enumerate(((1, 1), (2, 1), (4, 2), (1, 1))):
         devices = jax.devices()[: fsdp * tensor]
-        layout = sharding.make_layout(DevicesConfig(1, fsdp, tensor), 8, devices)
+        layout = sharding.make_layout(DevicesConfig(1, fsdp, tensor), 8, RULES["dit"], devices)
         manager = CheckpointManager(folder / "checkpoints")
         if i == 0:
             state = layout.place_state(jax.tree.map(jnp.asarray, state))
@@ -151,7 +160,7 @@ def curve_of_two(index, address, folder):
     sharding.MIN_DIVIDED = 64
     with joined(index, address):
         config = dataclasses.replace(RUN, devices=DevicesConfig(1, fsdp=2))
-        layout = sharding.make_layout(config.devices, config.batch_size)
+        layout = sharding.make_layout(config.devices, config.batch_size, RULES["dit"])
         losses, state = train("dit", config, layout, slice(4 * index, 4 * index + 4))
         found = make("dit")[1](state.ema, [make_batch(7)])
         (folder / f"{index}.json").write_text(json.dumps({"losses": losses, **found}))

@@ -7,6 +7,13 @@ import pytest
 from flax import nnx
 from scipy.ndimage import gaussian_filter
 
+from dg2_jax.evaluation.metrics import (
+    equivariance_error,
+    gradient_energy,
+    psnr,
+    sharpness,
+    ssim,
+)
 from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
 from dg2_jax.training.autoencoder import (
     TRANSFORMS,
@@ -15,7 +22,6 @@ from dg2_jax.training.autoencoder import (
     gradient_error,
     transform_tail,
 )
-from dg2_jax.training.metrics import equivariance_error, psnr, ssim
 from tests.networks import random_network
 
 SMALL = AutoencoderConfig(
@@ -143,6 +149,18 @@ def test_pictures_that_are_not_square_are_refused_where_they_would_be_turned():
 def test_bad_weights_are_named(change, name):
     with pytest.raises(ValueError, match=name):
         LossWeights(**change)
+
+
+def test_gradient_energy_of_stripes_and_the_sharpness_of_their_blur():
+    """Stripes of ±1 change by 2 at every step across and by 0 down: 1 in the mean of both."""
+    stripes = jnp.tile(jnp.where(jnp.arange(8) % 2, 1.0, -1.0)[None, None, :, None], (2, 8, 1, 3))
+    np.testing.assert_allclose(gradient_energy(stripes), [1.0, 1.0])
+    both = jnp.stack([stripes[0], 0.5 * stripes[0]])
+    np.testing.assert_allclose(gradient_energy(both), [1.0, 0.5])
+    np.testing.assert_allclose(sharpness(both, stripes), 0.75)
+    photograph = jnp.asarray(np.random.default_rng(0).normal(size=(1, 32, 32, 3)), jnp.float32)
+    soft = jnp.asarray(gaussian_filter(np.asarray(photograph), (0, 1, 1, 0)))
+    assert sharpness(soft, photograph) < 0.5
 
 
 def test_psnr_of_a_constant_error():

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dg2_jax import model
+from dg2_jax.models import folder as model
 from dg2_jax.training import averages, ema
 
 

@@ -7,14 +7,16 @@ import pytest
 from flax import nnx
 
 from dg2_jax import config as config_lib
-from dg2_jax import model, prediction, schedules
-from dg2_jax.config import DiffusionConfig, OptimConfig, RunConfig
+from dg2_jax.diffusion import prediction, schedules
+from dg2_jax.models import folder as model
+from dg2_jax.models.model import split
 from dg2_jax.nn.unet import UNetConfig
 from dg2_jax.training import distillation, export, optimizer, runs, state, step
+from dg2_jax.training.config import DiffusionConfig, OptimConfig, RunConfig
 from dg2_jax.training.runs import DistillationRunConfig
 from tests import tiny_model
 from tests.networks import random_network
-from tests.training.test_step import DIFFUSION, SCALING, SHIFT, TINY, UNet, make_batch
+from tests.training.test_step import DIFFUSION, SCALING, TINY, UNet, make_batch
 
 SCHEDULE = schedules.make("curved", 1000, True)
 GUIDANCE = 3.0
@@ -22,15 +24,12 @@ GUIDANCE = 3.0
 
 @pytest.fixture(scope="module")
 def teacher():
-    """A random network's graph definition and parameters."""
-    graphdef, params = nnx.split(random_network(lambda rngs: UNet(TINY, rngs=rngs)))
-    return graphdef, nnx.to_pure_dict(params)
+    """A random network's structure and parameters."""
+    return split(random_network(lambda rngs: UNet(TINY, rngs=rngs)))
 
 
 def make_teacher(teacher, parts, own_share=0.75):
-    return distillation.make_teacher(
-        *teacher, DIFFUSION, GUIDANCE, parts, SCALING, SHIFT, own_share
-    )
+    return distillation.make_teacher(*teacher, DIFFUSION, GUIDANCE, parts, SCALING, own_share)
 
 
 def test_levels_of_the_student_are_levels_of_the_teacher():
@@ -51,7 +50,8 @@ def test_one_step_to_the_target_ends_where_the_teacher_does(teacher, segment):
     batch = make_batch(0, 4)
     made = make_teacher(teacher, parts)(teacher[1], batch, jax.random.key(1))
     made = {name: rows[4 * segment : 4 * segment + 4] for name, rows in made.items()}
-    model = nnx.merge(*teacher)
+    network, params = teacher
+    model = network.bind(params)
     null = model.null_context(4, 3)
     texts = (jnp.asarray(batch["context"], jnp.float32), jnp.asarray(batch["mask"])), null
 
@@ -84,12 +84,12 @@ def test_one_step_to_the_target_ends_where_the_teacher_does(teacher, segment):
 @pytest.mark.parametrize("own_share", [0.0, 1.0])
 def test_the_student_is_asked_where_its_own_steps_lead(teacher, own_share):
     """With a share of 1 each level's latents are one step of the student from the level before."""
-    graphdef, params = teacher
+    network, params = teacher
     parts = distillation.segments(SCHEDULE, 3, 2)
     student = jax.tree.map(lambda leaf: 1.01 * leaf, params)
     batch = make_batch(0, 4)
     made = make_teacher(teacher, parts, own_share)(student, batch, jax.random.key(1))
-    model = nnx.merge(graphdef, student)
+    model = network.bind(student)
     output = nnx.jit(lambda x, t, *text: model(x, t, model.project_context(*text)))(
         made["x"], made["timestep"], made["context"], made["mask"]
     )
@@ -108,12 +108,12 @@ def test_the_student_is_asked_where_its_own_steps_lead(teacher, own_share):
 
 
 def test_a_student_learns_its_teacher_at_every_level(teacher):
-    graphdef, params = teacher
+    network, params = teacher
     parts = distillation.segments(SCHEDULE, 2, 2)
     config = RunConfig(
         num_steps=60, batch_size=16, optim=OptimConfig(learning_rate=3e-3, warmup_steps=10)
     )
-    loss = distillation.student_loss(graphdef, DIFFUSION)
+    loss = distillation.student_loss(network, DIFFUSION)
     teach = make_teacher(teacher, parts)
     step_fn = distillation.taught(step.make_train_step(loss, config), teach, seed=0)
     measure = jax.jit(lambda params, batch: loss(params, batch, jax.random.key(0))[0])

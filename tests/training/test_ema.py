@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax.config import EmaConfig
 from dg2_jax.training import ema
+from dg2_jax.training.config import EmaConfig
 
 
 def run(decay, values, start):
@@ -84,6 +84,27 @@ def test_any_width_can_be_had_afterwards(sigma_rel, end):
     assert np.linalg.norm(weights @ kept - wanted) < 0.01 * scale
     if sigma_rel != 0.05:  # and no average that was kept would do
         assert np.linalg.norm(kept - wanted, axis=1).min() > 0.05 * scale
+
+
+@pytest.mark.parametrize(("sigma_rel", "end"), [(0.02, 512), (0.2, 480), (0.25, 512), (0.15, 200)])
+def test_a_width_that_is_hard_to_reach_keeps_the_scale_of_the_weights(sigma_rel, end):
+    """Weights of size 10 that drift by 1: what is reconstructed stays within the drift."""
+    time = np.arange(1, 513) / 512
+    drifting = 10.0 + time[:, None] ** np.array([0.5, 1.0, 2.0])
+
+    def average(sigma, step):
+        found = np.zeros(3)
+        for t, value in enumerate(drifting[:step], start=1):
+            beta = (1 - 1 / t) ** (ema.power_gamma(sigma) + 1)
+            found = beta * found + (1 - beta) * value
+        return found
+
+    pairs = [(0.05, 128), (0.05, 256), (0.05, 512), (0.10, 512)]
+    weights = ema.posthoc_weights([t for _, t in pairs], [s for s, _ in pairs], end, sigma_rel)
+    assert weights.sum() == pytest.approx(1.0, abs=1e-12)
+    kept = np.stack([average(sigma, step) for sigma, step in pairs])
+    true = average(sigma_rel, end)
+    np.testing.assert_allclose(weights @ kept, true, atol=0.3)
 
 
 def test_the_average_wanted_may_not_end_beyond_the_last_kept():

@@ -1,14 +1,15 @@
 """Runs that are killed, stopped, started twice, or out of disk lose nothing."""
 
 import os
+import re
 import signal
 import socket
 import time
 
 import pytest
 
-from dg2_jax.checkpoint import CheckpointManager
 from dg2_jax.training import signals
+from dg2_jax.training.checkpoint import CheckpointManager
 from tests.training import helpers, processes
 
 
@@ -45,6 +46,28 @@ def test_sigterm_loses_no_completed_step(tmp_path, scenario, least):
     assert least <= saved(tmp_path)[-1] < 20
     state = helpers.run(tmp_path)
     assert int(state.step) == 20
+
+
+@pytest.mark.parametrize(
+    ("scenario", "message", "steps"),
+    [
+        (processes.interrupted, r"stopped at step \d+, kept in .*checkpoints; run again", 1),
+        (processes.interrupted_in_the_first_compilation, "nothing is kept", 0),
+    ],
+)
+def test_ctrl_c_says_what_is_kept_and_exits_with_130(tmp_path, scenario, message, steps):
+    ready = processes._CONTEXT.Event()
+    process = processes.start(scenario, tmp_path / "run", ready, tmp_path / "log")
+    assert ready.wait(300)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(30)
+    assert process.exitcode == 130
+    told = (tmp_path / "log").read_text()
+    assert "stopping after this step; Ctrl-C again stops at once" in told
+    assert re.search(message, told)
+    assert "Traceback" not in told
+    assert "compiling" in told or steps
+    assert len(saved(tmp_path / "run")) == steps
 
 
 def test_a_second_trainer_is_refused_until_the_first_is_dead(tmp_path):

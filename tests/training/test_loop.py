@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dg2_jax.checkpoint import CheckpointManager
-from dg2_jax.config import OptimConfig
 from dg2_jax.data.loader import Loader
 from dg2_jax.training import loop, optimizer
+from dg2_jax.training.checkpoint import CheckpointManager
+from dg2_jax.training.config import OptimConfig
 from tests.training import helpers
 
 

@@ -7,8 +7,8 @@ import optax
 import pytest
 from optax.contrib import MuonDimensionNumbers
 
-from dg2_jax.config import OptimConfig
 from dg2_jax.training import optimizer
+from dg2_jax.training.config import OptimConfig
 from dg2_jax.training.muon import muon
 
 KEY = jax.random.key(0)
@@ -24,6 +24,20 @@ def config(**values) -> OptimConfig:
     """A rate of 1 from the first step, no decay, clipping out of reach."""
     plain = {"name": "muon", "learning_rate": 1.0, "warmup_steps": 0, "weight_decay": 0.0}
     return OptimConfig(**{**plain, "clip_norm": 1e6, **values})
+
+
+def test_rate_is_constant_until_its_last_steps():
+    values = {"warmup_steps": 10, "final_learning_rate": 0.1, "learning_rate": 0.5}
+    rate = optimizer.learning_rate(OptimConfig(**values, decay_steps=40), 100)
+    assert rate(0) == 0.0
+    assert rate(5) == pytest.approx(0.25)
+    assert [float(rate(t)) for t in (10, 35, 60)] == pytest.approx([0.5] * 3)
+    assert rate(80) == pytest.approx(0.3)  # half-way down the cosine
+    assert rate(100) == pytest.approx(0.1)
+    whole = optimizer.learning_rate(OptimConfig(**values), 110)
+    assert [float(whole(t)) for t in (10, 60, 110)] == pytest.approx([0.5, 0.3, 0.1])
+    with pytest.raises(ValueError, match="decay_steps must be at most 90"):
+        optimizer.learning_rate(OptimConfig(**values, decay_steps=91), 100)
 
 
 @pytest.mark.parametrize("shape", [(24, 8), (3, 3, 4, 16)])

@@ -1,5 +1,6 @@
 """A run that was stopped and resumed equals the unbroken run, bit for bit."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from dg2_jax.training import loop, optimizer, state, step
 from tests.training import helpers
 
 
@@ -52,6 +54,18 @@ def test_finished_run_is_left_alone(tmp_path):
     again = helpers.run(tmp_path)
     assert_equal(first, again)
     assert (tmp_path / "checkpoints" / "20" / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_run_whose_rate_falls_at_its_end_may_be_prolonged_until_then(tmp_path):
+    config = helpers.make_config()
+    late = dataclasses.replace(config, optim=dataclasses.replace(config.optim, decay_steps=6))
+    longer = dataclasses.replace(late, num_steps=24)
+    unbroken = helpers.run(tmp_path / "a", longer)
+    helpers.run(tmp_path / "b", late, stop_after=12)
+    assert_equal(unbroken, helpers.run(tmp_path / "b", longer))
+    helpers.run(tmp_path / "c", late, stop_after=15)  # one step into its last six
+    with pytest.raises(ValueError, match="num_steps: saved 20, now 24"):
+        helpers.run(tmp_path / "c", longer)
 
 
 def test_another_configuration_is_refused(tmp_path):
@@ -105,3 +119,46 @@ def test_sigterm_saves_and_exits_with_zero(tmp_path):
     assert 3 <= step < 20
     assert (tmp_path / "checkpoints" / str(step) / "manifest.json").exists()
     assert_equal(helpers.run(tmp_path), helpers.run(tmp_path / "unbroken"))
+
+
+def test_the_smoothed_loss_goes_on_and_is_bias_corrected(tmp_path):
+    unbroken, broken = tmp_path / "a", tmp_path / "b"
+    helpers.run(unbroken)
+    helpers.run(broken, stop_after=7)
+    helpers.run(broken)
+    lines = [
+        [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (unbroken, broken)
+    ]
+    mean, beta = 0.0, 0.95
+    for n, line in enumerate(lines[0], start=1):
+        mean = beta * mean + (1 - beta) * line["loss"]
+        assert line["loss_smoothed"] == pytest.approx(mean / (1 - beta**n), rel=1e-6)
+    assert lines[0][0]["loss_smoothed"] == pytest.approx(lines[0][0]["loss"])
+    smoothed = [[line["loss_smoothed"] for line in run] for run in lines]
+    assert smoothed[0] == smoothed[1]
+
+
+def test_going_on_beyond_the_last_step_names_init_from(tmp_path):
+    helpers.run(tmp_path)
+    longer = dataclasses.replace(helpers.make_config(), num_steps=30)
+    with pytest.raises(ValueError, match=r"saved 20, now 30.*--config\.init_from=.*model"):
+        helpers.run(tmp_path, longer)
+
+
+def test_configurations_are_compared_before_weights_are_read(tmp_path):
+    helpers.run(tmp_path, stop_after=5)
+    config = dataclasses.replace(helpers.make_config(), batch_size=4)
+    other = {"adapters": jax.numpy.zeros((2, 2))}  # as a LoRA's in the folder of a whole run
+    start = state.create(other, optimizer.make(config.optim, config.num_steps))
+    train = step.make_train_step(helpers.loss_fn, config)
+    with pytest.raises(ValueError, match=r"another configuration.*batch_size: saved 8, now 4"):
+        loop.train(start, train, helpers.make_loader(config), config, tmp_path, progress=False)
+
+
+def test_a_bar_tells_of_the_compilation_apart_from_the_rate(tmp_path, capfd):
+    helpers.run(tmp_path, progress=True)
+    told = capfd.readouterr().err
+    assert "compiling" in told
+    assert "compiled in " in told
+    assert "smoothed=" in told

@@ -1,13 +1,17 @@
 """The same losses on any number of devices and processes; what any of them saved, all can load."""
 
+import functools
 import json
+import types
 
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from dg2_jax import sharding
-from dg2_jax.config import DevicesConfig
+from dg2_jax.models.architectures import ARCHITECTURES
+from dg2_jax.models.interface import TensorRules
+from dg2_jax.training import sharding
+from dg2_jax.training.config import DevicesConfig
 from tests.training import processes, spread
 
 
@@ -76,21 +80,22 @@ def test_one_of_two_is_killed(tmp_path, unbroken, victim, point):
 
 
 def test_rules():
-    layout = sharding.make_layout(DevicesConfig(), 8)
+    rules = ARCHITECTURES["dit"].tensor_rules
+    layout = sharding.make_layout(DevicesConfig(), 8, rules)
     assert layout.mesh.shape == {"data": 1, "fsdp": 1, "tensor": 1}
 
-    class Mesh:
-        shape = {"data": 2, "fsdp": 4, "tensor": 2}  # noqa: RUF012
-
-    spec = sharding.Layout.spec
-    wide = type("Layout", (), {"mesh": Mesh})()
-    assert spec(wide, "opt.mu.blocks.0.qkv.kernel", (256, 768)) == PartitionSpec("fsdp", "tensor")
-    assert spec(wide, "blocks.0.outer.kernel", (1024, 256)) == PartitionSpec("tensor", "fsdp")
-    assert spec(wide, "down.0.conv1.kernel", (3, 3, 64, 128)) == PartitionSpec(
-        None, None, None, "fsdp"
+    # Only the mesh's shape is read; a real one needs 16 devices.
+    wide = types.SimpleNamespace(
+        mesh=types.SimpleNamespace(shape={"data": 2, "fsdp": 4, "tensor": 2}), tensor_rules=rules
     )
-    assert spec(wide, "odd.kernel", (3, 3, 129, 131)) == PartitionSpec(None, None, None, None)
-    assert spec(wide, "norm.scale", (256,)) == PartitionSpec()
+    spec = functools.partial(sharding.Layout.spec, wide)
+    assert spec("opt.mu.blocks.0.qkv.kernel", (256, 768)) == PartitionSpec("fsdp", "tensor")
+    assert spec("blocks.0.outer.kernel", (1024, 256)) == PartitionSpec("tensor", "fsdp")
+    assert spec("down.0.conv1.kernel", (3, 3, 64, 128)) == PartitionSpec(None, None, None, "fsdp")
+    assert spec("odd.kernel", (3, 3, 129, 131)) == PartitionSpec(None, None, None, None)
+    assert spec("norm.scale", (256,)) == PartitionSpec()
+    # Not every name that ends alike is a layer of the rules.
+    assert spec("blocks.0.faqkv.kernel", (256, 768)) == PartitionSpec(None, "fsdp")
 
 
 @pytest.mark.parametrize(
@@ -102,4 +107,4 @@ def test_rules():
 )
 def test_what_cannot_be_divided_is_named(devices, batch, message):
     with pytest.raises(ValueError, match=message):
-        sharding.make_layout(DevicesConfig(**devices), batch)
+        sharding.make_layout(DevicesConfig(**devices), batch, TensorRules())

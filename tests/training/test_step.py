@@ -2,19 +2,22 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
-from dg2_jax.config import DiffusionConfig, EmaConfig, OptimConfig, RunConfig
+from dg2_jax.diffusion import losses
+from dg2_jax.models.model import split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.precision import with_compute_dtype
+from dg2_jax.nn.scaling import Scaling
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.training import optimizer, state, step
+from dg2_jax.training.config import DiffusionConfig, EmaConfig, OptimConfig, RunConfig
 from tests.networks import random_network, random_params
 from tests.training import helpers
 
@@ -35,7 +38,7 @@ RUN = RunConfig(
     ema=EmaConfig(profile="power"),
 )
 DIFFUSION = DiffusionConfig(zero_terminal_snr=True)
-SCALING, SHIFT = 0.5, 1.0
+SCALING = Scaling(0.5, 1.0)
 
 
 def make_batch(seed, size=32):
@@ -46,7 +49,7 @@ def make_batch(seed, size=32):
     context = np.zeros((size, 3, 8), np.float16)
     context[:, 0] = sign[:, None]
     return {
-        "mean": (sign[:, None, None, None] * ramp / SCALING + SHIFT).astype(np.float16),
+        "mean": (sign[:, None, None, None] * ramp / 0.5 + 1.0).astype(np.float16),
         "logvar": np.full((size, 4, 4, 2), -6.0, np.float16),
         "context": context,
         "mask": np.broadcast_to(np.array([True, True, False]), (size, 3)).copy(),
@@ -54,21 +57,21 @@ def make_batch(seed, size=32):
 
 
 def make(config=RUN, diffusion=DIFFUSION, network=lambda rngs: UNet(TINY, rngs=rngs)):
-    graphdef, params = state.network(network, 0)
-    loss_fn = step.diffusion_loss(graphdef, diffusion, SCALING, SHIFT)
+    structure, params = state.network(network, 0)
+    loss_fn = step.diffusion_loss(structure, diffusion, SCALING)
     start = state.create(params, optimizer.make(config.optim, config.num_steps))
-    return graphdef, start, loss_fn, step.make_train_step(loss_fn, config)
+    return structure, start, loss_fn, step.make_train_step(loss_fn, config)
 
 
 @pytest.fixture(scope="module")
 def trained():
     """A whole run: its initial weights, its last state and its losses."""
-    graphdef, current, _, step_fn = make()
+    structure, current, _, step_fn = make()
     initial, found = jax.device_get(current.params), []
     for i in range(RUN.num_steps):
         current, metrics = step_fn(current, make_batch(i))
         found.append(metrics["loss"])
-    return graphdef, initial, current, np.array(jax.device_get(found))
+    return structure, initial, current, np.array(jax.device_get(found))
 
 
 def test_loss_falls(trained):
@@ -91,8 +94,8 @@ def test_loss_of_a_diffusion_transformer_falls_too():
 
 
 def test_average_does_better_than_the_start_on_the_fixed_grid(trained):
-    graphdef, initial, current, _ = trained
-    validate = step.make_validation(graphdef, DIFFUSION, SCALING, SHIFT)
+    structure, initial, current, _ = trained
+    validate = step.make_validation(structure, DIFFUSION, SCALING)
     batches = [make_batch(1000), make_batch(1001, size=16)]
     before, after = validate(initial, batches), validate(current.ema, batches)
     assert set(after) == {"val_loss", "val_mse"}
@@ -109,10 +112,10 @@ def test_null_context_is_trained(trained):
 def test_untrained_validation_is_the_mean_square_of_the_target():
     # The output convolution starts at zero: val_mse is then E[v²], known for latents and noise of
     # unit variance: α² + σ² · E[x₀²].
-    graphdef, current, _, _ = make()
+    structure, current, _, _ = make()
     batch = make_batch(0)
-    x0 = (batch["mean"].astype(np.float32) - SHIFT) * SCALING
-    validate = step.make_validation(graphdef, DIFFUSION, SCALING, SHIFT)
+    x0 = (batch["mean"].astype(np.float32) - 1.0) * 0.5
+    validate = step.make_validation(structure, DIFFUSION, SCALING)
     found = validate(current.params, [batch] * 32)["val_mse"]
     alpha_bar = np.asarray(step._alpha_bar(DIFFUSION))
     expected = np.mean(alpha_bar) + np.mean(1 - alpha_bar) * np.mean(x0**2)
@@ -130,6 +133,18 @@ def test_randomness_is_of_seed_and_step():
 
     assert loss(0, 0) == loss(0, 0)
     assert len({loss(0, 0), loss(0, 1), loss(1, 0)}) == 3
+
+
+def test_noise_is_assigned_to_the_nearest_pictures():
+    """Against all orders of five."""
+    x0, noise = (jax.random.normal(jax.random.key(i), (5, 2, 2, 1)) for i in range(2))
+    found = losses.assign_noise(x0, noise)
+    costs = {
+        order: float(jnp.sum((x0 - noise[jnp.array(order)]) ** 2))
+        for order in itertools.permutations(range(5))
+    }
+    best = min(costs, key=costs.__getitem__)
+    np.testing.assert_array_equal(found, noise[jnp.array(best)])
 
 
 def test_dropped_captions_get_the_null_and_its_mask():
@@ -166,8 +181,7 @@ def dit_loss(compute_dtype="float32", **changes):
     """The loss of a DiT of one block, and weights for it; of new ones the gradient is mostly 0."""
     config = dataclasses.replace(TINY_DIT, depth=1, **changes)
     network = lambda rngs: with_compute_dtype(DiT(config, rngs=rngs), compute_dtype)  # noqa: E731
-    graphdef = nnx.split(abstract(network))[0]
-    loss_fn = step.diffusion_loss(graphdef, DIFFUSION, SCALING, SHIFT)
+    loss_fn = step.diffusion_loss(split(abstract(network))[0], DIFFUSION, SCALING)
     return loss_fn, random_params(network)
 
 

@@ -14,14 +14,17 @@ from PIL import Image
 
 from configs import dg2_toy
 from dg2_jax import config as config_lib
-from dg2_jax import model
-from dg2_jax.config import DiffusionConfig
 from dg2_jax.interop.diffusers_vae import published_config
-from dg2_jax.training import data
+from dg2_jax.models import folder as model
+from dg2_jax.text.encoder import load_text_encoder
+from dg2_jax.training import data, runs, samples
+from dg2_jax.training.checkpoint import CheckpointManager
+from dg2_jax.training.config import DiffusionConfig
 from dg2_jax.training.runs import DenoiserRunConfig, check_scaling, starting_weights
 from scripts import train
 from tests.data import pictures
 from tests.interop import published
+from tests.interop.torch_files import write_torch
 from tests.training import spread
 
 DG2 = {"channels": (16, 32), "n_layers": 1, "n_groups": 4, "n_heads": 2, "t_embd": 16}
@@ -33,14 +36,22 @@ OURS = {
     "embed_dim": 32,
     "norm_groups": 4,
 }
+UNET = {"model": "unet"}
 
 
 def make_config(denoiser, **changes):
     """The toy configuration, made tiny."""
     values = dg2_toy.get_config().to_dict()
-    if "n_heads" in denoiser:
+    name = changes.pop("model", "dg2_unet")
+    if name == "dg2_unet":
         denoiser = values["denoiser"] | denoiser
-    values |= {"num_steps": 120, "batch_size": 16, "validation_images": 16, "denoiser": denoiser}
+    values |= {
+        "model": name,
+        "num_steps": 120,
+        "batch_size": 16,
+        "validation_images": 16,
+        "denoiser": denoiser,
+    }
     values["optim"] |= {"learning_rate": 3e-3}
     values["loop"] = {"wandb": "disabled", "log_every": 10, "validate_every": 0}
     values["loop"] |= changes.pop("loop", {})
@@ -79,16 +90,22 @@ def test_dropped_captions_of_shards_are_the_files_null(tmp_path):
     drawn = [opened.transform(opened.train[0], rng)["context"] for _ in range(1000)]
     assert 60 < sum(not context.any() for context in drawn) < 140
     # A denoiser with a null context of its own drops captions in its loss instead.
-    ours = make_config(OURS | {"context_dim": published.CLIP_WIDTH})
+    ours = make_config(OURS | {"context_dim": published.CLIP_WIDTH}, model="unet")
     assert data.open_data(shards, ours, str(published.VAE)).transform is None
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"denoiser": OURS | {"context_dim": 8}}, r"denoiser\.context_dim must be 32"),
+        (
+            {"model": "unet", "denoiser": OURS | {"context_dim": 8}},
+            r"denoiser\.context_dim must be 32",
+        ),
         ({"denoiser": DG2 | {"n_embd": 512}}, r"denoiser\.n_embd must be 32"),
-        ({"denoiser": OURS | {"in_channels": 8}}, r"denoiser\.in_channels must be 4"),
+        (
+            {"model": "unet", "denoiser": OURS | {"in_channels": 8}},
+            r"denoiser\.in_channels must be 4",
+        ),
         ({"validation_images": 64}, "validation_images must be below the number of examples"),
         ({"denoiser": DG2 | {"legacy_time_table": True}}, "legacy_time_table must be false"),
     ],
@@ -111,6 +128,7 @@ def encoded(tmp_path_factory, clip):
 def test_our_unet_on_an_encoded_data_set(tmp_path, encoded):
     run = make_config(
         OURS | {"context_dim": published.CLIP_WIDTH},
+        model="unet",
         num_steps=3,
         loop={"log_every": 1, "validate_every": 3, "sample_every": 3},
         sample_prompts=("a lake", "a volcano"),
@@ -156,7 +174,10 @@ def test_two_processes_of_the_script_train_as_one(tmp_path, encoded):
     """One is told by flags who they are, the other by what Slurm sets."""
     network = {"in_channels": 4, "width": 32, "depth": 1, "head_dim": 16, "embed_dim": 32}
     run = make_config(
-        network | {"context_dim": published.CLIP_WIDTH}, num_steps=3, loop={"log_every": 1}
+        network | {"context_dim": published.CLIP_WIDTH},
+        model="dit",
+        num_steps=3,
+        loop={"log_every": 1},
     )
     config = tmp_path / "config.py"
     config.write_text(
@@ -192,3 +213,78 @@ def test_two_processes_of_the_script_train_as_one(tmp_path, encoded):
         lambda a, b: np.testing.assert_allclose(a, b, rtol=8e-3, atol=1e-6),
         *(model.load(tmp_path / name / "model").params["ema"] for name in ("one", "two")),
     )
+
+
+def test_samples_show_held_out_captions_of_the_data(tmp_path, encoded):
+    manifest = json.loads((encoded / "manifest.json").read_text())
+    assert set(manifest["held_out_captions"]) == {"a lake"}  # the first of each picture
+    run = make_config(OURS | {"context_dim": published.CLIP_WIDTH}, **UNET, sample_guidance=(1.0,))
+    opened = data.open_data(encoded, run)
+    assert samples.prompts_of(run, opened) == tuple(manifest["held_out_captions"])
+    (tmp_path / "prompts.txt").write_bytes(b"\xef\xbb\xbfa volcano\r\n\r\na dawn\r\n")
+    named = dataclasses.replace(
+        run, sample_prompts=("a lake",), sample_prompts_file=str(tmp_path / "prompts.txt")
+    )
+    assert samples.prompts_of(named, opened) == ("a lake", "a volcano", "a dawn")
+    samples.write_prompts(tmp_path, named, opened)
+    assert (tmp_path / "samples" / "prompts.txt").read_text() == "a lake\na volcano\na dawn\n"
+
+
+def test_samples_of_evaluation_prompts_with_their_tokens(tmp_path, encoded, clip):
+    encoding = load_text_encoder(str(clip), published.CLIP_LENGTH).encode(["a lake", "a dawn", ""])
+    tokens = np.asarray(encoding.context)
+    content = {"prompts": ["one", "two"], "text_embd": tokens[:2], "null_embd": tokens[2:]}
+    path = write_torch(tmp_path / "eval.pt", content)
+    run = make_config(
+        OURS | {"context_dim": published.CLIP_WIDTH},
+        **UNET,
+        sample_prompts_file=str(path),
+        sample_guidance=(3.0,),
+    )
+    opened = data.open_data(encoded, run)
+    assert samples.prompts_of(run, opened) == ("one", "two")
+    network, params = runs.build_denoiser(run)
+    params = jax.tree.map(lambda a: a + 0.1, params)  # new ones give zeros
+    grid = samples.make_sample_grid(network, run, opened)(params)
+    assert grid.shape == (16, 32, 3)
+    write_torch(path, content | {"text_embd": tokens[[0, 0]]})  # only the second is another
+    other = samples.make_sample_grid(network, run, opened)(params)
+    np.testing.assert_array_equal(grid[:, :16], other[:, :16])
+    assert (grid[:, 16:] != other[:, 16:]).any()
+    with pytest.raises(ValueError, match="sample_prompts must be empty"):
+        dataclasses.replace(run, sample_prompts=("a lake",))
+    write_torch(path, content | {"text_embd": tokens[:2, :, :8], "null_embd": tokens[2:, :, :8]})
+    with pytest.raises(ValueError, match=r"sample_prompts_file must be of tokens of width 32"):
+        samples.make_sample_grid(network, run, opened)
+
+
+def test_epochs_are_a_unit_of_the_script(tmp_path, encoded):
+    run = make_config(
+        OURS | {"context_dim": published.CLIP_WIDTH},
+        **UNET,
+        num_steps=0,
+        num_epochs=0.5,
+        batch_size=4,
+        loop={"log_every": 1, "checkpoint_epochs": 0.25},
+    )
+    train_size = len(data.open_data(encoded, run).train)
+    assert train.run(run, tmp_path, encoded, "unused", "unused")
+    steps = -(-train_size // 8)
+    assert open_lines(tmp_path)[-1]["step"] == steps
+    first = -(-train_size // 16)
+    expected = sorted({*range(first, steps + 1, first), steps})
+    assert CheckpointManager(tmp_path / "checkpoints").steps() == expected[-3:]
+
+
+def test_figures_of_a_schedule_are_trained_and_sampled_with(tmp_path, encoded):
+    run = make_config(
+        OURS | {"context_dim": published.CLIP_WIDTH},
+        **UNET,
+        num_steps=1,
+        diffusion={"schedule": "linear", "beta1": 0.001, "beta2": 0.02},
+    )
+    assert train.run(run, tmp_path, encoded, "unused", "unused")
+    betas = np.linspace(0.001, 0.02, 1000)
+    loaded = model.load(tmp_path / "model").schedule.alpha_bar
+    np.testing.assert_allclose(loaded, np.cumprod(1.0 - betas), rtol=1e-12)
+    np.testing.assert_allclose(run.diffusion.noise_schedule().alpha_bar, loaded)

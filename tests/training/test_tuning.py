@@ -6,10 +6,11 @@ import pytest
 
 from configs import demo_lora
 from dg2_jax import config as config_lib
-from dg2_jax import lora, model
-from dg2_jax.checkpoint import CheckpointManager
-from dg2_jax.config import DevicesConfig, OptimConfig, RunConfig
+from dg2_jax.models import folder as model
+from dg2_jax.models import lora
 from dg2_jax.training import export, optimizer, runs, state, tuning
+from dg2_jax.training.checkpoint import CheckpointManager
+from dg2_jax.training.config import DevicesConfig, OptimConfig, RunConfig
 from dg2_jax.training.runs import DenoiserRunConfig
 from scripts import train
 from tests.interop import published
@@ -35,20 +36,20 @@ def test_adapters_alone_are_trained_at_a_new_size(folder, tmp_path):
     shards = published.write_shards(tmp_path / "shards", width=384)  # latents of 8x8x4
     config = make_config(folder)
     assert train.run(config, tmp_path / "run", shards, str(published.VAE), "minilm")
-    made = model.load(tmp_path / "run" / "model")
-    assert made.latent_shape == (8, 8, 4)
+    exported = model.load(tmp_path / "run" / "model")
+    assert exported.latent_shape == (8, 8, 4)
     adapters, its_config = lora.load(tmp_path / "run/lora.safetensors", base.params["ema"], "unet")
     assert its_config == config.lora
     assert all(np.abs(factors["b"]).max() > 0 for factors in adapters.values())
     merged = lora.apply(base.params["ema"], adapters, LORA["alpha"] / LORA["rank"])
     jax.tree.map(  # stored as bfloat16
-        lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=4e-3, atol=1e-6),
-        made.params["ema"],
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=4e-3, atol=1e-6),
+        exported.params["ema"],
         merged,
     )
     # The checkpoint, with the optimiser's moments and the average in it, is of adapters alone.
     transform = optimizer.make(config.optim, config.num_steps)
-    like = state.create(lora.create(base.params["ema"], config.lora, 0), transform)
+    like = state.create(lora.create(base.params["ema"], config.lora, 0, "unet"), transform)
     saved = CheckpointManager(tmp_path / "run" / "checkpoints").restore(like).state
     jax.tree.map(np.testing.assert_array_equal, saved.ema, adapters)
 
@@ -64,14 +65,14 @@ def test_adapters_do_not_depend_on_accumulation():
             optim=OptimConfig(learning_rate=1e-2, warmup_steps=0, weight_decay=0.0, eps=1e-3),
             devices=DevicesConfig(accumulation_steps=parts),
         )
-        tuned = tuning.adapters(params, lora.LoraConfig(rank=2), 0)
+        tuned = tuning.adapters(params, lora.LoraConfig(rank=2), 0, "dit")
         step_fn = tuned.make_step(loss_fn, config)
         current = runs.initial_state(config, tuned.params)
         for i in range(config.num_steps):
             current, _ = step_fn(current, make_batch(i))
         return current.params
 
-    whole, start = trained(1), lora.create(params, lora.LoraConfig(rank=2), 0)
+    whole, start = trained(1), lora.create(params, lora.LoraConfig(rank=2), 0, "dit")
     assert all(np.abs(whole[name]["a"] - start[name]["a"]).max() > 1e-4 for name in whole)
     for parts in (2, 4):
         assert_close(trained(parts), whole, rtol=1e-4)
@@ -89,11 +90,11 @@ def test_any_checkpoint_is_exported(folder, tmp_path):
     checkpoints.wait()
     places = tmp_path / "run", shards, tmp_path / "out"
     assert export.export_checkpoint(*places, 2, str(published.VAE), "minilm") == 2
-    made = model.load(tmp_path / "out")
+    exported = model.load(tmp_path / "out")
     for name in ("ema", "raw"):
         jax.tree.map(  # stored as bfloat16
-            lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=4e-3),
-            made.params[name],
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=4e-3),
+            exported.params[name],
             base.params[name],
         )
     with pytest.raises(FileNotFoundError, match=r"step must be one of \[2, 4\]"):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from dg2_jax.data.scenes.attributes import SEASONS, SUBJECTS, TIMES, WEATHERS, Scene
 from dg2_jax.data.scenes.render import render
-from dg2_jax.masks import outpaint_canvas
+from dg2_jax.pictures.masks import outpaint_canvas
 from tests.serve.fakes import FakePipeline
 
 SIZE = 128
@@ -27,9 +27,10 @@ def scene_of(prompt: str) -> Scene:
 
 
 @lru_cache(maxsize=256)
-def paint(prompt: str, seed: int, size: int = SIZE) -> np.ndarray:
-    """The scene of a prompt: uint8 (size, size, 3)."""
-    return render(scene_of(prompt), seed % 2**31, size)
+def paint(prompt: str, seed: int, width: int = SIZE, height: int | None = None) -> np.ndarray:
+    """The scene of a prompt, cut to size: uint8 (height, width, 3); square without a height."""
+    height = height or width
+    return render(scene_of(prompt), seed % 2**31, max(width, height))[:height, :width]
 
 
 class ScenePipeline(FakePipeline):
@@ -39,18 +40,20 @@ class ScenePipeline(FakePipeline):
         super().__init__(step_seconds, SIZE)
 
     def _make(self, prompts, negatives, seeds, image, mask, settings) -> np.ndarray:
-        side = self.size * (settings.upscale or 1)
+        factor = settings.upscale or 1
+        width = (settings.width or self.size) * factor
+        height = (settings.height or self.size) * factor
         if settings.anagram is not None:
             prompts = [settings.anagram[0][0]] * len(seeds)
-        made = np.stack([paint(p, s, side) for p, s in zip(prompts, seeds, strict=True)])
+        made = np.stack([paint(p, s, width, height) for p, s in zip(prompts, seeds, strict=True)])
         if image is None:
             return made
         if settings.outpaint is not None:
-            canvas, new = outpaint_canvas(image, settings.outpaint, side)
+            canvas, new = outpaint_canvas(image, settings.outpaint, width, height)
             return np.where(new[..., None] > 0, made, canvas)
-        given = np.asarray(Image.fromarray(image).resize((side, side)))
+        given = np.asarray(Image.fromarray(image).resize((width, height)))
         if mask is None:
             mixed = settings.strength * made + (1 - settings.strength) * given
             return mixed.astype(np.uint8)
-        white = np.asarray(Image.fromarray(mask).resize((side, side)))[..., None] >= 128
+        white = np.asarray(Image.fromarray(mask).resize((width, height)))[..., None] >= 128
         return np.where(white, made, given)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from dg2_jax.checks import ParameterError
+from dg2_jax.models.folder import EMBEDDED
 from dg2_jax.settings import Settings
 from tests.serve.live import LiveServer, quiet
 from tests.tiny_model import FAST
@@ -321,7 +323,7 @@ def test_settings_of_every_kind_come_back(page: Page, live, provoked, way):
     page.get_by_label("Solver").select_option("UniPC")
     page.locator("#generate").click()
     provoked.append("status of 422")
-    refusal = "num_resamples above 1 needs solver to be one of ddim"
+    refusal = "above 1 needs solver to be one of ddim"
     expect(page.locator("#e-num_resamples")).to_contain_text(refusal)
     page.get_by_label("Solver").select_option("DDIM")
     made.append(generate_next(page, live))
@@ -478,7 +480,7 @@ def test_prompt_bank_goes_on_and_says_what_went_wrong(page: Page, live, provoked
     expect(dialog.get_by_text("the bank has no prompt 0")).to_be_visible()
 
     def broken(*_):
-        raise ValueError("prompt must be kinder")
+        raise ParameterError("prompt", "must be kinder")
 
     bank.add = broken
     dialog.get_by_text("Add a prompt").click()
@@ -669,7 +671,8 @@ def test_fast_weights_bring_their_settings_and_take_them_back(browser, tmp_path)
     ):
         (models / model).mkdir(parents=True)
         files = {f"denoiser.{name}.safetensors": "" for name in sets}
-        text = json.dumps({"files": files, "sampling": sampling})
+        demo = json.loads((EMBEDDED["demo"] / "config.json").read_text())
+        text = json.dumps(demo | {"title": model, "files": files, "sampling": sampling})
         (models / model / "config.json").write_text(text)
     live = LiveServer(tmp_path / "data", pipe=ScenePipeline(), models_dir=models)
     context = browser.new_context()

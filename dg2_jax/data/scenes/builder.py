@@ -8,6 +8,8 @@ import functools
 import io
 import multiprocessing
 import os
+import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,32 +24,39 @@ from dg2_jax.data.scenes.captions import captions
 from dg2_jax.data.scenes.render import VERSION, render
 from dg2_jax.data.scenes.render import contact_sheet as lay_out
 from dg2_jax.data.scenes.sampling import SPLITS, draw_scene, picture_seed
+from dg2_jax.files import replacing
 
-IMAGE_SIZE = 128
+IMAGE_SIZE = 256
 NUM_CAPTIONS = 5
 
 
 @dataclasses.dataclass
 class ScenesConfig(tfds.core.BuilderConfig):
-    """How many pictures each split holds, and the seed (at least 0) that they all derive from."""
+    """The data set's sizes.
 
-    train: int = 12_000
+    Attributes:
+      train: pictures of the split of that name, as are the next three.
+      validation: see `train`.
+      test: see `train`.
+      heldout: see `train`.
+      seed: at least 0; every picture's own seed derives from it.
+      image_size: height and width of the pictures, at least 16.
+    """
+
+    train: int = 40_000
     validation: int = 500
     test: int = 1_000
     heldout: int = 500
     seed: int = 0
+    image_size: int = IMAGE_SIZE
 
 
-def make_example(index: int, split: str, seed: int) -> dict[str, Any]:
-    """Renders picture `index` of a split, as the features of `DG2Scenes` before their encoding."""
+def make_example(index: int, split: str, seed: int, png: bytes) -> dict[str, Any]:
+    """Picture `index` of a split, as the features of `DG2Scenes` before their encoding."""
     scene = draw_scene(index, split, seed)
     own_seed = picture_seed(index, split, seed)
-    png = io.BytesIO()
-    pixels = render(scene, own_seed, IMAGE_SIZE)
-    Image.fromarray(pixels).save(png, "PNG", compress_level=1)  # speed before the last 10% of size
-    png.seek(0)
     return {
-        "image": png,
+        "image": io.BytesIO(png),
         "captions": [caption.text for caption in captions(scene, own_seed, NUM_CAPTIONS)],
         **scene._asdict(),
         "id": index,
@@ -55,8 +64,21 @@ def make_example(index: int, split: str, seed: int) -> dict[str, Any]:
     }
 
 
+def render_png(index: int, split: str, seed: int, size: int, folder: Path) -> bytes:
+    """The PNG file of picture `index` of a split: from the folder, or rendered and put there."""
+    path = folder / split / f"{index:07d}.png"
+    if path.exists():
+        return path.read_bytes()
+    scene, own_seed = draw_scene(index, split, seed), picture_seed(index, split, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        # Speed before the last tenth of the size.
+        Image.fromarray(render(scene, own_seed, size)).save(partial, "PNG", compress_level=1)
+    return path.read_bytes()
+
+
 class DG2Scenes(tfds.core.GeneratorBasedBuilder):
-    """Illustrated landscapes, 128 x 128, with four attributes and five captions each.
+    """Illustrated landscapes, square, with four attributes and five captions each.
 
     The order is that of the ids: `source[i]["id"] == i`. Its version is the renderer's, so that
     pictures of two renderers never mix.
@@ -65,9 +87,15 @@ class DG2Scenes(tfds.core.GeneratorBasedBuilder):
     name = "dg2_scenes"
     VERSION = tfds.core.Version(VERSION)
     BUILDER_CONFIGS = (
-        ScenesConfig(name="full", description="14,000 pictures, to train on."),
+        ScenesConfig(name="full", description="42,000 pictures of 256 pixels a side, to train on."),
         ScenesConfig(
-            name="tiny", description="For tests.", train=64, validation=16, test=16, heldout=16
+            name="tiny",
+            description="For tests.",
+            train=64,
+            validation=16,
+            test=16,
+            heldout=16,
+            image_size=128,
         ),
     )
 
@@ -84,18 +112,21 @@ class DG2Scenes(tfds.core.GeneratorBasedBuilder):
         Raises:
           ValueError: num_workers is below 1.
         """
+        kwargs["config"] = _config(kwargs.get("config") or "full")
         num_workers = os.cpu_count() or 1 if num_workers is None else num_workers
         if num_workers < 1:
             raise ValueError(f"num_workers must be at least 1; got {num_workers}")
         self._num_workers = num_workers
         super().__init__(**{"file_format": "array_record", **kwargs})
+        # Where pictures wait until the data set is whole, so that a build may be interrupted. TFDS
+        # lets data_path be another folder while it builds.
+        self.rendered = Path(f"{self.data_path}.rendered")
 
     def _info(self) -> tfds.core.DatasetInfo:
+        size = self.builder_config.image_size
         features = tfds.features.FeaturesDict(
             {
-                "image": tfds.features.Image(
-                    shape=(IMAGE_SIZE, IMAGE_SIZE, 3), encoding_format="png"
-                ),
+                "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
                 "captions": tfds.features.Sequence(tfds.features.Text(), length=NUM_CAPTIONS),
                 "subject": tfds.features.ClassLabel(names=SUBJECTS),
                 "time": tfds.features.ClassLabel(names=TIMES),
@@ -115,10 +146,17 @@ class DG2Scenes(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
         config = self.builder_config
-        make = functools.partial(make_example, split=split, seed=config.seed)
-        size = getattr(config, split)
-        examples = _ordered_map(make, size, self._num_workers)
-        yield from enumerate(tqdm(examples, desc=split, total=size, unit=" pictures"))
+        make = functools.partial(
+            render_png,
+            split=split,
+            seed=config.seed,
+            size=config.image_size,
+            folder=self.rendered,
+        )
+        count = getattr(config, split)
+        images = _ordered_map(make, count, self._num_workers)
+        for index, png in enumerate(tqdm(images, desc=split, total=count, unit=" pictures")):
+            yield index, make_example(index, split, config.seed, png)
 
 
 def _ordered_map(function, size: int, num_workers: int) -> Iterator:
@@ -136,14 +174,18 @@ def build(
 ) -> DG2Scenes:
     """Builds the data set under `data_dir`; what is already there is kept.
 
+    Run again after an interruption, it renders only what had not been rendered.
+
     Args:
       data_dir: the folder that gets `dg2_scenes/<config>/<version>/`.
-      config: `full`, `tiny`, or sizes of your own under another name.
+      config: `full`, `tiny`, `full` with another number of pictures to train on, such as
+        `train12000` (the other splits in proportion), or sizes of your own under another name.
       num_workers: how many processes render; one a CPU by default.
     """
     builder = _builder(data_dir, config, num_workers)
     tfds.disable_progress_bar()  # the builder shows its own, which knows the total
     builder.download_and_prepare()
+    shutil.rmtree(builder.rendered, ignore_errors=True)
     return builder
 
 
@@ -158,8 +200,9 @@ def load(
       config: the one given to `build`.
 
     Returns:
-      A data source. Each element is a dict: image (uint8 (128, 128, 3)), captions (5 byte strings,
-      UTF-8), subject, time, weather and season (indices into the tuples of `attributes`), id, seed.
+      A data source. Each element is a dict: image (uint8 (256, 256, 3) if full), captions (5 byte
+      strings, UTF-8), subject, time, weather and season (indices into the tuples of `attributes`),
+      id, seed.
 
     Raises:
       FileNotFoundError: the data set has not been built there.
@@ -177,12 +220,21 @@ def load(
     return builder.as_data_source(split)
 
 
+def _config(config: str | ScenesConfig) -> str | ScenesConfig:
+    known = [c.name for c in DG2Scenes.BUILDER_CONFIGS]
+    if isinstance(config, ScenesConfig) or config in known:
+        return config
+    if number := re.fullmatch(r"train([1-9]\d*)", config):
+        train, full = int(number[1]), ScenesConfig(name="full")
+        others = ("validation", "test", "heldout")
+        sizes = {split: max(16, getattr(full, split) * train // full.train) for split in others}
+        return ScenesConfig(name=config, train=train, **sizes)
+    raise ValueError(f"config must be one of {', '.join(known)}, train<number>; got {config!r}")
+
+
 def _builder(
     data_dir: str | Path, config: str | ScenesConfig, num_workers: int | None = None
 ) -> DG2Scenes:
-    known = [c.name for c in DG2Scenes.BUILDER_CONFIGS]
-    if isinstance(config, str) and config not in known:
-        raise ValueError(f"config must be one of {', '.join(known)}; got {config!r}")
     path = Path(data_dir).expanduser()
     return DG2Scenes(data_dir=path, config=config, num_workers=num_workers)
 
@@ -190,6 +242,6 @@ def _builder(
 def contact_sheet(source: Sequence[dict[str, Any]], columns: int = 16, rows: int = 10):
     """The first pictures of a data source, side by side, as a PIL image; black behind the last."""
     shown = [source[i]["image"] for i in range(min(len(source), columns * rows))]
-    blank = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    blank = np.zeros_like(shown[0])
     shown += [blank] * (columns * rows - len(shown))
     return Image.fromarray(lay_out(shown, columns))

@@ -1,7 +1,8 @@
 """English captions for scenes: a small grammar over synonym tables.
 
 Every picture gets several captions of different length and shape, so that a model trained on them
-understands a bare "volcano, night" as well as a full sentence.
+understands a bare "volcano, night" as well as a full sentence. One of them is long: it names every
+attribute and the composition.
 """
 
 import random
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 from dg2_jax.data.scenes import vocabulary
 from dg2_jax.data.scenes.attributes import Scene
+from dg2_jax.data.scenes.sampling import is_mirrored
 from dg2_jax.data.scenes.vocabulary import Words
 
 # How often a caption names an attribute, beyond the two of each picture that name them all.
@@ -36,7 +38,8 @@ def captions(scene: Scene, seed: int, n: int = 5) -> tuple[Caption, ...]:
     """Writes different captions of one picture; a function of its arguments alone.
 
     Each names the subject, most the time of day and the weather, some the season where it can be
-    seen; at least two (if n >= 2) name subject, time and weather together.
+    seen; at least two (if n >= 2) name subject, time and weather together. One of those is long:
+    it names the season too where it can be seen, and says how the picture is composed.
 
     Args:
       scene: what the picture shows.
@@ -52,7 +55,8 @@ def captions(scene: Scene, seed: int, n: int = 5) -> tuple[Caption, ...]:
     if n < 1:
         raise ValueError(f"n must be at least 1; got {n}")
     rng = random.Random(f"captions {seed} {'/'.join(scene)}")
-    found: dict[str, Caption] = {}
+    long = _long(rng, scene, seed)
+    found = {long.text: long}
     while len(found) < n:
         caption = _caption(rng, scene, full=len(found) < _FULL_CAPTIONS)
         found.setdefault(caption.text, caption)
@@ -71,10 +75,40 @@ def _caption(rng: random.Random, scene: Scene, full: bool) -> Caption:
         named["season"] = vocabulary.SEASON[scene.season]
     shapes, weights = zip(*_SHAPES, strict=True)
     shape = rng.choices(shapes, weights)[0]
-    text = shape(rng, scene, named)
-    if scene.subject == "aurora":  # the others lie under the sky, an aurora is in it
-        text = text.replace("under a", "in a").replace("beneath a", "in a")
-    return Caption(text, frozenset({"subject", *named}))
+    return Caption(_in_the_sky(scene, shape(rng, scene, named)), frozenset({"subject", *named}))
+
+
+def _long(rng: random.Random, scene: Scene, seed: int) -> Caption:
+    """E.g. "A misty lake at dawn in spring, rocks mirrored in the water, lit from the left."."""
+    named = {
+        "weather": vocabulary.WEATHER[scene.weather],
+        "time": vocabulary.time_words(scene),
+    }
+    if vocabulary.season_shows(scene):
+        named["season"] = vocabulary.SEASON[scene.season]
+    shape = rng.choice((_phrase, _phrase, _painterly, _opening, _statement))
+    first = _in_the_sky(scene, shape(rng, scene, named)).removesuffix(".")
+    parts = [*vocabulary.composition(scene), *_light(scene, seed)]
+    text = f"{first}{rng.choice((', ', '; '))}{', '.join(parts)}"
+    return Caption(_sentence(text), frozenset({"subject", *named}))
+
+
+def _light(scene: Scene, seed: int) -> list[str]:
+    """From where the light comes, where that can be seen."""
+    if scene.time == "dusk" or scene.weather == "rain" or scene.subject == "aurora":
+        return []
+    side = "right" if is_mirrored(seed) else "left"
+    disc = {"day": "the sun", "night": "the moon"}.get(scene.time)
+    if disc is None or scene.subject == "bamboo_grove":
+        return [f"lit from the {side}"]
+    return [f"{disc} on the {side}"]
+
+
+def _in_the_sky(scene: Scene, text: str) -> str:
+    """The others lie under the sky, an aurora is in it."""
+    if scene.subject != "aurora":
+        return text
+    return text.replace("under a", "in a").replace("beneath a", "in a")
 
 
 # The shapes: each writes the subject and all that is named.

@@ -76,8 +76,8 @@ def volcano(c: Canvas) -> None:
         life = smoothstep(reach, reach * 0.7, t) * (c.y > py + 0.008)
         d = np.abs(c.x - path)
         c.glow(0.7 * dark * life * np.exp(-d / 0.028), rgb(0xFF4A12))
-        c.over(life * c.edge(0.006 + 0.022 * t - d), rgb(0xFF6A1C))
-        c.over(life * c.edge(0.002 + 0.011 * t - d), rgb(0xFFD768))
+        c.over(life * c.edge(0.012 + 0.03 * t - d), rgb(0xFF5A14))
+        c.over(life * c.edge(0.005 + 0.016 * t - d), rgb(0xFFD768))
     top = h + 0.2 + 0.03 * profile(rng, x * 2, 3)
     conifer_line(c, top, 0.06, 0.18, 44)
     ground(c, top, mix(c.plants.grass, rgb(0x4A4044), 0.55 * (1 - c.plants.snow)), depth=0.2)
@@ -144,12 +144,11 @@ def canyon(c: Canvas) -> None:
     rng, h = c.rng, c.horizon
     bands = np.array([rgb(v) for v in
                       (0xC9693C, 0xE39A5F, 0xB5502F, 0xD98350, 0xF0BC86, 0xA8472E)])  # fmt: skip
-    _mesa(c, h - 0.1, 0.12, bands, 0.75, None)
-    _mesa(c, h - 0.02, 0.14, bands, 0.5, None)
+    _mesa(c, h - 0.08, 0.2, bands, 0.65, None)
     floor = mix(rgb(0xC98A55), WHITE, 0.5 * c.plants.snow)
     ground(c, np.full(c.n, h + 0.12), floor, depth=0.4, relief=0.3)
     river = winding(c, h + 0.13, 0.16, 0.13)
-    for k, depth in enumerate((0.3, 0.14, 0.0)):
+    for k, depth in enumerate((0.34, 0.14, 0.0)):
         if k == 1:
             water(c, h + 0.13, 0.6, rgb(0x3B8F8C), c.edge(river))
         for side in (-1, 1):
@@ -160,7 +159,7 @@ def canyon(c: Canvas) -> None:
 def _mesa(c: Canvas, top: float, height: float, bands, depth: float, edge, side: int = 1) -> None:
     """One wall of strata; `edge` is where it ends (it fills the picture on its `side` of that)."""
     rng, x = c.rng, c.x[0]
-    rough = profile(rng, x * 7, 3)
+    rough = profile(rng, x * 6, 2)
     if edge is None:
         plateau = smoothstep(-0.25, -0.1, profile(rng, x * 3, 2)) * 0.7
         plateau = plateau + 0.3 * smoothstep(0.2, 0.3, profile(rng, x * 4, 2))
@@ -172,7 +171,7 @@ def _mesa(c: Canvas, top: float, height: float, bands, depth: float, edge, side:
     outline = top + height * away + 0.006 * rough
     bend = 0.012 * profile(rng, x * 3, 2)
     offset = rng.uniform(0, 6)
-    buttress = profile(rng, x * 11, 2) + 0.5 * np.gradient(outline) * c.n * c.side
+    buttress = profile(rng, x * 7, 1) + 0.5 * np.gradient(outline) * c.n * c.side
     seen = np.flatnonzero(outline * c.n < c.n + 1)  # elsewhere it begins below the picture
     if not seen.size:
         return
@@ -180,7 +179,7 @@ def _mesa(c: Canvas, top: float, height: float, bands, depth: float, edge, side:
     outline, bend, buttress = (a[column:last] for a in (outline, bend, buttress))
     row, mask, below = c.below(outline)
     y = c.y[row:]
-    level = ((y - top - bend) / height * 5.5 + offset) % 6
+    level = ((y - top - bend) / height * 4 + offset) % 6
     index = level.astype(np.int32) % 6
     face = np.clip(0.5 + 2.5 * buttress, 0.08, 1)[None, :]
     lit = np.clip(face + 0.25 * smoothstep(0.6, 1.0, level % 1) - 0.1, 0, 1)

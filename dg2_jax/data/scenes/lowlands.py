@@ -50,20 +50,19 @@ def bamboo_grove(c: Canvas) -> None:
     veil = c.colour(leaf, 0.7, 0.35)
     away = np.abs(c.x - 0.5) * 0.6 + smoothstep(0.25, 0.75, c.y) * 0.25
     c.over(np.clip(0.35 + away, 0, 0.85), veil)
-    for depth, count, width in ((0.75, 16, 0.009), (0.42, 11, 0.015), (0.15, 7, 0.022)):
+    for depth, count, width in ((0.8, 9, 0.013), (0.4, 6, 0.02), (0.12, 4, 0.028)):
         if depth < 0.5:
             litter = mix(c.plants.grass, rgb(0x55702F), 0.4 * (1 - c.plants.snow))
             ground(c, np.full(c.n, mix(h, 1.02, 0.9 - depth * 1.5)), litter, depth=depth)
         for at in np.linspace(0.02, 0.98, count) + rng.normal(0, 0.35 / count, count):
             bamboo(c, at, width * rng.uniform(0.8, 1.2), depth)
         for _ in range(count):
-            leaf_spray(
-                c, rng.random(), rng.random() ** 2 * 0.5, 0.06 + 0.1 * (1 - depth), leaf, depth
-            )
+            size = 0.08 + 0.12 * (1 - depth)
+            leaf_spray(c, rng.random(), rng.random() ** 2 * 0.4, size, leaf, depth)
     for at in (rng.uniform(0.03, 0.2), rng.uniform(0.78, 0.97)):
-        bamboo(c, at, rng.uniform(0.034, 0.044), 0.0)
-    for _ in range(9):
-        leaf_spray(c, rng.random(), rng.uniform(-0.05, 0.12), 0.17, leaf, 0.0)
+        bamboo(c, at, rng.uniform(0.042, 0.052), 0.0)
+    for _ in range(7):
+        leaf_spray(c, rng.random(), rng.uniform(-0.05, 0.1), 0.2, leaf, 0.0)
 
 
 def savannah(c: Canvas) -> None:
@@ -79,7 +78,7 @@ def savannah(c: Canvas) -> None:
     acacia(c, rng.uniform(0.1, 0.4), h + 0.17, rng.uniform(0.16, 0.22), 0.18)
     acacia(c, rng.uniform(0.6, 0.8), h + 0.25, rng.uniform(0.42, 0.52), 0.03)
     bank(c, 0.91 + 0.015 * profile(rng, x * 2, 2), grass * 0.85, 0.0, 0.03)
-    _blades(c, 0.93, grass * 0.85, 60, 0.1)
+    _blades(c, 0.93, grass * 0.85, 32, 0.11)
 
 
 def _blades(c: Canvas, base: float, albedo, count: int, height: float) -> None:
@@ -87,7 +86,7 @@ def _blades(c: Canvas, base: float, albedo, count: int, height: float) -> None:
     for at in c.rng.random(count):
         y = base + c.rng.uniform(0, 0.1)
         tip = (at + c.rng.normal(0, 0.3) * height, y - height * c.rng.uniform(0.5, 1))
-        stem(c, (at, y), tip, 0.0045, c.colour(albedo, c.rng.uniform(0, 1), 0.0))
+        stem(c, (at, y), tip, 0.007, c.colour(albedo, c.rng.uniform(0, 1), 0.0))
 
 
 def meadow(c: Canvas) -> None:
@@ -98,14 +97,14 @@ def meadow(c: Canvas) -> None:
     ground(c, h + 0.02 + 0.008 * profile(rng, x * 2, 2), c.plants.grass, depth=0.35, lit=0.75)
     side = rng.choice([-1, 1])
     broadleaf(c, 0.5 + side * rng.uniform(0.2, 0.32), h + 0.09, rng.uniform(0.3, 0.4), 0.1)
-    _blades(c, 0.97, c.plants.grass * 0.8, 70, 0.1)
+    _blades(c, 0.97, c.plants.grass * 0.8, 36, 0.11)
     hues = {
         "spring": (0xFFFFFF, 0xFFE14D, 0xF58BB8, 0xB58BEA),
         "summer": (0xF0453A, 0xFFD23F, 0x6A7CF0),
         "autumn": (0xB98545, 0xE0B36A), "winter": (0xA8946E, 0xC9B68E),
     }[c.scene.season]  # fmt: skip
     blooming = c.scene.season in ("spring", "summer")
-    count = (170 if blooming else 50) if c.scene.weather != "snow" else 30
+    count = (90 if blooming else 34) if c.scene.weather != "snow" else 20
     chosen = [rgb(int(v)) for v in rng.permutation(hues)[:3]]
     flowers(c, h + 0.06, chosen, count)
 
@@ -125,7 +124,9 @@ def hills(c: Canvas) -> None:
         bank(c, top, c.plants.grass * tints[k], depth, 0.09)
         row, mask, below = c.below(top)
         # Furrows that run over the hill towards the viewer, alternate fields of two crops.
-        lane = (c.x - at) / (0.25 + 1.6 * below) * rng.uniform(1.6, 2.4) + rng.random()
+        lane = (c.x - at) / (0.25 + 1.6 * np.maximum(below, 0)) * rng.uniform(
+            1.6, 2.4
+        ) + rng.random()
         field = smoothstep(0.46, 0.5, np.abs(lane % 2 - 1))
         c.over(0.7 * mask * field, c.colour(crop, 0.75, depth), row)
         hedge = smoothstep(0.05, 0.0, np.abs(np.abs(lane % 2 - 1) - 0.48)) * 0.55

@@ -56,11 +56,11 @@ _TIMES = {  # sky stops; sun, ambient (may exceed 1 together); haze, disc, cloud
     ),
     "dusk": (
         (0x1E2358, 0x343680, 0x5750A0, 0x8A6DB4, 0xC490B6),
-        (0.20, 0.15, 0.28), (0.31, 0.30, 0.52), 0x7F6BAA, 0xF2E6F0, 0xA27DB6, 0x3A3778,
+        (0.36, 0.26, 0.38), (0.30, 0.29, 0.50), 0x8A74B4, 0xF2E6F0, 0xA27DB6, 0x3A3778,
     ),
     "night": (
         (0x060C26, 0x0B1840, 0x11275A, 0x1C3C76, 0x2E568F),
-        (0.22, 0.30, 0.42), (0.15, 0.21, 0.38), 0x264C80, 0xFDFBE4, 0x3F5C90, 0x0F1E46,
+        (0.36, 0.45, 0.58), (0.16, 0.22, 0.38), 0x2A548C, 0xFDFBE4, 0x3F5C90, 0x0F1E46,
     ),
 }  # fmt: skip
 # Greyness and brightness of the sky, share of direct light left, fog.
@@ -68,8 +68,8 @@ _WEATHERS = {
     "clear": (0.0, 1.0, 1.0, 0.75),
     "cloudy": (0.42, 0.92, 0.5, 1.0),
     "foggy": (0.45, 1.0, 0.35, 3.6),
-    "rain": (0.66, 0.70, 0.22, 1.5),
-    "snow": (0.50, 0.97, 0.4, 1.3),
+    "rain": (0.56, 0.72, 0.42, 1.2),
+    "snow": (0.46, 0.97, 0.5, 1.1),
 }
 _SEASONS = {  # grass; leaves
     "spring": (0x86BE4A, (0x8CC152, 0xF6B4CB, 0xA6D062)),
@@ -91,8 +91,8 @@ def light_of(scene: Scene, rng: np.random.Generator) -> Light:
     greyness, brightness, direct, fog = _WEATHERS[scene.weather]
     if scene.time in ("dusk", "night"):
         brightness = brightness**0.25  # what is dark already must stay readable
-    if scene.time in ("sunset", "dusk"):
-        greyness *= 0.7  # clouds take on the colours of a low sun
+    if scene.time in ("sunset", "dusk", "night"):
+        greyness *= 0.7  # clouds take on the colours of a low sun, or of the moon
     tint = rng.normal(1, 0.035, 3).astype(np.float32)
     warmth = rng.normal(0, 0.03, (5, 1)) * np.array([1, 0, -1])
 

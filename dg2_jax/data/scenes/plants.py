@@ -157,28 +157,28 @@ def bamboo(c: Canvas, x: float, width: float, depth: float) -> None:
     rng = c.rng
     lean = rng.uniform(-0.05, 0.05)
     green = mix(rgb(int(rng.choice([0x7DB548, 0x5E9C3F, 0x93BD4E]))), WHITE, 0.25 * c.plants.snow)
-    reach = 1.16 * width + abs(lean) / 2 + 1 / c.n  # with the bulge of a node, and the lean
+    reach = 1.2 * width + abs(lean) / 2 + 1 / c.n  # with the bulge of a node, and the lean
     row, column, u, v = c.box(x - reach, 0, x + reach, 1)
     d = (u - x - lean * (v - 0.5)) / width
-    segment = ((v + rng.random()) / (6.5 * width + 0.09)) % 1
-    bulge = 1 + 0.16 * np.exp(-((np.minimum(segment, 1 - segment) / 0.04) ** 2))
+    segment = ((v + rng.random()) / (5 * width + 0.12)) % 1
+    bulge = 1 + 0.2 * np.exp(-((np.minimum(segment, 1 - segment) / 0.05) ** 2))
     mask = c.edge((bulge - np.abs(d)) * width)
     light = np.exp(-(((d - 0.35 * c.side) / 0.55) ** 2))
     dark, bright = (c.colour(green, k, depth)[:, None, None] for k in (0.0, 1.0))
-    ring = smoothstep(0.1, 0.03, segment) * 0.45 - smoothstep(0.93, 0.98, segment) * 0.25
+    ring = smoothstep(0.13, 0.05, segment) * 0.6 - smoothstep(0.9, 0.96, segment) * 0.35
     c.over(mask, np.clip(mix(dark * 0.8, bright, light) * (1 - ring), 0, 1), row, column)
 
 
 def leaf_spray(c: Canvas, x: float, y: float, size: float, albedo, depth: float) -> None:
     """Paints a spray of pointed bamboo leaves hanging from (x, y)."""
-    for angle in c.rng.uniform(0.1, np.pi - 0.1, 5):
+    for angle in c.rng.uniform(0.1, np.pi - 0.1, 4):
         length = size * c.rng.uniform(0.7, 1.1)
         row, column, u, v = c.box(x - length, y - 0.02, x + length, y + length)
         if not u.size or not v.size:
             continue
         along = ((u - x) * np.cos(angle) + (v - y) * np.sin(angle)) / length
         across = (-(u - x) * np.sin(angle) + (v - y) * np.cos(angle)) / length
-        lens = 0.13 * np.sin(np.pi * np.clip(along, 0, 1) ** 0.8) - np.abs(across)
+        lens = 0.16 * np.sin(np.pi * np.clip(along, 0, 1) ** 0.8) - np.abs(across)
         colour = c.colour(albedo, c.rng.uniform(0.1, 1), depth)
         c.over(c.edge(lens * length) * (along > 0), colour, row, column)
 
@@ -187,7 +187,7 @@ def flowers(c: Canvas, top: float, colours, count: int) -> None:
     """Scatters round flowers from y = top to the bottom edge, larger towards the viewer."""
     for t in np.sort(c.rng.random(count) ** 0.8):
         x, y = c.rng.random(), top + (1.03 - top) * t
-        r = 0.0035 + 0.016 * t**1.5
+        r = 0.006 + 0.02 * t**1.5
         albedo = colours[int(c.rng.integers(len(colours)))]
         ball(c, x, y, r, r * 0.8, c.colour(albedo, 0.25, 0.2 * (1 - t)))
         ball(c, x + 0.2 * r * c.side, y - 0.2 * r, r * 0.65, r * 0.5, c.colour(albedo, 1.0))

@@ -5,10 +5,11 @@ import numpy as np
 from dg2_jax.data.scenes import attributes
 from dg2_jax.data.scenes.attributes import Scene
 from dg2_jax.data.scenes.canvas import Canvas
+from dg2_jax.data.scenes.sampling import is_mirrored
 from dg2_jax.data.scenes.sky import paint_sky, paint_weather, place_sun
 from dg2_jax.data.scenes.subjects import HORIZONS, PAINTERS
 
-VERSION = "1.1.0"  # of the pictures: a change that alters any pixel changes it
+VERSION = "2.0.0"  # of the pictures: a change that alters any pixel changes it
 
 _SUPERSAMPLING = 2
 _ALLOWED = {
@@ -19,7 +20,7 @@ _ALLOWED = {
 }
 
 
-def render(scene: Scene, seed: int, size: int = 128) -> np.ndarray:
+def render(scene: Scene, seed: int, size: int = 256) -> np.ndarray:
     """Paints a scene; a function of its arguments alone.
 
     The seed chooses the composition, the shapes and the jitter of the palette.
@@ -50,7 +51,7 @@ def render(scene: Scene, seed: int, size: int = 128) -> np.ndarray:
     paint_sky(canvas)
     PAINTERS[scene.subject](canvas)
     paint_weather(canvas)
-    image = canvas.image[:, :, ::-1] if canvas.rng.random() < 0.5 else canvas.image
+    image = canvas.image[:, :, ::-1] if is_mirrored(seed) else canvas.image
     k = _SUPERSAMPLING
     image = image.reshape(3, size, k, size, k).mean((2, 4)).transpose(1, 2, 0)
     return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)

@@ -46,6 +46,14 @@ def picture_seed(index: int, split: str, seed: int = 0) -> int:
     return (seed * len(SPLITS) + SPLITS.index(split)) * MAX_SPLIT_SIZE + index
 
 
+def is_mirrored(seed: int) -> bool:
+    """Whether the picture of a seed is turned left to right: the light then comes from the right.
+
+    It is decided apart from all else that the seed decides, so that captions may know it.
+    """
+    return random.Random(f"mirror {seed}").random() < 0.5
+
+
 def draw_scene(index: int, split: str, seed: int = 0) -> Scene:
     """The scene of picture `index`: a function of its arguments alone.
 

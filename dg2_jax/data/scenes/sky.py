@@ -57,11 +57,11 @@ def _sun(c: Canvas, distance: np.ndarray, seen: float) -> None:
 
 
 def _stars(c: Canvas, seen: float) -> None:
-    count = int(c.rng.integers(35, 60) * (1 if c.scene.time == "night" else 0.35) * (seen + 0.1))
-    r = 2.6 / 128
+    count = int(c.rng.integers(22, 36) * (1 if c.scene.time == "night" else 0.4) * (seen + 0.1))
+    r = 0.03
     for x, y, size, power in zip(
         c.rng.random(count), c.rng.random(count) ** 1.3 * c.horizon * 0.92,
-        c.rng.uniform(0.0028, 0.0058, count), c.rng.uniform(0.5, 1, count), strict=True,
+        c.rng.uniform(0.0065, 0.0105, count), c.rng.uniform(0.8, 1, count), strict=True,
     ):  # fmt: skip
         row, column, u, v = c.box(x - r, y - r, x + r, y + r)
         c.glow(power * np.exp(-((u - x) ** 2 + (v - y) ** 2) / size**2), rgb(0xEAF2FF), row, column)
@@ -123,23 +123,24 @@ def paint_weather(c: Canvas) -> None:
         veil = 0.3 + 0.22 * drift + 0.25 * np.exp(-(((c.y - c.horizon) / 0.16) ** 2))
         c.over(np.clip(veil, 0.08, 0.8).astype(np.float32), c.light.haze)
     elif c.scene.weather == "rain":
-        c.over(np.full((n, n), 0.16, np.float32), c.light.haze)
+        c.over(np.full((n, n), 0.1, np.float32), c.light.haze)
         slope = rng.uniform(0.12, 0.3)
-        pale = mix(c.light.haze, rgb(0xE6F0FA), 0.6)
+        pale = mix(c.light.haze, rgb(0xEEF6FF), 0.75)
         for x, y, h, a in zip(
-            rng.uniform(-0.1, 1.1, 75), rng.uniform(-0.1, 1, 75), rng.uniform(0.05, 0.12, 75),
-            rng.uniform(0.25, 0.55, 75), strict=True,
+            rng.uniform(-0.1, 1.1, 44), rng.uniform(-0.1, 1, 44), rng.uniform(0.09, 0.16, 44),
+            rng.uniform(0.55, 0.85, 44), strict=True,
         ):  # fmt: skip
-            row, column, u, v = c.box(x - slope * h - 0.01, y, x + 0.01, y + h)
-            line = np.clip(1 - np.abs(u - x + slope * (v - y)) * n / 1.7, 0, 1)
-            c.over(line * (a * np.sin(np.pi * np.clip((v - y) / h, 0, 1))), pale, row, column)
+            row, column, u, v = c.box(x - slope * h - 0.02, y, x + 0.02, y + h)
+            fallen = np.clip((v - y) / h, 0, 1)
+            line = c.edge(0.0042 * np.sqrt(fallen) - np.abs(u - x + slope * (v - y)))
+            c.over(line * (a * smoothstep(1.0, 0.9, fallen)), pale, row, column)
     elif c.scene.weather == "snow":
-        c.over(np.full((n, n), 0.12, np.float32), c.light.haze)
-        flake = mix(c.light.haze, rgb(0xFFFFFF), 0.8)
+        c.over(np.full((n, n), 0.08, np.float32), c.light.haze)
+        flake = mix(c.light.haze, rgb(0xFFFFFF), 0.9)
         for x, y, r, a in zip(
-            rng.random(70), rng.random(70), rng.uniform(0.008, 0.018, 70),
-            rng.uniform(0.6, 0.95, 70), strict=True,
+            rng.random(42), rng.random(42), rng.uniform(0.012, 0.023, 42),
+            rng.uniform(0.8, 1, 42), strict=True,
         ):  # fmt: skip
             row, column, u, v = c.box(x - r, y - r, x + r, y + r)
             d = np.hypot(u - x, v - y)
-            c.over(a * smoothstep(r, r * 0.45, d), flake, row, column)
+            c.over(a * smoothstep(r, r * 0.55, d), flake, row, column)

@@ -85,6 +85,26 @@ _VERBS = {
 }
 VERBS = {subject: _list(text) for subject, text in _VERBS.items()}
 
+# What is to be seen in every picture of a subject; no word of it names another attribute.
+_COMPOSITIONS = {
+    "mountain": "a white crest, conifers at the foot",
+    "volcano": "glowing lava on its sides, smoke above",
+    "river": "conifers and round crowns on its banks",
+    "lake": "rocks and conifers mirrored in the water",
+    "waterfall": "white water between walls of rock, conifers on both sides",
+    "desert": "sharp crests one behind another",
+    "glacier": "cracked blue ice between dark slopes, still water in front",
+    "forest": "tall trunks on both sides, pale ranks behind",
+    "bamboo_grove": "thick stalks in front, thin ones behind, hanging leaves",
+    "savannah": "flat-topped crowns, tall grass in front",
+    "meadow": "a lone tree, low crowns in the distance",
+    "canyon": "banded red walls on both sides, water at the bottom",
+    "sea_cliff": "rock stacks in the water, white foam at the foot",
+    "aurora": "green and violet curtains, white crests, still water below",
+    "island": "palms on a beach, open water all around",
+    "hills": "striped fields with hedges, a few round crowns",
+}
+
 _TIME = {
     "dawn": _words(
         "dawn-lit, early-morning",
@@ -242,6 +262,14 @@ def nouns(scene: Scene) -> tuple[str, ...]:
 def land_nouns(scene: Scene) -> tuple[str, ...]:
     """What weather or light can lie over: an aurora is itself in the sky, its landscape is not."""
     return _AURORA_LANDS if scene.subject == "aurora" else nouns(scene)
+
+
+def composition(scene: Scene) -> tuple[str, ...]:
+    """What a long caption says of the picture beside its attributes."""
+    parts = _list(_COMPOSITIONS[scene.subject])
+    if scene.subject == "meadow" and scene.season in _BLOOMS and scene.weather != "snow":
+        return (*parts, "bright blossoms in the grass")
+    return parts
 
 
 def time_words(scene: Scene) -> Words:

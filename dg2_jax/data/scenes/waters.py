@@ -87,12 +87,12 @@ def sea_cliff(c: Canvas) -> None:
     water(c, h, 2.0, rgb(0x1F7396))
     foot = rng.uniform(0.8, 0.86)
     edge = rng.uniform(0.5, 0.6)
-    stone = mix(rgb(int(rng.choice([0xB9A58F, 0xD8CDBB, 0x93857E]))), WHITE, 0.2 * c.plants.snow)
+    stone = mix(rgb(int(rng.choice([0xC9AE8C, 0xE6D9C2, 0xB09A8C]))), WHITE, 0.2 * c.plants.snow)
     _headland(c, edge - 0.13, h - 0.06, h + 0.06, stone, 0.42)
     sx = edge - rng.uniform(0.17, 0.25)
     for cx, half, top, base in (
         (sx, 0.045, h - 0.1, foot - 0.08),
-        (sx - 0.09, 0.022, h + 0.05, foot - 0.06),
+        (sx - 0.1, 0.03, h + 0.05, foot - 0.06),
     ):
         stack = top + 9 * np.maximum(np.abs(x - cx) - half, 0) + 0.012 * profile(rng, x * 12, 2)
         _wall(c, stack, base, stone, 0.15, 0.012)
@@ -116,19 +116,19 @@ def _wall(c: Canvas, top, foot, stone, depth: float, turf: float) -> None:
     foot = np.broadcast_to(np.asarray(foot, np.float32), x.shape)
     mask = mask * c.edge(foot - y)
     warp = fbm(rng, y[:, 0] * 6, x * 6, 2)
-    columns = profile(rng, np.linspace(0, 8, 512), 2)
+    columns = profile(rng, np.linspace(0, 6, 512), 1)
     slant = c.x + 0.1 * warp + 0.12 * (y - 0.5) * c.side
     facet = columns[np.clip(slant * 440 + 36, 0, 511).astype(int)]
     slope = np.gradient(np.asarray(top, np.float64)) * c.n * c.side
-    lit = 0.45 + 0.28 * np.clip(facet * 6, -1, 1) + 0.12 * warp + 0.3 * np.clip(slope, -1, 1)
-    beds = smoothstep(0.35, 0.45, ((y + 0.02 * warp) * 11) % 1) * 0.12
+    lit = 0.5 + 0.42 * np.clip(facet * 8, -1, 1) + 0.06 * warp + 0.3 * np.clip(slope, -1, 1)
+    beds = smoothstep(0.4, 0.5, ((y + 0.02 * warp) * 8) % 1) * 0.1
     dark, bright = (c.colour(stone, v, depth)[:, None, None] for v in (0.0, 1.0))
-    colour = mix(dark * 0.85, bright, np.clip(lit + beds, 0, 1))
+    colour = mix(dark * 0.8, bright, np.clip(lit + beds, 0, 1))
     grass = c.colour(c.plants.grass, 0.8, depth)[:, None, None]
     colour = mix(colour, grass, smoothstep(0.006, -0.006, below - turf * (1 + 0.6 * warp)))
     colour = colour * (1 - 0.4 * smoothstep(0.05, 0.0, foot - y))
     c.over(mask, colour, row)
     swash = fbm(rng, c.y[:, 0] * 24, x * 11, 2)
-    surf = smoothstep(0.028, 0.006, np.abs(c.y - foot - 0.008) + 0.018 * swash)
+    surf = smoothstep(0.036, 0.012, np.abs(c.y - foot - 0.008) + 0.018 * swash)
     present = smoothstep(0.0, 0.02, foot + 0.012 - np.asarray(top))
     c.over(0.92 * surf * present, c.colour(WHITE, 0.9, depth))

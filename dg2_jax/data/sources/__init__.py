@@ -1,6 +1,6 @@
 """Captioned pictures in the forms that people have them, behind one interface.
 
-    a folder of pictures     name.txt beside name.jpg, one caption a line; or metadata.jsonl
+    a folder of pictures     name.txt beside name.jpg, or metadata.jsonl or metadata.csv
     tfds:NAME                a data set of TensorFlow Datasets, built as array records
     WebDataset               tar files: key.jpg with key.txt or key.json
     Parquet                  the picture's bytes in a column, its captions in another
@@ -9,15 +9,20 @@
 is wrong.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-CAPTION_KEYS = ("captions", "caption", "text")
+# Pictures by their names; of the second line, formats that are not read but named in the report.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp"),
+    *(".avif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg", ".ico", ".tga", ".ppm", ".dng"),
+)
+COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz|zst|lz4)|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 SPLITS = {
     "train": "train",
     "validation": "validation",
@@ -53,10 +58,13 @@ class PictureSource(Protocol):
     Attributes:
         description: what it is, for the manifest.
         attributes: name to values, of those that every picture has.
+        ignored: how many files there are, by suffix, that are no pictures, captions or metadata
+            of this source.
     """
 
     description: str
     attributes: Mapping[str, tuple[str, ...]]
+    ignored: Mapping[str, int]
 
     def __len__(self) -> int: ...
 
@@ -83,7 +91,8 @@ class SourceSpec:
             `.parquet` files; or one such file.
         data_dir: of TFDS; empty for its default.
         image_key: the column or feature of the picture; empty finds it.
-        caption_key: the column, feature or JSON key of the captions; empty finds it.
+        caption_key: the column, feature or JSON key of the captions, "text.en" for what is in an
+            object; empty finds it.
     """
 
     location: str
@@ -98,6 +107,7 @@ class SourceSpec:
             FileNotFoundError: there is nothing at the location.
             ValueError: what is there is no source of pictures, or holds none.
         """
+        # pyarrow and TensorFlow Datasets take seconds to import.
         from dg2_jax.data.sources import folder, parquet, tfds, webdataset
 
         if self.location.startswith("tfds:"):
@@ -109,14 +119,19 @@ class SourceSpec:
             path = Path(self.location).expanduser()
             if not path.exists():
                 raise FileNotFoundError(f"source: there is no {path}")
-            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            every = sorted(path.rglob("*")) if path.is_dir() else [path]
+            files = [f for f in every if not f.is_dir() and not _hidden(f.relative_to(path))]
             kinds = {file.suffix.lower() for file in files}
+            compressed = [file for file in files if COMPRESSED.search(file.name)]
+            if compressed and (".tar" in kinds or kinds.isdisjoint((*SUFFIXES, ".parquet"))):
+                raise ValueError(
+                    f"source: {compressed[0]} is a compressed tar file, which can only be read "
+                    "from its start: unpack it, and give the .tar file or the folder"
+                )
             if ".tar" in kinds:
-                tars = [file for file in files if file.suffix.lower() == ".tar"]
-                source = webdataset.TarPictures(path, tars, self.caption_key)
+                source = webdataset.TarPictures(path, files, self.caption_key)
             elif ".parquet" in kinds:
-                tables = [file for file in files if file.suffix.lower() == ".parquet"]
-                source = parquet.ParquetPictures(path, tables, self.image_key, self.caption_key)
+                source = parquet.ParquetPictures(path, files, self.image_key, self.caption_key)
             elif ".pt" in kinds:
                 raise ValueError(
                     f"source: {path} holds latent shards, which are encoded already: give them to "
@@ -127,25 +142,11 @@ class SourceSpec:
             else:
                 raise ValueError(f"source: {path} must be a folder, a .tar or a .parquet file")
         if not len(source):
-            raise ValueError(f"source: {self.location} holds no pictures")
+            held = ", ".join(f"{n} {suffix}" for suffix, n in sorted(source.ignored.items()))
+            others = f"; it holds {held}" if held else ""
+            raise ValueError(f"source: {self.location} holds no pictures{others}")
         return source
 
 
-def as_captions(value: Any) -> tuple[str, ...]:
-    """Captions from a text, its bytes, or a list of these; what is blank is left out.
-
-    Raises:
-        ValueError: it is something else, or not UTF-8.
-    """
-    values = [value] if isinstance(value, str | bytes) or value is None else value
-    try:
-        texts = [v.decode("utf-8") if isinstance(v, bytes) else v for v in values if v is not None]
-        return tuple(text.strip() for text in texts if text.strip())
-    except (TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise ValueError(f"captions must be text or a list of texts: {error}") from error
-
-
-def caption_of(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """The captions of a record: under `key`, or where that is empty under one of CAPTION_KEYS."""
-    found = next((k for k in ((key,) if key else CAPTION_KEYS) if values.get(k) is not None), None)
-    return () if found is None else as_captions(values[found])
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

@@ -3,6 +3,7 @@
 import bisect
 import itertools
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from dg2_jax.data.sources import CAPTION_KEYS, SPLITS, Picture, as_captions
+from dg2_jax.data.sources import SPLITS, Picture, captions
+from dg2_jax.interop import file_kinds
 
 IMAGE_KEYS = ("image", "jpg", "png", "webp", "bytes", "image_bytes")
 
@@ -25,7 +27,7 @@ class ParquetPictures:
     attributes: Mapping[str, tuple[str, ...]] = {}
 
     def __init__(
-        self, root: Path, tables: Sequence[Path], image_key: str = "", caption_key: str = ""
+        self, root: Path, files: Sequence[Path], image_key: str = "", caption_key: str = ""
     ):
         """Reads the files' metadata.
 
@@ -33,8 +35,12 @@ class ParquetPictures:
             ValueError: one is damaged or lacks the columns.
         """
         self.description = f"parquet {root.name}"
-        self._root = root
+        self._root, self._caption_key = root, caption_key
+        tables = [file for file in files if file.suffix.lower() == ".parquet"]
         self._tables = [table for table in tables if _split(table) != "test"]
+        self.ignored: Mapping[str, int] = Counter(
+            f.suffix.lower() for f in files if f not in set(self._tables)
+        )
         self._groups: list[tuple[Path, int, int]] = []  # file, row group, its first row
         self._columns: dict[Path, tuple[str, str]] = {}
         counts = []
@@ -42,11 +48,12 @@ class ParquetPictures:
             try:
                 file = pyarrow.parquet.ParquetFile(path)
             except (pyarrow.ArrowException, OSError) as error:
+                file_kinds.refuse_other(path, "Parquet")
                 raise ValueError(f"source: {path} is damaged: {error}") from error
             names = file.schema_arrow.names
             self._columns[path] = (
                 _column(path, names, "image_key", image_key, IMAGE_KEYS),
-                _column(path, names, "caption_key", caption_key, CAPTION_KEYS),
+                _column(path, names, "caption_key", caption_key, captions.KEYS),
             )
             first = 0
             for group in range(file.num_row_groups):
@@ -62,15 +69,15 @@ class ParquetPictures:
     def __getitem__(self, index: int) -> Picture:
         group, row = self._place(index)
         path = self._groups[group][0]
-        images, captions = self._load(group)
+        images, texts = self._load(group)
         image = images[row].as_py()
         if isinstance(image, dict):
             image = image.get("bytes")
         if not isinstance(image, bytes):
             raise ValueError("its row holds no bytes of a picture")
-        return Picture(
-            self.name(index), image, as_captions(captions[row].as_py()), split=_split(path)
-        )
+        column = self._columns[path][1]
+        said = captions.of_record({column: texts[row].as_py()}, self._caption_key or column)
+        return Picture(self.name(index), image, said, split=_split(path))
 
     def name(self, index: int) -> str:
         """Of the picture at `index`."""
@@ -107,7 +114,9 @@ def _split(path: Path) -> str | None:
 def _column(
     path: Path, names: Sequence[str], parameter: str, wanted: str, usual: Sequence[str]
 ) -> str:
-    found = [name for name in ((wanted,) if wanted else usual) if name in names]
+    # Of "text.en" the column is "text", whose values are objects.
+    possible = (wanted, wanted.partition(".")[0]) if wanted else usual
+    found = [name for name in possible if name in names]
     if not found:
         raise ValueError(
             f"{parameter} must be a column of {path}, one of {', '.join(names)}; got {wanted!r}"

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow_datasets
 
 import dg2_jax.data.scenes.builder  # noqa: F401, registers dg2_scenes
-from dg2_jax.data.sources import CAPTION_KEYS, Picture, as_captions
+from dg2_jax.data.sources import Picture, captions
 
 
 class TfdsPictures:
@@ -17,6 +17,8 @@ class TfdsPictures:
 
     Every class label of the data set is an attribute.
     """
+
+    ignored: Mapping[str, int] = {}
 
     def __init__(
         self, name: str, data_dir: str | Path | None, image_key: str = "", caption_key: str = ""
@@ -47,9 +49,9 @@ class TfdsPictures:
         images = [k for k, f in features.items() if isinstance(f, classes.Image)]
         labels = {k: f for k, f in features.items() if isinstance(f, classes.ClassLabel)}
         self._image = _one(image_key, images, "image_key", name)
-        captions = [k for k in CAPTION_KEYS if k in features]
+        usual = [k for k in captions.KEYS if k in features]
         self._captions = _one(
-            caption_key, list(features) if caption_key else captions[:1], "caption_key", name
+            caption_key, list(features) if caption_key else usual[:1], "caption_key", name
         )
         self.attributes: Mapping[str, tuple[str, ...]] = {
             key: tuple(feature.names) for key, feature in labels.items()
@@ -74,7 +76,7 @@ class TfdsPictures:
         return Picture(
             self.name(index),
             example[self._image],
-            as_captions(example[self._captions]),
+            captions.checked(example[self._captions]),
             {key: int(example[key]) for key in self.attributes},
             self._splits[split],
         )

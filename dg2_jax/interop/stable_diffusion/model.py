@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.interop import diffusers_vae, hf_text
 from dg2_jax.interop.stable_diffusion.parts import Parts, TextPart, unet_parameter
 from dg2_jax.interop.stable_diffusion.scheduler import Scheduler
@@ -25,7 +26,6 @@ from dg2_jax.nn.clip import ClipText
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.sd_config import SDUNetConfig
 from dg2_jax.nn.sd_unet import Residuals, SDUNet, guidance_embedding
-from dg2_jax.schedules import Schedule
 from dg2_jax.typing import Latent
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class StableDiffusion:
             LoraError: it is no such file, of a kind that is not read, or of another model.
             ValueError: the weight is not finite.
         """
-        from dg2_jax.interop.stable_diffusion import lora
+        from dg2_jax.interop.stable_diffusion import lora  # which itself needs this class
 
         return lora.adapted(self, path, weight)
 
@@ -152,7 +152,7 @@ class StableDiffusion:
         Raises:
             FileNotFoundError, ValueError: as that function; or it is for another model.
         """
-        from dg2_jax.interop.stable_diffusion import controlnet
+        from dg2_jax.interop.stable_diffusion import controlnet  # which itself needs this class
 
         return controlnet.load_controlnet(source, model=self, **options)
 

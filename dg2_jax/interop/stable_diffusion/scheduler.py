@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from dg2_jax import prediction, schedules, solvers
-from dg2_jax.schedules import Schedule
-from dg2_jax.solvers import SolverTable
+from dg2_jax.diffusion import prediction, schedules, solvers
+from dg2_jax.diffusion.schedules import Schedule
+from dg2_jax.diffusion.solvers import SolverTable
 
 # The solver here that stands for a scheduler class; for other classes the last.
 _SOLVERS = {

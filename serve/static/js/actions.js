@@ -23,9 +23,11 @@ export async function reuse(image) {
 }
 
 function fromMetadata(image) {
-  const { anagram, ...fields } = image.metadata;
+  const { anagram, upscale, ...fields } = image.metadata;
   const pairs = anagram?.map(([prompt, view]) => ({ prompt, view }));
-  return { ...fields, kind: image.kind, ...(pairs ? { anagram: pairs } : {}) };
+  const factor = upscale ?? 1; // a picture tells its size after enlarging, a request the one before
+  const size = { width: image.width / factor, height: image.height / factor };
+  return { ...fields, upscale, ...size, kind: image.kind, ...(pairs ? { anagram: pairs } : {}) };
 }
 
 /** Makes a picture the source of a kind of job; `more` are further fields of the form. */

@@ -1,18 +1,17 @@
 // Anagrams: the readings in the form, and the result that turns by drag, key or button.
 import { useEffect, useRef, useState } from "preact/hooks";
+import { control } from "./controls.js";
 import { Choice, ErrorText, IconButton } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { ANGLES, drawView, STYLES } from "./views.js";
-import { change, errors, form, options } from "./state.js";
+import { change, errors, form } from "./state.js";
 import { S } from "./strings.js";
-
-const MOST = 4;
 
 /** The readings: a prompt and a view each. */
 export function Readings() {
   const readings = form.value.anagram;
-  const views = (options.value?.choices.view ?? Object.keys(S.anagram.views)).map((view) => [
+  const views = control("anagram").choices.map((view) => [
     view,
     S.anagram.views[view] ?? view,
   ]);
@@ -38,7 +37,7 @@ export function Readings() {
               value=${reading.prompt} onInput=${(e) => set(i, { prompt: e.currentTarget.value })} />
             <${Choice} aria-label=${S.anagram.view(i + 1)} value=${reading.view} choices=${views} onChange=${(view) => set(i, { view })} />
             ${
-              readings.length > 2 &&
+              readings.length > control("anagram").minimum &&
               html`<${IconButton} icon="close" label=${S.anagram.remove(i + 1)} onClick=${() => change({ anagram: readings.filter((_, k) => k !== i) })} />`
             }
             <${ErrorText} name=${name} />
@@ -46,7 +45,7 @@ export function Readings() {
         `;
       })}
       <${ErrorText} name="anagram" />
-      ${readings.length < MOST && html`<button type="button" class="quiet" onClick=${add}><${Icon} name="plus" />${S.anagram.add}</button>`}
+      ${readings.length < control("anagram").maximum && html`<button type="button" class="quiet" onClick=${add}><${Icon} name="plus" />${S.anagram.add}</button>`}
     </fieldset>
   `;
 }

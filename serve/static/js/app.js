@@ -17,7 +17,7 @@ import { PromptBank } from "./prompt_bank.js";
 import { onKeyDown } from "./shortcuts.js";
 import { onPaste } from "./source.js";
 import { Stage } from "./stage.js";
-import { dialog, options, server, toasts } from "./state.js";
+import { dialog, options, receive, server, toasts } from "./state.js";
 import { DropTarget, watchDrops } from "./drop.js";
 import { S } from "./strings.js";
 
@@ -30,7 +30,7 @@ function Page() {
   const Open = DIALOGS[dialog.value?.name];
   return html`
     <${Header} />
-    <main><${Composer} /><div class="work"><${Stage} /><${Gallery} /></div></main>
+    <main>${options.value ? html`<${Composer} />` : html`<div class="composer"></div>`}<div class="work"><${Stage} /><${Gallery} /></div></main>
     ${opened.value && html`<${Viewer} />`} ${Open && html`<${Open} />`}
     <div class="toasts" role="status">${toasts.value.map((toast) => html`<p key=${toast.id} data-kind=${toast.kind}>${toast.text}</p>`)}</div>
     <${DropTarget} />
@@ -49,7 +49,7 @@ async function start() {
     dialog.value = { name: "login" };
     return;
   }
-  options.value = await api.options();
+  receive(await api.options());
   await restore();
   await restoreGrid();
 }

@@ -47,14 +47,14 @@ export function NumberInput({ name, label, min, max, step = 1, placeholder, disa
 }
 
 /** A slider for the usual values, with a box beside it for all of them. */
-export function Slider({ name, label, hint, min, max, step = 1, most = max }) {
+export function Slider({ name, label, hint, min, max, step = 1, least = min, most = max }) {
   const value = form.value[name];
   const number = typeof value === "number" && !Number.isNaN(value) ? value : min;
   const share = `${(100 * (Math.min(Math.max(number, min), max) - min)) / (max - min)}%`;
   return html`
     <${Field} name=${name} label=${label} hint=${hint}
       aside=${html`<${NumberBox} aria-label=${`${label}, exactly`} aria-invalid=${errors.value[name] ? "true" : undefined}
-        min=${min} max=${most} step=${step} value=${value} onChange=${(v) => change({ [name]: v })} />`}>
+        min=${least} max=${most} step=${step} value=${value} onChange=${(v) => change({ [name]: v })} />`}>
       <input
         type="range" ...${described(name, hint)} min=${min} max=${max} step=${step} value=${number} style=${{ "--share": share }}
         onInput=${(e) => change({ [name]: e.currentTarget.valueAsNumber })}
@@ -89,11 +89,17 @@ export function NumberAt({ name, index, label, hint, ...rest }) {
   `;
 }
 
-export function Select({ name, label, hint, choices }) {
-  const value = form.value[name];
+export function Select({
+  name,
+  label,
+  hint,
+  choices,
+  value = form.value[name],
+  onChange = (chosen) => change({ [name]: chosen }),
+}) {
   return html`
     <${Field} name=${name} label=${label} hint=${hint}>
-      <${Choice} ...${described(name, hint)} value=${value} choices=${choices} onChange=${(v) => change({ [name]: v })} />
+      <${Choice} ...${described(name, hint)} value=${value} choices=${choices} onChange=${onChange} />
     <//>
   `;
 }
@@ -112,7 +118,7 @@ export function Choice({ value, choices, onChange, ...rest }) {
 }
 
 /** A few exclusive choices side by side. */
-export function Segmented({ name, label, choices, onChange = (value) => change({ [name]: value }) }) {
+export function Segmented({ name, label, hint, choices, onChange = (value) => change({ [name]: value }) }) {
   const value = form.value[name];
   return html`
     <fieldset class="field">
@@ -127,6 +133,7 @@ export function Segmented({ name, label, choices, onChange = (value) => change({
           `,
         )}
       </div>
+      ${hint && html`<p class="hint">${hint}</p>`}
       <${ErrorText} name=${name} />
     </fieldset>
   `;

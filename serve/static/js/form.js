@@ -2,13 +2,14 @@
 import { useEffect, useRef } from "preact/hooks";
 import { Readings } from "./anagram.js";
 import { BankTools } from "./bank.js";
+import { control } from "./controls.js";
 import { described, Field } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { active, generate, sending } from "./jobs.js";
 import { Settings } from "./settings.js";
 import { Region, Source, SourceSettings } from "./source.js";
-import { change, dialog, errors, form, MODES, options } from "./state.js";
+import { change, dialog, errors, form, MODES } from "./state.js";
 import { S } from "./strings.js";
 
 const ICONS = { txt2img: "text", img2img: "image", inpaint: "brush", anagram: "turn", upscale: "enlarge" };
@@ -40,7 +41,7 @@ function Text({ name, label, placeholder, rows }) {
   }, [value, placeholder]);
   return html`
     <${Field} name=${name} label=${label}>
-      <textarea ref=${element} ...${described(name)} rows=${rows} placeholder=${placeholder} maxlength=${options.value?.limits?.max_prompt ?? 4000}
+      <textarea ref=${element} ...${described(name)} rows=${rows} placeholder=${placeholder} maxlength=${control(name).maximum}
         spellcheck="true" value=${value} onInput=${(e) => change({ [name]: e.currentTarget.value })}></textarea>
     <//>
   `;

@@ -2,17 +2,18 @@
 import { useState } from "preact/hooks";
 import { save } from "./actions.js";
 import { api } from "./api.js";
+import { control } from "./controls.js";
 import { Dialog } from "./dialog.js";
 import { Choice, IconButton } from "./fields.js";
 import { opened } from "./gallery_state.js";
-import { parseAxis } from "./grid_axis.js";
+import { axisChoices, axisNames, parseAxis } from "./grid_axis.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { cancel, FINAL, grid, jobs, leave, send, setAddress } from "./jobs.js";
 import { maskPicture } from "./mask_strokes.js";
 import { altOf } from "./picture.js";
 import { check, isMasked, toRequest } from "./request.js";
-import { dialog, errors, form, model, options } from "./state.js";
+import { dialog, errors, form } from "./state.js";
 import { load, save as store, uniqueName } from "./storage.js";
 import { S } from "./strings.js";
 import { withWeights } from "./weights.js";
@@ -28,14 +29,13 @@ export function GridDialog() {
   const [axes, setAxes] = useState(draft);
   const [wrong, setWrong] = useState({});
   const [busy, setBusy] = useState(false);
-  const most = options.value?.limits?.max_images ?? 64;
+  const most = control("num_images").maximum;
   const close = () => {
     dialog.value = null;
   };
-  const choices = { solver: options.value?.choices.solver, weights: model.value?.weights };
   const parsed = {
-    x: parseAxis(axes.x, form.value, choices),
-    y: parseAxis(axes.y, form.value, choices),
+    x: parseAxis(axes.x, form.value),
+    y: parseAxis(axes.y, form.value),
   };
   const count = parsed.x.values.length * parsed.y.values.length;
 
@@ -50,7 +50,7 @@ export function GridDialog() {
     setWrong(found);
     if (Object.keys(found).length) return;
     store("grid-draft", axes);
-    errors.value = check(form.value, options.value?.limits, model.value?.size);
+    errors.value = check(form.value);
     if (Object.keys(errors.value).length) {
       close();
       return;
@@ -65,16 +65,16 @@ export function GridDialog() {
       <form class="dialog-body" onSubmit=${make} novalidate>
         <header class="dialog-head"><h2>${S.grid.title}</h2><${IconButton} icon="close" label=${S.help.close} onClick=${close} /></header>
         <p class="hint">${S.grid.text}</p>
-        <${AxisFields} id="x" label=${S.grid.x} axis=${axes.x} allowed=${choices[axes.x.name]} error=${wrong.x} onChange=${(patch) => set("x", patch)} />
-        <${AxisFields} id="y" label=${S.grid.y} axis=${axes.y} allowed=${choices[axes.y.name]} error=${wrong.y} onChange=${(patch) => set("y", patch)} optional />
+        <${AxisFields} id="x" label=${S.grid.x} axis=${axes.x} error=${wrong.x} onChange=${(patch) => set("x", patch)} />
+        <${AxisFields} id="y" label=${S.grid.y} axis=${axes.y} error=${wrong.y} onChange=${(patch) => set("y", patch)} optional />
         <button type="submit" class="primary" disabled=${busy}>${busy ? S.run.sending : S.grid.make(count)}</button>
       </form>
     <//>
   `;
 }
 
-function AxisFields({ id, label, axis, allowed, error, onChange, optional }) {
-  const names = Object.entries(S.grid.parameters);
+function AxisFields({ id, label, axis, error, onChange, optional }) {
+  const names = axisNames(form.value);
   const choices = optional ? [[null, S.grid.none], ...names] : names;
   return html`
     <div class="field">
@@ -87,15 +87,16 @@ function AxisFields({ id, label, axis, allowed, error, onChange, optional }) {
             aria-describedby=${`grid-hint-${id}`} onInput=${(e) => onChange({ text: e.currentTarget.value })} />`
         }
       </div>
-      ${axis.name && html`<p class="hint" id=${`grid-hint-${id}`}>${hintOf(axis.name, allowed)}</p>`}
+      ${axis.name && html`<p class="hint" id=${`grid-hint-${id}`}>${hintOf(axis.name)}</p>`}
       ${error && html`<p class="error" role="alert">${error}</p>`}
     </div>
   `;
 }
 
-function hintOf(name, allowed) {
-  if (allowed) return S.grid.choicesHint(allowed.join(", "));
-  return name === "prompt" ? S.grid.promptHint : S.grid.numbersHint;
+function hintOf(name) {
+  if (name === "prompt") return S.grid.promptHint;
+  const allowed = axisChoices(name);
+  return allowed ? S.grid.choicesHint(allowed.join(", ")) : S.grid.numbersHint;
 }
 
 async function start({ x, y }) {

@@ -1,18 +1,32 @@
 // The text of a grid's axis as values; a pure function.
-import { LIMITS } from "./request.js";
+import { choicesOf, control, keyOf, labelOf } from "./controls.js";
+import { checkValue, usedControls } from "./request.js";
 import { S } from "./strings.js";
 
 const NOTHING = { label: "", values: [{ label: "", patch: {} }] };
+const VARIED = ["integer", "number", "choice"];
+
+/** What a grid may vary, [[name, label], …]: the controls of one value, and words of the prompt. */
+export const axisNames = (form) => [
+  ...usedControls({ ...form, seed_locked: true })
+    .filter((one) => VARIED.includes(one.type) && one.name !== "num_images")
+    .map((one) => [one.name, labelOf(one)]),
+  ...(form.mode === "anagram" ? [] : [["prompt", S.grid.prompt]]),
+];
+
+/** The texts that stand for the values of a control with choices; null for others. */
+export const axisChoices = (name) =>
+  control(name)?.type === "choice" ? choicesOf(control(name)).map(([value]) => String(value ?? "none")) : null;
 
 /**
  * @param {{name: string | null, text: string}} axis what was chosen and typed
  * @param {object} form the settings that hold for all cells
- * @param {{solver?: string[], weights?: string[]}} choices what there is
  * @returns {{label: string, values: {label: string, patch: object}[], error?: string}}
  */
-export function parseAxis(axis, form, choices) {
-  if (!axis.name) return NOTHING;
-  const label = S.grid.parameters[axis.name];
+export function parseAxis(axis, form) {
+  const one = control(axis.name);
+  if (!one) return NOTHING;
+  const label = labelOf(one);
   const texts = axis.text
     .split(",")
     .map((text) => text.trim())
@@ -23,24 +37,28 @@ export function parseAxis(axis, form, choices) {
     const [sought] = texts;
     if (!form.prompt.includes(sought)) return fail(S.grid.missing(sought));
     return {
-      label: S.prompt.label,
+      label,
       values: texts.map((text) => ({ label: text, patch: { prompt: form.prompt.replaceAll(sought, text) } })),
     };
   }
-  const allowed = { solver: choices.solver, weights: choices.weights }[axis.name];
+  const key = keyOf(one, form.mode);
   const values = [];
   for (const text of texts) {
-    if (allowed) {
-      if (!allowed.includes(text)) return fail(S.grid.choice(text, allowed.join(", ")));
-      values.push({ label: text, patch: { [axis.name]: text } });
-      continue;
-    }
-    const number = Number(text);
-    const [low, high, whole] = LIMITS[axis.name];
-    if (Number.isNaN(number)) return fail(S.grid.number(text));
-    if (number < low || number > high) return fail(`${text}: ${S.errors.range(low, high)}`);
-    if (whole && !Number.isInteger(number)) return fail(`${text}: ${S.errors.whole}`);
-    values.push({ label: text, patch: { [axis.name]: number } });
+    const { value, error } = read(one, text);
+    if (error) return fail(error);
+    values.push({ label: text, patch: { [key]: value } });
   }
   return { label, values };
+}
+
+/** The value that a text means for a control, or what is wrong with it. */
+function read(one, text) {
+  if (one.type === "choice") {
+    const [found] = choicesOf(one).filter(([value]) => String(value ?? "none") === text);
+    return found ? { value: found[0] } : { error: S.grid.choice(text, axisChoices(one.name).join(", ")) };
+  }
+  const number = Number(text);
+  if (Number.isNaN(number)) return { error: S.grid.number(text) };
+  const wrong = checkValue(one, number);
+  return wrong ? { error: `${text}: ${wrong}` } : { value: number };
 }

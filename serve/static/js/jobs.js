@@ -1,11 +1,12 @@
 // Jobs: sent once, watched while they run, found again after a reload by the address or the server's list.
 import { batch, computed, signal } from "@preact/signals";
+import { control, keyOf } from "./controls.js";
 import { api, Problem, watch } from "./api.js";
 import { refreshGallery, showInGallery } from "./gallery_state.js";
 import { maskPicture } from "./mask_strokes.js";
 import { check, isMasked, toRequest } from "./request.js";
 import { clientId } from "./storage.js";
-import { change, connected, errors, form, model, notify, options } from "./state.js";
+import { change, connected, errors, form, notify, options } from "./state.js";
 import { S } from "./strings.js";
 
 export const FINAL = ["done", "failed", "cancelled"];
@@ -121,7 +122,9 @@ export function explain(problem) {
   for (const { field, message } of problem.fields ?? []) {
     const name = field.replace(/^body\./, "");
     const [root] = name.split(".");
-    found[root === "anagram" ? name : root in form.value ? root : "form"] = message;
+    const one = control(root);
+    const key = one ? keyOf(one, form.value.mode) : root;
+    found[root === "anagram" ? name : key in form.value ? key : "form"] = message;
   }
   if (!Object.keys(found).length) {
     const busy = problem.retryAfter && [429, 503].includes(problem.status);
@@ -156,8 +159,8 @@ export async function send(request) {
 
 /** Sends what the form says and shows it. */
 export async function generate() {
-  if (sending.value) return;
-  errors.value = check(form.value, options.value?.limits, model.value?.size);
+  if (sending.value || !options.value) return;
+  errors.value = check(form.value);
   if (Object.keys(errors.value).length) {
     focusError();
     return;

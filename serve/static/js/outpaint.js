@@ -1,19 +1,18 @@
 // Out-painting: pixels that are new on each side of the picture, and where they lie.
 import { ErrorText, NumberAt } from "./fields.js";
 import { html } from "./html.js";
-import { change, form, model } from "./state.js";
+import { sizeOf } from "./request.js";
+import { change, form } from "./state.js";
 import { S } from "./strings.js";
 
 const SIDES = ["left", "top", "right", "bottom"];
 const STEP = 8; // pixels of a latent
-const SIZE = 128; // where the model has not said its own
-
-const sizeOf = () => model.value?.size ?? SIZE;
 
 /** Chooses what in-painting repaints; a quarter is new at the right until something else is said. */
 export function chooseRegion(region) {
   const { outpaint } = form.value;
-  const quarter = Math.max(STEP, Math.round(sizeOf() / 4 / STEP) * STEP);
+  const [width] = sizeOf(form.value);
+  const quarter = Math.max(STEP, Math.round(width / 4 / STEP) * STEP);
   const unset = region === "outpaint" && !outpaint.some(Boolean);
   change({ region, ...(unset ? { outpaint: [0, 0, quarter, 0] } : {}) });
 }
@@ -24,13 +23,15 @@ export function chooseRegion(region) {
  * @param {object} props
  * @param {string} props.url of the picture
  * @param {number[]} props.outpaint [left, top, right, bottom] pixels
- * @param {number} props.size pixels a side of the whole
+ * @param {number} props.width of the whole, in pixels
+ * @param {number} props.height of the whole, in pixels
  * @param {string} props.alt
  * @param {() => void} [props.onError] called where the picture cannot be had
  */
-export function Canvas({ url, outpaint, size, alt, onError }) {
-  const share = (pixels) => `${(100 * Math.min(Math.max(pixels || 0, 0), size)) / size}%`;
-  const style = Object.fromEntries(SIDES.map((side, i) => [`--${side}`, share(outpaint[i])]));
+export function Canvas({ url, outpaint, width, height, alt, onError }) {
+  const share = (pixels, whole) => `${(100 * Math.min(Math.max(pixels || 0, 0), whole)) / whole}%`;
+  const sides = SIDES.map((side, i) => [`--${side}`, share(outpaint[i], i % 2 ? height : width)]);
+  const style = { ...Object.fromEntries(sides), "--aspect": `${width / height}` };
   return html`
     <div class="outpaint-canvas" style=${style}><img src=${url} alt=${alt} draggable=${false} onError=${onError} /></div>
   `;
@@ -39,9 +40,9 @@ export function Canvas({ url, outpaint, size, alt, onError }) {
 /** The numbers of pixels, each at its side of the picture. */
 export function Outpaint() {
   const { image, outpaint } = form.value;
-  const size = sizeOf();
+  const whole = sizeOf(form.value);
   const [left, top, right, bottom] = outpaint.map((pixels) => pixels || 0);
-  const [width, height] = [size - left - right, size - top - bottom];
+  const [width, height] = [whole[0] - left - right, whole[1] - top - bottom];
   const fits = width > 0 && height > 0;
   return html`
     <fieldset class="field">
@@ -50,13 +51,13 @@ export function Outpaint() {
         ${SIDES.map(
           (side, index) => html`
             <div key=${side} class=${`outpaint-${side}`}>
-              <${NumberAt} name="outpaint" index=${index} label=${S.outpaint.sides[side]} hint min=${0} max=${size} step=${STEP} />
+              <${NumberAt} name="outpaint" index=${index} label=${S.outpaint.sides[side]} hint min=${0} max=${whole[index % 2]} step=${STEP} />
             </div>
           `,
         )}
-        <${Canvas} url=${image.url} outpaint=${outpaint} size=${size} alt=${S.outpaint.alt} onError=${() => change({ image: null })} />
+        <${Canvas} url=${image.url} outpaint=${outpaint} width=${whole[0]} height=${whole[1]} alt=${S.outpaint.alt} onError=${() => change({ image: null })} />
       </div>
-      <p class="hint" id="h-outpaint">${fits ? S.outpaint.hint(width, height, size) : S.outpaint.hatched}</p>
+      <p class="hint" id="h-outpaint">${fits ? S.outpaint.hint(width, height, ...whole) : S.outpaint.hatched}</p>
       <${ErrorText} name="outpaint" />
     </fieldset>
   `;

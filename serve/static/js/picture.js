@@ -17,9 +17,9 @@ const readingsOf = (image) =>
   image.metadata.anagram?.map((pair) => (Array.isArray(pair) ? { prompt: pair[0], view: pair[1] } : pair));
 
 /** What a picture was made from, where it lies in it. */
-const beforeOf = ({ metadata, width }, id) =>
+const beforeOf = ({ metadata, width, height }, id) =>
   metadata.outpaint
-    ? html`<${Canvas} url=${pictureUrl(id)} outpaint=${metadata.outpaint} size=${width / (metadata.upscale ?? 1)} alt=${S.picture.before} />`
+    ? html`<${Canvas} url=${pictureUrl(id)} outpaint=${metadata.outpaint} width=${width / (metadata.upscale ?? 1)} height=${height / (metadata.upscale ?? 1)} alt=${S.picture.before} />`
     : html`<img src=${pictureUrl(id)} alt=${S.picture.before} draggable=${false} />`;
 
 /** Shows a picture by what it is. */
@@ -89,7 +89,7 @@ export function facts(image, count = 1) {
   const pairs = SHOWN.filter(
     (name) => metadata[name] !== undefined && metadata[name] !== null && !skip.has(name),
   ).map((name) => {
-    const names = { solver: S.solvers, weights: S.settings.weightNames, upscaler: S.upscalers }[name] ?? {};
+    const names = S.controls[name]?.choices ?? {};
     return [S.details[name], names[metadata[name]] ?? String(metadata[name])];
   });
   const last = count > 1 ? ` – ${image.seed + count - 1}` : "";

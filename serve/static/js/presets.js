@@ -1,6 +1,7 @@
 // Named settings: three that come with the page, and the user's own, kept in this browser.
 import { signal } from "@preact/signals";
 import { useRef } from "preact/hooks";
+import { control, keyOf, presetNames } from "./controls.js";
 import { IconButton } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
@@ -13,24 +14,14 @@ const BUILT_IN = {
   balanced: { num_inference_steps: 20, guidance_scale: 2.5, solver: "dpmpp_2m" },
   fine: { num_inference_steps: 60, guidance_scale: 3.5, solver: "dpmpp_2m" },
 };
-const KEPT = [
-  "negative_prompt",
-  "num_images",
-  "num_inference_steps",
-  "guidance_scale",
-  "solver",
-  "weights",
-  "eta",
-  "guidance_rescale",
-  "guidance_interval",
-  "spacing",
-  "upscale",
-  "upscaler",
-  "strength",
-  "mask_feather",
-  "preview_mode",
-  "preview_every",
-];
+
+/** The form's fields that a preset keeps: how pictures are made, not what they show. */
+const kept = (form) =>
+  Object.fromEntries(
+    presetNames()
+      .flatMap((name) => [name, ...Object.keys(control(name).kind_defaults).map((kind) => keyOf(control(name), kind))])
+      .map((key) => [key, form[key]]),
+  );
 
 const own = signal(load("presets", {}));
 
@@ -53,7 +44,7 @@ export function Presets() {
     const input = event.currentTarget.elements.preset;
     const name = input.value.trim();
     if (!name) return;
-    store({ ...own.value, [name]: Object.fromEntries(KEPT.map((field) => [field, form.value[field]])) });
+    store({ ...own.value, [name]: kept(form.value) });
     input.value = "";
   };
   return html`
@@ -68,12 +59,12 @@ export function Presets() {
               key,
               settings,
             ]) => html`<li key=${key}><button type="button" onClick=${() => use(S.presets.builtin[key], settings)}>
-              ${S.presets.builtin[key]}<small>${settings.num_inference_steps} ${S.settings.steps.toLowerCase()}</small>
+              ${S.presets.builtin[key]}<small>${settings.num_inference_steps} ${S.controls.num_inference_steps.label.toLowerCase()}</small>
             </button></li>`,
           )}
           ${Object.entries(own.value).map(
             ([name, settings]) => html`<li key=${`own ${name}`}>
-              <button type="button" onClick=${() => use(name, settings)}>${name}<small>${settings.num_inference_steps} ${S.settings.steps.toLowerCase()}</small></button>
+              <button type="button" onClick=${() => use(name, settings)}>${name}<small>${settings.num_inference_steps} ${S.controls.num_inference_steps.label.toLowerCase()}</small></button>
               <${IconButton} icon="close" label=${S.presets.remove(name)} onClick=${() => {
                 const { [name]: _, ...rest } = own.value;
                 store(rest);

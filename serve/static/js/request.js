@@ -1,67 +1,30 @@
-// Between the form and what is posted: pure functions, both ways.
+// Between the form and what is posted: pure functions of the form and the controls, both ways.
 import { pictureUrl } from "./api.js";
+import { control, controlsOf, keyOf } from "./controls.js";
 import { S } from "./strings.js";
-import { DEFAULTS } from "./state.js";
+import { defaults, model } from "./state.js";
 
-const SAMPLING = [
-  "negative_prompt",
-  "num_images",
-  "num_inference_steps",
-  "guidance_scale",
-  "solver",
-  "weights",
-  "model",
-  "eta",
-  "guidance_rescale",
-  "guidance_interval",
-  "spacing",
-  "upscale",
-  "upscaler",
-  "preview_mode",
-  "preview_every",
-  "embed_metadata",
-];
-const PROMPTED = ["prompt", "prompt_matching", ...SAMPLING];
-const EDITING = [...PROMPTED, "strength_mode", "resize_mode"];
-const FIELDS = {
-  txt2img: PROMPTED,
-  img2img: [...EDITING, "strength", "inversion", "source_prompt"],
-  inpaint: [...EDITING, "mask_feather", "num_resamples", "outpaint"],
-  anagram: [...SAMPLING, "anagram", "anagram_mode"],
-  upscale: ["upscaler", "embed_metadata"],
-};
+const EDITED = ["img2img", "inpaint", "upscale"];
 
 const inverts = (form) => form.mode === "img2img" && form.inversion !== null;
 
 /** Whether a form's job has a painted mask. */
 export const isMasked = (form) => form.mode === "inpaint" && form.region === "mask";
 
-/** When fields are used that not every job of their kind uses. */
+/** When controls are used that not every job of their kind uses. */
 const USED = {
+  seed: (form) => form.seed_locked,
   eta: (form) => form.solver === "ddim" && !inverts(form),
+  autoguidance_scale: (form) => form.autoguidance_model !== null,
   source_prompt: inverts,
   resize_mode: (form) => form.mode === "img2img" || isMasked(form),
   outpaint: (form) => !isMasked(form),
   preview_every: (form) => form.preview_mode !== "none",
 };
 
-/** The fields that a form's job takes as they are. */
-export const fieldsOf = (form) => FIELDS[form.mode].filter((name) => USED[name]?.(form) ?? true);
-
-/** Limits of numbers, as the server has them: [low, high, whole]. */
-export const LIMITS = {
-  num_images: [1, 64, true],
-  num_inference_steps: [1, 1000, true],
-  guidance_scale: [0, 100, false],
-  seed: [0, 2 ** 32 - 1, true],
-  strength: [0, 1, false],
-  inpaint_strength: [0, 1, false],
-  eta: [0, 1, false],
-  guidance_rescale: [0, 1, false],
-  mask_feather: [0, 64, false],
-  num_resamples: [1, 20, true],
-  preview_every: [1, 1000, true],
-};
+/** The controls that a form's job has a use for. */
+export const usedControls = (form) =>
+  controlsOf(form.mode).filter((one) => USED[one.name]?.(form) ?? true);
 
 /**
  * The job that a form asks for.
@@ -72,70 +35,71 @@ export const LIMITS = {
 export function toRequest(form, mask = null) {
   const kind = form.mode;
   const request = { kind };
-  for (const name of fieldsOf(form)) {
-    if (form[name] !== null) request[name] = form[name];
+  for (const one of usedControls(form)) {
+    const value = form[keyOf(one, kind)];
+    if (value !== null && value !== undefined) request[one.name] = value;
   }
-  if (kind !== "upscale" && form.seed_locked && form.seed !== null) request.seed = form.seed;
-  if (["img2img", "inpaint", "upscale"].includes(kind)) request.image = form.image?.id;
-  if (kind === "inpaint") request.strength = form.inpaint_strength;
+  if (EDITED.includes(kind)) request.image = form.image?.id;
   if (isMasked(form)) request.mask = mask;
-  if (kind === "upscale") request.upscale = form.factor;
   return request;
 }
 
-/**
- * What is wrong with a form, by field; empty if nothing is.
- *
- * @param {object} form as in state.js
- * @param {object | undefined} limits of the server
- * @param {number | undefined} size pixels a side of the model's pictures
- */
-export function check(form, limits, size) {
-  const found = {};
-  const used = [...fieldsOf(form), ...(form.mode === "inpaint" ? ["inpaint_strength"] : [])];
-  if (form.seed_locked && form.mode !== "upscale") used.push("seed");
-  for (const name of used.filter((field) => field in LIMITS)) {
-    const [low, most, whole] = LIMITS[name];
-    const high = name === "num_images" ? Math.min(most, limits?.max_images ?? most) : most;
-    const wrong = checkNumber(form[name], low, high, whole);
-    if (wrong) found[name] = wrong;
+/** Width and height in pixels of what a form asks for. */
+export const sizeOf = (form) => {
+  const own = model.value?.size ?? 128;
+  return [form.width ?? own, form.height ?? own];
+};
+
+/** What is wrong with a form, by field; empty if nothing is. */
+export function check(form) {
+  const wrong = {};
+  for (const one of usedControls(form)) {
+    const key = keyOf(one, form.mode);
+    const error = checkValue(one, form[key]) ?? CHECKS[one.name]?.(form);
+    if (error) wrong[key] = error;
   }
-  const interval = used.includes("guidance_interval") && form.guidance_interval;
-  if (interval) {
-    const wrong = interval.map((level) => checkNumber(level, 0, 1)).find(Boolean);
-    if (wrong || interval[0] > interval[1]) found.guidance_interval = wrong ?? S.errors.order;
-  }
-  if (used.includes("outpaint")) {
-    const wrong = checkOutpaint(form.outpaint, size);
-    if (wrong) found.outpaint = wrong;
-  }
-  if (["img2img", "inpaint", "upscale"].includes(form.mode) && !form.image) found.image = S.errors.image;
-  if (isMasked(form) && form.image && !form.mask.length) found.mask = S.errors.mask;
+  if (EDITED.includes(form.mode) && !form.image) wrong.image = S.errors.image;
+  if (isMasked(form) && form.image && !form.mask.length) wrong.mask = S.errors.mask;
   if (form.mode === "anagram") {
     form.anagram.forEach((reading, i) => {
-      if (!reading.prompt.trim()) found[`anagram.${i}.prompt`] = S.errors.reading;
+      if (!reading.prompt.trim()) wrong[`anagram.${i}.prompt`] = S.errors.reading;
     });
-    if (new Set(form.anagram.map((reading) => reading.view)).size < form.anagram.length) {
-      found.anagram = S.errors.views;
-    }
   }
-  return found;
+  return wrong;
 }
 
-function checkNumber(value, low, high, whole = false) {
+/** Checks of more than the bounds. */
+const CHECKS = {
+  guidance_interval: ({ guidance_interval: levels }) => levels?.[0] > levels?.[1] && S.errors.order,
+  outpaint: checkOutpaint,
+  anagram: ({ anagram }) =>
+    new Set(anagram.map((reading) => reading.view)).size < anagram.length && S.errors.views,
+};
+
+/** What is wrong with a value by its control's type and bounds, undefined if nothing is. */
+export function checkValue(one, value) {
+  if (value === null && one.optional) return undefined;
+  const [low, high] = [one.minimum, one.maximum];
+  if (["integer", "number"].includes(one.type)) return checkNumber(value, low, high, one.type === "integer");
+  if (["integers", "numbers"].includes(one.type)) {
+    return value.map((number) => checkNumber(number, low, high, one.type === "integers")).find(Boolean);
+  }
+  return undefined;
+}
+
+function checkNumber(value, low, high, whole) {
   if (typeof value !== "number" || Number.isNaN(value)) return S.errors.number;
   if (value < low || value > high) return S.errors.range(low, high);
   return whole && !Number.isInteger(value) ? S.errors.whole : undefined;
 }
 
 /** Some pixels are new, and at least an eighth of each side is not. */
-function checkOutpaint(sides, size) {
-  const wrong = sides.map((pixels) => checkNumber(pixels, 0, 4096, true)).find(Boolean);
-  if (wrong) return wrong;
-  const [left, top, right, bottom] = sides;
+function checkOutpaint(form) {
+  const [left, top, right, bottom] = form.outpaint;
   if (left + top + right + bottom === 0) return S.errors.sides;
-  const most = size - Math.max(1, Math.floor(size / 8)); // NaN where the size is not known
-  return Math.max(left + right, top + bottom) > most ? S.errors.outpaint(most) : undefined;
+  const [width, height] = sizeOf(form).map((side) => side - Math.max(1, Math.floor(side / 8)));
+  if (left + right > width) return S.errors.outpaint(width);
+  return top + bottom > height && S.errors.outpaint(height);
 }
 
 const picture = (id) => ({ id, url: pictureUrl(id) });
@@ -150,20 +114,21 @@ const picture = (id) => ({ id, url: pictureUrl(id) });
 export function toForm(request, seed = null, count = request.num_images ?? 1) {
   const kind = request.kind ?? "txt2img";
   const form = { mode: kind };
-  for (const name of FIELDS[kind]) {
-    if (name in request) form[name] = request[name] ?? DEFAULTS[name];
+  for (const one of controlsOf(kind)) {
+    const key = keyOf(one, kind);
+    form[key] = request[one.name] ?? defaults.value[key];
   }
-  if (form.anagram) form.anagram = form.anagram.map(({ prompt, view }) => ({ prompt, view }));
-  if (kind === "upscale") form.factor = request.upscale;
-  else form.num_images = count;
+  if (request.anagram) form.anagram = request.anagram.map(({ prompt, view }) => ({ prompt, view }));
+  if (kind !== "upscale") form.num_images = count;
+  if (control("model")?.choices[0] === form.model) form.model = null; // the default one
+  delete form.seed;
   const exact = seed ?? request.seed;
   if (exact !== null && exact !== undefined) Object.assign(form, { seed: exact, seed_locked: true });
   if (request.image) form.image = picture(request.image);
   if (kind === "inpaint") {
-    form.inpaint_strength = request.strength ?? 1;
     form.region = request.outpaint ? "outpaint" : "mask";
     form.mask = request.mask ? [{ op: "picture", id: request.mask }] : [];
   }
-  delete form.prompt_matching; // the request is about the prompt that was found
+  delete form.prompt_matching; // the request is about the matched prompt
   return form;
 }

@@ -1,5 +1,6 @@
-// Steps, guidance, solver, seed, batch, weights, and what is seldom touched.
+// The settings: a widget for every control, by its type or by its name.
 import { effect, signal } from "@preact/signals";
+import { choicesOf, control, controlsOf, hintOf, isContent, keyOf, labelOf } from "./controls.js";
 import {
   described,
   ErrorText,
@@ -14,8 +15,8 @@ import {
 } from "./fields.js";
 import { html } from "./html.js";
 import { Presets } from "./presets.js";
-import { fieldsOf } from "./request.js";
-import { change, DEFAULTS, errors, form, model, notify, options } from "./state.js";
+import { usedControls } from "./request.js";
+import { change, defaults, errors, form, model, notify, options } from "./state.js";
 import { S } from "./strings.js";
 import { chooseWeights } from "./weights.js";
 
@@ -23,29 +24,49 @@ import { chooseWeights } from "./weights.js";
 const open = signal(matchMedia("(min-width: 761px)").matches);
 const advanced = signal(false);
 
-const BASIC = ["num_inference_steps", "guidance_scale", "num_images", "solver", "weights", "seed", "model"];
-const ADVANCED = [
-  "guidance_interval",
-  "guidance_rescale",
-  "eta",
-  "spacing",
-  "strength_mode",
-  "resize_mode",
-  "inversion",
-  "source_prompt",
-  "num_resamples",
-  "anagram_mode",
-  "preview_mode",
-  "preview_every",
-  "embed_metadata",
+/** The usual order; controls that are not here follow in that of their declaration. */
+const ORDER = [
+  "num_inference_steps",
+  "guidance_scale",
+  "num_images",
+  "solver",
+  "weights",
+  "seed",
+  "model",
+  "width",
+  "upscale",
+  "upscaler",
 ];
-const INTERVAL = [0.2, 0.9];
+/** Controls with a place of their own outside the settings. */
+const ELSEWHERE = ["prompt", "negative_prompt", "prompt_matching", "strength", "mask_feather", "outpaint", "anagram", "height"];
+/** The usual part of wide ranges, for the slider: [least, most, step]. The box beside it has all. */
+const USUAL = {
+  num_inference_steps: [1, 100, 1],
+  guidance_scale: [1, 15, 0.1],
+  num_images: [1, 16, 1],
+  autoguidance_scale: [0, 5, 0.1],
+  reuse_every: [1, 10, 1],
+  preview_every: [1, 20, 1],
+  apg_momentum: [-1, 1, 0.05],
+};
+const FEW = 4; // choices that stand side by side
+
+const LAST = ["preview", "output"]; // groups
+
+const place = (one) =>
+  ORDER.includes(one.name) ? ORDER.indexOf(one.name) : ORDER.length + LAST.indexOf(one.group);
+
+/** The controls of the settings that a form has a use for, in order. */
+const shown = (isAdvanced) =>
+  usedControls({ ...form.value, seed_locked: true })
+    .filter((one) => one.advanced === isAdvanced && !ELSEWHERE.includes(one.name))
+    .sort((a, b) => place(a) - place(b));
 
 /** What is wrong is shown. */
 effect(() => {
-  const wrong = (name) => name in errors.value;
-  if (ADVANCED.some(wrong)) advanced.value = true;
-  if ([...BASIC, ...ADVANCED].some(wrong)) open.value = true;
+  const wrong = controlsOf(form.value.mode).filter((one) => keyOf(one, form.value.mode) in errors.value);
+  if (wrong.some((one) => one.advanced)) advanced.value = true;
+  if (wrong.some((one) => !ELSEWHERE.includes(one.name))) open.value = true;
 });
 
 const drawSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
@@ -56,15 +77,15 @@ export function toggleSeed() {
   change(locked ? { seed_locked: false } : { seed_locked: true, seed: seed ?? drawSeed() });
 }
 
-function Seed() {
+function Seed({ one }) {
   const { seed, seed_locked: locked } = form.value;
   const last = !locked && seed !== null && !Number.isNaN(seed);
   return html`
-    <${Field} name="seed" label=${S.settings.seed}>
+    <${Field} name="seed" label=${labelOf(one)}>
       <div class="seed">
         ${
           locked
-            ? html`<${NumberInput} name="seed" min=${0} max=${2 ** 32 - 1} />`
+            ? html`<${NumberInput} name="seed" min=${one.minimum} max=${one.maximum} />`
             : html`<input ...${described("seed")} class="number" readonly value="" placeholder=${S.settings.seedRandom} />`
         }
         <${IconButton} icon=${locked ? "lock" : "unlock"} label=${locked ? S.settings.seedUnlock : S.settings.seedLock} aria-pressed=${locked} onClick=${toggleSeed} />
@@ -75,7 +96,108 @@ function Seed() {
   `;
 }
 
-const names = (list, labels = {}) => (list ?? []).map((name) => [name, labels[name] ?? name]);
+function Model({ one }) {
+  const models = options.value.models;
+  return models.length > 1
+    ? html`<${Select} name="model" label=${labelOf(one)} choices=${models.map((m) => [m.default ? null : m.name, m.title])} />`
+    : null;
+}
+
+function Weights({ one }) {
+  return html`<${Segmented} name="weights" label=${labelOf(one)} choices=${choicesOf(one)} onChange=${chooseWeights} />`;
+}
+
+/** Width and height in one: those that the server makes with the chosen model. */
+function Size({ one }) {
+  const sizes = model.value?.sizes ?? [];
+  const { width, height } = form.value;
+  if (sizes.length < 2 && width === null && height === null) return null;
+  const own = model.value?.size;
+  const text = ([w, h]) => `${w}x${h}`;
+  const current = text([width ?? own, height ?? own]);
+  const choices = sizes.map((size) => [text(size), S.settings.size(...size)]);
+  if (!choices.some(([value]) => value === current)) choices.push([current, S.settings.size(width ?? own, height ?? own)]);
+  const choose = (value) => {
+    const [w, h] = value.split("x").map(Number);
+    change(w === own && h === own ? { width: null, height: null } : { width: w, height: h });
+  };
+  return html`<${Select} name="width" label=${labelOf(one)} value=${current} choices=${choices} onChange=${choose} /><${ErrorText} name="height" />`;
+}
+
+/** Only where something is enlarged. */
+const Upscaler = ({ one }) => (form.value.upscale ? html`<${Generic} one=${one} />` : null);
+
+/** Widgets by name, for controls whose type does not say enough. */
+const SPECIAL = { seed: Seed, model: Model, weights: Weights, width: Size, upscaler: Upscaler };
+
+/** A widget by the control's type. */
+function Generic({ one }) {
+  const name = keyOf(one, form.value.mode);
+  const [label, hint] = [labelOf(one), hintOf(one)];
+  const [low, high] = [one.minimum, one.maximum];
+  switch (one.type) {
+    case "integer":
+    case "number": {
+      if (one.optional) return html`<${Optional} one=${one}><${NumberInput} name=${name} label=${label} min=${low} max=${high} step="any" /><//>`;
+      const whole = one.type === "integer";
+      const [least, most, step] = USUAL[one.name] ?? [low, high, whole ? 1 : (high - low) / 20];
+      const top = Math.min(most, high);
+      return html`<${Slider} name=${name} label=${label} hint=${hint} min=${Math.max(least, low)} max=${top} step=${step} least=${low} most=${high} />`;
+    }
+    case "integers":
+    case "numbers": {
+      const at = { name, hint: Boolean(hint), min: low, max: high, step: one.type === "integers" ? 1 : 0.05 };
+      const parts = S.controls[one.name]?.parts ?? [];
+      return html`
+        <${Optional} one=${one}>
+          <div class="interval">
+            ${Array.from({ length: one.length }, (_, i) => html`<${NumberAt} key=${i} ...${at} index=${i} label=${parts[i] ?? i + 1} />`)}
+          </div>
+        <//>
+      `;
+    }
+    case "boolean":
+      return html`<${Switch} label=${label} checked=${form.value[name]} onChange=${(on) => change({ [name]: on })} />`;
+    case "choice": {
+      const choices = choicesOf(one);
+      const Widget = choices.length <= FEW && one.name !== "spacing" ? Segmented : Select;
+      return html`<${Widget} name=${name} label=${label} hint=${hint} choices=${choices} />`;
+    }
+    case "text":
+      return html`
+        <${Field} name=${name} label=${label} hint=${hint}>
+          <input type="text" ...${described(name, hint)} maxlength=${one.maximum} value=${form.value[name] ?? ""}
+            onInput=${(e) => change({ [name]: e.currentTarget.value || one.default })} />
+        <//>
+      `;
+    default:
+      return null; // pairs have a widget of their own
+  }
+}
+
+/** What an optional control is when it is switched on. */
+const START = { guidance_interval: [0.2, 0.9], apg_norm_threshold: 10 };
+const startOf = (one) => START[one.name] ?? (one.length ? Array(one.length).fill(one.minimum) : one.minimum);
+
+/** A control that may be off, as a switch with the rest below it. */
+function Optional({ one, children }) {
+  const name = keyOf(one, form.value.mode);
+  const on = form.value[name] !== null;
+  const hint = hintOf(one);
+  return html`
+    <div class="field">
+      <${Switch} label=${labelOf(one)} checked=${on} onChange=${(yes) => change({ [name]: yes ? startOf(one) : null })} />
+      ${on && children}
+      ${on && hint && html`<p class="hint" id=${`h-${name}`}>${hint}</p>`}
+      <${ErrorText} name=${name} />
+    </div>
+  `;
+}
+
+function Widget({ one }) {
+  const Special = SPECIAL[one.name] ?? Generic;
+  return html`<${Special} one=${one} />`;
+}
 
 /** All settings of a kind of job that samples. */
 export function Settings() {
@@ -95,112 +217,42 @@ export function Settings() {
 }
 
 function AllSettings() {
-  const choices = options.value?.choices ?? {};
-  const models = options.value?.models ?? [];
-  const weights = model.value?.weights ?? ["ema", "raw"];
-  const most = options.value?.limits?.max_images ?? 64;
+  const pair = ["solver", "weights"];
+  const widget = (one) => html`<${Widget} key=${one.name} one=${one} />`;
+  const single = shown(false).filter((one) => !pair.includes(one.name));
+  const before = single.filter((one) => place(one) < ORDER.indexOf("solver"));
   return html`
     <div class="group">
-      <${Slider} name="num_inference_steps" label=${S.settings.steps} min=${1} max=${100} most=${1000} />
-      <${Slider} name="guidance_scale" label=${S.settings.guidance} hint=${S.settings.guidanceHint} min=${1} max=${15} step=${0.1} most=${100} />
-      <${Slider} name="num_images" label=${S.settings.images} min=${1} max=${Math.min(16, most)} most=${most} />
-      <div class="pair">
-        <${Select} name="solver" label=${S.settings.solver} choices=${names(choices.solver ?? [form.value.solver], S.solvers)} />
-        <${Segmented} name="weights" label=${S.settings.weights} choices=${names(weights, S.settings.weightNames)} onChange=${chooseWeights} />
-      </div>
-      <${Seed} />
-      ${models.length > 1 && html`<${Select} name="model" label=${S.settings.model} choices=${models.map((m) => [m.default ? null : m.name, m.title])} />`}
-      <${Segmented} name="upscale" label=${S.settings.upscale} choices=${[[null, S.settings.off], ...(choices.upscale ?? [2, 4]).map((f) => [f, `${f}×`])]} />
-      ${form.value.upscale && html`<${Select} name="upscaler" label=${S.settings.upscaler} choices=${names(choices.upscaler, S.upscalers)} />`}
-      <${Advanced} choices=${choices} />
+      ${before.map(widget)}
+      <div class="pair">${pair.map((name) => widget(control(name)))}</div>
+      ${single.filter((one) => !before.includes(one)).map(widget)}
+      <${Advanced} />
     </div>
   `;
 }
 
 /** What is seldom touched; the closed part says how much of it was. */
-function Advanced({ choices }) {
-  const used = fieldsOf(form.value).filter((name) => ADVANCED.includes(name));
-  const changed = used.filter((name) => String(form.value[name]) !== String(DEFAULTS[name]));
-  const parts = {
-    guidance_interval: Interval,
-    guidance_rescale: () =>
-      html`<${Slider} name="guidance_rescale" label=${S.settings.rescale} hint=${S.settings.rescaleHint} min=${0} max=${1} step=${0.05} />`,
-    eta: () => html`<${Slider} name="eta" label=${S.settings.eta} min=${0} max=${1} step=${0.05} />`,
-    spacing: () =>
-      html`<${Select} name="spacing" label=${S.settings.spacing} choices=${[[null, S.settings.automatic], ...names(choices.spacing, S.spacings)]} />`,
-    strength_mode: () =>
-      html`<${Segmented} name="strength_mode" label=${S.source.strengthMode} choices=${names(choices.strength_mode, S.source.strengthModes)} />`,
-    resize_mode: () =>
-      html`<${Segmented} name="resize_mode" label=${S.source.fit} choices=${names(choices.resize_mode, S.source.fits)} />`,
-    inversion: () =>
-      html`<${Segmented} name="inversion" label=${S.source.inversion} choices=${[[null, S.settings.off], ...names(choices.inversion, S.source.inversions)]} />`,
-    source_prompt: SourcePrompt,
-    num_resamples: () =>
-      html`<${Slider} name="num_resamples" label=${S.mask.resamples} hint=${S.mask.resamplesHint} min=${1} max=${20} />`,
-    anagram_mode: () =>
-      html`<${Segmented} name="anagram_mode" label=${S.anagram.mode} choices=${names(choices.anagram_mode, S.anagram.modes)} />`,
-    preview_mode: () =>
-      html`<${Segmented} name="preview_mode" label=${S.settings.preview} choices=${names(choices.preview_mode ?? ["none", "linear", "vae"], S.settings.previews)} />`,
-    preview_every: () =>
-      html`<${Slider} name="preview_every" label=${S.settings.every} min=${1} max=${20} most=${1000} />`,
-    embed_metadata: () =>
-      html`<${Switch} label=${S.settings.embed} checked=${form.value.embed_metadata} onChange=${(on) => change({ embed_metadata: on })} />`,
-  };
+function Advanced() {
+  const used = shown(true);
+  const isChanged = (key) => JSON.stringify(form.value[key]) !== JSON.stringify(defaults.value[key]);
+  const changed = used.filter((one) => isChanged(keyOf(one, form.value.mode)));
   return html`
     <details class="advanced" open=${advanced.value} onToggle=${(e) => {
       advanced.value = e.currentTarget.open;
     }}>
       <summary>${S.settings.advanced}${changed.length > 0 && html`<span class="count">${S.settings.changed(changed.length)}</span>`}</summary>
       <div class="group">
-        ${ADVANCED.filter((name) => used.includes(name)).map((name) => html`<div key=${name}>${parts[name]()}</div>`)}
+        ${used.map((one) => html`<div key=${one.name} data-control=${one.name}><${Widget} one=${one} /></div>`)}
         <button type="button" class="quiet" onClick=${reset}>${S.settings.reset}</button>
       </div>
     </details>
   `;
 }
 
-/** The noise levels between which guidance acts; off for all of them. */
-function Interval() {
-  const level = { name: "guidance_interval", hint: true, min: 0, max: 1, step: 0.05 };
-  return html`
-    <div class="field">
-      <${Switch} label=${S.settings.interval} checked=${form.value.guidance_interval !== null}
-        onChange=${(on) => change({ guidance_interval: on ? INTERVAL : null })} />
-      ${
-        form.value.guidance_interval &&
-        html`
-          <div class="interval">
-            <${NumberAt} ...${level} index=${0} label=${S.settings.intervalFrom} />
-            <${NumberAt} ...${level} index=${1} label=${S.settings.intervalTo} />
-          </div>
-          <p class="hint" id="h-guidance_interval">${S.settings.intervalHint}</p>
-        `
-      }
-      <${ErrorText} name="guidance_interval" />
-    </div>
-  `;
-}
-
-const SourcePrompt = () => html`
-  <${Field} name="source_prompt" label=${S.source.sourcePrompt}>
-    <input type="text" ...${described("source_prompt")} maxlength=${options.value?.limits?.max_prompt ?? 4000} value=${form.value.source_prompt}
-      onInput=${(e) => change({ source_prompt: e.currentTarget.value })} />
-  <//>
-`;
-
-const KEPT = [
-  "mode",
-  "prompt",
-  "negative_prompt",
-  "image",
-  "region",
-  "mask",
-  "outpaint",
-  "anagram",
-  "source_prompt",
-];
+const KEPT = ["mode", "image", "region", "mask"];
 
 function reset() {
-  change(Object.fromEntries(Object.entries(DEFAULTS).filter(([name]) => !KEPT.includes(name))));
+  const fields = Object.entries(defaults.value).filter(([key]) => !KEPT.includes(key) && !isContent(key));
+  change(Object.fromEntries(fields));
   notify(S.settings.resetDone);
 }

@@ -2,13 +2,14 @@
 import { signal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 import { useFile } from "./actions.js";
+import { choicesOf, control, labelOf } from "./controls.js";
 import { ErrorText, Segmented, Select, Slider, Switch } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { MaskThumb } from "./mask_editor.js";
 import { chooseRegion, Outpaint } from "./outpaint.js";
 import { isMasked } from "./request.js";
-import { change, DEFAULTS, dialog, errors, form, options } from "./state.js";
+import { change, defaults, dialog, errors, form } from "./state.js";
 import { S } from "./strings.js";
 
 const reading = signal(false);
@@ -112,19 +113,19 @@ const BLENDING = { num_resamples: 5, solver: "ddim", guidance_scale: 3 };
 
 /** What makes the new part go well with the rest, or the usual settings. */
 function blend(on) {
-  change(on ? BLENDING : Object.fromEntries(Object.keys(BLENDING).map((name) => [name, DEFAULTS[name]])));
+  change(on ? BLENDING : Object.fromEntries(Object.keys(BLENDING).map((name) => [name, defaults.value[name]])));
 }
 
 /** What belongs to the source of each kind. */
 export function SourceSettings() {
   const { mode } = form.value;
   if (mode === "img2img") {
-    return html`<${Slider} name="strength" label=${S.source.strength} hint=${S.source.strengthHint} min=${0} max=${1} step=${0.01} />`;
+    return html`<${Slider} name="strength" label=${S.controls.strength.label} hint=${S.controls.strength.hint} min=${0} max=${1} step=${0.01} />`;
   }
   if (mode === "inpaint") {
     return html`
-      <${Slider} name="inpaint_strength" label=${S.source.strength} hint=${S.source.strengthHint} min=${0} max=${1} step=${0.01} />
-      <${Slider} name="mask_feather" label=${S.mask.feather} hint=${S.mask.featherHint} min=${0} max=${64} step=${1} />
+      <${Slider} name="inpaint_strength" label=${S.controls.strength.label} hint=${S.controls.strength.hint} min=${0} max=${1} step=${0.01} />
+      <${Slider} name="mask_feather" label=${S.controls.mask_feather.label} hint=${S.controls.mask_feather.hint} min=${0} max=${64} step=${1} />
       <div class="field">
         <${Switch} label=${S.mask.blend} checked=${form.value.num_resamples > 1} onChange=${blend} />
         <p class="hint">${S.mask.blendHint}</p>
@@ -132,11 +133,10 @@ export function SourceSettings() {
     `;
   }
   if (mode === "upscale") {
-    const upscalers = options.value?.upscalers ?? [{ name: form.value.upscaler, factors: [2, 4] }];
-    const factors = upscalers.find((u) => u.name === form.value.upscaler)?.factors ?? [2, 4];
+    const factors = control("upscale").choices;
     return html`
-      <${Segmented} name="factor" label=${S.source.factor} choices=${factors.map((f) => [f, `${f}×`])} />
-      <${Select} name="upscaler" label=${S.settings.upscaler} choices=${upscalers.map((u) => [u.name, S.upscalers[u.name] ?? u.name])} />
+      <${Segmented} name="upscale_upscale" label=${S.source.factor} choices=${factors.map((f) => [f, `${f}×`])} />
+      <${Select} name="upscaler" label=${labelOf(control("upscaler"))} choices=${choicesOf(control("upscaler"))} />
     `;
   }
   return null;

@@ -1,56 +1,51 @@
 // What the page knows: the form's draft (kept in this browser), its errors, the server's offer.
-import { computed, effect, signal } from "@preact/signals";
+import { batch, computed, effect, signal } from "@preact/signals";
 import { load, save } from "./storage.js";
 
 export const MODES = ["txt2img", "img2img", "inpaint", "anagram", "upscale"];
 
 /**
- * The form of a first visit. `image` is a stored picture: {id, url, width, height}; `region` is what
- * in-painting repaints: "mask" or "outpaint".
+ * The fields that no control is, and what controls start with on a page. `image` is a stored picture:
+ * {id, url, width, height}; `region` is what in-painting repaints: "mask" or "outpaint".
  */
-export const DEFAULTS = {
+const PAGE = {
   mode: "txt2img",
-  prompt: "",
-  negative_prompt: "",
-  prompt_matching: null,
-  num_images: 1,
-  num_inference_steps: 20,
-  guidance_scale: 2.5,
-  solver: "dpmpp_2m",
-  seed: null,
   seed_locked: false,
-  weights: "ema",
-  model: null,
-  eta: 0,
-  guidance_rescale: 0,
-  guidance_interval: null,
-  spacing: null,
-  upscale: null,
-  upscaler: "x4plus",
-  preview_mode: "linear",
-  preview_every: 1,
-  embed_metadata: true,
   image: null,
-  strength: 0.75,
-  strength_mode: "partial",
-  resize_mode: "crop",
-  inversion: null,
-  source_prompt: "",
-  inpaint_strength: 1,
   region: "mask",
   mask: [],
-  mask_feather: 4,
-  num_resamples: 1,
   outpaint: [0, 0, 0, 0],
-  factor: 4,
   anagram: [
     { prompt: "", view: "identity" },
     { prompt: "", view: "rot180" },
   ],
-  anagram_mode: "latent",
+  prompt: "",
+  preview_every: 1,
 };
 
-export const form = signal({ ...DEFAULTS, ...load("draft", {}) });
+/** The form, kept in this browser; the controls' fields are in it once the server has said them. */
+export const form = signal({ ...PAGE, ...load("draft", {}) });
+
+/** `GET /options`, null until it is there. */
+export const options = signal(null);
+
+/** The form of a first visit: a field for each control, more for kinds with defaults of their own. */
+export const defaults = computed(() => {
+  const fields = {};
+  for (const one of options.value?.controls ?? []) {
+    fields[one.name] = one.default;
+    for (const [kind, value] of Object.entries(one.kind_defaults)) fields[`${kind}_${one.name}`] = value;
+  }
+  return { ...fields, ...PAGE };
+});
+
+/** Takes what the server offers. */
+export function receive(offer) {
+  batch(() => {
+    options.value = offer;
+    form.value = { ...defaults.value, ...form.value };
+  });
+}
 
 /** Changes some of the form's fields; their errors are taken back. */
 export function change(patch) {
@@ -68,8 +63,6 @@ const root = (field) => field.split(".")[0];
 /** Messages by field name; "form" is for what belongs to no field. */
 export const errors = signal({});
 
-/** `GET /options`, null until it is there. */
-export const options = signal(null);
 /** `GET /ready`, null while the server does not answer. */
 export const server = signal({ ready: true, state: "unknown" });
 export const connected = signal(true);

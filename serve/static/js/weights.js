@@ -1,6 +1,6 @@
 // The sets of weights of the chosen model, and the settings that go with each.
 import { effect } from "@preact/signals";
-import { change, DEFAULTS, form, model, notify } from "./state.js";
+import { change, defaults, form, model, notify } from "./state.js";
 import { S } from "./strings.js";
 
 const FIELDS = ["num_inference_steps", "guidance_scale", "solver", "spacing"];
@@ -15,13 +15,13 @@ const brought = (weights) =>
 const picked = (from) => Object.fromEntries(FIELDS.map((name) => [name, from[name]]));
 
 /**
- * The form's fields for other weights: the settings that they want, or those of before.
+ * The form's fields for other weights: their own settings, or those of before.
  *
  * @param {object} current the form
  * @param {string} weights to be chosen
  */
 export function withWeights(current, weights) {
-  const usual = brought(current.weights) ? { ...picked(DEFAULTS), ...before } : {};
+  const usual = brought(current.weights) ? { ...picked(defaults.value), ...before } : {};
   return { ...usual, ...model.value?.sampling[weights], weights };
 }
 
@@ -36,7 +36,7 @@ export function chooseWeights(weights) {
 effect(() => {
   const sets = model.value?.weights ?? [];
   const { weights } = form.value;
-  if (sets.length === 0 || sets.includes(weights)) return;
-  notify(S.settings.noWeights(S.settings.weightNames[weights] ?? weights));
+  if (weights === undefined || sets.length === 0 || sets.includes(weights)) return;
+  notify(S.settings.noWeights(S.controls.weights.choices[weights] ?? weights));
   chooseWeights(sets[0]);
 });

@@ -1,0 +1,110 @@
+"""What a control is: its values, default, help text and group.
+
+A control is declared once, as a field of a dataclass (`dg2_jax.settings`):
+
+    guidance_scale: float = control(2.5, Real(-100.0, 100.0), "strength of the prompt", "guidance")
+
+From the declaration come the checks, the keyword arguments of `Pipeline`, the flags of
+scripts.sample, the fields of the HTTP interfaces and what the page shows.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dg2_jax.checks import ParameterError
+from dg2_jax.controls.values import Values
+
+KINDS = ("txt2img", "img2img", "inpaint", "anagram", "upscale")  # of jobs
+SAMPLED = KINDS[:-1]  # the kinds that run the denoiser
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control as it was declared.
+
+    Attributes:
+        values: that it may have.
+        help: one sentence, with the unit and what the ends of the range mean.
+        group: what it belongs to; a heading of the page, and what `accepts` chooses by.
+        kinds: of the jobs that have it.
+        advanced: whether it is seldom used.
+        optional: whether it may be None.
+        kind_defaults: defaults of single kinds of job, where they are not `default`.
+        default: the value of who does not choose.
+        name: of the field.
+    """
+
+    values: Values
+    help: str
+    group: str
+    kinds: tuple[str, ...] = SAMPLED
+    advanced: bool = False
+    optional: bool = False
+    kind_defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    default: Any = None
+    name: str = ""
+
+    def checked(self, value: Any) -> Any:
+        """`value` in its plain form.
+
+        Raises:
+            ParameterError: it is not allowed.
+        """
+        if value is None and self.optional:
+            return None
+        return self.values.checked(self.name, value)
+
+    def parse(self, text: str) -> Any:
+        """What a text means, not checked; "none" is None where that is allowed."""
+        return None if self.optional and text.lower() == "none" else self.values.parse(text)
+
+    @property
+    def python(self) -> Any:
+        """The type in Python."""
+        return self.values.python | None if self.optional else self.values.python
+
+    def describe(self) -> dict[str, Any]:
+        """All of it as plain data, every key present: what `GET /options` lists."""
+        bounds = dict.fromkeys(("minimum", "maximum", "choices", "length"))
+        return {
+            "name": self.name,
+            **bounds,
+            **self.values.describe(),
+            "default": self.default,
+            "kind_defaults": dict(self.kind_defaults),
+            "optional": self.optional,
+            "group": self.group,
+            "advanced": self.advanced,
+            "kinds": list(self.kinds),
+            "help": self.help,
+        }
+
+
+def control(default: Any, values: Values, help: str, group: str, **more: Any) -> Any:
+    """A dataclass field that declares a control; see `Control` for the arguments."""
+    return dataclasses.field(
+        default=default, metadata={"control": Control(values, help, group, **more)}
+    )
+
+
+def of(declaration: type) -> dict[str, Control]:
+    """The controls that a dataclass declares, by name, in its order."""
+    return {
+        field.name: dataclasses.replace(
+            field.metadata["control"], name=field.name, default=field.default
+        )
+        for field in dataclasses.fields(declaration)
+    }
+
+
+def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raises ParameterError, suggesting near names, unless all of `given` are `known`."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3, 0.6)
+            hint = f"; did you mean {' or '.join(near)}?" if near else f": {', '.join(known)}"
+            raise ParameterError(name, f"is not a parameter of {where}{hint}")

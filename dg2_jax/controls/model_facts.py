@@ -1,0 +1,158 @@
+"""What a model can be asked for, known from its config.json alone, before any weights are read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dg2_jax.checks import ParameterError, check
+from dg2_jax.diffusion.views import ANY_SHAPE
+from dg2_jax.models.architectures import ARCHITECTURES
+from dg2_jax.models.folder import weights_of
+from dg2_jax.models.model import Model
+from dg2_jax.nn.autoencoder import AutoencoderConfig
+
+if TYPE_CHECKING:
+    from dg2_jax.settings import Settings
+
+_PUBLISHED_FACTOR = 8  # of the autoencoders that a config.json names instead of describing
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What of a model decides whether settings can be honoured.
+
+    Attributes:
+        name: the model's.
+        weights: its sets of weights.
+        sampling: the defaults for single sets of weights.
+        size: side of its own images in pixels.
+        multiple: of which an image's height and width must be multiples, in pixels.
+        num_train_timesteps: levels of its noise schedule.
+        has_deep_levels: whether `reuse_every` may be above 1.
+        latents: channels of its latents and what its denoiser predicts: what a model for
+            autoguidance must share.
+    """
+
+    name: str
+    weights: tuple[str, ...]
+    sampling: Mapping[str, Mapping[str, Any]]
+    size: int
+    multiple: int
+    num_train_timesteps: int
+    has_deep_levels: bool
+    latents: tuple[int, str]
+
+    def size_of(self, settings: "Settings") -> tuple[int, int]:
+        """Width and height of the images that settings ask for, before any enlarging."""
+        return settings.width or self.size, settings.height or self.size
+
+    def check(self, settings: "Settings", autoguidance: "ModelFacts | None" = None) -> None:
+        """Refuses what this model cannot do.
+
+        Args:
+            settings: of a call.
+            autoguidance: the facts of `settings.autoguidance_model`, if known.
+
+        Raises:
+            ParameterError: naming the parameter and what this model allows.
+        """
+        self.check_weights(settings.weights)
+        steps, most = settings.num_inference_steps, self.num_train_timesteps
+        check(steps <= most, "num_inference_steps", f"at most {most} with {self.name}", steps)
+        self._check_reuse(settings)
+        self._check_size(settings)
+        if autoguidance is not None:
+            self._check_autoguidance(settings, autoguidance)
+
+    def check_weights(self, weights: str) -> None:
+        """Raises ParameterError unless the model has this set of weights."""
+        if weights not in self.weights:
+            allowed = f"must be one of {', '.join(self.weights)} with the model {self.name}"
+            raise ParameterError("weights", f"{allowed}; got {weights!r}")
+
+    def _check_reuse(self, settings: "Settings") -> None:
+        if settings.reuse_every > 1 and not self.has_deep_levels:
+            raise ParameterError(
+                "reuse_every",
+                f"must be 1 with the model {self.name}, whose denoiser is no UNet of several "
+                f"levels; got {settings.reuse_every}",
+            )
+
+    def _check_size(self, settings: "Settings") -> None:
+        for name in ("height", "width"):
+            pixels = getattr(settings, name)
+            if pixels is not None and pixels % self.multiple:
+                nearest = max(1, round(pixels / self.multiple)) * self.multiple
+                raise ParameterError(
+                    name,
+                    f"must be a multiple of {self.multiple} with the model {self.name}; "
+                    f"got {pixels}, the nearest is {nearest}",
+                )
+        width, height = self.size_of(settings)
+        for _, view in settings.anagram or ():
+            if width != height and view not in ANY_SHAPE:
+                allowed = (
+                    f"must use views among {', '.join(ANY_SHAPE)} where a picture is no square"
+                )
+                raise ParameterError("anagram", f"{allowed}; got {view!r} with {width}x{height}")
+        if settings.outpaint is None:
+            return
+        left, top, right, bottom = settings.outpaint
+        for side, new in ((width, left + right), (height, top + bottom)):
+            least = max(1, side // 8)
+            if side - new < least or not any(settings.outpaint):
+                raise ParameterError(
+                    "outpaint",
+                    f"must add pixels and leave at least {least} of {side} in each direction, "
+                    f"got {settings.outpaint}",
+                )
+
+    def _check_autoguidance(self, settings: "Settings", other: "ModelFacts") -> None:
+        if other.latents != self.latents:
+            channels, prediction = self.latents
+            raise ParameterError(
+                "autoguidance_model",
+                f"must have {channels} latent channels and predict {prediction}, "
+                f"as {self.name} does",
+            )
+        other.check_weights(settings.weights)
+        other._check_reuse(settings)
+
+
+def from_config(name: str, config: Mapping[str, Any]) -> ModelFacts:
+    """The facts of a model folder from its config.json.
+
+    Raises:
+        KeyError, TypeError, ValueError: the configuration is not one of a model folder.
+    """
+    architecture = ARCHITECTURES[config["model"]]
+    denoiser = architecture.parse(config["denoiser"], "denoiser")
+    diffusion, vae = config["diffusion"], config["vae"]
+    factor = _PUBLISHED_FACTOR
+    if "pretrained" not in vae:
+        factor = AutoencoderConfig.from_dict(vae).downsampling_factor
+    levels = len(diffusion.get("alpha_bar", ())) or diffusion.get("num_train_timesteps", 1000)
+    return ModelFacts(
+        name=name,
+        weights=weights_of(config),
+        sampling=config.get("sampling", {}),
+        size=config.get("default_size", 128),
+        multiple=factor * denoiser.latent_multiple,
+        num_train_timesteps=levels,
+        has_deep_levels=architecture.has_deep_features(denoiser),
+        latents=(denoiser.in_channels, diffusion["prediction_type"]),
+    )
+
+
+def facts_of(model: Model) -> ModelFacts:
+    """The facts of a model in memory."""
+    return ModelFacts(
+        name=model.name,
+        weights=tuple(model.params),
+        sampling=model.config.get("sampling", {}),
+        size=model.default_size,
+        multiple=model.size_multiple,
+        num_train_timesteps=model.schedule.num_train_timesteps,
+        has_deep_levels=model.has_deep_levels,
+        latents=(model.latent_channels, model.prediction_type),
+    )

@@ -1,0 +1,30 @@
+"""Text files as people have them: with a byte-order mark, with any line ends."""
+
+import codecs
+
+_MARKS = {  # the longer first, since UTF-32's begins with UTF-16's
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def decode(content: bytes, name: str) -> str:
+    """The text of a file: UTF-8, or what its byte-order mark says.
+
+    Raises:
+        ValueError: it is neither; the message gives `name` and the line.
+    """
+    encoding = next((e for mark, e in _MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{name} must be UTF-8, and its line {line} is not: {error}") from error
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a file; U+2028 and other separators within a line are part of it."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")

@@ -1,0 +1,1 @@
+"""The mathematics: schedules, losses, guidance, solvers, the sampling loop; pure functions."""

@@ -1,0 +1,63 @@
+"""Denoisers: estimates of a clean latent x₀ from a noisy one.
+
+A denoiser is a pair of functions, as an optimiser of optax is: `init` makes its memory, `apply`
+estimates x₀ and updates the memory, which the sampling loop carries from row to row. Guidance,
+in-painting and anagrams are functions from denoisers to denoisers, so they compose.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dg2_jax.diffusion import prediction
+from dg2_jax.typing import Latent
+
+Conditioning = Any  # a pytree whose leaves start with the batch axis
+Memory = Any  # likewise; () for a denoiser without one
+Network = Callable[[Latent, Int[Array, " b"], Conditioning], Latent]
+
+
+class Level(NamedTuple):
+    """A noise level, the same for the whole batch."""
+
+    timestep: Int[Array, ""]
+    alpha: Float[Array, ""]
+    sigma: Float[Array, ""]
+
+
+class Denoiser(NamedTuple):
+    """An estimator of x₀ with a memory.
+
+    Attributes:
+        init: latents to the memory before the first row; only their shape and dtype count.
+        apply: (x, level, conditioning, memory) to (estimate of x₀, memory).
+    """
+
+    init: Callable[[Latent], Memory]
+    apply: Callable[[Latent, Level, Conditioning, Memory], tuple[Latent, Memory]]
+
+
+def stateless(estimate: Callable[[Latent, Level, Conditioning], Latent]) -> Denoiser:
+    """The denoiser without memory of a function (x, level, conditioning) to x₀."""
+    return Denoiser(
+        init=lambda x: (),
+        apply=lambda x, level, conditioning, memory: (estimate(x, level, conditioning), memory),
+    )
+
+
+def of_network(network: Network, prediction_type: str) -> Denoiser:
+    """The denoiser of a network that predicts ε, v or x₀ at a training timestep.
+
+    Raises:
+        ValueError: an unknown prediction type.
+    """
+    prediction.check(prediction_type)
+
+    def estimate(x: Latent, level: Level, conditioning: Conditioning) -> Latent:
+        t = jnp.broadcast_to(level.timestep, x.shape[:1])
+        output = network(x, t, conditioning)
+        return prediction.to_x0(prediction_type, x, output, level.alpha, level.sigma)
+
+    return stateless(estimate)

@@ -1,0 +1,44 @@
+"""In-painting as a denoiser: where the change map forbids a change, x₀ is the original's.
+
+A solver that is told x₀ = z₀ moves a cell along z₀'s own noising path: for DDIM,
+
+    x_p = α_p z₀ + σ_p (x_t - α_t z₀)/σ_t,
+
+which is z₀ at the *next* level p under the noise it has had from the start. So replacing the
+estimate is the same as blending the sample at level p, holds for every solver and its history, and
+ends in z₀ itself. A soft map is a change map (Levin and Fried, Differential Diffusion, arXiv
+2306.00950): each cell is let go at its own moment, hard at every step, so that no average of two
+noises loses variance.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dg2_jax.diffusion.denoiser import Conditioning, Denoiser, Level, Memory
+from dg2_jax.typing import Latent
+
+
+def keep_original(
+    denoise: Denoiser,
+    original: Latent,
+    change: Float[Array, "b h w 1"],
+    first_timestep: Int[Array, ""],
+) -> Denoiser:
+    """`denoise` where and while the change map allows, the original elsewhere.
+
+    Args:
+        denoise: the denoiser.
+        original: z₀, scaled clean latents.
+        change: from 0 (never changed) to 1 (free from the first step); a cell of value c is free
+            for the last c of the way from `first_timestep` to 0.
+        first_timestep: the noisiest one, where sampling starts.
+    """
+
+    def apply(
+        x: Latent, level: Level, conditioning: Conditioning, memory: Memory
+    ) -> tuple[Latent, Memory]:
+        x0, memory = denoise.apply(x, level, conditioning, memory)
+        remaining = (level.timestep + 1) / (first_timestep + 1)
+        return jnp.where(change < remaining, original, x0), memory
+
+    return Denoiser(denoise.init, apply)

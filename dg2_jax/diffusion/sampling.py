@@ -1,0 +1,146 @@
+"""The sampling loop: a denoiser and a solver's table in, latents out.
+
+One step, `Progress` to `Progress`, serves three drivers: `sample`, a `lax.scan` that is pure and
+differentiable; `advance`, a `lax.while_loop` over any rows without recompilation, which a host
+calls for a few rows at a time; and `watched`, the same loop calling the host itself.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import io_callback
+from jaxtyping import Array, Bool, Int, Integer, PRNGKeyArray
+
+from dg2_jax.diffusion import solvers
+from dg2_jax.diffusion.denoiser import Conditioning, Denoiser, Level, Memory
+from dg2_jax.diffusion.solvers import SolverState, SolverTable
+from dg2_jax.typing import Keys, Latent
+
+# What noise is for: part of every key, so that no two uses share numbers.
+INITIAL_NOISE, STEP_NOISE, SOURCE_NOISE = 0, 1, 3
+
+
+def image_keys(seeds: Integer[Array, " b"]) -> Keys:
+    """One key per image, from its own seed alone."""
+    return jax.vmap(jax.random.key)(seeds)
+
+
+def noise_for(keys: Keys, name: int, step: int | Int[Array, ""], shape: tuple[int, ...]) -> Latent:
+    """Standard normal (b, *shape): a function of (seed, name, step), not of the batch."""
+
+    def one(key: PRNGKeyArray) -> Array:
+        return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, name), step), shape)
+
+    return jax.vmap(one)(keys)
+
+
+def initial_noise(keys: Keys, shape: tuple[int, ...]) -> Latent:
+    """Where txt2img starts: N(0, I)."""
+    return noise_for(keys, INITIAL_NOISE, 0, shape)
+
+
+class Progress(NamedTuple):
+    """How far a sampling is.
+
+    Attributes:
+        rows_done: of the table.
+        state: of the solver; `state.x` are the latents.
+        memory: of the denoiser.
+        x0: the last row's estimate; the starting latents before the first row.
+    """
+
+    rows_done: Int[Array, ""]
+    state: SolverState
+    memory: Memory
+    x0: Latent
+
+
+Step = Callable[[Progress], Progress]
+
+
+def begin(denoise: Denoiser, x: Latent) -> Progress:
+    """A sampling from `x`, at the level of the table's first row, with no row done."""
+    return Progress(jnp.int32(0), solvers.init(x), denoise.init(x), x)
+
+
+def make_step(
+    denoise: Denoiser, conditioning: Conditioning, table: SolverTable, keys: Keys
+) -> Step:
+    """The step that runs row `rows_done` of a table.
+
+    Args:
+        denoise: the denoiser.
+        conditioning: its conditioning.
+        table: `SolverTable.padded`.
+        keys: one per latent, for the noise of stochastic solvers.
+    """
+    table = jax.tree.map(jnp.asarray, table)
+
+    def step(progress: Progress) -> Progress:
+        index, state = progress.rows_done, progress.state
+        row = row_of(table, index)
+        level = Level(row.timestep, row.alpha, row.sigma)
+        x0, memory = denoise.apply(state.x, level, conditioning, progress.memory)
+        noise = noise_for(keys, STEP_NOISE, index, x0.shape[1:])
+        return Progress(index + 1, solvers.step(state, row.matrix, x0, noise), memory, x0)
+
+    return step
+
+
+def row_of(table: SolverTable, index: Int[Array, ""]) -> SolverTable:
+    """One row of a table, its arrays without the leading axis."""
+    return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, index, keepdims=False), table)
+
+
+def sample(
+    denoise: Denoiser, conditioning: Conditioning, x: Latent, table: SolverTable, keys: Keys
+) -> Latent:
+    """Runs every row of a table from `x`, at the level of its first row, to a clean latent."""
+    rows = len(table.timestep)
+    step = make_step(denoise, conditioning, table.padded(rows), keys)
+    start = begin(denoise, x)
+    return jax.lax.scan(lambda p, _: (step(p), None), start, length=rows)[0].state.x
+
+
+def advance(step: Step, progress: Progress, until: Int[Array, ""] | int) -> Progress:
+    """The progress after row `until`, at most as many as the table has real rows."""
+    return jax.lax.while_loop(lambda p: p.rows_done < until, step, progress)
+
+
+def watched(
+    step: Step,
+    progress: Progress,
+    until: Int[Array, ""] | int,
+    watch: Callable[[Array, Any], Any],
+    every: Int[Array, ""] | int = 1,
+    show: Callable[[Latent], Any] = lambda x0: x0,
+) -> Progress:
+    """`advance` that shows the host how far it is; `rows_done` is below `until` if it was stopped.
+
+    Args:
+        step: as for `advance`, as are the next two.
+        progress: see there.
+        until: see there.
+        watch: called on the host, in order, as `watch(rows_done, show(x0))` after each `every`-th
+            row and after the last one. It returns a NumPy bool, True to stop, and must not call
+            JAX.
+        every: rows between two calls, at least 1.
+        show: maps the x₀ estimate to what the host receives, any pytree, on the device.
+    """
+
+    def body(carry: tuple[Progress, Bool[Array, ""]]) -> tuple[Progress, Bool[Array, ""]]:
+        progress = step(carry[0])
+        done = progress.rows_done
+        return progress, jax.lax.cond(
+            (done % every == 0) | (done == until),
+            lambda: io_callback(
+                watch, jax.ShapeDtypeStruct((), jnp.bool_), done, show(progress.x0), ordered=True
+            ),
+            lambda: jnp.asarray(False),
+        )
+
+    return jax.lax.while_loop(
+        lambda carry: (carry[0].rows_done < until) & ~carry[1], body, (progress, jnp.asarray(False))
+    )[0]

@@ -1,0 +1,1 @@
+"""From settings to pictures: the plan, the compiled program, editing."""

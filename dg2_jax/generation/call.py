@@ -1,0 +1,199 @@
+"""One call of a pipeline, by stages: plan, source, then text, sampling and pictures per batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from dg2_jax.controls import arguments
+from dg2_jax.controls.model_facts import facts_of
+from dg2_jax.diffusion import sampling
+from dg2_jax.generation import drivers, editing, text
+from dg2_jax.generation import plan as planning
+from dg2_jax.generation.drivers import Watcher
+from dg2_jax.generation.editing import Edit
+from dg2_jax.generation.inputs import Inputs, Source
+from dg2_jax.generation.plan import Plan
+from dg2_jax.generation.program import Weights
+from dg2_jax.models import folder as model_lib
+from dg2_jax.models.model import Model
+from dg2_jax.pictures import preview
+from dg2_jax.pictures.image_input import ImageSource
+from dg2_jax.pictures.upscaling import upscale
+from dg2_jax.result import Result
+from dg2_jax.settings import Settings
+from dg2_jax.text.encoder import TextEncoder
+from dg2_jax.typing import Latent
+
+
+class WeakerModels(dict[str, Model]):
+    """The models of autoguidance by name or folder, each loaded when it is first asked for."""
+
+    def __missing__(self, name: str) -> Model:
+        self[name] = model_lib.load(name)
+        return self[name]
+
+
+class Finished(NamedTuple):
+    """The n images of a batch: uint8 (n, H, W, 3), and their latents (n, h, w, c)."""
+
+    pictures: np.ndarray
+    latents: np.ndarray
+
+
+def plan_for(
+    model: Model, settings: Settings, weaker: WeakerModels, edits: bool = False
+) -> tuple[Plan, Weights]:
+    """The plan of a call and the parameters that it runs with.
+
+    Args:
+        model: the model.
+        settings: of the call.
+        weaker: where the model of autoguidance comes from.
+        edits: whether a picture is edited.
+
+    Raises:
+        ParameterError: the model of autoguidance does not fit; or as `plan.make`.
+    """
+    worse = None if settings.autoguidance_model is None else weaker[settings.autoguidance_model]
+    if worse is not None:
+        facts_of(model).check(settings, facts_of(worse))
+    to_rgb = preview.of_model(model.config, model.latent_channels)
+    plan = planning.make(model, settings, to_rgb, edits=edits, worse=worse)
+    weights = Weights(
+        model.params[settings.weights],
+        None if worse is None else worse.params[settings.weights],
+        model.autoencoder_params,
+    )
+    return plan, weights
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is known before the first batch.
+
+    Attributes:
+        model: the model.
+        text_encoder: its text encoder.
+        plan: what is run.
+        weights: the parameters it is run with.
+        edit: the picture that is edited, if any.
+        source: where the sampling of each image starts.
+        prompts: one per image.
+        negative_prompts: one per image.
+        seeds: one per image.
+    """
+
+    model: Model
+    text_encoder: TextEncoder
+    plan: Plan
+    weights: Weights
+    edit: Edit | None
+    source: Source
+    prompts: list[str]
+    negative_prompts: list[str]
+    seeds: list[int]
+
+    def finish(
+        self,
+        watch: Callable[[list[int]], Watcher | None] = lambda batch: None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Finished]:
+        """Makes the images, batch by batch, until all are done or a watcher stops.
+
+        Args:
+            watch: from the indices of a batch to its watcher.
+            progress: called with (images done, images in total) after every batch.
+        """
+        finished: list[Finished] = []
+        for batch in planning.batches(len(self.prompts)):
+            images = self.run(batch, watch(batch))
+            if images is None:
+                break
+            finished.append(images)
+            if progress is not None:
+                progress(sum(len(f.pictures) for f in finished), len(self.prompts))
+        return finished
+
+    def run(self, batch: list[int], watcher: Watcher | None = None) -> Finished | None:
+        """Makes the images of a batch; None where the watcher stopped it."""
+        plan, inputs = self._inputs(batch)
+        latents, rows = drivers.generate(plan.program, self.weights, inputs, plan.num_rows, watcher)
+        if rows < plan.num_rows:
+            return None
+        real = len(set(batch))
+        return Finished(self._pictures(latents, inputs)[:real], np.asarray(latents)[:real])
+
+    def result(self, finished: Sequence[Finished]) -> Result:
+        """The result of the call from the batches that were finished."""
+        plan = self.plan
+        none = Finished(
+            np.zeros((0, *plan.size, 3), np.uint8), np.zeros((0, *plan.latent_shape), np.float32)
+        )
+        pictures, latents = map(np.concatenate, zip(*(finished or [none]), strict=True))
+        done = len(pictures)
+        return Result(
+            images=pictures,
+            seeds=tuple(self.seeds[:done]),
+            prompts=tuple(self.prompts[:done]),
+            negative_prompts=tuple(self.negative_prompts[:done]),
+            latents=latents,
+            settings=plan.settings,
+            model=self.model.name,
+            image=self.edit.digest if self.edit else None,
+            stopped=done < len(self.prompts),
+        )
+
+    def _inputs(self, batch: list[int]) -> tuple[Plan, Inputs]:
+        prompts, negatives = self.plan.program.task.texts(
+            [self.prompts[i] for i in batch],
+            [self.negative_prompts[i] for i in batch],
+            self.plan.settings,
+        )
+        texts, weights = text.compose(self.text_encoder, prompts, negatives, len(batch))
+        plan = planning.with_null_text(self.plan) if weights.shape[1] > 1 else self.plan
+        keys = sampling.image_keys(jnp.asarray([self.seeds[i] for i in batch], jnp.uint32))
+        return plan, plan.inputs(self.source, texts, weights, keys)
+
+    def _pictures(self, latents: Latent, inputs: Inputs) -> np.ndarray:
+        """Decoded, pasted back, enlarged."""
+        coder = self.model.autoencoder, self.model.autoencoder_params
+        settings = self.plan.settings
+        pictures = np.asarray(self.plan.program.task.finish(latents, inputs, *coder))
+        if self.edit is not None:
+            pictures = editing.paste_back(pictures, self.edit, settings)
+        if settings.upscale is not None:
+            pictures = upscale(pictures, settings.upscaler, settings.upscale)
+        return pictures
+
+
+def begin(
+    model: Model,
+    text_encoder: TextEncoder,
+    weaker: WeakerModels,
+    settings: Settings,
+    prompt: str | Sequence[str],
+    negative_prompt: str | Sequence[str],
+    num_images: int,
+    seed: int | Sequence[int] | None,
+    image: ImageSource | None,
+    mask: ImageSource | None,
+) -> Call:
+    """Checks all that a call asks for, and brings its picture to where sampling starts.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: naming the parameter and what is allowed.
+    """
+    plan, weights = plan_for(model, settings, weaker, edits=image is not None)
+    edit = editing.load(image, mask, plan)
+    prompt = text.call_prompt(prompt, settings)
+    prompts, negatives = arguments.expand_prompts(prompt, negative_prompt, num_images)
+    seeds = arguments.expand_seed(seed, len(prompts))
+    source = editing.encode(model, plan, edit)
+    if settings.inversion == "ddim" and plan.num_rows:
+        shown = text.encode(text_encoder, [settings.source_prompt], [""])
+        source = editing.invert(model, plan, source, weights, shown)
+    return Call(model, text_encoder, plan, weights, edit, source, prompts, negatives, seeds)

@@ -1,0 +1,52 @@
+"""The autoencoder of a model as compiled functions between uint8 pictures and scaled latents."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Array, UInt8
+
+from dg2_jax.diffusion import anagram
+from dg2_jax.diffusion.views import ViewMap
+from dg2_jax.models.model import Network, Params
+from dg2_jax.pictures.images import from_uint8, to_uint8
+from dg2_jax.typing import Latent, Pixels
+
+
+class Coder(NamedTuple):
+    """An autoencoder with its parameters; both ways are differentiable.
+
+    Attributes:
+        encode: pixels in [-1, 1] to scaled latents, the mean of the posterior.
+        decode: scaled latents to pixels.
+    """
+
+    encode: Callable[[Pixels], Latent]
+    decode: Callable[[Latent], Pixels]
+
+
+def bind(autoencoder: Network, params: Params) -> Coder:
+    """The coder of an autoencoder, for use within a compiled function."""
+    vae = autoencoder.bind(params)
+    return Coder(lambda p: vae.scale(vae.encode(p).mode()), lambda z: vae.decode(vae.unscale(z)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def encode(autoencoder: Network, params: Params, images: UInt8[Array, "b H W 3"]) -> Latent:
+    """Pictures to scaled latents."""
+    return bind(autoencoder, params).encode(from_uint8(images))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decode(autoencoder: Network, params: Params, latents: Latent) -> UInt8[Array, "b H W 3"]:
+    """Scaled latents to pictures."""
+    return to_uint8(bind(autoencoder, params).decode(latents))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decode_views(
+    autoencoder: Network, params: Params, latents: Latent, views: ViewMap
+) -> UInt8[Array, "n H W 3"]:
+    """The latents of all views, view by view, to one picture per image: see `merge_pixels`."""
+    return to_uint8(anagram.merge_pixels(bind(autoencoder, params).decode(latents), views))

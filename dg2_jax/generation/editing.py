@@ -1,0 +1,142 @@
+"""The picture that a call edits: from files to latents, to the noise behind them, and back."""
+
+import hashlib
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dg2_jax.checks import ParameterError
+from dg2_jax.diffusion import sampling
+from dg2_jax.generation import coder, drivers
+from dg2_jax.generation import plan as planning
+from dg2_jax.generation.inputs import Source
+from dg2_jax.generation.plan import Plan
+from dg2_jax.generation.program import Weights
+from dg2_jax.generation.text import TextInputs
+from dg2_jax.models.model import Model
+from dg2_jax.pictures import image_input, masks
+from dg2_jax.pictures.image_input import ImageSource
+from dg2_jax.settings import Settings
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is edited.
+
+    Attributes:
+        pixels: uint8 (H, W, 3), the picture fitted to the size of the call.
+        mask: float32 (H, W), 1 where it is repainted; None where all of it may change.
+        change: float32 (h, w), the change map of the latents.
+        digest: SHA-256 of the pixels.
+    """
+
+    pixels: np.ndarray
+    mask: np.ndarray | None
+    change: np.ndarray
+    digest: str
+
+
+def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edit | None:
+    """Reads and fits what a call edits; None for txt2img.
+
+    Args:
+        image: of the call.
+        mask: of the call.
+        plan: of the call.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: naming the parameter: a file that is no picture, or controls that do not go
+            together.
+    """
+    settings, (height, width) = plan.settings, plan.size
+    _check_combination(image is not None, mask is not None, settings)
+    if image is None:
+        return None
+    painted = None
+    if settings.outpaint is not None:
+        left, top, right, bottom = settings.outpaint
+        border = (left, top, right, bottom)
+        pixels, painted = masks.outpaint_canvas(image, border, width, height)
+    elif mask is not None:
+        pixels, painted = masks.load_pair(image, mask, width, height, settings.resize_mode)
+    else:
+        pixels = image_input.load_image(image, width, height, settings.resize_mode)
+    change = np.ones(plan.latent_shape[:2], np.float32)
+    if painted is not None:
+        change = masks.latent_mask(painted, height // plan.latent_shape[0])
+    return Edit(pixels, painted, change, hashlib.sha256(pixels.tobytes()).hexdigest())
+
+
+def encode(model: Model, plan: Plan, edit: Edit | None) -> Source:
+    """Where the sampling of a call starts."""
+    if edit is None:
+        return Source.noise(plan.latent_shape)
+    original = coder.encode(model.autoencoder, model.autoencoder_params, edit.pixels[None])
+    levels = np.float32(plan.start_alpha), np.float32(plan.start_sigma)
+    alpha, sigma, change = jax.device_put((*levels, edit.change[None, :, :, None]))
+    return Source(original, alpha, sigma, original, change)
+
+
+def invert(
+    model: Model, plan: Plan, source: Source, weights: Weights, source_text: TextInputs
+) -> Source:
+    """The source whose start is the noise that the original comes from by DDIM.
+
+    Args:
+        model: the model.
+        plan: the plan of the call, which runs a row or more.
+        source: from `encode`.
+        weights: of the call.
+        source_text: what the picture shows.
+    """
+    way = planning.backwards(model, plan)
+    one, zero = jax.device_put((np.float32(1.0), np.float32(0.0)))
+    free = Source.noise(plan.latent_shape).change
+    clean = source._replace(alpha=one, sigma=zero, change=free)
+    key = sampling.image_keys(jnp.zeros(1, jnp.uint32))
+    inputs = way.inputs(clean, source_text, np.ones((1, 1), np.float32), key)
+    noise, _ = drivers.generate(way.program, weights._replace(worse=None), inputs, way.num_rows)
+    return source._replace(start=noise, alpha=one, sigma=zero)
+
+
+def paste_back(pictures: np.ndarray, edit: Edit, settings: Settings) -> np.ndarray:
+    """Repainted regions in the original: outside the feathered mask pixels are exactly its own.
+
+    Args:
+        pictures: uint8 (n, H, W, 3), as decoded.
+        edit: what was edited.
+        settings: gives `mask_feather`.
+    """
+    if edit.mask is None:
+        return pictures
+    return np.stack(
+        [
+            masks.paste_back(picture, edit.pixels, edit.mask, settings.mask_feather)
+            for picture in pictures
+        ]
+    )
+
+
+def _check_combination(has_image: bool, has_mask: bool, settings: Settings) -> None:
+    paints = has_mask or settings.outpaint is not None
+    for name, used in (
+        ("mask", has_mask),
+        ("outpaint", settings.outpaint is not None),
+        ("inversion", settings.inversion is not None),
+    ):
+        if used and not has_image:
+            raise ParameterError(name, "needs image, the picture that is changed")
+    if has_mask and settings.outpaint is not None:
+        raise ParameterError("mask", "cannot be combined with outpaint, which makes its own")
+    if settings.num_resamples > 1 and not paints:
+        raise ParameterError("num_resamples", "above 1 needs mask or outpaint")
+    if settings.anagram is not None and settings.inversion is not None:
+        raise ParameterError("inversion", "cannot be combined with anagram")
+    if settings.anagram is not None and settings.anagram_mode == "pixel" and has_image:
+        raise ParameterError("image", "cannot be combined with anagram_mode 'pixel'; use 'latent'")
+    if settings.inversion == "ddpm" and paints:
+        name = "mask" if has_mask else "outpaint"
+        raise ParameterError(name, "cannot be combined with inversion 'ddpm'; use 'ddim'")

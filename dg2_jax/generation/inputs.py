@@ -1,0 +1,84 @@
+"""What the compiled program is called with: everything that changes without recompilation."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from dg2_jax.diffusion.guidance import Guidance
+from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.diffusion.views import ViewMap
+from dg2_jax.generation.text import TextInputs
+from dg2_jax.pictures.preview import LatentToRGB
+from dg2_jax.settings import Settings
+from dg2_jax.typing import Keys, Latent
+
+
+class Source(NamedTuple):
+    """The latents that sampling starts from, and what of a picture it keeps; b is 1 or the batch.
+
+    Attributes:
+        start: sampling starts from alpha · start + sigma · noise.
+        alpha: 0 for txt2img.
+        sigma: 1 for txt2img.
+        original: the latents that stay where `change` forbids otherwise.
+        change: the change map, see `inpaint.keep_original`; 1 everywhere for txt2img.
+    """
+
+    start: Latent
+    alpha: Float[Array, ""]
+    sigma: Float[Array, ""]
+    original: Latent
+    change: Float[Array, "b h w 1"]
+
+    @classmethod
+    def noise(cls, latent_shape: tuple[int, int, int]) -> "Source":
+        """The source of txt2img, the same for all images."""
+        zeros = np.zeros((1, *latent_shape), np.float32)
+        ones = np.ones((1, *latent_shape[:2], 1), np.float32)
+        return cls(*jax.device_put((zeros, np.float32(0.0), np.float32(1.0), zeros, ones)))
+
+
+class Inputs(NamedTuple):
+    """The data of a batch of b images with latents h w c.
+
+    Attributes:
+        text: the texts.
+        guidance: of each image.
+        table: the solver's, padded to a fixed number of rows.
+        keys: one per image.
+        reuse_every: see `reuse.denoiser`; unused where the program reuses nothing.
+        source: where sampling starts.
+        views: of an anagram, stacked; of pixels where they are synchronised. None without.
+        corrected: whether `anagram.shared_latent` corrects the variance.
+        to_rgb: the linear preview.
+    """
+
+    text: TextInputs
+    guidance: Guidance
+    table: SolverTable
+    keys: Keys
+    reuse_every: Int[Array, ""]
+    source: Source
+    views: ViewMap | None
+    corrected: Bool[Array, ""]
+    to_rgb: LatentToRGB
+
+
+def guidance_of(settings: Settings, prompt_weights: Float[np.ndarray, "b p"]) -> Guidance:
+    """The guidance of a batch, with the same settings for every image."""
+    values = {
+        "scale": settings.guidance_scale,
+        "rescale": settings.guidance_rescale,
+        "eta_parallel": settings.apg_eta,
+        "norm_threshold": settings.apg_norm_threshold or np.inf,
+        "momentum": settings.apg_momentum,
+        "autoguidance_scale": settings.autoguidance_scale,
+    }
+    arrays = {
+        name: np.full(len(prompt_weights), value, np.float32) for name, value in values.items()
+    }
+    arrays["prompt_weights"] = prompt_weights
+    arrays["interval"] = np.asarray(settings.guidance_interval or (0.0, 1.0), np.float32)
+    return Guidance(**jax.device_put(arrays))

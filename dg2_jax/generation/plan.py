@@ -1,0 +1,212 @@
+"""From settings to what a call runs: its size, its steps, its program; data only."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from dg2_jax.checks import ParameterError
+from dg2_jax.diffusion import inversion, schedules, solvers, views
+from dg2_jax.diffusion.schedules import Schedule
+from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.diffusion.views import ViewMap
+from dg2_jax.generation import tasks
+from dg2_jax.generation.inputs import Inputs, Source, guidance_of
+from dg2_jax.generation.program import Program
+from dg2_jax.generation.tasks import PixelAnagram
+from dg2_jax.generation.text import TextInputs
+from dg2_jax.models.model import Model
+from dg2_jax.pictures.preview import LatentToRGB
+from dg2_jax.settings import BATCH_SIZES, MAX_ROWS, Settings
+from dg2_jax.typing import Keys
+
+_INVERSION_ITERATIONS = 5
+
+
+class Plan(NamedTuple):
+    """What all batches of a call share.
+
+    Attributes:
+        settings: of the call, with its height and width.
+        program: that is run.
+        table: of the solver, padded to MAX_ROWS.
+        num_rows: how many rows of it are real; 0 where only the autoencoder acts.
+        size: height and width of the pictures.
+        latent_shape: height, width and channels of one latent.
+        start_alpha: where a picture is edited, sampling starts from α · its latents + σ · noise.
+        start_sigma: that σ.
+        views: of an anagram, stacked.
+        to_rgb: the linear preview.
+    """
+
+    settings: Settings
+    program: Program
+    table: SolverTable
+    num_rows: int
+    size: tuple[int, int]
+    latent_shape: tuple[int, int, int]
+    start_alpha: float
+    start_sigma: float
+    views: ViewMap | None
+    to_rgb: LatentToRGB
+
+    def inputs(
+        self,
+        source: Source,
+        text: TextInputs,
+        prompt_weights: Float[np.ndarray, "b p"],
+        keys: Keys,
+    ) -> Inputs:
+        """The inputs of a batch.
+
+        They are NumPy arrays put on the device as they are: an operation of `jnp` would be one more
+        program to compile, and a first picture would wait for some twenty of them.
+
+        Args:
+            source: where sampling starts.
+            text: of the batch.
+            prompt_weights: of the prompts that AND joins.
+            keys: of the batch.
+        """
+        settings = self.settings
+        return Inputs(
+            text=text,
+            guidance=guidance_of(settings, prompt_weights),
+            table=self.table,
+            keys=keys,
+            reuse_every=jax.device_put(np.int32(settings.reuse_every)),
+            source=source,
+            views=self.views,
+            corrected=jax.device_put(np.bool_(settings.anagram_mode == "corrected")),
+            to_rgb=self.to_rgb,
+        )
+
+
+def make(
+    model: Model,
+    settings: Settings,
+    to_rgb: LatentToRGB,
+    *,
+    edits: bool = False,
+    worse: Model | None = None,
+) -> Plan:
+    """Everything about a call but its prompts, its seeds and the picture that it edits.
+
+    Args:
+        model: the model.
+        settings: of the call, which `ModelFacts.check` has let pass.
+        to_rgb: of the model.
+        edits: whether a picture is edited.
+        worse: the model of autoguidance, if any.
+
+    Raises:
+        ParameterError: a view of an anagram does not fit the size.
+    """
+    own = model.default_size
+    height, width = size = settings.height or own, settings.width or own
+    settings = dataclasses.replace(settings, height=height, width=width)
+    guidance = "off" if settings.guidance_scale == 1.0 else "always"
+    if guidance == "always" and settings.guidance_interval is not None:
+        guidance = "interval"
+    t = timesteps(model.schedule, settings, edits)
+    task = tasks.of_settings(settings, model.autoencoder, len(t))
+    factor = model.autoencoder_config.downsampling_factor
+    cells = height // factor, width // factor
+    table, num_rows = _table(model.schedule, settings, t)
+    alpha, sigma = 0.0, 1.0
+    if len(t) == 0:
+        alpha, sigma = 1.0, 0.0
+    elif edits and settings.strength < 1.0:  # 1 is txt2img, wherever the mask allows
+        alpha, sigma = float(model.schedule.alpha[t[0]]), float(model.schedule.sigma[t[0]])
+    return Plan(
+        settings=settings,
+        program=Program(
+            model.denoiser,
+            model.prediction_type,
+            task,
+            guidance,
+            worse.denoiser if worse else None,
+            settings.reuse_every > 1,
+        ),
+        table=table,
+        num_rows=num_rows,
+        size=size,
+        latent_shape=(*cells, model.latent_channels),
+        start_alpha=alpha,
+        start_sigma=sigma,
+        views=_stacked_views(settings, size if isinstance(task, PixelAnagram) else cells, cells),
+        to_rgb=to_rgb,
+    )
+
+
+def with_null_text(plan: Plan) -> Plan:
+    """The plan for prompts that AND joins: the null text is needed, guided or not."""
+    if plan.program.is_guided:
+        return plan
+    return plan._replace(program=dataclasses.replace(plan.program, guidance="always"))
+
+
+def backwards(model: Model, plan: Plan) -> Plan:
+    """The plan that turns an original to the noise it comes from, by DDIM: it starts from α = 1."""
+    t = timesteps(model.schedule, plan.settings, edits=True)
+    iterations = max(1, min(_INVERSION_ITERATIONS, MAX_ROWS // len(t)))
+    table = inversion.ddim_table(model.schedule, t, iterations)
+    return plan._replace(
+        settings=dataclasses.replace(
+            plan.settings, guidance_scale=1.0, autoguidance_model=None, autoguidance_scale=1.0
+        ),
+        program=dataclasses.replace(plan.program, guidance="off", worse=None, reuses=False),
+        table=table.padded(MAX_ROWS),
+        num_rows=len(table.timestep),
+    )
+
+
+def timesteps(schedule: Schedule, settings: Settings, edits: bool) -> np.ndarray:
+    """The visited timesteps, noisiest first; fewer, or none, where a picture is edited."""
+    steps, total = settings.num_inference_steps, schedule.num_train_timesteps
+    spacing = settings.spacing or schedules.default_spacing(schedule)
+    if edits and settings.strength_mode == "full":
+        reached = round(settings.strength * total)
+        if reached == 0:
+            return np.zeros(0, np.int64)
+        return schedules.timesteps(min(steps, reached), reached, spacing)
+    t = schedules.timesteps(steps, total, spacing)
+    return t[steps - int(steps * settings.strength) :] if edits else t
+
+
+def batches(count: int) -> list[list[int]]:
+    """Indices 0 … count-1 in batches of compiled sizes; the last one repeats its last index."""
+    result = []
+    largest = BATCH_SIZES[-1]
+    for start in range(0, count, largest):
+        batch = list(range(start, min(start + largest, count)))
+        size = next(s for s in BATCH_SIZES if s >= len(batch))
+        result.append(batch + batch[-1:] * (size - len(batch)))
+    return result
+
+
+def _stacked_views(
+    settings: Settings, shape: tuple[int, int], cells: tuple[int, int]
+) -> ViewMap | None:
+    if settings.anagram is None:
+        return None
+    try:
+        maps = [views.make(view, *shape, cells=cells[0]) for _, view in settings.anagram]
+    except ValueError as error:
+        raise ParameterError("anagram", f"does not fit the size: {error}") from error
+    return ViewMap(*(jnp.stack(leaves) for leaves in zip(*maps, strict=True)))
+
+
+def _table(schedule: Schedule, settings: Settings, t: np.ndarray) -> tuple[SolverTable, int]:
+    """The padded table and how many of its rows are real."""
+    if len(t) == 0:
+        return solvers.make_table("ddim", schedule, np.zeros(1, np.int64)).padded(MAX_ROWS), 0
+    table = solvers.make_table(settings.solver, schedule, t, settings.eta)
+    if settings.num_resamples > 1:
+        table = solvers.resampled(table, settings.num_resamples)
+    if settings.inversion == "ddpm":
+        table = solvers.without_noise(table)
+    return table.padded(MAX_ROWS), len(table.timestep)

@@ -1,0 +1,212 @@
+"""The compiled part of the pipeline: one program for whatever is asked of a batch.
+
+What changes from call to call (texts, seeds, steps, solver, strength, masks, guidance, views) is
+data, see `Inputs`, so none of it triggers recompilation; `Program` holds the few choices that do.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, UInt8
+
+from dg2_jax.diffusion import denoiser, guidance, reuse, sampling
+from dg2_jax.diffusion.denoiser import Denoiser
+from dg2_jax.diffusion.sampling import Progress, Step
+from dg2_jax.generation import coder
+from dg2_jax.generation.inputs import Inputs
+from dg2_jax.generation.tasks import Task
+from dg2_jax.generation.text import Text, TextInputs
+from dg2_jax.models.model import Network, Params
+from dg2_jax.pictures import preview
+from dg2_jax.typing import Keys, Latent
+
+# Compiler options: on CPU, XLA would else expand all quantized kernels before it uses any.
+SPARING = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """The static part.
+
+    Attributes:
+        denoiser: the network.
+        prediction_type: of the network.
+        task: what is sampled.
+        guidance: "off", "always" or "interval".
+        worse: the network of autoguidance; None without.
+        reuses: whether deep features are reused, see `dg2_jax.diffusion.reuse`.
+    """
+
+    denoiser: Network
+    prediction_type: str
+    task: Task
+    guidance: str = "always"
+    worse: Network | None = None
+    reuses: bool = False
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the negative prompts are evaluated."""
+        return self.guidance != "off"
+
+
+class Weights(NamedTuple):
+    """The parameters of a program's networks.
+
+    Attributes:
+        denoiser: of `Program.denoiser`.
+        worse: of `Program.worse`; None without.
+        autoencoder: of the model; tasks and previews that do not run it leave it unused.
+    """
+
+    denoiser: Params
+    worse: Params | None = None
+    autoencoder: Params | None = None
+
+
+class Run(NamedTuple):
+    """What `advance` carries: a batch, and how far its sampling is.
+
+    Attributes:
+        conditioning: keys and values of all texts, computed once.
+        keys: one for each latent that is sampled.
+        progress: of the sampling.
+        shown: the x₀ estimates of the images as `preview.apply` draws them; always computed, since
+            it is almost free.
+    """
+
+    conditioning: Any
+    keys: Keys
+    progress: Progress
+    shown: UInt8[Array, "b h w 3"]
+
+
+def conditioning(program: Program, weights: Weights, text: TextInputs) -> Any:
+    """What the denoiser of `guided` takes: the texts' keys and values, in all branches."""
+
+    def project(network: Network, params: Params, text: Text) -> Any:
+        module, context, mask = network.bind(params), text.context, text.mask
+        if (null := module.null_context(*mask.shape)) is not None:
+            null_context, null_mask = null
+            context = jnp.where(text.is_null[:, None, None], null_context, context)
+            mask = jnp.where(text.is_null[:, None], null_mask, mask)
+        return module.project_context(context, mask, text.pooled)
+
+    def project_all(text: Text) -> Any:
+        projected = project(program.denoiser, weights.denoiser, text)
+        if program.worse is None:
+            return projected
+        return projected, project(program.worse, weights.worse, text)
+
+    prompt = project_all(text.prompt)
+    if not program.is_guided:
+        return prompt
+    return guidance.pair(prompt, project_all(text.negative_prompt))
+
+
+def guided(program: Program, weights: Weights, inputs: Inputs) -> Denoiser:
+    """The guided denoiser of all latents of a batch."""
+    strengths = inputs.guidance.repeated(program.task.copies)
+
+    def of(network: Network, params: Params) -> Denoiser:
+        module = network.bind(params)
+        if program.reuses:
+            return reuse.denoiser(module, program.prediction_type, inputs.reuse_every)
+        return denoiser.of_network(module, program.prediction_type)
+
+    denoise = of(program.denoiser, weights.denoiser)
+    if program.worse is not None:
+        worse = of(program.worse, weights.worse)
+        denoise = guidance.autoguided(denoise, worse, strengths.autoguidance_scale)
+    if not program.is_guided:
+        return denoise
+    strong = guidance.adaptive_projected(denoise, strengths)
+    if program.guidance == "interval":
+        strong = guidance.within_interval(strong, denoise, strengths)
+    return strong
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def begin(program: Program, weights: Weights, inputs: Inputs) -> Run:
+    """What comes before the first row: the texts' keys and values, and the noise."""
+    x, keys = program.task.start(inputs)
+    progress = sampling.begin(_denoiser(program, weights, inputs), x)
+    texts = conditioning(program, weights, inputs.text)
+    return Run(texts, keys, progress, _linear(progress.x0, inputs))
+
+
+def _advance(
+    program: Program, weights: Weights, inputs: Inputs, run: Run, until: Int[Array, ""]
+) -> Run:
+    step = _step(program, weights, inputs, run)
+    progress = sampling.advance(step, run.progress, until)
+    return run._replace(progress=progress, shown=_linear(progress.x0, inputs))
+
+
+def _watched(
+    program: Program,
+    watch: Callable[[Array, Array, Array], Any],
+    autoencoder: Network | None,
+    weights: Weights,
+    inputs: Inputs,
+    run: Run,
+    until: Int[Array, ""],
+    every: Int[Array, ""],
+    token: Int[Array, ""],
+) -> Run:
+    def show(x0: Latent) -> tuple[Array, UInt8[Array, "n H W 3"]]:
+        if autoencoder is None:
+            return token, _linear(x0, inputs)
+        return token, coder.decode(autoencoder, weights.autoencoder, x0[: len(inputs.keys)])
+
+    progress = sampling.watched(
+        _step(program, weights, inputs, run),
+        run.progress,
+        until,
+        lambda rows_done, shown: watch(shown[0], rows_done, shown[1]),
+        every,
+        show,
+    )
+    return run._replace(progress=progress, shown=_linear(progress.x0, inputs))
+
+
+def _compiled(function: Callable, num_static: int) -> Callable:
+    """`function` jitted; with SPARING for a quantized denoiser on CPU."""
+    static = tuple(range(num_static))
+    usual = jax.jit(function, static_argnums=static)
+    sparing = jax.jit(function, static_argnums=static, compiler_options=SPARING)
+
+    @functools.wraps(function)
+    def call(program: Program, *args: Any) -> Run:
+        quantized = program.denoiser.is_quantized and jax.default_backend() == "cpu"
+        return (sparing if quantized else usual)(program, *args)
+
+    return call
+
+
+# (program, weights, inputs, run, until) to the run after row `until`.
+advance = _compiled(_advance, num_static=1)
+
+# (program, watch, autoencoder, weights, inputs, run, until, every, token), likewise, with calls of
+# `watch(token, rows_done, pictures)`, see `sampling.watched`. `watch` is part of the program, so it
+# is one function for all runs, and `token` tells it which run it is. The pictures are `Run.shown`,
+# or decoded where there is an autoencoder.
+watched = _compiled(_watched, num_static=3)
+
+
+def _step(program: Program, weights: Weights, inputs: Inputs, run: Run) -> Step:
+    denoise = _denoiser(program, weights, inputs)
+    step = sampling.make_step(denoise, run.conditioning, inputs.table, run.keys)
+    return program.task.follow(step, inputs)
+
+
+def _denoiser(program: Program, weights: Weights, inputs: Inputs) -> Denoiser:
+    return program.task.wrap(guided(program, weights, inputs), inputs, weights.autoencoder)
+
+
+def _linear(x0: Latent, inputs: Inputs) -> UInt8[Array, "n h w 3"]:
+    return preview.apply(x0[: len(inputs.keys)], inputs.to_rgb)

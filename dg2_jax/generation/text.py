@@ -1,0 +1,133 @@
+"""From prompts to the encoded texts that the compiled program takes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from dg2_jax.checks import ParameterError
+from dg2_jax.settings import Settings
+from dg2_jax.text import prompt_syntax
+from dg2_jax.text.encoder import TextEncoder
+from dg2_jax.text.prompt_syntax import SubPrompt
+from dg2_jax.typing import Context, ContextMask
+
+
+class Text(NamedTuple):
+    """Encoded texts.
+
+    Attributes:
+        context: token embeddings.
+        mask: True where a token is real.
+        pooled: one vector per text, for the networks that take it.
+        is_null: where there is no text; a network with a learnt null text uses that.
+    """
+
+    context: Context
+    mask: ContextMask
+    pooled: Float[Array, "b e"]
+    is_null: Bool[Array, " b"]
+
+
+class TextInputs(NamedTuple):
+    """The two texts of each image.
+
+    The batch n is the images', times the views of an anagram (view by view), times two for an
+    edit that follows its source (the edits, then the sources). Where p prompts per image are
+    composed, `prompt` holds p·n texts: every image's first, then every image's second, and so on.
+    """
+
+    prompt: Text
+    negative_prompt: Text
+
+
+def call_prompt(prompt: str | Sequence[str], settings: Settings) -> str | Sequence[str]:
+    """The prompt of a call, which an anagram brings along.
+
+    Raises:
+        ParameterError: there is one besides the anagram's.
+    """
+    if settings.anagram is None:
+        return prompt
+    if prompt != "":
+        raise ParameterError("prompt", "must be left out with anagram, which has its own prompts")
+    return " | ".join(text for text, _ in settings.anagram)
+
+
+def encode(
+    encoder: TextEncoder, prompts: Sequence[str], negative_prompts: Sequence[str]
+) -> TextInputs:
+    """One prompt and one negative prompt per image, with the syntax of `prompt_syntax` but AND.
+
+    Raises:
+        ParameterError: a prompt's syntax is wrong, or it joins several by AND.
+    """
+    texts, weights = compose(encoder, prompts, negative_prompts, len(prompts))
+    if weights.shape[1] > 1:
+        raise ParameterError("prompt", "must not hold AND here")
+    return texts
+
+
+def compose(
+    encoder: TextEncoder,
+    prompts: Sequence[str],
+    negative_prompts: Sequence[str],
+    num_images: int,
+) -> tuple[TextInputs, Float[np.ndarray, "b p"]]:
+    """The texts of a batch and the weights of the p prompts per image that AND joins.
+
+    Where an image has fewer prompts than another, null texts of weight 0 fill up.
+
+    Args:
+        encoder: the text encoder.
+        prompts: in the order of the task, one or more per image.
+        negative_prompts: one for each of `prompts`.
+        num_images: of the batch; only where there is one prompt per image may it hold AND.
+
+    Raises:
+        ParameterError: a prompt's syntax is wrong, or AND is used where it cannot be.
+    """
+    parsed = [prompt_syntax.parse(prompt) for prompt in prompts]
+    most = max(map(len, parsed))
+    if most > 1 and len(parsed) > num_images:
+        raise ParameterError("prompt", "cannot hold AND with anagram or inversion 'ddpm'")
+    filled = [[*parts, *[SubPrompt("", 0.0)] * (most - len(parts))] for parts in parsed]
+    texts = _encode(
+        encoder,
+        [parts[i] for i in range(most) for parts in filled],
+        [_negative(prompt) for prompt in negative_prompts],
+    )
+    weights = [[part.weight for part in parts] for parts in filled[:num_images]]
+    return texts, np.asarray(weights, np.float32)
+
+
+def _negative(prompt: str) -> SubPrompt:
+    part, *others = prompt_syntax.parse(prompt, "negative_prompt")
+    if others:
+        raise ParameterError("negative_prompt", "must not hold AND")
+    return part
+
+
+def _encode(
+    encoder: TextEncoder, prompts: Sequence[SubPrompt], negatives: Sequence[SubPrompt]
+) -> TextInputs:
+    unique = list(dict.fromkeys([*prompts, *negatives]))
+    texts = [part.text for part in unique]
+    context, mask, pooled = encoder.encode(texts)
+    if any(part.spans for part in unique):
+        pairs = zip(encoder.offsets(texts), unique, strict=True)
+        weights = np.stack([prompt_syntax.token_weights(at, part.spans) for at, part in pairs])
+        context = prompt_syntax.apply_weights(context, jnp.asarray(weights), mask)
+    encoded = tuple(map(np.asarray, (context, mask, pooled)))
+    place = {part: i for i, part in enumerate(unique)}
+
+    def select(parts: Sequence[SubPrompt]) -> Text:
+        rows = np.array([place[part] for part in parts])
+        is_null = np.array([not part.text.strip() for part in parts])
+        context, mask, pooled = (array[rows] for array in encoded)
+        return Text(*jax.device_put((context, mask, pooled, is_null)))
+
+    return TextInputs(select(prompts), select(negatives))

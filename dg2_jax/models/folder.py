@@ -1,0 +1,189 @@
+"""The model folder: what a trained or imported latent-diffusion model is on disk.
+
+    config.json                 what it is: denoiser, diffusion process, autoencoder, text encoder;
+                                where it has them, the linear preview of its latents and the
+                                default sampling settings of a set of weights
+    denoiser.ema.safetensors    averaged weights
+    denoiser.raw.safetensors    last weights of the training
+    denoiser.fast.safetensors   where there are any: weights distilled to few unguided steps
+    vae.safetensors             autoencoder (unless config.json names a published one)
+    MODEL_CARD.md               on what, how long and with which commands it was trained
+
+Weights are flat dotted names; config.json holds the SHA-256 of every weights file. A set of the
+denoiser's weights is read when it is first used.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dg2_jax.files import replacing, sha256
+from dg2_jax.interop import diffusers_vae
+from dg2_jax.models import model as model_lib
+from dg2_jax.models import weights_file
+from dg2_jax.models.architectures import ARCHITECTURES
+from dg2_jax.models.model import WEIGHTS, Model, ModelError, Params
+from dg2_jax.nn.abstract import abstract
+from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+
+FORMAT = 1
+SAMPLING = ("num_inference_steps", "guidance_scale", "solver", "spacing")  # set by config.json
+EMBEDDED = {"demo": Path(__file__).parents[1] / "pretrained" / "demo"}
+
+
+def folder_of(model: str | Path) -> Path:
+    """The folder of an embedded model's name; any other path is a folder already."""
+    return EMBEDDED.get(str(model), Path(model))
+
+
+def weights_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The sets of weights that a model folder with this config.json has."""
+    return tuple(name for name in WEIGHTS if _file(name) in config.get("files", {}))
+
+
+def _file(weights: str) -> str:
+    return f"denoiser.{weights}.safetensors"
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not folder.is_dir():
+        known = ", ".join(EMBEDDED)
+        raise FileNotFoundError(f"model must be one of {known}, or a folder; there is no {folder}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is not a model folder: it has no config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not good JSON: {error}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise ModelError(f"{path} must be an object with format {FORMAT}")
+    for key in ("model", "denoiser", "diffusion", "vae", "text_encoder"):
+        if key not in config:
+            raise ModelError(f"{path} lacks the key {key!r}")
+    if config["model"] not in ARCHITECTURES:
+        raise ModelError(f"{path}: model must be one of {', '.join(ARCHITECTURES)}")
+    if not weights_of(config):
+        raise ModelError(f"{path}: files must list {_file('ema')} or other weights")
+    sampling = config.get("sampling", {})
+    for settings in sampling.values() if isinstance(sampling, dict) else [sampling]:
+        if not isinstance(settings, dict) or not set(settings) <= set(SAMPLING):
+            raise ModelError(f"{path}: sampling must hold {', '.join(SAMPLING)} by set of weights")
+    return config
+
+
+def _check_file(folder: Path, name: str) -> None:
+    if not (folder / name).is_file():
+        raise FileNotFoundError(f"the model folder {folder} has no {name}")
+
+
+def _read_weights(folder: Path, name: str, config: Mapping[str, Any], like: Params) -> Params:
+    _check_file(folder, name)
+    path = folder / name
+    if sha256(path) != config["files"].get(name):
+        raise ModelError(f"{path} is damaged: its SHA-256 is not the one in config.json")
+    try:
+        return weights_file.load(path, like)
+    except weights_file.WeightsError as error:
+        raise ModelError(str(error)) from error
+
+
+def load(model: str | Path) -> Model:
+    """Loads an embedded model by name ("demo") or any model folder by path.
+
+    The denoiser's weights are read, and a damaged file of theirs is reported, when `Model.params`
+    is first asked for them.
+
+    Raises:
+        FileNotFoundError: no such model, or a file of it is missing.
+        ModelError: a file that is damaged or does not fit the configuration.
+    """
+    folder = folder_of(model)
+    config = _read_config(folder)
+    weights = weights_of(config)
+    for name in weights:
+        _check_file(folder, _file(name))
+    return model_lib.create(
+        config,
+        _load_autoencoder(folder, config),
+        lambda name, shapes: _read_weights(folder, _file(name), config, shapes),
+        weights,
+        name=str(model),
+    )
+
+
+def _load_autoencoder(folder: Path, config: Mapping[str, Any]) -> AutoencoderKL:
+    """The folder's own autoencoder, or the published one that the configuration names."""
+    if "pretrained" in config["vae"]:
+        return diffusers_vae.from_pretrained(config["vae"]["pretrained"])
+    try:
+        vae_config = AutoencoderConfig.from_dict(config["vae"])
+    except ValueError as error:
+        raise ModelError(f"{folder / 'config.json'}: {error}") from error
+    structure, shapes = model_lib.split(abstract(lambda rngs: AutoencoderKL(vae_config, rngs=rngs)))
+    return structure.bind(_read_weights(folder, "vae.safetensors", config, shapes))
+
+
+def save(
+    folder: str | Path,
+    config: Mapping[str, Any],
+    params: Mapping[str, Params],
+    autoencoder_params: Params | None = None,
+    dtype: Any = jnp.bfloat16,
+) -> None:
+    """Writes a model folder; config.json last, so that a half-written folder does not load.
+
+    Args:
+        folder: created if missing.
+        config: config.json without "format" and "files", which are added.
+        params: denoiser parameters by the name of their set, at least one of `WEIGHTS`.
+        autoencoder_params: None where `config["vae"]` names a published autoencoder.
+        dtype: what the weights are stored as.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    trees = {_file(name): tree for name, tree in params.items()}
+    if autoencoder_params is not None:
+        trees["vae.safetensors"] = autoencoder_params
+    _write(folder, {"format": FORMAT, **config}, trees, dtype)
+
+
+def add_weights(
+    folder: str | Path,
+    name: str,
+    params: Params,
+    sampling: Mapping[str, Any],
+    dtype: Any = jnp.bfloat16,
+) -> None:
+    """Writes a set of weights into a model folder, in place of one of the same name.
+
+    Args:
+        folder: of the model.
+        name: of the set, one of `WEIGHTS`.
+        params: denoiser parameters.
+        sampling: defaults of `SAMPLING` for calls with these weights.
+        dtype: what the weights are stored as.
+
+    Raises:
+        FileNotFoundError, ModelError: it is not a model folder.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    config["sampling"] = {**config.get("sampling", {}), name: dict(sampling)}
+    _write(folder, config, {_file(name): params}, dtype)
+
+
+def _write(
+    folder: Path, config: Mapping[str, Any], trees: Mapping[str, Params], dtype: Any
+) -> None:
+    """Writes weights files, then config.json with their SHA-256."""
+    for name, tree in trees.items():
+        weights_file.save(folder / name, jax.device_get(tree), dtype)
+    files = {**config.get("files", {}), **{name: sha256(folder / name) for name in trees}}
+    text = json.dumps({**config, "files": files}, indent=1)
+    with replacing(folder / "config.json") as partial:
+        partial.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,205 @@
+"""A latent-diffusion model in memory: its networks, its sets of weights, its diffusion process."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+from flax import nnx
+
+from dg2_jax.checks import check_choice
+from dg2_jax.diffusion import prediction, schedules
+from dg2_jax.diffusion.schedules import Schedule
+from dg2_jax.models.architectures import ARCHITECTURES
+from dg2_jax.models.interface import Architecture
+from dg2_jax.nn.abstract import abstract
+from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+
+WEIGHTS = ("ema", "raw", "fast")
+DTYPES = ("bfloat16", "int8", "float8_e4m3fn")  # of `dg2_jax.models.quantization`
+
+Params = Any  # nested dicts of arrays: `nnx.to_pure_dict` of a module's state
+
+
+class ModelError(ValueError):
+    """A model that cannot be used; the message names the file or the key, and why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The structure of a network, a static argument of compiled functions: hashed only once.
+
+    Attributes:
+        graphdef: its graph definition, whose hash takes milliseconds.
+        is_quantized: whether it expands its parameters, see `dg2_jax.models.quantization`.
+    """
+
+    graphdef: nnx.GraphDef
+    is_quantized: ClassVar[bool] = False
+
+    def bind(self, params: Params) -> Any:
+        """The network with its parameters."""
+        return nnx.merge(self.graphdef, params)
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(self.graphdef)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+def split(module: nnx.Module) -> tuple[Network, Params]:
+    """A network's structure and its parameters, or their shapes if it is abstract."""
+    graphdef, state = nnx.split(module)
+    return Network(graphdef), nnx.to_pure_dict(state)
+
+
+class WeightSets(Mapping[str, Params]):
+    """The denoiser's parameters by the name of their set, each read when it is first asked for."""
+
+    def __init__(self, names: tuple[str, ...], read: Callable[[str], Params]):
+        """`read` is called once for each of `names` that is used, and may raise a ModelError."""
+        self._names, self._anew, self._read = names, read, functools.cache(read)
+
+    def mapped(self, change: Callable[[Params], Params]) -> "WeightSets":
+        """These sets, each changed when it is first asked for; the unchanged one is not kept."""
+        return WeightSets(self._names, lambda name: change(self._anew(name)))
+
+    def __getitem__(self, name: str) -> Params:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._read(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model, from a folder (`dg2_jax.models.folder.load`) or built in memory (`create`).
+
+    Attributes:
+        name: where it came from.
+        config: config.json, see `dg2_jax.models.folder`.
+        architecture: of the denoiser.
+        schedule: the noise schedule.
+        prediction_type: what the denoiser predicts.
+        denoiser: `denoiser.bind(params["ema"])` is a `DenoiserNetwork`.
+        denoiser_config: its configuration.
+        params: its parameters by the name of their set, some or all of `WEIGHTS`.
+        autoencoder: of the latents.
+        autoencoder_params: its parameters.
+        autoencoder_config: its configuration, with the scaling of the latents.
+        latent_channels: channels of a latent.
+        default_size: height and width of a picture in pixels as in training.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    architecture: Architecture
+    schedule: Schedule
+    prediction_type: str
+    denoiser: Network
+    denoiser_config: Any
+    params: WeightSets
+    autoencoder: Network
+    autoencoder_params: Params
+    autoencoder_config: AutoencoderConfig
+    latent_channels: int
+    default_size: int
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the latent of a picture of the default size."""
+        side = self.default_size // self.autoencoder_config.downsampling_factor
+        return side, side, self.latent_channels
+
+    @property
+    def size_multiple(self) -> int:
+        """The number of pixels of which a picture's height and width must be multiples."""
+        factor = self.autoencoder_config.downsampling_factor
+        return factor * self.denoiser_config.latent_multiple
+
+    @property
+    def has_deep_levels(self) -> bool:
+        """Whether `Settings.reuse_every` may be above 1."""
+        return self.architecture.has_deep_features(self.denoiser_config)
+
+
+def create(
+    config: Mapping[str, Any],
+    autoencoder: AutoencoderKL,
+    read: Callable[[str, Params], Params],
+    weights: tuple[str, ...] = ("ema",),
+    *,
+    name: str = "in memory",
+    denoiser: Network | None = None,
+) -> Model:
+    """Builds a model.
+
+    Args:
+        config: config.json, see `dg2_jax.models.folder`; its "vae" and "files" are not read.
+        autoencoder: of the latents.
+        read: from the name of a set of weights and the shapes of the denoiser's parameters to the
+            parameters; called when a set is first used.
+        weights: the names of the sets, some of `WEIGHTS`.
+        name: of the model.
+        denoiser: another structure for the same parameters, such as one that computes in bfloat16.
+
+    Raises:
+        ModelError: `config` lacks a key or has a bad value, or the networks do not fit each other.
+    """
+    try:
+        check_choice("model", config["model"], ARCHITECTURES)
+        architecture = ARCHITECTURES[config["model"]]
+        denoiser_config = architecture.parse(config["denoiser"], "denoiser")
+        schedule = _schedule(config["diffusion"])
+        prediction_type = config["diffusion"]["prediction_type"]
+        prediction.check(prediction_type)
+    except KeyError as error:
+        raise ModelError(f"the configuration of {name} lacks the key {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"the configuration of {name}: {error}") from error
+    latent_channels = autoencoder.config.latent_channels
+    if denoiser_config.in_channels != latent_channels:
+        raise ModelError(
+            f"{name}: the denoiser takes {denoiser_config.in_channels} channels, "
+            f"the autoencoder has {latent_channels}"
+        )
+    build = functools.partial(architecture.module, denoiser_config)
+    structure, shapes = split(abstract(lambda rngs: build(rngs=rngs)))
+    vae, vae_params = split(autoencoder)
+    return Model(
+        name=name,
+        config=config,
+        architecture=architecture,
+        schedule=schedule,
+        prediction_type=prediction_type,
+        denoiser=denoiser or structure,
+        denoiser_config=denoiser_config,
+        params=WeightSets(weights, lambda name: read(name, shapes)),
+        autoencoder=vae,
+        autoencoder_params=vae_params,
+        autoencoder_config=autoencoder.config,
+        latent_channels=latent_channels,
+        default_size=config.get("default_size", 128),
+    )
+
+
+def _schedule(diffusion: Mapping[str, Any]) -> Schedule:
+    """The schedule of a name, or, for an imported one that has none, its table `alpha_bar`."""
+    if "alpha_bar" in diffusion:
+        return schedules.from_table(diffusion["schedule"], diffusion["alpha_bar"])
+    return schedules.make(
+        diffusion["schedule"],
+        diffusion.get("num_train_timesteps", 1000),
+        diffusion.get("zero_terminal_snr", False),
+        **{figure: diffusion[figure] for figure in ("beta1", "beta2", "s") if figure in diffusion},
+    )

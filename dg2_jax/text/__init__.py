@@ -1,0 +1,1 @@
+"""Prompts: their syntax, and the encoders that turn them into vectors."""

@@ -1,0 +1,323 @@
+"""Text encoders: prompts in; token embeddings, mask and a sentence vector out.
+
+    encoder = load_text_encoder("minilm")
+    context, mask, pooled = encoder.encode(["a volcano at night"])
+
+Every encoder is a `TextEncoder`; what differs between them is data (weights, tokenizer, a pure
+forward function), so nothing downstream needs to know which one it holds.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from dg2_jax.interop import hf_text
+from dg2_jax.nn.bert import Bert, BertConfig, l2_normalize, mean_pool
+from dg2_jax.nn.clip import ClipText, ClipTextConfig
+
+_BATCH = 256  # rows of one forward pass
+CLIP = "openai/clip-vit-base-patch32"
+_BERT_LENGTH = 64
+_BERT_LENGTHS = (8, 16, 24, 32, 48, 64, 128, 256)  # few compilations, little padding
+
+
+class Encoding(NamedTuple):
+    """What the denoiser and the prompt bank use of a list of B prompts."""
+
+    context: Float[Array, "b l d"]  # token embeddings
+    mask: Bool[Array, "b l"]  # True where a token is real
+    pooled: Float[Array, "b e"]  # sentence vectors of length 1
+
+
+class Tokens(NamedTuple):
+    """Prompts as token ids, padded to L."""
+
+    ids: np.ndarray  # int32 (B, L)
+    mask: np.ndarray  # bool (B, L), True where a token is real
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextEncoder:
+    """A frozen text encoder.
+
+    Attributes:
+        name: what it was loaded as.
+        context_dim: D, width of a token embedding.
+        max_length: L, tokens of a prompt, its start and end tokens included.
+        tokenizer: a `tokenizers.Tokenizer` that adds the start and end token and does not pad.
+        pad_id: id that fills a row up.
+        forward: jitted (params, ids (b, l), mask (b, l)) -> (context (b, l, D), pooled (b, E)).
+        params: the weights.
+        lengths: ascending row lengths that `forward` is compiled for; the last is `max_length`. A
+            prompt runs at the shortest that holds it, and is padded with zeros afterwards.
+        long_prompts: "cut" drops what exceeds the limit, with a warning; "chunk" encodes it in
+            pieces of L - 2 tokens and joins their embeddings, so that L grows.
+        mask_padding: False: `encode` marks padding as real, for denoisers that were trained to
+            attend to it.
+    """
+
+    name: str
+    context_dim: int
+    max_length: int
+    tokenizer: Any
+    pad_id: int
+    forward: Callable[[Any, Array, Array], tuple[Array, Array]]
+    params: Any
+    lengths: tuple[int, ...]
+    long_prompts: str = "cut"
+    mask_padding: bool = True
+
+    def __post_init__(self):
+        if self.long_prompts not in ("cut", "chunk"):
+            raise ValueError(f"long_prompts must be 'cut' or 'chunk', not {self.long_prompts!r}")
+
+    def tokenize(self, prompts: Sequence[str]) -> Tokens:
+        """Token ids and mask, (B, L); with "chunk", (B, k L) for the k pieces of the longest.
+
+        Raises:
+            ValueError: if `prompts` is empty, or not a list of strings. An empty string is fine:
+                it is the null prompt.
+        """
+        rows, pieces = self._rows(prompts)
+        tokens = self._pad(rows, self.max_length)
+        return Tokens(*(array.reshape(len(prompts), pieces * self.max_length) for array in tokens))
+
+    def offsets(self, prompts: Sequence[str]) -> np.ndarray:
+        """Where the tokens of `tokenize` stand in their prompts, int32 (B, L, 2).
+
+        First character and last + 1; (0, 0) for start, end and padding.
+
+        Raises:
+            ValueError: as `tokenize`.
+        """
+        check_prompts(prompts)
+        split = [self._pieces(e.offsets) for e in self.tokenizer.encode_batch(prompts)]
+        out = np.zeros((len(prompts), max(map(len, split)), self.max_length, 2), np.int32)
+        for i, pieces in enumerate(split):
+            for j, piece in enumerate(pieces):
+                out[i, j, : len(piece)] = piece
+        return out.reshape(len(prompts), -1, 2)
+
+    def encode(self, prompts: Sequence[str]) -> Encoding:
+        """Encodes prompts; a prompt's result does not depend on the others (to about 1e-6).
+
+        Any number of prompts may be given: they run sorted by length, 256 at a time. The result
+        holds B x L x D float32 numbers, so a hundred thousand captions are better given in parts.
+
+        Args:
+            prompts: B prompts; see `tokenize`.
+
+        Returns:
+            Context (B, L, D) (where padding was not run, zeros), mask (B, L) and pooled (B, E).
+            With "chunk", L is k times as long and pooled is the normalised mean over the pieces.
+
+        Raises:
+            ValueError: as `tokenize`.
+        """
+        rows, pieces = self._rows(prompts)
+        context = np.zeros((len(rows), self.max_length, self.context_dim), np.float32)
+        pooled: np.ndarray | None = None
+        for length, index in self._batches(rows):
+            tokens = self._pad([rows[i] for i in index], length, _power_of_two(len(index)))
+            hidden, vectors = self.forward(self.params, *jax.device_put((tokens.ids, tokens.mask)))
+            if pooled is None:
+                pooled = np.zeros((len(rows), vectors.shape[1]), np.float32)
+            context[index, :length] = hidden[: len(index)]
+            pooled[index] = vectors[: len(index)]
+        assert pooled is not None  # there is at least one row, and one that is not empty
+        mask = self._pad(rows, self.max_length).mask
+        if not self.mask_padding:
+            mask = np.ones_like(mask)
+        return self._join(context, mask, pooled, pieces)
+
+    def _join(
+        self, context: np.ndarray, mask: np.ndarray, pooled: np.ndarray, pieces: int
+    ) -> Encoding:
+        """Puts the pieces of each prompt side by side; an absent piece weighs nothing."""
+        count = len(context) // pieces
+        if pieces > 1:
+            sums = pooled.reshape(count, pieces, -1).sum(axis=1)
+            pooled = np.asarray(l2_normalize(jnp.asarray(sums)))
+        context = context.reshape(count, pieces * self.max_length, -1)
+        return Encoding(*jax.device_put((context, mask.reshape(count, -1), pooled)))
+
+    def _batches(self, rows: list[list[int]]) -> Iterator[tuple[int, np.ndarray]]:
+        """Compiled length and row numbers of each forward pass; empty rows take part in none."""
+        sizes = np.array([len(row) for row in rows])
+        shorter = 0
+        for length in self.lengths:
+            index = np.flatnonzero((sizes > shorter) & (sizes <= length))
+            for start in range(0, len(index), _BATCH):
+                yield length, index[start : start + _BATCH]
+            shorter = length
+
+    def _pad(self, rows: list[list[int]], length: int, count: int | None = None) -> Tokens:
+        count = len(rows) if count is None else count
+        ids = np.full((count, length), self.pad_id, np.int32)
+        mask = np.zeros((count, length), bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = row
+            mask[i, : len(row)] = True
+        return Tokens(ids, mask)
+
+    def _rows(self, prompts: Sequence[str]) -> tuple[list[list[int]], int]:
+        """Ids of every piece, prompt after prompt, and the pieces a prompt has (some empty)."""
+        check_prompts(prompts)
+        room = self.max_length - 2
+        split = []
+        for prompt, encoded in zip(prompts, self.tokenizer.encode_batch(prompts), strict=True):
+            if len(encoded.ids) > room + 2 and self.long_prompts == "cut":
+                lost = prompt[encoded.offsets[room + 1][0] :]
+                warnings.warn(
+                    f"the prompt is longer than the {room} tokens that {self.name!r} takes; "
+                    f"ignored: {lost!r}",
+                    stacklevel=3,
+                )
+            split.append(self._pieces(encoded.ids))
+        longest = max(map(len, split))
+        return [row for rows in split for row in rows + [[]] * (longest - len(rows))], longest
+
+    def _pieces(self, tokens: list) -> list[list]:
+        """A prompt's tokens, cut or in chunks, each piece between the start and the end token."""
+        room = self.max_length - 2
+        start, *body, end = tokens
+        if self.long_prompts == "cut":
+            body = body[:room]
+        pieces = [body[i : i + room] for i in range(0, len(body), room)] or [[]]
+        return [[start, *piece, end] for piece in pieces]
+
+
+def from_config(config: Mapping[str, Any]) -> TextEncoder:
+    """The text encoder that a model's config.json names, see `dg2_jax.models.folder`.
+
+    Args:
+        config: "name", and maybe "max_length" and "mask_padding".
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_text_encoder`.
+    """
+    encoder = load_text_encoder(config["name"], config.get("max_length"))
+    return dataclasses.replace(encoder, mask_padding=config.get("mask_padding", True))
+
+
+def load_text_encoder(
+    source: str, max_length: int | None = None, *, long_prompts: str = "cut"
+) -> TextEncoder:
+    """Loads a text encoder.
+
+    Args:
+        source: "minilm", the default that needs no network (all-MiniLM-L6-v2; D = E = 384);
+            "clip", which is `openai/clip-vit-base-patch32` (D = E = 512); or a folder or hub id of
+            a BERT or CLIP model in Hugging Face layout. For BERT, padding is zeros in the context;
+            CLIP's context is its last hidden state at all L places, as DiffusionGen2 takes it.
+        max_length: L; None is 64 for BERT and what the model takes (77) for CLIP.
+        long_prompts: what becomes of prompts beyond L, see `TextEncoder`.
+
+    Raises:
+        ValueError: for another kind of model, a `max_length` outside what the model takes, or
+            weights that do not fit.
+        FileNotFoundError: naming the files that are missing.
+    """
+    if source == "minilm":
+        name, folder = source, hf_text.minilm_folder()
+    else:
+        name, folder = source, hf_text.find_folder(CLIP if source == "clip" else source)
+    kind = hf_text.read_config(folder).get("model_type")
+    if kind == "bert":
+        bert, sizes = hf_text.load_bert(folder)
+        tokenizer = hf_text.load_tokenizer(folder, sizes.vocab_size)
+        return bert_encoder(name, bert, sizes, tokenizer, max_length, long_prompts)
+    if kind in ("clip", "clip_text_model"):
+        clip, config = hf_text.load_clip_text(folder)
+        tokenizer = hf_text.load_tokenizer(folder, config.vocab_size)
+        pad_id = hf_text.clip_pad_id(folder, tokenizer)
+        return clip_encoder(name, clip, config, tokenizer, pad_id, max_length, long_prompts)
+    raise ValueError(
+        f"{folder}: model_type must be 'bert', 'clip' or 'clip_text_model', not {kind!r}"
+    )
+
+
+def bert_encoder(
+    name: str,
+    model: Bert,
+    config: BertConfig,
+    tokenizer: Any,
+    max_length: int | None = None,
+    long_prompts: str = "cut",
+) -> TextEncoder:
+    """A BERT as text encoder; the sentence vector is the mean over its tokens, normalised."""
+    limit = config.max_position_embeddings
+    length = _checked_length(max_length, min(_BERT_LENGTH, limit), limit)
+    graphdef, params = nnx.split(model)
+
+    @jax.jit
+    def forward(params, ids, mask):
+        hidden = nnx.merge(graphdef, params)(ids, mask)
+        return jnp.where(mask[:, :, None], hidden, 0.0), mean_pool(hidden, mask)
+
+    lengths = (*(n for n in _BERT_LENGTHS if n < length), length)
+    return TextEncoder(
+        name, config.hidden_size, length, tokenizer, 0, forward, params, lengths, long_prompts
+    )
+
+
+def clip_encoder(
+    name: str,
+    model: ClipText,
+    config: ClipTextConfig,
+    tokenizer: Any,
+    pad_id: int,
+    max_length: int | None = None,
+    long_prompts: str = "cut",
+) -> TextEncoder:
+    """CLIP's text tower as text encoder; the sentence vector is its projection, normalised."""
+    limit = config.max_position_embeddings
+    length = _checked_length(max_length, limit, limit)
+    graphdef, params = nnx.split(model)
+
+    @jax.jit
+    def forward(params, ids, mask):
+        out = nnx.merge(graphdef, params)(ids, mask)
+        vector = out.pooled if out.projected is None else out.projected
+        return out.last_hidden_state, l2_normalize(vector)
+
+    return TextEncoder(
+        name,
+        config.hidden_size,
+        length,
+        tokenizer,
+        pad_id,
+        forward,
+        params,
+        (length,),
+        long_prompts,
+    )
+
+
+def _checked_length(max_length: int | None, default: int, limit: int) -> int:
+    length = default if max_length is None else max_length
+    if not 3 <= length <= limit:
+        raise ValueError(f"max_length must lie in 3..{limit}, not {length}")
+    return length
+
+
+def check_prompts(prompts: object) -> None:
+    """Raises ValueError unless `prompts` is a list (or tuple) of at least one string."""
+    if isinstance(prompts, str):
+        raise ValueError("prompts must be a list of strings, not one string: write [prompt]")
+    if not isinstance(prompts, list | tuple) or not prompts:
+        raise ValueError(f"prompts must be a list of at least one string, not {prompts!r:.80}")
+    for i, prompt in enumerate(prompts):
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompts[{i}] must be a string, not {prompt!r:.80}")
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()

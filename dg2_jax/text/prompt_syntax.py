@@ -1,0 +1,252 @@
+r"""The prompt syntax of the web UIs: emphasis, and prompts joined by AND.
+
+    (word)       weight 1.1       (word:1.3)   weight 1.3, from 0 to 2
+    [word]       weight 1/1.1     \( \) \[ \] \\   the character itself
+    a castle AND a lake :0.7      two prompts, of weights 1 and 0.7 (from -2 to 2)
+
+Brackets may be nested, and then multiply. As users of AUTOMATIC1111's web UI know it, a closing
+bracket that was not opened is text, an opening one that is not closed acts to the end, and AND is
+written in capitals. What would silently become something else is an error instead: a number whose
+brackets do not match, AND within brackets, and prompt editing ([from:to:when], [a|b]).
+"""
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dg2_jax.typing import Context, ContextMask
+
+EMPHASIS = 1.1
+MAX_WEIGHT = 2.0
+MAX_PROMPTS = 4
+
+_NUMBER = r":\s*([+-]?[0-9.]+)\s*"
+_SPECIAL = re.compile(rf"\\([()\[\]\\])|{_NUMBER}\)|\bAND\b|[()\[\]]")
+_ENDS_IN_NUMBER = re.compile(rf"\s*{_NUMBER}$")
+_HAS_NUMBER = re.compile(r":\s*[+-]?[0-9.]")
+_OPENED_BY = {")": "(", "]": "["}
+_FACTOR = {"(": EMPHASIS, "[": 1.0 / EMPHASIS}
+
+
+class Span(NamedTuple):
+    """Characters start ≤ i < end of a text, and their weight."""
+
+    start: int
+    end: int
+    weight: float
+
+
+class SubPrompt(NamedTuple):
+    """A prompt without its syntax.
+
+    Attributes:
+        text: what is encoded.
+        weight: of the whole, among those joined by AND (the aᵢ of `guidance.classifier_free`).
+        spans: the parts of `text` whose weight is not 1, in order, not overlapping.
+    """
+
+    text: str
+    weight: float = 1.0
+    spans: tuple[Span, ...] = ()
+
+
+def parse(prompt: str, name: str = "prompt") -> list[SubPrompt]:
+    r"""The prompts joined by AND (one, if there is no AND), the syntax taken out.
+
+    >>> castle, lake = parse("a (red:1.5) castle AND a lake :0.7")
+    >>> castle
+    SubPrompt(text='a red castle', weight=1.0, spans=(Span(start=2, end=5, weight=1.5),))
+    >>> lake
+    SubPrompt(text='a lake', weight=0.7, spans=())
+
+    A prompt without brackets, backslashes and AND is returned as it is. Prompts joined by AND lose
+    the white space around them.
+
+    Args:
+        prompt: what the user wrote.
+        name: of the parameter, for the messages.
+
+    Raises:
+        ValueError: a weight that is no number or out of range, also where nested brackets multiply
+            to it; a number in brackets that do not match; AND within brackets, or without a text
+            on either side; more than 4 prompts; or prompt editing.
+    """
+    parts = _scan(prompt, name)
+    if len(parts) == 1:
+        return [_sub_prompt(parts[0].text, parts[0].weights, 1.0, name)]
+    if len(parts) > MAX_PROMPTS:
+        raise ValueError(f"{name} may join at most {MAX_PROMPTS} texts with AND, not {len(parts)}")
+    return [_joined(part.text, part.weights, name) for part in parts]
+
+
+def literal(text: str) -> str:
+    r"""The prompt that means a text without any syntax; AND becomes "and".
+
+    >>> literal("a lake (at dawn")
+    'a lake \\(at dawn'
+    """
+    return re.sub(r"\bAND\b", "and", re.sub(r"([()\[\]\\])", r"\\\1", text))
+
+
+def token_weights(
+    offsets: Int[np.ndarray, "*tokens 2"], spans: Sequence[Span]
+) -> Float[np.ndarray, "*tokens"]:
+    """The weight of each token: the mean over its characters.
+
+    Args:
+        offsets: first character and last + 1 of each token in the text of `spans`, as from
+            `TextEncoder.offsets`; (0, 0) for start, end and padding, whose weight is 1.
+        spans: of a `SubPrompt`.
+
+    Returns:
+        float32; exactly 1 for a token that no span touches.
+    """
+    first, last = offsets[..., 0], offsets[..., 1]
+    weights = np.ones(first.shape)
+    for start, end, weight in spans:
+        shared = np.minimum(last, end) - np.maximum(first, start)
+        weights += (weight - 1.0) * np.maximum(shared, 0) / np.maximum(last - first, 1)
+    return weights.astype(np.float32)
+
+
+def apply_weights(context: Context, weights: Float[Array, "b l"], mask: ContextMask) -> Context:
+    """Token embeddings scaled about the prompt's mean token.
+
+        eᵢ ← eᵢ + (wᵢ - 1)(eᵢ - m),   m = meanⱼ eⱼ over the tokens that the mask admits
+
+    What sets a token apart from the rest of its prompt is multiplied by its weight: 0 makes it say
+    nothing of its own, though an encoder has let its neighbours know of it. Scaling about 0, as web
+    UIs do for CLIP, and then restoring the mean of all numbers would not do here: m is most of a
+    token of MiniLM, and that mean is so close to 0 that the quotient can have any sign.
+    Padding does not change, and with all weights 1 the context is returned exactly.
+
+    Args:
+        context: token embeddings.
+        weights: of each token, see `token_weights`.
+        mask: True where a token is real.
+    """
+    real = mask[:, :, None].astype(context.dtype)
+    count = jnp.maximum(jnp.sum(real, axis=1, keepdims=True), 1.0)
+    mean = jnp.sum(real * context, axis=1, keepdims=True) / count
+    return context + real * (weights[:, :, None] - 1.0) * (context - mean)
+
+
+class _Part:
+    """A text without brackets as it is read, with the weight of each character."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.text = ""
+        self.weights: list[float] = []
+        self.opened: dict[str, list[int]] = {"(": [], "[": []}  # where in `text`
+
+    def append(self, characters: str) -> None:
+        self.text += characters
+        self.weights += [1.0] * len(characters)
+
+    def open(self, bracket: str) -> None:
+        self.opened[bracket].append(len(self.text))
+
+    def close(self, bracket: str) -> None:
+        start = self.opened[bracket].pop()
+        inside = self.text[start:]
+        if bracket == "[" and ("|" in inside or _ENDS_IN_NUMBER.search(inside)):
+            raise ValueError(
+                f"{self.name}: prompt editing is not supported: {f'[{inside}]'!r:.80}; "
+                "a weight is written '(word:1.2)', and the character itself \\["
+            )
+        self._multiply(start, _FACTOR[bracket])
+
+    def close_with(self, number: str) -> None:
+        if not self.opened["("]:
+            raise ValueError(
+                f"{self.name}: the weight ':{number})' has no opening bracket; "
+                "a weight is written '(word:1.2)', and the character itself \\)"
+            )
+        self._multiply(self.opened["("].pop(), _number(number, 0.0, self.name))
+
+    def finish(self) -> None:
+        """What is still open acts to the end."""
+        for start in self.opened["("]:
+            if _HAS_NUMBER.search(self.text, start):
+                raise ValueError(
+                    f"{self.name}: the bracket of a weight is not closed: "
+                    f"{'(' + self.text[start:]!r:.80}; a weight is written '(word:1.2)', "
+                    "and the character itself \\("
+                )
+        for bracket, starts in self.opened.items():
+            for start in starts:
+                self._multiply(start, _FACTOR[bracket])
+
+    def _multiply(self, start: int, factor: float) -> None:
+        self.weights[start:] = [weight * factor for weight in self.weights[start:]]
+
+
+def _scan(prompt: str, name: str) -> list[_Part]:
+    """The parts between the ANDs."""
+    parts, position = [_Part(name)], 0
+    for match in _SPECIAL.finditer(prompt):
+        part, token, (escaped, number) = parts[-1], match.group(), match.groups()
+        part.append(prompt[position : match.start()])
+        position = match.end()
+        if escaped:
+            part.append(escaped)
+        elif number:
+            part.close_with(number)
+        elif token == "AND":
+            if any(part.opened.values()):
+                raise ValueError(f"{name}: AND must stand outside of brackets")
+            parts.append(_Part(name))
+        elif token in part.opened:
+            part.open(token)
+        elif part.opened[_OPENED_BY[token]]:
+            part.close(_OPENED_BY[token])
+        else:
+            part.append(token)
+    parts[-1].append(prompt[position:])
+    for part in parts:
+        part.finish()
+    return parts
+
+
+def _joined(text: str, weights: list[float], name: str) -> SubPrompt:
+    """One of several prompts: its own weight is the number at its end."""
+    end, weight = len(text), 1.0
+    if match := _ENDS_IN_NUMBER.search(text):
+        end, weight = match.start(), _number(match.group(1), -MAX_WEIGHT, name)
+    start = len(text[:end]) - len(text[:end].lstrip())
+    end = len(text[:end].rstrip())
+    if start >= end:
+        raise ValueError(f"{name}: AND needs a text on either side")
+    return _sub_prompt(text[start:end], weights[start:end], weight, name)
+
+
+def _sub_prompt(text: str, weights: list[float], weight: float, name: str) -> SubPrompt:
+    spans, start = [], 0
+    # Rounded, so that ([word]) is the plain word again.
+    for value, run in itertools.groupby(round(w, 6) for w in weights):
+        end = start + len(list(run))
+        if not value <= MAX_WEIGHT:
+            raise ValueError(
+                f"{name}: the weight of {text[start:end]!r:.80} is {value:g}; "
+                f"it must be from 0 to {MAX_WEIGHT:g}"
+            )
+        if value != 1.0:
+            spans.append(Span(start, end, value))
+        start = end
+    return SubPrompt(text, weight, tuple(spans))
+
+
+def _number(text: str, low: float, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= MAX_WEIGHT:
+        raise ValueError(f"{name}: a weight must be from {low:g} to {MAX_WEIGHT:g}, not {text!r}")
+    return value

@@ -1,0 +1,127 @@
+"""The flag --config: a file of `configs/`, of which --config.KEY=VALUE changes any setting.
+
+A file holds the keys that it changes. The others have their defaults in the dataclass that the file
+becomes, and can be set on the command line all the same.
+"""
+
+import dataclasses
+import re
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, FieldReference, config_flags
+
+from dg2_jax import config as config_lib
+
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([\w.]+)")
+
+
+def define(
+    config_class: type, default: str, flag_values: flags.FlagValues = flags.FLAGS
+) -> flags.FlagHolder:
+    """Defines --config.
+
+    Args:
+        config_class: the dataclass that the file becomes.
+        default: a file.
+        flag_values: where it is defined.
+    """
+    holder = config_flags.DEFINE_config_file(
+        "config", None, "What to train.", flag_values, lock_config=False
+    )
+    flag = flag_values["config"]
+    flag.parser = _Parser(flag.parser, config_class)
+    flag_values.set_default("config", default)
+    return holder
+
+
+class _Parser(flags.ArgumentParser):
+    """Reads the file, and adds what the command line is about to set."""
+
+    def __init__(self, parser: Any, config_class: type):
+        self._parser, self._class = parser, config_class
+
+    def parse(self, path: str) -> Any:
+        config = self._parser.parse(path)
+        if isinstance(config, ConfigDict):
+            overrides = [found[1] for a in sys.argv[1:] if (found := _OVERRIDE.match(a))]
+            prepare(config, self._class, overrides)
+            config.lock()
+        return config
+
+    def flag_type(self) -> str:
+        return self._parser.flag_type()
+
+
+def prepare(config: ConfigDict, config_class: type, overrides: Sequence[str]) -> None:
+    """Gives a configuration the keys that are to be set, with their defaults and types.
+
+    Args:
+        config: changed in place.
+        config_class: the dataclass that it becomes.
+        overrides: dotted keys; what the dataclass has no field for is left to the flag to refuse.
+    """
+    for override in overrides:
+        holder, hint = config, config_class
+        *parents, name = override.split(".")
+        for parent in parents:
+            hint = _nested(hint, parent, holder)
+            if hint is None:
+                break
+            if holder.get(parent) is None:
+                holder[parent] = ConfigDict()
+            holder = holder[parent]
+        if hint is not None:
+            _add(holder, hint, name)
+            _give_way(holder, name, [o.removeprefix(".".join([*parents, ""])) for o in overrides])
+
+
+def _add(holder: ConfigDict, cls: Any, name: str) -> None:
+    field = {f.name: f for f in dataclasses.fields(cls)}.get(name)
+    if field is None:
+        return
+    hint = typing.get_type_hints(cls)[name]
+    if name in holder:
+        value = holder[name]
+    elif field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    else:
+        value = None if field.default is dataclasses.MISSING else field.default
+    if dataclasses.is_dataclass(value) or isinstance(value, ConfigDict):
+        return
+    if value is None or _optional(hint):
+        # Of any type: `config.from_mapping` checks it.
+        value = FieldReference(value, field_type=object)
+    elif hint is float:
+        value = float(value)
+    if name in holder:
+        del holder[name]
+    holder[name] = value
+
+
+def _give_way(holder: ConfigDict, name: str, overrides: Sequence[str]) -> None:
+    """Of a length in steps and one in epochs, the command line's takes the place of the file's."""
+    for pair in config_lib.STEPS_OR_EPOCHS.items():
+        if name in pair:
+            other = pair[1 - pair.index(name)]
+            if other not in overrides and other in holder:
+                del holder[other]
+
+
+def _nested(cls: Any, name: str, holder: ConfigDict) -> Any:
+    """The dataclass of a field that holds one; None if it does not."""
+    hint = config_lib.field_types(cls, holder.to_dict()).get(name)
+    options = typing.get_args(hint) if _union(hint) else (hint,)
+    return next((option for option in options if dataclasses.is_dataclass(option)), None)
+
+
+def _optional(hint: Any) -> bool:
+    return _union(hint) and type(None) in typing.get_args(hint)
+
+
+def _union(hint: Any) -> bool:
+    return isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union

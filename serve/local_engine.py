@@ -1,0 +1,281 @@
+"""The engine in this process: a queue in memory over the rows of the store, for one worker."""
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from serve import batches, problems
+from serve.batches import Item, JobBatch
+from serve.events import Channel, Hub
+from serve.fair_queue import FairQueue, Waiting
+from serve.files import Files
+from serve.metrics import Metrics
+from serve.problems import ProblemError
+from serve.schemas import JobRequest
+from serve.store import CANCELLED, FAILED, Image, Job, Store
+from serve.views import image_view, job_view
+
+log = structlog.get_logger()
+
+
+class WorkerThread(Protocol):
+    """What the engine knows of its worker, see `serve.worker.Worker`."""
+
+    def readiness(self) -> dict[str, Any]:
+        """Whether a job would be computed without delay, and what is still to be compiled."""
+
+    def start(self) -> None:
+        """Begins to take batches."""
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits for its end."""
+
+
+class LocalEngine:
+    """A queue in memory over the store's rows, for one worker in this process."""
+
+    def __init__(
+        self, store: Store, files: Files, metrics: Metrics, queue_limit: int, client_limit: int
+    ):
+        self.store = store
+        self.files = files
+        self.metrics = metrics
+        self._limits = queue_limit, client_limit
+        self._queue = FairQueue()
+        self._hub = Hub()
+        self._jobs: dict[str, Job] = {}  # the unfinished ones
+        self._running: set[str] = set()
+        self._changed = threading.Condition(threading.RLock())
+        self._draining = False
+        self._stopping = False
+        self._seconds_a_job = 2.0
+        self.worker: WorkerThread | None = None
+        self.unavailable: str | None = None  # why no job can be computed
+        metrics.watch_queue(lambda: len(self._queue))
+
+    # What routes call
+
+    def start(self) -> None:
+        """See `Engine`."""
+        with self._changed:
+            for job in self.store.recover():
+                done = {image.index for image in job.images}
+                self._enqueue(job, [i for i in range(job.num_images) if i not in done])
+                for image in job.images:
+                    self._hub.channel(job.id).put("image", image_view(image))
+        if self.worker is not None:
+            self.worker.start()
+
+    def submit(self, job: Job) -> tuple[Job, bool]:
+        """See `Engine`."""
+        with self._changed:
+            known = self.store.by_key(job.client, job.idempotency_key)
+            if known is None:
+                self._check_room(job.client)
+                self.store.add(job)
+                self._enqueue(job, list(range(job.num_images)))
+                self._announce_positions()
+                self._changed.notify_all()
+                return job, True
+        if not _same_request(known.request, job.request):
+            raise ProblemError(409, "this Idempotency-Key was used for another request")
+        return known, False
+
+    def cancel(self, job_id: str) -> None:
+        """See `Engine`."""
+        with self._changed:
+            self._queue.remove(job_id)
+            if self.store.finish(job_id, CANCELLED):
+                self._end(job_id)
+            self._announce_positions()
+
+    def channel(self, job_id: str) -> Channel | None:
+        """See `Engine`."""
+        return self._hub.get(job_id)
+
+    def position(self, job_id: str) -> int | None:
+        """See `Engine`."""
+        with self._changed:
+            waiting = (i for i, job in enumerate(self._queue) if job.job_id == job_id)
+            return next(waiting, None)
+
+    def progress(self, job_id: str) -> dict[str, Any] | None:
+        """See `Engine`."""
+        channel = self._hub.get(job_id)
+        return channel.latest("progress") if channel is not None else None
+
+    def status(self) -> dict[str, Any]:
+        """See `Engine`."""
+        return {
+            "length": len(self._queue),
+            "running": len(self._running),
+            "limit": self._limits[0],
+            "draining": self._draining,
+            "open": len(self._jobs),
+        }
+
+    def ready(self) -> dict[str, Any]:
+        """See `Engine`."""
+        assert self.worker is not None
+        readiness, queue = self.worker.readiness(), self.status()
+        if self._draining:
+            readiness |= {"ready": False, "state": "draining"}
+        return readiness | {"queue": {name: queue[name] for name in ("length", "running", "limit")}}
+
+    def drain(self, seconds: float) -> None:
+        """See `Engine`."""
+        with self._changed:
+            self._draining = True
+            self._changed.notify_all()
+        if self.worker is not None and self.worker.is_alive():
+            self.worker.join(seconds)
+            self._stopping = True
+            self.worker.join(5)
+        with self._changed:
+            self.store.put_back(list(self._running))
+
+    # What the worker calls
+
+    def take(self, sizes: tuple[int, ...], timeout: float) -> JobBatch | None:
+        """The next batch, None if there is none in `timeout` seconds or the server stops."""
+        with self._changed:
+            if not len(self._queue) and not self._draining:
+                self._changed.wait(timeout)
+            taken = [] if self._draining else self._queue.take(sizes)
+            items = [
+                Item(self._jobs[waiting.job_id], index)
+                for waiting, indices in taken
+                for index in indices
+            ]
+            if not items:
+                return None
+            batch = JobBatch(items)
+            self._running = {job.id for job in batch.jobs}
+            self.store.start([job.id for job in batch.jobs])
+            for job in batch.jobs:
+                job.attempts += 1
+                if job.status != "running":
+                    job.status, job.started_at = "running", time.time()
+                    self._hub.channel(job.id).put("started", {"attempt": job.attempts})
+            self._announce_positions()
+        self.metrics.batch_size.observe(len(items))
+        return batch
+
+    @property
+    def draining(self) -> bool:
+        """Whether the worker should end."""
+        return self._draining
+
+    def must_stop(self, batch: JobBatch) -> bool:
+        """Whether nobody wants a running batch any more."""
+        return self._stopping or not any(job.id in self._jobs for job in batch.jobs)
+
+    def put(self, job_id: str, name: str, data: dict[str, Any]) -> None:
+        """An event of an unfinished job."""
+        channel = self._hub.get(job_id)
+        if channel is not None:
+            channel.put(name, data)
+
+    def deliver(self, batch: JobBatch, pictures: Sequence[tuple[Image, bytes]]) -> None:
+        """Stores a batch's pictures, files first; those of jobs ended meanwhile are dropped."""
+        current = [(image, png) for image, png in pictures if image.job_id in self._jobs]
+        for image, png in current:
+            self.files.write(image.id, png)
+        with self._changed:
+            complete = self.store.add_images([image for image, _ in current])
+            self._running = set()
+            for image, _ in current:
+                job = self._jobs.get(image.job_id)
+                if job is None:  # cancelled in this moment
+                    self.files.delete(image.id)
+                    continue
+                job.images.append(image)
+                job.attempts = 0
+                self.put(image.job_id, "image", image_view(image))
+            for job_id in complete:
+                self._end(job_id)
+        elapsed = time.monotonic() - batch.started_at
+        self._seconds_a_job += 0.2 * (elapsed / len(batch.jobs) - self._seconds_a_job)
+        self.metrics.images.inc(len(current))
+        self.metrics.image_seconds.observe(elapsed / len(batch.items))
+
+    def retry(self, batch: JobBatch, limit: int, alone: bool) -> None:
+        """Puts a batch back, for batches of at most `limit` pictures, each job alone or not."""
+        with self._changed:
+            self._running = set()
+            self.store.put_back([job.id for job in batch.jobs])
+            for job in batch.jobs:
+                indices = [item.index for item in batch.items if item.job is job]
+                self._queue.remove(job.id)
+                if job.id in self._jobs:
+                    job.status = "queued"
+                    done = {image.index for image in job.images}
+                    left = [i for i in range(job.num_images) if i not in done]
+                    job.attempts = 0
+                    key = (batches.key(job), job.id) if alone else batches.key(job)
+                    waiting = Waiting(job.id, job.client, key, left or indices, limit)
+                    self._queue.push(waiting, first=True)
+
+    def fail(self, batch: JobBatch, status: int, detail: str) -> None:
+        """Ends the jobs of a batch with an error."""
+        with self._changed:
+            self._running = set()
+            for job in batch.jobs:
+                self._queue.remove(job.id)
+                if self.store.finish(job.id, FAILED, problems.problem(status, detail)):
+                    self._end(job.id)
+
+    def release(self, batch: JobBatch) -> None:
+        """A stopped batch: its unfinished jobs wait for the next start of the server."""
+        with self._changed:
+            self._running = set()
+            self.store.put_back([job.id for job in batch.jobs if job.id in self._jobs])
+
+    # Inside
+
+    def _check_room(self, client: str) -> None:
+        wait = int(min(60, max(1, len(self._queue) * self._seconds_a_job / 2)))
+        if self._draining:
+            raise ProblemError(503, "the server is stopping", retry_after=10)
+        if self.unavailable is not None:
+            raise ProblemError(503, self.unavailable, retry_after=60)
+        if len(self._queue) >= self._limits[0]:
+            raise ProblemError(503, "the queue is full", retry_after=wait)
+        if self._queue.count(client) >= self._limits[1]:
+            detail = f"this client has {self._limits[1]} jobs waiting, the most it may have"
+            raise ProblemError(429, detail, retry_after=wait)
+
+    def _enqueue(self, job: Job, indices: list[int]) -> None:
+        self._jobs[job.id] = job
+        self._queue.push(Waiting(job.id, job.client, batches.key(job), indices))
+        self._hub.channel(job.id).put("queued", {"position": len(self._queue) - 1})
+
+    def _announce_positions(self) -> None:
+        for position, waiting in enumerate(self._queue):
+            channel = self._hub.channel(waiting.job_id)
+            job = self._jobs[waiting.job_id]
+            if channel.watched and job.status == "queued":
+                last = channel.latest("position") or channel.latest("queued") or {}
+                if last.get("position") != position:
+                    channel.put("position", {"position": position})
+
+    def _end(self, job_id: str) -> None:
+        self._jobs.pop(job_id, None)
+        job = self.store.get(job_id)
+        if job is None:
+            return
+        self.metrics.jobs.labels(job.kind, job.status).inc()
+        log.info("job ended", job=job_id, status=job.status, client=job.client)
+        self._hub.channel(job_id).put(job.status, job_view(job))
+        self._hub.close(job_id)
+
+
+def _same_request(old: JobRequest, new: JobRequest) -> bool:
+    """Equal but for the seed, which may have been drawn."""
+    return {**old.fields(), "seed": None} == {**new.fields(), "seed": None}

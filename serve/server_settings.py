@@ -1,0 +1,72 @@
+"""What an operator chooses: environment variables DG2_* and the flags of the same names."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from serve.sizes import SizeText
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class ServerSettings(BaseSettings):
+    """What an operator may choose; a wrong value is one clear error at the start."""
+
+    model_config = SettingsConfigDict(env_prefix="DG2_", extra="forbid")
+
+    host: str = Field("127.0.0.1", description="address to listen on; others need an API key")
+    port: int = Field(8000, ge=0, le=65535, description="port; 0 takes a free one")
+    api_key: SecretStr | None = Field(None, min_length=8, description="what clients must show")
+    model: str = Field("demo", description="an embedded model's name or a model folder")
+    quantize: Literal["bfloat16", "int8", "float8_e4m3fn"] | None = Field(
+        None, description="dtype to keep the denoisers' weights in"
+    )
+    models_dir: Path | None = Field(None, description="a folder of more model folders")
+    data: Path = Field(Path("outputs/server"), description="where jobs and pictures are kept")
+    allowed_hosts: list[str] = Field([], description="more names that this server goes by")
+    allowed_origins: list[str] = Field([], description="other sites whose pages may call it")
+    sizes: Annotated[list[SizeText], NoDecode] = Field(
+        [], description="sizes of pictures, as 160x96; none: the models' own and a few of its area"
+    )
+    queue_limit: int = Field(256, ge=1, description="jobs that may wait in all")
+    client_limit: int = Field(64, ge=1, description="jobs of one client that may wait")
+    max_images: int = Field(64, ge=1, le=256, description="pictures of a job")
+    max_batch: int = Field(8, ge=1, le=16, description="pictures that are computed together")
+    max_body_mb: float = Field(32, gt=0, description="size of a request")
+    max_pixels: int = Field(1 << 24, ge=1, description="pixels of an uploaded picture")
+    max_upscale_pixels: int = Field(1 << 20, ge=1, description="pixels of a picture to enlarge")
+    max_loaded_models: int = Field(2, ge=1, description="models kept in memory")
+    warmup: bool = Field(True, description="compile in the background at the start")
+    drain_seconds: float = Field(20, ge=0, description="what a running batch gets at SIGTERM")
+
+    @field_validator("sizes", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return [part for part in (text.strip() for text in value.split(",")) if part]
+
+    @model_validator(mode="after")
+    def _key_where_reachable(self) -> "ServerSettings":
+        if not is_loopback(self.host) and self.api_key is None:
+            raise ValueError(
+                f"host {self.host} can be reached from other machines, which needs an API key: "
+                "set DG2_API_KEY"
+            )
+        return self
+
+    @property
+    def key(self) -> str | None:
+        """The API key as text, None where none is needed."""
+        return self.api_key.get_secret_value() if self.api_key else None

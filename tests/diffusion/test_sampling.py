@@ -1,0 +1,110 @@
+"""The sampling loops agree with each other, in one go, in pieces, and watched by the host."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dg2_jax.diffusion import sampling, schedules, solvers
+from dg2_jax.diffusion.denoiser import Denoiser, stateless
+
+SHAPE = (4, 4, 2)
+STEPS = 9
+MEAN = jnp.linspace(-1, 1, 3)[:, None, None, None]
+
+
+@stateless
+def gaussian(x, level, conditioning):
+    """The exact denoiser of N(mean, 0.25)."""
+    a, s = level.alpha, level.sigma
+    return conditioning + 0.25 * a * (x - a * conditioning) / (0.25 * a**2 + s**2)
+
+
+def counting(x, level, conditioning, calls):
+    """A denoiser that adds the number of its calls, its memory, to the estimate."""
+    x0, _ = gaussian.apply(x, level, conditioning, ())
+    return x0 + calls, calls + 1
+
+
+COUNTING = Denoiser(lambda x: jnp.zeros(()), counting)
+
+
+@pytest.fixture(params=["dpmpp_2m", "heun", "ddpm"])
+def table(request):
+    schedule = schedules.make("cosine", 1000, False)
+    return solvers.make_table(request.param, schedule, schedules.timesteps(STEPS, 1000, "trailing"))
+
+
+@pytest.fixture
+def start():
+    keys = sampling.image_keys(jnp.arange(3))
+    return sampling.initial_noise(keys, SHAPE), keys
+
+
+@pytest.mark.parametrize("denoise", [gaussian, COUNTING])
+@pytest.mark.parametrize("cuts", [(), (1,), (2, 3, 7)])
+def test_rows_in_pieces_are_all_rows(table, start, cuts, denoise):
+    x, keys = start
+    rows = len(table.timestep)
+    step = sampling.make_step(denoise, MEAN, table.padded(rows + 5), keys)
+    progress = sampling.begin(denoise, x)
+    for until in (*cuts, rows):
+        progress = sampling.advance(step, progress, jnp.int32(until))
+        assert int(progress.rows_done) == until
+    whole = sampling.sample(denoise, MEAN, x, table, keys)
+    np.testing.assert_allclose(progress.state.x, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_the_memory_is_carried_from_row_to_row(table, start):
+    x, keys = start
+    rows = len(table.timestep)
+    step = sampling.make_step(COUNTING, MEAN, table.padded(rows), keys)
+    for until in range(rows + 1):
+        progress = sampling.advance(step, sampling.begin(COUNTING, x), until)
+        assert float(progress.memory) == until
+
+
+def test_a_step_is_the_row_applied_to_the_estimate(table, start):
+    """Written out with the row's matrix; the noise belongs to the row and to the image's key."""
+    x, keys = start
+    padded = table.padded(len(table.timestep))
+    progress = sampling.make_step(gaussian, MEAN, padded, keys)(sampling.begin(gaussian, x))
+    a, s = table.alpha[0], table.sigma[0]
+    m0 = MEAN + 0.25 * a * (x - a * MEAN) / (0.25 * a**2 + s**2)
+    noise = jnp.stack(
+        [
+            jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, 1), 0), SHAPE)
+            for key in keys
+        ]
+    )
+    m = table.matrix[0, 0]
+    expected = (m[solvers.X] + m[solvers.ANCHOR]) * x + m[solvers.M0] * m0 + m[solvers.Z] * noise
+    np.testing.assert_allclose(progress.x0, m0, atol=1e-5)
+    np.testing.assert_allclose(progress.state.x, expected, atol=1e-5)
+    np.testing.assert_array_equal(progress.state.m1, progress.x0)
+
+
+@pytest.mark.parametrize("stop_at", [None, 4])
+def test_the_host_watches_and_stops_a_compiled_sampling(table, start, stop_at):
+    x, keys = start
+    rows, seen = len(table.timestep), []
+    step = sampling.make_step(gaussian, MEAN, table.padded(rows), keys)
+
+    def watch(rows_done, mean):
+        seen.append((int(rows_done), np.asarray(mean)))
+        return np.bool_(rows_done == stop_at)
+
+    @jax.jit
+    def run(x):
+        return sampling.watched(
+            step, sampling.begin(gaussian, x), rows, watch, 2, lambda x0: x0.mean((1, 2, 3))
+        )
+
+    progress = jax.block_until_ready(run(x))
+    jax.effects_barrier()
+    last = stop_at or rows
+    assert int(progress.rows_done) == last
+    assert [done for done, _ in seen] == [*range(2, last, 2), last]
+    np.testing.assert_allclose(seen[-1][1], progress.x0.mean((1, 2, 3)), rtol=1e-6)
+    unwatched = sampling.advance(step, sampling.begin(gaussian, x), last)
+    np.testing.assert_allclose(progress.state.x, unwatched.state.x, atol=1e-5)
