@@ -94,9 +94,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     return values
 
 
-def read_weights(folder: Path, stem: str) -> dict[str, np.ndarray]:
+def read_weights(folder: Path, stem: str, variant: str | None = None) -> dict[str, np.ndarray]:
     """All tensors of a model folder: one safetensors file or its shards, those of a variant such as
     fp16 (`model.fp16.safetensors`), or `.bin` files.
+
+    Args:
+        folder: of the model.
+        stem: of the weights' file name.
+        variant: the one to read; None: the file without one, or the variant there is.
 
     Raises:
         FileNotFoundError: there is none of them, or a shard is missing.
@@ -106,22 +111,26 @@ def read_weights(folder: Path, stem: str) -> dict[str, np.ndarray]:
     """
     legacy = LEGACY_STEMS.get(stem, stem)
     for stem_here, suffix, read in ((stem, "safetensors", read_safetensors), (legacy, "bin", _bin)):
-        plain = [folder / f"{stem_here}.{suffix}", folder / f"{stem_here}.{suffix}.index.json"]
+        middle = "" if variant is None else f".{variant}"
+        names = (f"{stem_here}{middle}.{suffix}", f"{stem_here}.{suffix}.index{middle}.json")
+        plain = [folder / name for name in names]
         variants = [
             path
             for pattern in (f"{stem_here}.*.{suffix}", f"{stem_here}.{suffix}.index.*.json")
             for path in sorted(folder.glob(pattern))
-            if not re.search(r"-\d+-of-\d+\.", path.name)
+            if variant is None and not re.search(r"-\d+-of-\d+\.", path.name)
         ]
         chosen = [p for p in plain if p.is_file()] or [p for p in variants if ".fp16." in p.name]
         chosen = chosen or variants
         if not chosen:
             continue
         if len(chosen) > 1 and chosen[0] not in plain:
-            names = ", ".join(path.name for path in chosen)
-            raise ValueError(f"{folder} must hold one variant of the weights, not {names}")
+            several = ", ".join(path.name for path in chosen)
+            raise ValueError(f"{folder} must hold one variant of the weights, not {several}")
         path = chosen[0]
         return read_index(path, read) if path.suffix == ".json" else read(path)
+    if variant is not None:
+        raise FileNotFoundError(f"no weights of the variant {variant!r} in {folder}")
     raise FileNotFoundError(
         f"no weights in {folder}: expected {stem}.safetensors, {stem}.safetensors.index.json, one "
         f"of a variant such as {stem}.fp16.safetensors, {legacy}.bin or {legacy}.bin.index.json"

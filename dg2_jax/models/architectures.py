@@ -64,7 +64,7 @@ ARCHITECTURES = {
             "cross": ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out"),
         },
         tensor_rules=TensorRules(
-            by_outputs=("to_q", "to_k", "to_v", "inner"), by_inputs=("to_out", "outer")
+            by_outputs=("to_q", "to_k", "to_v", "ff.inner"), by_inputs=("to_out", "ff.outer")
         ),
         has_deep_features=lambda config: False,
     ),

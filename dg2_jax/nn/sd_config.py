@@ -120,6 +120,6 @@ class SDUNetConfig:
         return self.time_embedding_dim or 4 * self.block_out_channels[0]
 
     @property
-    def context_dim(self) -> int:
-        """Width of the text tokens."""
-        return self.cross_attention_dim
+    def latent_multiple(self) -> int:
+        """Of which height and width of a latent must be multiples: any will do."""
+        return 1

@@ -107,14 +107,10 @@ class Encoder(nnx.Module):
     def _stages(self) -> list[Stage]:
         return [*self.down_blocks, *([] if self.mid_block is None else [self.mid_block])]
 
-    def null_context(self, batch: int, length: int = 1) -> None:
-        """None: there is no learnt null; the empty prompt's encoding stands for it."""
-
     def project_context(
         self,
         context: Context,
         mask: ContextMask | None = None,
-        *,
         pooled: Float[Array, "b p"] | None = None,
         time_ids: Array | None = None,
         guidance: Float[Array, "b g"] | None = None,
@@ -135,6 +131,9 @@ class Encoder(nnx.Module):
         """
         keys_values = tuple(e for stage in self._stages() for e in stage.project_context(context))
         return Conditioning(keys_values, self._added(pooled, time_ids), guidance)
+
+    def null_context(self, batch: int, length: int = 1) -> None:
+        """None: no null is learnt; the empty prompt's encoding, or zeros, stand for it."""
 
     def _added(self, pooled: Array | None, time_ids: Array | None) -> Array | None:
         if self.add_embedding is None:

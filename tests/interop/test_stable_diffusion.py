@@ -15,7 +15,8 @@ from torch_files import write_torch
 
 from dg2_jax.diffusion import prediction, solvers
 from dg2_jax.interop import stable_diffusion
-from dg2_jax.interop.stable_diffusion.folder import STEM, files_to_fetch, read_tensors
+from dg2_jax.interop.hf_folder import read_weights
+from dg2_jax.interop.stable_diffusion.folder import STEM, files_to_fetch
 from dg2_jax.interop.stable_diffusion.parts import unet_parameter
 from dg2_jax.interop.stable_diffusion.scheduler import parse_scheduler
 from dg2_jax.interop.stable_diffusion.unet_config import parse_unet
@@ -229,15 +230,15 @@ def test_shards_and_bin_files_hold_the_same(tmp_path):
         (folder / f"{STEM}.{ending}.index.json").write_text(text)
     write_torch(legacy / f"{STEM}.bin", tensors)
     for folder in (sharded, legacy, parts):
-        read = read_tensors(folder, STEM)
+        read = read_weights(folder, STEM)
         assert read.keys() == tensors.keys()
         for key, value in tensors.items():
             np.testing.assert_array_equal(read[key], value)
     (parts / f"{files[0]}.bin").unlink()
     with pytest.raises(FileNotFoundError, match=files[0]):
-        read_tensors(parts, STEM)
-    with pytest.raises(FileNotFoundError, match=r"expected diffusion_pytorch_model\.fp16"):
-        read_tensors(legacy, STEM, (".fp16",))
+        read_weights(parts, STEM)
+    with pytest.raises(FileNotFoundError, match="no weights of the variant 'fp16'"):
+        read_weights(legacy, STEM, "fp16")
 
 
 def test_what_is_fetched_of_a_model_on_the_hub():

@@ -196,9 +196,9 @@ import jax, numpy as np
 from flax import nnx
 sys.path.insert(0, "tests/nn")
 from test_sd_unet import ONE_LEVEL, evaluate, inputs
-from dg2_jax.models.architectures import ARCHITECTURES
-from dg2_jax.nn.sd_unet import SDUNet
 from dg2_jax.training.config import DevicesConfig
+from dg2_jax.nn.sd_unet import SDUNet
+from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.training.sharding import make_layout
 
 graphdef, state = nnx.split(SDUNet(ONE_LEVEL, rngs=nnx.Rngs(0)))

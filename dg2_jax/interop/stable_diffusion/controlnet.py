@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 
 from dg2_jax.interop import hf_folder
-from dg2_jax.interop.stable_diffusion.folder import STEM, VARIANTS, read_tensors
+from dg2_jax.interop.stable_diffusion.folder import STEM
 from dg2_jax.interop.stable_diffusion.parts import unet_parameter
 from dg2_jax.interop.stable_diffusion.unet_config import parse_controlnet
 from dg2_jax.interop.weights import load_params
@@ -120,8 +120,8 @@ def load_controlnet(
         if model is not None:
             _check(config, model)
         network = abstract(lambda rngs: ControlNet(config, rngs=rngs))
-        variants = VARIANTS if variant is None else (f".{variant}",)
-        load_params(network, read_tensors(folder, STEM, variants), unet_parameter, dtype=dtype)
+        tensors = hf_folder.read_weights(folder, STEM, variant)
+        load_params(network, tensors, unet_parameter, dtype=dtype)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     graphdef, state = nnx.split(with_compute_dtype(network, compute_dtype))

@@ -1,5 +1,6 @@
 """A diffusers folder of Stable Diffusion: model_index.json and a subfolder for each part."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from dg2_jax.interop import diffusers_vae, hf_folder, hf_text
-from dg2_jax.interop.safetensors_reader import read_safetensors
 from dg2_jax.interop.stable_diffusion.parts import Parts, TextPart
 from dg2_jax.interop.stable_diffusion.scheduler import Scheduler, parse_scheduler
 from dg2_jax.interop.stable_diffusion.unet_config import parse_unet
@@ -19,7 +19,7 @@ INDEX = "model_index.json"
 STEM = "diffusion_pytorch_model"  # of the weights' file name; text encoders have another
 _TEXT_STEM = "model"
 _ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
-VARIANTS = ("", ".fp16", ".bf16")  # of weights, in the order of preference
+_VARIANTS = ("", ".fp16", ".bf16")  # of weights, in the order of preference
 
 
 def read_folder(
@@ -32,8 +32,6 @@ def read_folder(
     """The parts of a model in a folder; arguments and errors as of `load`."""
     index = read_index(folder)
     unet, sample_size = read_unet_config(folder)
-    chosen = () if variant is None else (f".{variant}",)
-    variants = (*chosen, *VARIANTS)
     texts = []
     for encoder, tokenizer in _ENCODERS:
         if _has(index, encoder):
@@ -41,15 +39,15 @@ def read_folder(
             config = read_text_config(path)
             of = hf_text.load_tokenizer(_part(folder, tokenizer), config.vocab_size)
             pad = hf_text.clip_pad_id(folder / tokenizer, of)
-            texts.append(TextPart(config, read_tensors(path, _TEXT_STEM, variants), of, pad))
+            texts.append(TextPart(config, _tensors(path, _TEXT_STEM, variant), of, pad))
     if not texts:
         raise ValueError(f"{folder}: {INDEX} names no text encoder")
     vae = _part(folder, "vae")
     return Parts(
         unet=unet,
-        unet_tensors=read_tensors(folder / "unet", STEM, chosen or VARIANTS),
+        unet_tensors=hf_folder.read_weights(folder / "unet", STEM, variant),
         vae=_naming(vae, diffusers_vae.parse_config, hf_folder.read_config(vae)),
-        vae_tensors=read_tensors(vae, STEM, variants),
+        vae_tensors=_tensors(vae, STEM, variant),
         texts=tuple(texts),
         scheduler=read_scheduler(folder, prediction_type, zero_terminal_snr),
         zeros_for_no_prompt=zeros_for_no_prompt(index),
@@ -105,34 +103,12 @@ def read_text_config(folder: Path) -> ClipTextConfig:
     return _naming(folder, ClipTextConfig.from_dict, values)
 
 
-def read_tensors(
-    folder: Path, stem: str, variants: Sequence[str] = VARIANTS
-) -> dict[str, np.ndarray]:
-    """The weights in a folder: safetensors before `.bin`, one file or shards.
-
-    Args:
-        folder: of the part.
-        stem: of the file name.
-        variants: the parts of file names that may stand behind the stem, best first.
-
-    Raises:
-        FileNotFoundError: there are none, or a shard is missing.
-        CheckpointError: a file is damaged.
-    """
-    legacy = hf_folder.LEGACY_STEMS.get(stem, stem)
-    for middle in variants:
-        for name in (f"{stem}{middle}.safetensors", f"{stem}.safetensors.index{middle}.json"):
-            if (folder / name).is_file():
-                return read_safetensors(folder / name)
-        if (folder / f"{legacy}{middle}.bin").is_file():
-            return read_state_dict(folder / f"{legacy}{middle}.bin")
-        if (folder / f"{legacy}.bin.index{middle}.json").is_file():
-            return _read_shards(folder / f"{legacy}.bin.index{middle}.json")
-    first = variants[0]
-    raise FileNotFoundError(
-        f"no weights in {folder}: expected {stem}{first}.safetensors, its index, or "
-        f"{legacy}{first}.bin"
-    )
+def _tensors(folder: Path, stem: str, variant: str | None) -> dict[str, np.ndarray]:
+    """The weights of a part, of the variant where the part has it."""
+    if variant is not None:
+        with contextlib.suppress(FileNotFoundError):
+            return hf_folder.read_weights(folder, stem, variant)
+    return hf_folder.read_weights(folder, stem)
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
@@ -150,19 +126,6 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     return {str(key): value for key, value in held.items() if isinstance(value, np.ndarray)}
 
 
-def _read_shards(index: Path) -> dict[str, np.ndarray]:
-    names = _read_json(index).get("weight_map", {})
-    tensors: dict[str, np.ndarray] = {}
-    for shard in sorted(set(names.values())):
-        if Path(shard).name != shard:
-            raise ValueError(f"{index} names {shard!r}, which is no plain file name")
-        tensors |= read_state_dict(index.parent / shard)
-    missing = sorted(names.keys() - tensors.keys())
-    if missing:
-        raise ValueError(f"the files of {index} lack {', '.join(missing[:8])}")
-    return tensors
-
-
 def files_to_fetch(files: Sequence[str]) -> list[str]:
     """Of the files of a model on the hub, those that `read_folder` reads."""
     parts = ("unet", "vae", "scheduler", *(name for pair in _ENCODERS for name in pair))
@@ -177,7 +140,7 @@ def files_to_fetch(files: Sequence[str]) -> list[str]:
 
 def _weights(files: Sequence[str], stem: str) -> list[str]:
     legacy = hf_folder.LEGACY_STEMS.get(stem, stem)
-    for middle in VARIANTS:
+    for middle in _VARIANTS:
         for first, ending in ((stem, "safetensors"), (legacy, "bin")):
             one = f"{first}{middle}.{ending}"
             if one in files:

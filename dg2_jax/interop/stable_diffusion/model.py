@@ -142,7 +142,7 @@ class StableDiffusion:
             LoraError: it is no such file, of a kind that is not read, or of another model.
             ValueError: the weight is not finite.
         """
-        from dg2_jax.interop.stable_diffusion import lora
+        from dg2_jax.interop.stable_diffusion import lora  # which itself needs this class
 
         return lora.adapted(self, path, weight)
 
@@ -152,7 +152,7 @@ class StableDiffusion:
         Raises:
             FileNotFoundError, ValueError: as that function; or it is for another model.
         """
-        from dg2_jax.interop.stable_diffusion import controlnet
+        from dg2_jax.interop.stable_diffusion import controlnet  # which itself needs this class
 
         return controlnet.load_controlnet(source, model=self, **options)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dg2_jax.interop import vae_names
 from dg2_jax.nn.sd_config import SDUNetConfig
 
 Tensors = Mapping[str, np.ndarray]
@@ -39,21 +40,7 @@ _TRANSFORMER = (
     *("norm2", "attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
     *("norm3", "ff.net.0.proj", "ff.net.2"),
 )
-_VAE = [
-    (r"\.(?:down|up)\.(\d+)\.block\.(\d+)\.", r".blocks.\1.resnets.\2."),
-    (r"\.down\.(\d+)\.downsample\.", r".blocks.\1.downsamplers.0."),
-    (r"\.up\.(\d+)\.upsample\.", r".blocks.\1.upsamplers.0."),
-    (r"\.nin_shortcut\.", ".conv_shortcut."),
-    (r"\.norm_out\.", ".conv_norm_out."),
-    (r"\.mid\.block_1\.", ".mid_block.resnets.0."),
-    (r"\.mid\.block_2\.", ".mid_block.resnets.1."),
-    (r"\.mid\.attn_1\.", ".mid_block.attentions.0."),
-    (r"\.attentions\.0\.norm\.", ".attentions.0.group_norm."),
-    (r"\.attentions\.0\.q\.", ".attentions.0.to_q."),
-    (r"\.attentions\.0\.k\.", ".attentions.0.to_k."),
-    (r"\.attentions\.0\.v\.", ".attentions.0.to_v."),
-    (r"\.attentions\.0\.proj_out\.", ".attentions.0.to_out.0."),
-]
+_VAE_PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 _OPEN_CLIP = [
     (r"^transformer\.resblocks\.", "text_model.encoder.layers."),
     (r"^token_embedding\.", "text_model.embeddings.token_embedding."),
@@ -218,19 +205,9 @@ def vae(tensors: Tensors) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     Raises:
         ValueError: they are not those of such an autoencoder.
     """
-    renamed = {}
     levels = {m[1] for key in tensors if (m := re.match(r"encoder\.down\.(\d+)\.", key))}
-    for key, value in tensors.items():
-        if not key.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")):
-            continue  # parts of its training
-        for pattern, replacement in _VAE:
-            key = re.sub(pattern, replacement, key)
-        if match := re.match(r"(encoder|decoder)\.blocks\.(\d+)\.", key):
-            rest, level = key[match.end() :], int(match[2])
-            key = f"encoder.down_blocks.{level}.{rest}"
-            if match[1] == "decoder":
-                key = f"decoder.up_blocks.{len(levels) - 1 - level}.{rest}"
-        renamed[key] = value
+    held = {key: value for key, value in tensors.items() if key.startswith(_VAE_PARTS)}
+    renamed = vae_names.of_this_age(held, len(levels))
     first = "encoder.down_blocks.{}.resnets.{}.conv1.weight"
     try:
         fields: dict[str, Any] = {
