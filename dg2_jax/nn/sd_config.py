@@ -118,8 +118,3 @@ class SDUNetConfig:
     def embed_dim(self) -> int:
         """Width of the time embedding."""
         return self.time_embedding_dim or 4 * self.block_out_channels[0]
-
-    @property
-    def latent_multiple(self) -> int:
-        """Of which height and width of a latent must be multiples: any will do."""
-        return 1
