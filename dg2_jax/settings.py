@@ -10,7 +10,7 @@ from dg2_jax.controls.declaration import control
 from dg2_jax.controls.model_facts import facts_of
 from dg2_jax.controls.values import Choice, Integer, Numbers, Pairs, Real, Text
 from dg2_jax.diffusion.schedules import SPACINGS
-from dg2_jax.diffusion.solvers import SOLVERS
+from dg2_jax.diffusion.solvers import FIRST_ORDER, SOLVERS
 from dg2_jax.diffusion.views import VIEWS
 from dg2_jax.interop.realesrgan import MODELS as UPSCALERS
 from dg2_jax.models.model import WEIGHTS, Model
@@ -26,7 +26,6 @@ STRENGTH_MODES = ("partial", "full")
 INVERSIONS = {"ddim": "ddim", "ddpm": "ddpm"}  # and the solver that goes with each
 ANAGRAM_MODES = ("latent", "corrected", "pixel")
 UPSCALES = (2, 4)
-FIRST_ORDER = ("ddim", "ddpm", "ddpm_large", "euler", "euler_ancestral")
 SAMPLER_GROUPS = ("sampling", "guidance", "speed", "size")  # what `Pipeline.sampler` takes
 EDITED = ("img2img", "inpaint")
 PROMPTED = ("txt2img", *EDITED)

@@ -9,6 +9,7 @@ SAMPLERS = {
     "DDIM": "ddim",
     "DDPM": "ddpm",
     "UniPC": "unipc",
+    "LCM": "lcm",
 }
 UPSCALERS = {
     "R-ESRGAN 4x+": "x4plus",

@@ -240,6 +240,8 @@ SOLVERS: dict[str, Callable[[Levels, float], list[Row]]] = {
     "euler_ancestral": lambda lv, eta: _ddim(lv, 1.0),
     "lcm": lambda lv, eta: _lcm(lv),
 }
+# Those whose rows use no earlier estimate, so that they can be `resampled`.
+FIRST_ORDER = ("ddim", "ddpm", "ddpm_large", "euler", "euler_ancestral", "lcm")
 
 
 def make_table(

@@ -266,6 +266,15 @@ def test_ddim_with_eta_one_has_the_ancestral_posterior():
     np.testing.assert_allclose(ddim.matrix, ddpm.matrix, atol=1e-12)
 
 
+def test_first_order_rows_use_no_earlier_estimate():
+    schedule = schedules.make("curved")
+    t = schedules.timesteps(8, 1000, "linspace")
+    for solver in solvers.SOLVERS:
+        matrix = solvers.make_table(solver, schedule, t).matrix
+        uses_history = bool(np.any(matrix[:, 0, [solvers.ANCHOR, solvers.M1, solvers.M2]]))
+        assert uses_history == (solver not in solvers.FIRST_ORDER), solver
+
+
 def test_every_table_ends_in_the_clean_estimate_without_noise():
     schedule = schedules.make("curved", zero_terminal_snr=True)
     for solver in solvers.SOLVERS:

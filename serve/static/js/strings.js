@@ -98,6 +98,7 @@ export const S = {
         heun: "Heun",
         euler: "Euler",
         euler_ancestral: "Euler ancestral",
+        lcm: "LCM",
       },
     },
     eta: { label: "Noise added per step (eta)" },
