@@ -14,9 +14,7 @@ Several hosts share the work through a common --output_dir: each runs the same c
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
@@ -80,16 +78,7 @@ def main() -> None:
         process_count=_PROCESS_COUNT.value,
     )
     if manifest is not None:
-        print(json.dumps(summary(manifest, recipe.output_dir), indent=1))
-
-
-def summary(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The data set's figures, how many pictures are left out, and the report that names them."""
-    shown = ("dataset", "splits", "size", "scaling_factor", "shift_factor")
-    path = folder / preparation.REPORT
-    report = json.loads(path.read_text("utf-8"))
-    left_out = {"left_out": len(report["problems"]), "report": str(path)}
-    return {key: manifest[key] for key in shown} | left_out
+        print(json.dumps(preparation.summary(manifest, recipe.output_dir), indent=1))
 
 
 if __name__ == "__main__":

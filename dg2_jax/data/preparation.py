@@ -9,10 +9,12 @@ damaged is made again, and what comes out depends neither on the number of proce
 
 import dataclasses
 import functools
+import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -287,3 +289,11 @@ def _linear_preview(
     images = [_pixels(source[i], size) for i in chosen]
     mean = np.stack([records[i]["mean"] for i in range(len(chosen))]).astype(np.float64)
     return preview.fit_latent_to_rgb(config.scaling.scale(mean), np.stack(images))
+
+
+def summary(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The data set's figures, how many pictures are left out, and the report that names them."""
+    shown = ("dataset", "splits", "size", "scaling_factor", "shift_factor")
+    path = folder / REPORT
+    left_out = len(json.loads(path.read_text("utf-8"))["problems"])
+    return {key: manifest[key] for key in shown} | {"left_out": left_out, "report": str(path)}

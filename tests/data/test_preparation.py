@@ -18,7 +18,6 @@ from dg2_jax.files import sha256
 from dg2_jax.interop.diffusers_vae import from_pretrained
 from dg2_jax.pictures.image_input import load_image
 from dg2_jax.pictures.images import from_uint8
-from scripts.prepare import summary
 from tests.data.pictures import pixels, prepare, write_folder, write_picture
 from tests.interop import published
 
@@ -63,7 +62,7 @@ def test_the_report_names_every_bad_picture(tmp_path, clip):
         "silent.webp": "it has no caption",
     }
     assert sum(manifest["splits"].values()) == 9
-    told = summary(manifest, tmp_path / "out")
+    told = preparation.summary(manifest, tmp_path / "out")
     assert told["left_out"] == 4
     assert told["report"] == str(tmp_path / "out" / "report.json")
 
