@@ -78,8 +78,8 @@ class Plain(Task):
 
 
 @dataclass(frozen=True)
-class SharedAnagram(Plain):
-    """One latent per image, seen in every view; `inputs.views` are of latents.
+class _Anagram(Task):
+    """What both tasks of an anagram share.
 
     Attributes:
         views: how many there are.
@@ -96,7 +96,14 @@ class SharedAnagram(Plain):
         self, prompts: Sequence[str], negative_prompts: Sequence[str], settings: Settings
     ) -> tuple[list[str], list[str]]:
         """View by view, the prompts being the anagram's."""
-        return _anagram_texts(negative_prompts, settings)
+        pairs = settings.anagram or ()
+        own = [text for text, _ in pairs for _ in negative_prompts]
+        return own, [*negative_prompts] * len(pairs)
+
+
+@dataclass(frozen=True)
+class SharedAnagram(_Anagram, Plain):
+    """One latent per image, seen in every view; `inputs.views` are of latents."""
 
     def wrap(self, denoise: Denoiser, inputs: Inputs, autoencoder_params: Params) -> Denoiser:
         """Averages the views' estimates, then does as `Plain`."""
@@ -105,27 +112,14 @@ class SharedAnagram(Plain):
 
 
 @dataclass(frozen=True)
-class PixelAnagram(Task):
+class PixelAnagram(_Anagram):
     """One latent per view, synchronised in pixels at every step; `inputs.views` are of pixels.
 
     Attributes:
-        views: how many there are.
         autoencoder: of the model.
     """
 
-    views: int
     autoencoder: Network
-
-    @property
-    def copies(self) -> int:
-        """See `Task`."""
-        return self.views
-
-    def texts(
-        self, prompts: Sequence[str], negative_prompts: Sequence[str], settings: Settings
-    ) -> tuple[list[str], list[str]]:
-        """View by view, the prompts being the anagram's."""
-        return _anagram_texts(negative_prompts, settings)
 
     def start(self, inputs: Inputs) -> tuple[Latent, Keys]:
         """Noise of its own for every view."""
@@ -204,14 +198,6 @@ def of_settings(settings: Settings, autoencoder: Network, num_steps: int) -> Tas
     if settings.inversion == "ddpm" and num_steps:
         return FollowSource()
     return Plain()
-
-
-def _anagram_texts(
-    negative_prompts: Sequence[str], settings: Settings
-) -> tuple[list[str], list[str]]:
-    pairs = settings.anagram or ()
-    prompts = [text for text, _ in pairs for _ in negative_prompts]
-    return prompts, [*negative_prompts] * len(pairs)
 
 
 def _views(inputs: Inputs) -> ViewMap:
