@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from serve import problems
 from serve.context import Context
+from serve.disk import Disk
 from serve.files import Files
 from serve.local_engine import LocalEngine
 from serve.metrics import Metrics
@@ -47,14 +48,16 @@ def create_app(
     settings = settings or ServerSettings()
     load = load or functools.partial(load_pipeline, dtype=settings.quantize)
     metrics = Metrics()
-    store = Store.at(settings.data)
+    settings.data.mkdir(parents=True, exist_ok=True)
+    disk = Disk(settings.data)
+    store = disk.insist(lambda: Store.at(settings.data))
     files = Files(settings.data)
     models = Models(
         settings.model, settings.models_dir, load, settings.max_loaded_models, settings.sizes
     )
-    engine = LocalEngine(store, files, metrics, settings.queue_limit, settings.client_limit)
+    engine = LocalEngine(store, files, disk, metrics, settings.queue_limit, settings.client_limit)
     engine.worker = Worker(engine, models, upscale, settings.max_batch, settings.warmup)
-    context = Context(settings, store, files, engine, models, metrics, _bank=prompt_bank)
+    context = Context(settings, store, files, disk, engine, models, metrics, _bank=prompt_bank)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -12,8 +12,8 @@ from dg2_jax.settings import MAX_SEED, Settings
 from serve import pictures, problems, sizes
 from serve.context import Context
 from serve.problems import ProblemError
+from serve.records import QUEUED, Job
 from serve.schemas import JobRequest, job_request
-from serve.store import QUEUED, Job
 
 
 def request_from(fields: dict[str, Any]) -> JobRequest:
@@ -50,7 +50,12 @@ def decode(context: Context, data: bytes, field: str) -> Image.Image:
 
 
 def store_decoded(context: Context, picture: Image.Image, mask: bool = False) -> str:
-    """Stores a decoded picture as RGB, or as a mask; returns its id."""
+    """Stores a decoded picture as RGB, or as a mask; returns its id.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    context.disk.check()
     plain = pictures.to_mask(picture) if mask else pictures.to_rgb(picture)
     return context.files.write_input(pictures.encode(plain))
 

@@ -21,7 +21,7 @@ class Checkpoint(NamedTuple):
         name: the model's; with "-raw" or "-fast" for weights that are not its usual ones.
         model: the model's name.
         weights: the set.
-        hash: of the model.
+        hash: of the weights.
         sampling: what the weights want.
     """
 
@@ -44,12 +44,18 @@ def checkpoints(context: Context) -> list[Checkpoint]:
             model["name"] if i == 0 else f"{model['name']}-{weights}",
             model["name"],
             weights,
-            model["hash"],
+            model["hashes"][weights],
             model["sampling"].get(weights, {}),
         )
         for model in context.models.describe()
         for i, weights in enumerate(model["weights"])
     ]
+
+
+def checkpoint_of(context: Context, model: str, weights: str) -> Checkpoint:
+    """That of a set of a model's weights."""
+    found = [c for c in checkpoints(context) if (c.model, c.weights) == (model, weights)]
+    return found[0] if found else Checkpoint(model, model, weights, None, {})
 
 
 def find_checkpoint(context: Context, title: str | None) -> Checkpoint:

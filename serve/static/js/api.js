@@ -4,7 +4,7 @@ import { S } from "./strings.js";
 
 const ROOT = "/api/v1";
 const FINAL = ["done", "failed", "cancelled"];
-const EVENTS = ["queued", "position", "started", "progress", "preview", "image", ...FINAL];
+const EVENTS = ["queued", "position", "started", "waiting", "progress", "preview", "image", ...FINAL];
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** What the server refused, or that it was not there: `status` 0. */

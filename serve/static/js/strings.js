@@ -30,6 +30,7 @@ export const S = {
     loading: "Loading the model…",
     warming: (done, total) => `Warming up ${done}/${total}`,
     draining: "Restarting…",
+    "no room": "Disk full",
     failed: "Model failed to load",
     offline: "Offline, retrying…",
     unknown: "Connecting…",
@@ -428,7 +429,7 @@ export const S = {
   errors: {
     offline: "The server does not answer. Is it running?",
     status: (status) => `The server answered ${status}.`,
-    busy: (seconds) => `The server is busy. Try again in ${duration(seconds)}.`,
+    busy: (seconds) => `Try again in ${duration(seconds)}.`,
     number: "A number is needed.",
     whole: "A whole number is needed.",
     range: (low, high) => `From ${low} to ${high}.`,
