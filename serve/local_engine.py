@@ -177,6 +177,12 @@ class LocalEngine:
         """Whether nobody wants a running batch any more."""
         return self._stopping or not any(job.id in self._jobs for job in batch.jobs)
 
+    def annotate(self, job: Job, notes: list[str]) -> None:
+        """Notes what is done otherwise than asked; stored with the job's pictures."""
+        if notes and job.notes != notes:
+            job.notes = notes
+            self.put(job.id, "notes", {"notes": notes})
+
     def put(self, job_id: str, name: str, data: dict[str, Any]) -> None:
         """An event of an unfinished job."""
         channel = self._hub.get(job_id)
@@ -194,7 +200,9 @@ class LocalEngine:
             else:  # cancelled; an attempt on a full disk may have written it
                 self.files.delete(image.id)
         with self._changed:
-            complete = self.store.add_images([image for image, _ in current])
+            complete = self.store.add_images(
+                [image for image, _ in current], {job.id: job.notes for job in batch.jobs}
+            )
             self._running = set()
             for image, _ in current:
                 job = self._jobs.get(image.job_id)

@@ -82,6 +82,10 @@ class Models:
             self._loaded.popitem(last=False)
         return self._loaded[name]
 
+    def loaded(self, name: str) -> Any:
+        """The pipeline of a name if it is in memory, else None."""
+        return self._loaded.get(name)
+
     def describe(self) -> list[dict[str, Any]]:
         """All models, the default one first."""
         names = sorted(self._places, key=lambda name: (name != self.default, name))

@@ -113,11 +113,13 @@ class Store:
                 .values(status=QUEUED, attempts=JOBS.c.attempts - 1)
             )
 
-    def add_images(self, images: Sequence[Image]) -> list[str]:
+    def add_images(
+        self, images: Sequence[Image], notes: Mapping[str, list[str]] | None = None
+    ) -> list[str]:
         """Stores finished pictures, all or none; returns the ids of the jobs that this completes.
 
         A picture of a job that is finished (cancelled meanwhile) is left out, and one that is there
-        already is not stored twice.
+        already is not stored twice. `notes` are those of the jobs, by their ids.
         """
         job_ids = {image.job_id for image in images}
         with self._write() as connection:
@@ -136,6 +138,10 @@ class Store:
             if rows:
                 connection.execute(IMAGES.insert(), rows)
             connection.execute(JOBS.update().where(JOBS.c.id.in_(totals)).values(attempts=0))
+            for job_id in totals:
+                if notes and notes.get(job_id):
+                    told = json.dumps(notes[job_id])
+                    connection.execute(JOBS.update().where(JOBS.c.id == job_id).values(notes=told))
             counts = connection.execute(
                 sa.select(IMAGES.c.job_id, sa.func.count())
                 .where(IMAGES.c.job_id.in_(totals))

@@ -9,7 +9,7 @@ import numpy as np
 import structlog
 
 from dg2_jax.settings import BATCH_SIZES
-from serve import batches, disk, pictures
+from serve import batches, disk, lengths, pictures
 from serve.batches import JobBatch, StoppedError
 from serve.local_engine import LocalEngine
 from serve.models import Models
@@ -127,6 +127,8 @@ class Worker(threading.Thread):
         try:
             name = self._models.resolve(batch.model)
             pipe = self._models.get(name)
+            for job in batch.jobs:
+                self._engine.annotate(job, lengths.notes(pipe, job.request))
             results = batch.compute(
                 pipe,
                 self._upscale,

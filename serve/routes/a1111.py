@@ -141,6 +141,7 @@ def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
         "seed_resize_from_h": -1,
         "denoising_strength": getattr(request, "strength", None),
         "extra_generation_params": {},
+        "comments": "\n".join(note for job in jobs for note in job.notes),
         "index_of_first_image": 0,
         "infotexts": [infotext.write(image.metadata) for image in images],
         "styles": [],

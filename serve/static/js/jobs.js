@@ -67,6 +67,7 @@ export function show(job) {
 function onEvent(id, name, data) {
   if (name === "queued" || name === "position") patch(id, { queue_position: data.position });
   else if (name === "waiting") patch(id, data.reason ? { status: "queued", notes: [data.reason] } : { notes: [] });
+  else if (name === "notes") patch(id, data);
   else if (name === "started") patch(id, { status: "running", queue_position: null });
   else if (name === "progress") patch(id, { status: "running", progress: data });
   else if (name === "preview") preview.value = data;
@@ -129,7 +130,7 @@ export function explain(problem) {
   }
   if (!Object.keys(found).length) {
     const busy = problem.retryAfter && [429, 503, 507].includes(problem.status);
-    found.form = busy ? `${problem.message} ${S.errors.busy(problem.retryAfter)}` : problem.message;
+    found.form = busy ? `${problem.message}. ${S.errors.busy(problem.retryAfter)}` : problem.message;
   }
   errors.value = found;
   focusError();

@@ -39,6 +39,8 @@ export const S = {
   prompt: {
     label: "Prompt",
     placeholder: "Describe a landscape: a misty pine forest at dawn",
+    tokens: (tokens, limit) => `${tokens} of ${limit} tokens`,
+    cut: (text) => `Too long for this model, which will not read: “${text}”`,
     negative: "Negative prompt",
     negativePlaceholder: "What to keep out",
     random: "Random",
