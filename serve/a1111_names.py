@@ -17,6 +17,7 @@ UPSCALERS = {
     "R-ESRGAN 4x+": "x4plus",
     "R-ESRGAN 4x+ Anime6B": "x4plus-anime",
     "R-ESRGAN AnimeVideo": "animevideov3",
+    "R-ESRGAN 2x+": "x2plus",
 }
 RESIZED = ("None", "Lanczos", "Nearest")  # enlarging without a network
 

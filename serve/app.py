@@ -1,6 +1,7 @@
 """The application: parts put together, routes included, layers wrapped around."""
 
 import functools
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
+from dg2_jax.interop import realesrgan
 from serve import problems
 from serve.context import Context
 from serve.disk import Disk
@@ -48,6 +50,8 @@ def create_app(
     settings = settings or ServerSettings()
     load = load or functools.partial(load_pipeline, dtype=settings.quantize)
     metrics = Metrics()
+    if settings.upscalers_dir is not None:
+        os.environ[realesrgan.FOLDER] = str(settings.upscalers_dir)  # where the library looks
     settings.data.mkdir(parents=True, exist_ok=True)
     disk = Disk(settings.data)
     store = disk.insist(lambda: Store.at(settings.data))

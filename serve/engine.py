@@ -40,6 +40,9 @@ class Engine(Protocol):
     def ready(self) -> dict[str, Any]:
         """Whether a job would be computed without delay, as `GET /ready` tells it."""
 
+    def health(self) -> dict[str, Any]:
+        """The device that computes, and the models in memory, as `GET /health` tells them."""
+
     def drain(self, seconds: float) -> None:
         """Takes no more jobs and lets the running batch end, or stops it after so many seconds."""
 
@@ -49,6 +52,9 @@ class WorkerThread(Protocol):
 
     def readiness(self) -> dict[str, Any]:
         """Whether a job would be computed without delay, and what is still to be compiled."""
+
+    def health(self) -> dict[str, Any]:
+        """See `Engine`."""
 
     def start(self) -> None:
         """Begins to take batches."""

@@ -123,6 +123,11 @@ class LocalEngine:
             readiness |= {"ready": False, "state": "no room", "detail": reason}
         return readiness | {"queue": {name: queue[name] for name in ("length", "running", "limit")}}
 
+    def health(self) -> dict[str, Any]:
+        """See `Engine`."""
+        assert self.worker is not None
+        return self.worker.health()
+
     def drain(self, seconds: float) -> None:
         """See `Engine`."""
         with self._changed:

@@ -82,6 +82,11 @@ class Models:
             self._loaded.popitem(last=False)
         return self._loaded[name]
 
+    @property
+    def loaded_names(self) -> list[str]:
+        """Of the models in memory, the last used one last."""
+        return list(self._loaded)
+
     def loaded(self, name: str) -> Any:
         """The pipeline of a name if it is in memory, else None."""
         return self._loaded.get(name)

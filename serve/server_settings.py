@@ -33,6 +33,9 @@ class ServerSettings(BaseSettings):
         None, description="dtype to keep the denoisers' weights in"
     )
     models_dir: Path | None = Field(None, description="a folder of more model folders")
+    upscalers_dir: Path | None = Field(
+        None, description="a folder of official Real-ESRGAN files, or RealESRGAN_x2plus.pth itself"
+    )
     data: Path = Field(Path("outputs/server"), description="where jobs and pictures are kept")
     allowed_hosts: list[str] = Field([], description="more names that this server goes by")
     allowed_origins: list[str] = Field([], description="other sites whose pages may call it")

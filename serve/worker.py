@@ -27,6 +27,7 @@ class Worker(threading.Thread):
     Attributes:
         state: "loading", "warming", "ready" or "failed".
         detail: why it failed, or what it does.
+        device: what computes: platform, kind and number.
         warm: batch sizes that are compiled, of `sizes`.
     """
 
@@ -44,6 +45,7 @@ class Worker(threading.Thread):
         self._upscale = upscale
         self.sizes = tuple(size for size in BATCH_SIZES if size <= max_batch)
         self.warm = 0 if warmup else len(self.sizes)
+        self.device: dict[str, Any] | None = None  # known once JAX has begun
         self.state = "loading"
         self.detail = "loading the model"
 
@@ -60,10 +62,15 @@ class Worker(threading.Thread):
             },
         }
 
+    def health(self) -> dict[str, Any]:
+        """See `Engine`."""
+        return {"device": self.device, "loaded": self._models.loaded_names}
+
     def run(self) -> None:
         """See the class."""
         try:
             self._models.get(self._models.default)
+            self.device = _device()
             self._warm_next()
         except Exception as error:
             log.exception("the model cannot be used")
@@ -206,6 +213,13 @@ class Worker(threading.Thread):
             if item.job is job
         ]
         return {"step": step, "num_steps": num_steps, "images": images}
+
+
+def _device() -> dict[str, Any]:
+    import jax  # it may take seconds; the server answers before
+
+    first, *others = jax.local_devices()
+    return {"platform": first.platform, "kind": first.device_kind, "count": 1 + len(others)}
 
 
 def _has_preview(request: JobRequest, step: int, num_steps: int) -> bool:

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from serve import a1111_names
 from serve.a1111_schemas import Options
 from serve.context import Context, Ctx
+from serve.job_controls import installed_upscalers
 from serve.problems import ProblemError
 
 router = APIRouter()
@@ -133,23 +134,28 @@ def set_options(context: Ctx, asked: Options) -> None:
 @router.get("/upscalers")
 def upscalers() -> list[dict[str, Any]]:
     """Ways to enlarge."""
-    names = [*a1111_names.RESIZED, *a1111_names.UPSCALERS]
+    names = [*a1111_names.RESIZED, *_networks()]
     return [
         {
             "name": name,
             "model_name": a1111_names.UPSCALERS.get(name),
             "model_path": None,
             "model_url": None,
-            "scale": 4,
+            "scale": 2 if a1111_names.UPSCALERS.get(name) == "x2plus" else 4,
         }
         for name in names
     ]
 
 
+def _networks() -> list[str]:
+    there = installed_upscalers()
+    return [name for name, ours in a1111_names.UPSCALERS.items() if ours in there]
+
+
 @router.get("/realesrgan-models")
 def realesrgan_models() -> list[dict[str, Any]]:
     """The networks among them."""
-    return [{"name": name, "path": None, "scale": 4} for name in a1111_names.UPSCALERS]
+    return [one for one in upscalers() if one["name"] in a1111_names.UPSCALERS]
 
 
 @router.get("/scripts")

@@ -9,7 +9,7 @@ from dg2_jax.checks import ParameterError
 from dg2_jax.settings import MAX_STEPS
 from dg2_jax.text import lengths
 from serve.context import Ctx
-from serve.job_controls import CHOICES, offered
+from serve.job_controls import CHOICES, installed_upscalers, offered
 from serve.problems import ProblemError
 from serve.schemas import MAX_PROMPT, Text
 from serve.security import COOKIE, COOKIE_SECONDS, authenticated, same, session_token
@@ -18,9 +18,9 @@ router = APIRouter(tags=["server"])
 
 
 @router.get("/health")
-async def health() -> dict[str, str]:
-    """Whether the process answers."""
-    return {"status": "ok"}
+async def health(context: Ctx) -> dict[str, Any]:
+    """That the process answers; on which device it computes, and what is in memory."""
+    return {"status": "ok", **context.engine.health()}
 
 
 @router.get("/ready", responses={503: {"description": "not yet, or no longer"}})
@@ -119,8 +119,8 @@ def upscalers() -> dict[str, Any]:
 
 
 def _upscalers() -> list[dict[str, Any]]:
-    factors = list(CHOICES["upscale"])
-    return [{"name": name, "factors": factors} for name in CHOICES["upscaler"]]
+    factors = [factor for factor in CHOICES["upscale"] if factor > 1]
+    return [{"name": name, "factors": factors} for name in installed_upscalers()]
 
 
 class Login(BaseModel):

@@ -1,4 +1,4 @@
-"""What the text encoder does not read of a prompt is told: before sending, in the job, in `info`."""
+"""What is not read of a long prompt is told: before sending, in the job, in A1111's `info`."""
 
 import json
 

@@ -28,6 +28,7 @@ GIVEN = {
     "autoguidance_scale": 2.0,
     "prompt_matching": None,
     "embed_metadata": True,
+    "upscaler": "animevideov3",
     "width": 96,
     "height": SIZE,
     "outpaint": [0, 0, 16, 0],

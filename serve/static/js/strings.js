@@ -161,13 +161,14 @@ export const S = {
       label: "Method",
       choices: { latent: "Latent", corrected: "Corrected", pixel: "Pixel" },
     },
-    upscale: { label: "Upscale results", choices: { 2: "2×", 4: "4×" }, none: "Off" },
+    upscale: { label: "Upscale results", choices: { 1: "Enhance, keep the size", 2: "2×", 4: "4×" }, none: "Off" },
     upscaler: {
       label: "Upscaler",
       choices: {
         x4plus: "Real-ESRGAN",
         "x4plus-anime": "Real-ESRGAN for drawings",
         animevideov3: "Real-ESRGAN, small and quick",
+        x2plus: "Real-ESRGAN 2×",
       },
     },
     preview_mode: { label: "Live preview", choices: { none: "Off", linear: "Fast", vae: "Full" } },
