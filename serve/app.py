@@ -20,7 +20,7 @@ from serve.local_engine import LocalEngine
 from serve.metrics import Metrics
 from serve.models import Loader, Models, load_pipeline
 from serve.observe import Observe
-from serve.routes import a1111, bank, images, jobs, openai, page, system
+from serve.routes import a1111, bank, images, jobs, legacy, openai, page, system
 from serve.security import Guard
 from serve.server_settings import ServerSettings
 from serve.store import Store
@@ -94,6 +94,9 @@ def create_app(
         app.include_router(module.router, prefix="/api/v1")
     app.include_router(a1111.router, prefix="/sdapi/v1")
     app.include_router(openai.router, prefix="/v1")
+    if settings.legacy_api:
+        app.state.legacy = legacy.Ended()
+        app.include_router(legacy.router)
     app.include_router(page.router)
     app.mount("/static", page.PageFiles(directory=page.STATIC, check_dir=False))
     app.add_middleware(Guard, settings=settings, policy=page.policy())

@@ -32,7 +32,7 @@ class Watched:
     Attributes:
         job: the job, updated when it ends.
         client: who waits.
-        interface: through which, "a1111" or "openai".
+        interface: through which, "a1111", "openai" or "legacy".
         preview: the last preview's data, if there was one.
     """
 
