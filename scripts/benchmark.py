@@ -40,22 +40,22 @@ _PROCESS = flags.DEFINE_string("process", "", "For the script itself: what a new
 def versions() -> dict[str, str]:
     """What was measured with."""
     names = ("jax", "jaxlib", "flax", "torch", "diffusers")
-    found = {}
+    installed = {}
     for name in names:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def new_process(what: str, **environment: str) -> str:
     """The last line that this script prints when a process of its own measures `what`."""
     command = [sys.executable, "-m", "scripts.benchmark", f"--process={what}"]
-    found = subprocess.run(
+    process = subprocess.run(
         command, env=os.environ | environment, check=True, stdout=subprocess.PIPE, text=True
     )
-    return found.stdout.splitlines()[-1]
+    return process.stdout.splitlines()[-1]
 
 
 def measured_in_processes() -> Iterator[dict]:
@@ -133,8 +133,8 @@ def main(argv: list[str]) -> None:
         records += measure(model, _AGAINST.value, _CASES.value, _ROUNDS.value)
         if model != "demo" and not _CASES.value:
             new_process(f"memory {model}")  # compiles, which takes memory of its own
-            found = json.loads(new_process(f"memory {model}"))
-            records.append({"model": model, "case": "peak memory of sampling", **found})
+            memory = json.loads(new_process(f"memory {model}"))
+            records.append({"model": model, "case": "peak memory of sampling", **memory})
         elif not _CASES.value:
             records += measured_in_processes()
         keep(head, records)  # model by model: what is measured is not lost if the next fails

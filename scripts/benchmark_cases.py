@@ -27,7 +27,7 @@ from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.pipeline import Pipeline
-from dg2_jax.training import optimizer, runs, step
+from dg2_jax.training import optimizer, runs, starting, step
 from dg2_jax.training.state import create
 from scripts import hlo
 
@@ -70,13 +70,13 @@ def seconds(function: Callable[[], object]) -> float:
 
 def cases(model: str, against: list[str], text: str) -> Iterator[Case]:
     """The cases of a model whose name holds `text`; outputs are compared on the way."""
-    made = _demo(against) if model == "demo" else _dg2(model, against, text)
-    return (case for case in made if text in case.name)
+    every = _demo(against) if model == "demo" else _dg2(model, against, text)
+    return (case for case in every if text in case.name)
 
 
-def agree(what: str, found: Any, expected: Any) -> None:
+def agree(what: str, actual: Any, expected: Any) -> None:
     """Raises AssertionError where two results differ by more than rounding."""
-    a, b = np.asarray(found), np.asarray(expected)
+    a, b = np.asarray(actual), np.asarray(expected)
     error = float(np.abs(a - b).max() / np.abs(b).max())
     if not error < _TOLERANCE:
         raise AssertionError(f"{what}: results differ by {error:.1e} of the largest value")
@@ -114,7 +114,7 @@ def _demo_train_step() -> Case:
     """The training step of configs/demo.py, batch 32, on random latents."""
     values = importlib.import_module("configs.demo").get_config().to_dict()
     config = config_lib.from_mapping(runs.DenoiserRunConfig, values)
-    network, params = runs.build_denoiser(config)
+    network, params = starting.build_denoiser(config)
     rng = np.random.default_rng(0)
     latents, batch = (16, 16, 8), config.batch_size
     data = {
@@ -228,7 +228,7 @@ def _cfg_step(
         return u + 5.0 * (c - u)
 
     compiled = jax.jit(step).lower(params, x, t, conditioning).compile()
-    found = np.asarray(compiled(params, x, t, conditioning))
+    output = np.asarray(compiled(params, x, t, conditioning))
     yield Case(
         "CFG step", "dg2_jax",
         lambda: jax.block_until_ready(compiled(params, x, t, conditioning)), _gflop(compiled),
@@ -255,7 +255,7 @@ def _cfg_step(
     if "torch.compile" in against:
         variants["torch.compile"] = torch.compile(twin), plain
     for name, (network, layout) in variants.items():
-        agree(f"CFG step, {name}", found, torch_step(network, layout).permute(0, 2, 3, 1))
+        agree(f"CFG step, {name}", output, torch_step(network, layout).permute(0, 2, 3, 1))
         yield Case("CFG step", name, functools.partial(torch_step, network, layout))
 
 
@@ -294,11 +294,11 @@ def _train_step(
     twin = twin.train()
     adam = torch.optim.AdamW(twin.parameters(), lr=1e-4, weight_decay=0.01)
     args = torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(t).long(), torch.tensor(text)
-    wanted = torch.tensor(target.transpose(0, 3, 1, 2))
+    torch_target = torch.tensor(target.transpose(0, 3, 1, 2))
 
     def torch_run() -> tuple[float, float]:
         adam.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.mse_loss(twin(*args), wanted)
+        loss = torch.nn.functional.mse_loss(twin(*args), torch_target)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
         adam.step()

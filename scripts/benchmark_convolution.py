@@ -46,7 +46,7 @@ def measure(shape: tuple[int, int, int, int]) -> dict[str, tuple[float, float]]:
     rng = np.random.default_rng(0)
     sizes = (batch, side, side, i), (3, 3, i, o), (batch, side, side, o)
     args = [jnp.asarray(rng.normal(size=size), jnp.float32) for size in sizes]
-    found = {}
+    medians = {}
     for part, ours in parts(convolution.convolve_on_cpu).items():
         runs = [jax.jit(parts(plain)[part]), jax.jit(ours)]
         a, b = (jax.tree.leaves(run(*args))[0] for run in runs)
@@ -58,8 +58,8 @@ def measure(shape: tuple[int, int, int, int]) -> dict[str, tuple[float, float]]:
                 start = time.perf_counter()
                 jax.block_until_ready(run(*args))
                 taken.append(time.perf_counter() - start)
-        found[part] = float(np.median(times[0])), float(np.median(times[1]))
-    return found
+        medians[part] = float(np.median(times[0])), float(np.median(times[1]))
+    return medians
 
 
 def main() -> None:

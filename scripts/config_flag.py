@@ -48,8 +48,8 @@ class _Parser(flags.ArgumentParser):
     def parse(self, path: str) -> Any:
         config = self._parser.parse(path)
         if isinstance(config, ConfigDict):
-            overrides = [found[1] for a in sys.argv[1:] if (found := _OVERRIDE.match(a))]
-            prepare(config, self._class, overrides)
+            overrides = [match[1] for a in sys.argv[1:] if (match := _OVERRIDE.match(a))]
+            add_overrides(config, self._class, overrides)
             config.lock()
         return config
 
@@ -57,7 +57,7 @@ class _Parser(flags.ArgumentParser):
         return self._parser.flag_type()
 
 
-def prepare(config: ConfigDict, config_class: type, overrides: Sequence[str]) -> None:
+def add_overrides(config: ConfigDict, config_class: type, overrides: Sequence[str]) -> None:
     """Gives a configuration the keys that are to be set, with their defaults and types.
 
     Args:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dg2_jax.training import data as data_lib
-from dg2_jax.training import distillation, export, loop, runs, state, step
+from dg2_jax.training import distillation, export, loop, runs, starting, state, step
 from scripts.launch import launch
 
 
@@ -22,8 +22,8 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
     """Distils and exports; returns whether the run came to its end."""
     data = data_lib.open_data(data_dir, config)
     config = config.in_steps(len(data.train))
-    network, params = runs.build_denoiser(config)
-    student = params if config.student == "ema" else runs.starting_weights(config, config.student)
+    network, params = starting.build_denoiser(config)
+    student = params if config.student == "ema" else starting.weights(config, config.student)
     diffusion = config.diffusion
     schedule = diffusion.noise_schedule()
     parts = distillation.segments(schedule, config.student_steps, config.substeps)
@@ -48,9 +48,9 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
         return {"val_loss": float(np.mean(jax.device_get(losses)))}
 
     result = loop.train(
-        runs.initial_state(config, student),
+        starting.initial_state(config, student),
         distillation.taught(step.make_train_step(loss, config), teach, config.seed),
-        runs.make_loader(config, data.train, data.transform, data.collate),
+        starting.make_loader(config, data.train, data.transform, data.collate),
         config,
         workdir,
         validate=validate,

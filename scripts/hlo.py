@@ -34,7 +34,7 @@ def read(text: str) -> tuple[dict[str, Operation], float]:
         text: `compiled.as_text()`. A loop counts as often as it says it runs, else once; of
             branches all count.
     """
-    found: dict[str, Operation] = {}
+    operations: dict[str, Operation] = {}
     # GFLOP of every computation; callees come before callers.
     within: defaultdict[str, float] = defaultdict(float)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -55,8 +55,8 @@ def read(text: str) -> tuple[dict[str, Operation], float]:
         if opcode not in _CONTROL:
             origin = re.search(r'op_name="[^"]*?([\w\-]+)"', rest)
             kind = origin.group(1) if origin else opcode
-            found[name] = Operation(kind, shape.split("{")[0], gflop)
-    return found, within[computation]
+            operations[name] = Operation(kind, shape.split("{")[0], gflop)
+    return operations, within[computation]
 
 
 def _gflop(opcode: str, rest: str, name: str, shapes: dict[str, tuple[int, ...]]) -> float:

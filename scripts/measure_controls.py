@@ -88,13 +88,13 @@ def anagrams(
     pairs = _subject_pairs(count)
     figures, pictures = {}, {}
     for mode in settings.ANAGRAM_MODES:
-        made = np.concatenate(
+        upright = np.concatenate(
             [
                 pipe(anagram=_prompts(pair), anagram_mode=mode, seed=i).images
                 for i, pair in enumerate(tqdm(pairs, desc=f"anagrams, {mode}", leave=False))
             ]
         )
-        seen = [probe(view).log_probabilities["subject"] for view in _upright_and_turned(made)]
+        seen = [probe(view).log_probabilities["subject"] for view in _upright_and_turned(upright)]
         alignments, concealments, both = [], [], []
         for i, pair in enumerate(pairs):
             scores = np.stack([view[i][list(pair)] for view in seen])
@@ -108,7 +108,7 @@ def anagrams(
             "concealment": statistics.mean(concealments),
             "both_right": statistics.mean(both),
         }
-        pictures[mode] = made
+        pictures[mode] = upright
     return figures, pictures
 
 
@@ -165,21 +165,21 @@ def run() -> None:
     figures: dict[str, object] = {"preview": preview_cost(pipe, _ROUNDS.value)}
     figures["equivariance"] = equivariance(pipe)
     figures["inpainting"] = seams(pipe, _CASES.value)
-    figures["anagrams"], made = anagrams(pipe, probe, _PAIRS.value)
+    figures["anagrams"], pictures = anagrams(pipe, probe, _PAIRS.value)
     text = json.dumps(figures, indent=1)
     print(text)
     if _OUT.value:
         Path(_OUT.value).write_text(text + "\n", "utf-8")
     if _SHEET.value:
-        _write_sheet(Path(_SHEET.value), made, _PAIRS.value)
+        _write_sheet(Path(_SHEET.value), pictures, _PAIRS.value)
 
 
-def _write_sheet(path: Path, made: dict[str, np.ndarray], count: int) -> None:
+def _write_sheet(path: Path, by_mode: dict[str, np.ndarray], count: int) -> None:
     """A row a mode and view, a column a pair."""
     pairs = _subject_pairs(count)[:8]
     pictures, labels = [], []
-    for mode, found in made.items():
-        for number, view in enumerate(_upright_and_turned(found)):
+    for mode, upright in by_mode.items():
+        for number, view in enumerate(_upright_and_turned(upright)):
             for i, pair in enumerate(pairs):
                 pictures.append(view[i])
                 labels.append(f"{mode}: {SUBJECTS[pair[number]].replace('_', ' ')}")

@@ -17,7 +17,7 @@ from absl import flags
 
 from dg2_jax import config as config_lib
 from dg2_jax.training import data as data_lib
-from dg2_jax.training import runs, sharding, step
+from dg2_jax.training import runs, sharding, starting, step
 from dg2_jax.training.checkpoint import CheckpointManager
 from scripts import config_flag
 from scripts.command import command
@@ -32,12 +32,12 @@ def main() -> None:
     """Prints four lines."""
     config = config_lib.from_mapping(runs.DenoiserRunConfig, _CONFIG.value.to_dict())
     data = data_lib.open_data(Path(_DATA.value), config)
-    network, params = runs.build_denoiser(config)
+    network, params = starting.build_denoiser(config)
     loss = step.diffusion_loss(network, config.diffusion, data.scaling)
     layout = sharding.make_layout(config.devices, config.batch_size, config.tensor_rules)
     train = step.make_train_step(loss, config)
-    loader = runs.make_loader(config, data.train, data.transform, data.collate)
-    current = layout.place_state(runs.initial_state(config, params))
+    loader = starting.make_loader(config, data.train, data.transform, data.collate)
+    current = layout.place_state(starting.initial_state(config, params))
 
     def take(count: int) -> float:
         """Seconds of some steps, whose numbers are fetched as in `loop.train`: one step late."""
@@ -76,7 +76,7 @@ def main() -> None:
         f"between two saves"
     )
     print(f"waiting for batches: {stall:.2%} of the time")
-    alone = runs.make_loader(config, data.train, data.transform, data.collate)
+    alone = starting.make_loader(config, data.train, data.transform, data.collate)
     next(alone)
     start = time.perf_counter()
     for _ in range(_STEPS.value):

@@ -20,7 +20,7 @@ from absl import flags
 
 from dg2_jax.data import engines, preparation
 from dg2_jax.data.recipe import RESIZE_MODES, Recipe
-from dg2_jax.data.sources import SourceSpec
+from dg2_jax.data.sources.spec import SourceSpec
 from scripts.command import command
 
 _SOURCE = flags.DEFINE_string(

@@ -9,7 +9,7 @@ import numpy as np
 from absl import flags
 
 from dg2_jax.diffusion import losses, prediction, schedules
-from dg2_jax.training.config import DiffusionConfig
+from dg2_jax.training.process import DiffusionConfig
 
 _SCHEDULE = flags.DEFINE_multi_enum(
     "schedule", [], list(schedules.SCHEDULES), "Instead of a run, a schedule; may be repeated."
@@ -71,7 +71,7 @@ def described() -> dict[str, Curves]:
     for figure in figures:
         if figures[figure] != usual[figure] and not any(figure in of for of in taken.values()):
             raise ValueError(f"{figure} is of none of the schedules {', '.join(names)}")
-    found = {}
+    by_name = {}
     for name in names:
         own = usual | {figure: figures[figure] for figure in taken[name]}
         config = DiffusionConfig(
@@ -84,8 +84,8 @@ def described() -> dict[str, Curves]:
             beta2=own["beta2"],
             s=own["s"],
         )
-        found[name] = curves(config)
-    return found
+        by_name[name] = curves(config)
+    return by_name
 
 
 def table(of: Mapping[str, Curves]) -> str:

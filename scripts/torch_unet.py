@@ -73,8 +73,8 @@ class AttentionBlock(nn.Module):
         return x + self.conv_output(y.transpose(1, 2).reshape(x.shape))
 
 
-class Stage(nn.Module):
-    """The blocks of one resolution; see `dg2_jax.nn.dg2_unet.Stage`."""
+class TorchStage(nn.Module):
+    """The blocks of one resolution; see `dg2_jax.nn.dg2_unet.DG2Stage`."""
 
     def __init__(self, i: int, o: int, kind: str, c: DG2UNetConfig):
         super().__init__()
@@ -127,7 +127,7 @@ class TorchUNet(nn.Module):
         pairs = list(itertools.pairwise(widths))
 
         def stages(of: list, kind: str) -> nn.ModuleList:
-            return nn.ModuleList(Stage(i, o, kind, c) for i, o in of)
+            return nn.ModuleList(TorchStage(i, o, kind, c) for i, o in of)
 
         self.time_embd_layer = TimeTable(c)
         self.time_mlp = nn.Sequential(nn.Linear(c.t_embd, time), nn.SiLU(), nn.Linear(time, time))

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from dg2_jax.diffusion import sampling
-from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.diffusion.solver_table import SolverTable
 from dg2_jax.generation import coder, program
 from dg2_jax.generation.inputs import Inputs, Source
 from dg2_jax.generation.plan import Plan

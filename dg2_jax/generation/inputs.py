@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dg2_jax.diffusion.guidance import Guidance
-from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.diffusion.solver_table import SolverTable
 from dg2_jax.diffusion.views import ViewMap
 from dg2_jax.generation.text import TextInputs
 from dg2_jax.pictures.preview import LatentToRGB

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from dg2_jax.checks import ParameterError
-from dg2_jax.diffusion import inversion, schedules, solvers, views
+from dg2_jax.diffusion import inversion, schedules, solver_table, solvers, views
 from dg2_jax.diffusion.schedules import Schedule
-from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.diffusion.solver_table import SolverTable
 from dg2_jax.diffusion.views import ViewMap
 from dg2_jax.generation import tasks
 from dg2_jax.generation.inputs import Inputs, Source, guidance_of
@@ -206,7 +206,7 @@ def _table(schedule: Schedule, settings: Settings, t: np.ndarray) -> tuple[Solve
         return solvers.make_table("ddim", schedule, np.zeros(1, np.int64)).padded(MAX_ROWS), 0
     table = solvers.make_table(settings.solver, schedule, t, settings.eta)
     if settings.num_resamples > 1:
-        table = solvers.resampled(table, settings.num_resamples)
+        table = solver_table.resampled(table, settings.num_resamples)
     if settings.inversion == "ddpm":
-        table = solvers.without_noise(table)
+        table = solver_table.without_noise(table)
     return table.padded(MAX_ROWS), len(table.timestep)

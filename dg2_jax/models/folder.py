@@ -28,7 +28,8 @@ from dg2_jax.models import weights_file
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.model import WEIGHTS, Model, ModelError, Params
 from dg2_jax.nn.abstract import abstract
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 
 FORMAT = 1
 SAMPLING = ("num_inference_steps", "guidance_scale", "solver", "spacing")  # set by config.json

@@ -13,7 +13,8 @@ from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.interface import Architecture
 from dg2_jax.nn.abstract import abstract
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 
 WEIGHTS = ("ema", "raw", "fast")
 DTYPES = ("bfloat16", "int8", "float8_e4m3fn")  # of `dg2_jax.models.quantization`

@@ -113,7 +113,7 @@ class NormConv(nnx.Module):
         return dropout(self.conv(nnx.silu(self.norm(x))), self.rate, key)
 
 
-class Stage(nnx.Module):
+class DG2Stage(nnx.Module):
     """The residual and attention blocks of one resolution, and what leads into or out of them.
 
     Args:
@@ -195,7 +195,7 @@ class DG2UNet(nnx.Module):
         self.in_conv = conv3x3(config.in_channels, widths[0], rngs)
 
         def stages(pairs, kind):
-            return nnx.List([Stage(i, o, kind, config, rngs=rngs) for i, o in pairs])
+            return nnx.List([DG2Stage(i, o, kind, config, rngs=rngs) for i, o in pairs])
 
         steps = list(itertools.pairwise(widths))
         self.encoders = stages(steps, "encoder")
@@ -260,7 +260,7 @@ class DG2UNet(nnx.Module):
         n = self.config.n_layers
         done = 0
 
-        def run(stage: Stage, h: Array) -> Array:
+        def run(stage: DG2Stage, h: Array) -> Array:
             nonlocal done
             key = None if dropout_key is None else jax.random.fold_in(dropout_key, done)
             done += 1

@@ -195,7 +195,7 @@ class Transformer(nnx.Module):
         return x + self.proj_out(tokens).reshape(x.shape)
 
 
-class Stage(nnx.Module):
+class SDStage(nnx.Module):
     """The blocks of one resolution: residual blocks, each followed by a transformer or by none.
 
     Args:

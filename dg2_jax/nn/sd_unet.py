@@ -24,7 +24,7 @@ from dg2_jax.nn.layers import KeysValues, checkpointed
 from dg2_jax.nn.sd_blocks import (
     ResnetBlock,
     Run,
-    Stage,
+    SDStage,
     TimeEmbedding,
     doubled,
     group_norm,
@@ -88,9 +88,9 @@ class Encoder(nnx.Module):
         depths: Sequence[int],
         resample: str | None,
         rngs: nnx.Rngs,
-    ) -> Stage:
+    ) -> SDStage:
         config = self.config
-        return Stage(
+        return SDStage(
             inputs,
             config.block_out_channels[level],
             depths,
@@ -104,7 +104,7 @@ class Encoder(nnx.Module):
             rngs=rngs,
         )
 
-    def _stages(self) -> list[Stage]:
+    def _stages(self) -> list[SDStage]:
         return [*self.down_blocks, *([] if self.mid_block is None else [self.mid_block])]
 
     def project_context(
@@ -157,7 +157,7 @@ class Encoder(nnx.Module):
         return self.add_embedding(joined)
 
     def _runner(self, t: Time, conditioning: Conditioning, key: PRNGKeyArray | None) -> Run:
-        """Runs blocks by `Stage.layer`, with the activated time embedding and dropout."""
+        """Runs blocks by `SDStage.layer`, with the activated time embedding and dropout."""
         config = self.config
         time = timestep_embedding(
             t,
@@ -219,7 +219,7 @@ class SDUNet(Encoder):
         self.conv_norm_out = group_norm(width, config.norm_num_groups, config.norm_eps, rngs)
         self.conv_out = conv3x3(width, config.out_channels, rngs)
 
-    def _stages(self) -> list[Stage]:
+    def _stages(self) -> list[SDStage]:
         return [*super()._stages(), *self.up_blocks]
 
     def __call__(

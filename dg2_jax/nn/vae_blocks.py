@@ -111,7 +111,7 @@ class Upsample(nnx.Module):
         return self.conv(einops.repeat(x, "b h w c -> b (h p) (w q) c", p=2, q=2))
 
 
-class Stage(nnx.Module):
+class AutoencoderStage(nnx.Module):
     """Residual blocks of one width, then at most one re-sampling layer."""
 
     def __init__(

@@ -96,8 +96,8 @@ def fit_latent_to_rgb(
     cells = cell_means(images, h, w)
     ones = np.ones((n * h * w, 1))
     inputs = np.concatenate([latents.reshape(-1, c).astype(np.float64), ones], axis=1)
-    found = np.linalg.lstsq(inputs, cells.reshape(-1, 3) / 127.5 - 1.0, rcond=None)[0]
-    return LatentToRGB(found[:-1], found[-1])
+    weights = np.linalg.lstsq(inputs, cells.reshape(-1, 3) / 127.5 - 1.0, rcond=None)[0]
+    return LatentToRGB(weights[:-1], weights[-1])
 
 
 def apply(latents: Latent, linear: LatentToRGB) -> UInt8[Array, "b h w 3"]:

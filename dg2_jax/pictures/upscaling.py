@@ -85,9 +85,9 @@ def upscale(
         for top, bottom, y0, y1 in np.multiply(rows, unit):
             for left, right, x0, x1 in np.multiply(cols, unit):
                 seen = image[None, top:bottom, left:right]
-                made = np.asarray(_enlarge(graphdef, params, seen))[0]
+                output = np.asarray(_enlarge(graphdef, params, seen))[0]
                 r = network.scale
-                big[y0 * r : y1 * r, x0 * r : x1 * r] = made[
+                big[y0 * r : y1 * r, x0 * r : x1 * r] = output[
                     (y0 - top) * r : (y1 - top) * r, (x0 - left) * r : (x1 - left) * r
                 ]
                 done += 1

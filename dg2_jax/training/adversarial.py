@@ -228,8 +228,8 @@ def make_loss(
             return reconstruction_loss(x[:count], target, weights)
 
         def matching(x: Pixels) -> tuple[Array, Metrics]:
-            found = [level[:count] for level in judge(x)[1]]
-            parts = {"feature_matching": feature_difference(found, true_features)}
+            features = [level[:count] for level in judge(x)[1]]
+            parts = {"feature_matching": feature_difference(features, true_features)}
             total = config.feature_matching * parts["feature_matching"]
             if config.perceptual and probe is not None:
                 parts["perceptual"] = perceptual_difference(probe, x[:count], target)
@@ -245,8 +245,8 @@ def make_loss(
         # Of the reconstructed part alone: latents without a true picture have no r.
         norms = [jnp.linalg.norm(g[:count].ravel()) for g in (r, a)]
         factor = jnp.minimum(config.weight * norms[0] / (norms[1] + _TINY), _MAX_FACTOR)
-        found = {"adversarial": adversarial, "adversarial_factor": factor}
-        return parts | more | found, r + m + factor * a
+        parts |= more | {"adversarial": adversarial, "adversarial_factor": factor}
+        return parts, r + m + factor * a
 
     return loss_fn
 

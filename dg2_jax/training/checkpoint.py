@@ -209,9 +209,9 @@ class CheckpointManager:
         """
         for step in reversed(self.steps()):
             with contextlib.suppress(OSError, ValueError):
-                found = json.loads((self.folder / str(step) / "config.json").read_text())
-                if isinstance(found, dict):
-                    return step, found
+                config = json.loads((self.folder / str(step) / "config.json").read_text())
+                if isinstance(config, dict):
+                    return step, config
         raise WeightsError(f"no good checkpoint in {self.folder}: none has its config.json")
 
     def _first_good(self, candidates: list[int], failures: list[str]) -> int:

@@ -18,7 +18,7 @@ from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.text import encoder
 from dg2_jax.text.encoder import TextEncoder
-from dg2_jax.training import runs
+from dg2_jax.training import runs, starting
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
     if len(train) > 1:
         side = manifest["size"] // vae.downsampling_factor
         latent_shape = side, side, latent_shape[-1]
-    runs.check_data(config, latent_shape, manifest["context_dim"])
-    runs.check_scaling(config, vae.config)
+    starting.check_data(config, latent_shape, manifest["context_dim"])
+    starting.check_scaling(config, vae.config)
     text = manifest["text_encoder"]
     transform: Transform = latents.caption_drawer(config.max_length)
     if not config.architecture.has_null_context:
@@ -139,7 +139,7 @@ def _shards(
 ) -> TrainingData:
     shards = LatentShards(folder)
     latent_shape, (length, context_dim) = shards[0]["mean"].shape, shards.null.shape
-    runs.check_data(config, latent_shape, context_dim)
+    starting.check_data(config, latent_shape, context_dim)
     count = len(shards) - config.validation_images
     if count < 1:
         raise ValueError(

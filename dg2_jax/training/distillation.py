@@ -22,10 +22,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from dg2_jax.data.loader import Batch
 from dg2_jax.diffusion import denoiser, guidance, prediction, sampling, schedules, solvers
 from dg2_jax.diffusion.schedules import Schedule
-from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.diffusion.solver_table import SolverTable
 from dg2_jax.models.model import Network, Params
 from dg2_jax.nn.scaling import Scaling
-from dg2_jax.training.config import DiffusionConfig
+from dg2_jax.training.process import DiffusionConfig
 from dg2_jax.training.state import TrainState
 from dg2_jax.training.step import LossFn, StepFn, draw_latents
 from dg2_jax.typing import Latent

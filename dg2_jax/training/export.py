@@ -16,16 +16,10 @@ from dg2_jax.interop import diffusers_vae
 from dg2_jax.models import folder as folder_lib
 from dg2_jax.models.model import Model, Params, split
 from dg2_jax.nn.autoencoder import AutoencoderKL
-from dg2_jax.training import sharding, tuning
+from dg2_jax.training import sharding, starting, tuning
 from dg2_jax.training.checkpoint import CheckpointManager
 from dg2_jax.training.data import TrainingData, open_data
-from dg2_jax.training.runs import (
-    DenoiserRunConfig,
-    DistillationRunConfig,
-    abstract_denoiser,
-    initial_state,
-    starting_weights,
-)
+from dg2_jax.training.runs import DenoiserRunConfig, DistillationRunConfig
 from dg2_jax.training.state import TrainState
 
 _PROCESS = (
@@ -127,11 +121,11 @@ def export_checkpoint(
     config = DenoiserRunConfig.from_saved(values)
     data = open_data(data_dir, config, vae, text_encoder)
     if config.lora is not None:
-        start = starting_weights(config)
+        start = starting.weights(config)
         tuned = tuning.adapters(start, config.lora, config.seed, config.model)
     else:
-        tuned = tuning.full(abstract_denoiser(config)[1])
-    like = jax.eval_shape(lambda params: initial_state(config, params), tuned.params)
+        tuned = tuning.full(starting.abstract_denoiser(config)[1])
+    like = jax.eval_shape(lambda params: starting.initial_state(config, params), tuned.params)
     state = CheckpointManager(saved).restore(like, step).state
     export(folder, config, data, tuned.weights(state.params), tuned.weights(state.ema))
     return step

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from dg2_jax.models.model import Network
 from dg2_jax.nn.scaling import Scaling
-from dg2_jax.training import runs, step
+from dg2_jax.training import runs, starting, step
 from dg2_jax.training.state import TrainState
 
 
@@ -35,8 +35,10 @@ def abstract_run(config: runs.DenoiserRunConfig, side: int, batch_size: int = 0)
         side: of its latents, which are square.
         batch_size: another than the configuration's.
     """
-    network, params = runs.abstract_denoiser(config)
-    state = jax.eval_shape(lambda p: runs.initial_state(config, p), jax.tree.map(_shape, params))
+    network, params = starting.abstract_denoiser(config)
+    state = jax.eval_shape(
+        lambda p: starting.initial_state(config, p), jax.tree.map(_shape, params)
+    )
     rows = batch_size or config.batch_size
     width = config.architecture.context_dim(config.denoiser)
     latent = jax.ShapeDtypeStruct((rows, side, side, config.denoiser.in_channels), jnp.float16)

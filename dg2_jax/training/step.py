@@ -20,7 +20,8 @@ from dg2_jax.models.model import Network, Params
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.pictures import images
 from dg2_jax.training import ema, optimizer, sharding
-from dg2_jax.training.config import DiffusionConfig, RunConfig
+from dg2_jax.training.config import RunConfig
+from dg2_jax.training.process import DiffusionConfig
 from dg2_jax.training.sharding import Layout
 from dg2_jax.training.state import TrainState
 
