@@ -26,5 +26,9 @@ def decode(content: bytes, name: str) -> str:
 
 
 def lines(text: str) -> list[str]:
-    """The lines of a file; U+2028 and other separators within a line are part of it."""
+    r"""The lines of a file; U+2028 and other separators within a line are part of it.
+
+    >>> lines("a lake\r\na forest\n")
+    ['a lake', 'a forest']
+    """
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")

@@ -1,8 +1,8 @@
-"""`AutoencoderKL`: images to latents and back, from Stable Diffusion's network to a small fast one.
+"""`AutoencoderKL`: images to latents and back.
 
 The variational autoencoder of latent diffusion (Rombach et al., arXiv 2112.10752, section 3.1).
-One class covers both ends: the defaults of `AutoencoderConfig` are the Stable Diffusion network,
-and `patch_size`, `downsample` and the decoder's own widths give the demo model.
+One class covers large and small networks: the defaults of `AutoencoderConfig` are Stable
+Diffusion's, and `patch_size`, `downsample` and the decoder's own widths give the demo's.
 """
 
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class Posterior(NamedTuple):
         return self.mean + jnp.exp(0.5 * self.logvar) * noise
 
     def kl(self) -> Float[Array, " b"]:
-        """KL(q || N(0, I)) in nats for each image: ½ Σ (μ² + σ² - 1 - ln σ²) over its elements."""
+        """KL(q || N(0, I)) in nats per image: ½ Σ (μ² + σ² - 1 - ln σ²) over its elements."""
         terms = jnp.square(self.mean) + jnp.exp(self.logvar) - 1.0 - self.logvar
         return 0.5 * jnp.sum(terms, axis=(1, 2, 3))
 
@@ -50,7 +50,7 @@ class Posterior(NamedTuple):
 class Encoder(nnx.Module):
     """Pixels to the mean and log-variance of the latents, stacked along the channels.
 
-    Where the decoder doubles the pictures, the means of 2 x 2 pixels.
+    If the decoder doubles the pictures, the input is first averaged over 2 x 2 pixels.
     """
 
     def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs):

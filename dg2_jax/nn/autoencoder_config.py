@@ -18,22 +18,22 @@ class AutoencoderConfig:
         in_channels: Channels of the images that `encode` takes.
         out_channels: Channels of the images that `decode` returns.
         latent_channels: Channels of a latent.
-        block_out_channels: Width of each resolution, finest first; each but the last halves it.
+        block_out_channels: Width at each resolution, finest first; all but the last halve it.
         layers_per_block: Residual blocks at each resolution of the encoder.
-        decoder_block_out_channels: The decoder's widths, finest first; None: as the encoder's. Each
-            entry beyond as many as the encoder has doubles the pictures: the encoder then works on
-            the means of 2 x 2 pixels, or 4 x 4, and the decoder draws what these leave out.
+        decoder_block_out_channels: The decoder's widths, finest first; None: the encoder's. Each
+            additional entry doubles the pictures: the encoder then works on the means of 2 x 2 (or
+            4 x 4) pixels, and the decoder restores the detail.
         decoder_layers_per_block: Residual blocks at each resolution of the decoder; None: one more
-            than the encoder's.
+            than in the encoder.
         norm_num_groups: Groups of every GroupNorm; divides every width.
         mid_block_add_attention: Self-attention at the lowest resolution.
-        use_quant_conv: A 1x1 convolution behind the encoder.
-        use_post_quant_conv: A 1x1 convolution in front of the decoder.
+        use_quant_conv: A 1x1 convolution after the encoder.
+        use_post_quant_conv: A 1x1 convolution before the decoder.
         scaling_factor: Latents are multiplied by it to reach about unit variance.
         shift_factor: Subtracted from latents before the scaling.
-        patch_size: Pixels on a side that are folded into channels in front of the encoder and
-            unfolded behind the decoder; 1 works on pixels.
-        head_channels: With `patch_size` > 1, channels a pixel that the decoder unfolds to; a last
+        patch_size: Side in pixels of the patches that are folded into channels before the encoder
+            and unfolded after the decoder; 1 works on pixels.
+        head_channels: With `patch_size` > 1, channels per pixel that the decoder unfolds to; a last
             3x3 convolution over pixels, which sees across the borders of the patches, turns them
             into `out_channels`. 0 unfolds to the image directly (faster, visible blocks).
         downsample: "asymmetric" (Stable Diffusion) or "symmetric" (no preferred direction).
@@ -112,7 +112,7 @@ class AutoencoderConfig:
 
     @property
     def decoder_scale(self) -> int:
-        """Pixels on a side of a decoded picture for each of those that the encoder works on."""
+        """How many times wider a decoded picture is than the encoder's averaged input."""
         widths = self.decoder_block_out_channels or self.block_out_channels
         return 2 ** (len(widths) - len(self.block_out_channels))
 
@@ -138,7 +138,7 @@ class AutoencoderConfig:
         return cls(**plain)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data (JSON types) from which `from_dict` makes an equal configuration."""
+        """Plain data (JSON types) that `from_dict` turns back into an equal configuration."""
         values = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 

@@ -1,6 +1,6 @@
 """Building blocks of the variational autoencoder: residual, attention, re-sampling, patch layers.
 
-Attribute names follow the Hugging Face checkpoints, so that reading one is a matter of spelling
+Attributes have the names of Hugging Face checkpoints, so that reading one is a matter of spelling
 (`dg2_jax.interop.diffusers_vae`).
 """
 
