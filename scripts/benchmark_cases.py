@@ -1,4 +1,4 @@
-"""What scripts/benchmark.py times: our work, and the same work in PyTorch."""
+"""The cases of scripts/benchmark.py: work of this project, and the same work in PyTorch."""
 
 import functools
 import gc
@@ -41,10 +41,10 @@ class Case:
     """One thing to time.
 
     Attributes:
-        name: what is done.
-        implementation: by whom.
-        run: does it and waits for the result.
-        gflop: what it computes, if known.
+        name: of the work.
+        implementation: the library that does it.
+        run: does the work and waits for the result.
+        gflop: the arithmetic in it, if known.
     """
 
     name: str
@@ -141,10 +141,10 @@ def _gflop(compiled: Any) -> float:
 
 
 def _diffusers_image() -> Callable[[], Any]:
-    """Diffusers' UNet of the embedded model's shape, 20 guided DDIM steps and its VAE's decoder.
+    """Diffusers' UNet in the embedded model's shape, 20 guided DDIM steps and its VAE's decoder.
 
-    Its text is given as embeddings. Weights are random: the blocks differ in detail, so there is
-    no equal output to assert.
+    Its text is given as embeddings. Weights are random and the blocks differ in detail, so outputs
+    are not compared.
     """
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -309,9 +309,9 @@ def _train_step(
 
 
 def sampling_memory(model: str, dtype: str | None = None) -> tuple[int, int]:
-    """MiB of the weights, and by how much four guided steps raise this process's peak with them.
+    """MiB of the weights, and the increase of this process's peak memory in four guided steps.
 
-    With a dtype, the weights are made as `dg2_jax.models.quantization` keeps them.
+    With a dtype, the weights are in the form of `dg2_jax.models.quantization`.
     """
     compile_cache.enable()
     jax.jit(jnp.sin)(0.0).block_until_ready()  # the runtime itself is not counted
@@ -320,7 +320,7 @@ def sampling_memory(model: str, dtype: str | None = None) -> tuple[int, int]:
     structure, shapes = split(abstract(lambda rngs: DG2UNet(config, rngs=rngs)))
     options = {}
     if dtype:
-        # Left out of the memory that is measured where it is not used.
+        # Not counted in the measured memory if it is unused.
         from dg2_jax.models.quantization import QuantizedNetwork, quantize
 
         structure, options = QuantizedNetwork(structure.graphdef), program.SPARING
@@ -353,6 +353,6 @@ def sampling_memory(model: str, dtype: str | None = None) -> tuple[int, int]:
 
 
 def _peak_mib() -> int:
-    """Of this process since its start; `getrusage` would count its parent's with it."""
+    """Peak MiB of this process since its start; `getrusage` would include its parent's."""
     status = Path("/proc/self/status").read_text("ascii")
     return int(status.split("VmHWM:")[1].split()[0]) // 1024

@@ -1,7 +1,7 @@
 """Times 3x3 convolutions on CPU, XLA's against products: python -m scripts.benchmark_convolution.
 
-Forward, gradient of the input and gradient of the kernel, at shapes of the UNets here; what the
-thresholds of `dg2_jax.nn.convolution` were chosen by, to be run again on another machine.
+Forward, gradient of the input and gradient of the kernel, at shapes of this project's UNets. The
+thresholds of `dg2_jax.nn.convolution` were chosen by it; run it again for another machine.
 """
 
 import time
@@ -32,7 +32,7 @@ def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def parts(convolve: Callable) -> dict[str, Callable]:
-    """What is timed of a convolution, as functions of (x, kernel, gradient)."""
+    """The timed parts of a convolution, as functions of (x, kernel, gradient)."""
     return {
         "forward": lambda x, k, g: convolve(x, k),
         "input gradient": lambda x, k, g: jax.vjp(lambda x: convolve(x, k), x)[1](g),

@@ -4,10 +4,10 @@ and the torch UNet that scripts/benchmark.py races with the recorded outputs of 
     pip install -r requirements.txt -r requirements-torch.txt     # an environment of its own
     python -m scripts.compare_torch
 
-Every case makes a torch model with random weights, saves it in Hugging Face layout, loads that
-folder here and runs both on the same random input. Printed is the largest error relative to the
-largest value; the command fails above 1e-4. --case=full takes the cases in the size of Stable
-Diffusion's autoencoder and CLIP ViT-B/32 only.
+Every case creates a torch model with random weights, saves it in Hugging Face layout, loads that
+folder here and runs both on the same random input. It prints the largest error relative to the
+largest value; the command fails above 1e-4. --case=full runs only the cases in the size of Stable
+Diffusion's autoencoder and CLIP ViT-B/32.
 """
 
 import sys
@@ -76,7 +76,7 @@ CLIPS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {  # text, vision
 
 
 def relative_error(actual: Any, expected: Any) -> float:
-    """Max |a - b| / max |b|; infinite for other shapes."""
+    """Max |a - b| / max |b|; infinite if the shapes differ."""
     a, b = np.asarray(actual), expected.detach().numpy()
     return float(np.abs(a - b).max() / np.abs(b).max()) if a.shape == b.shape else float("inf")
 
@@ -100,7 +100,7 @@ def nchw(x: np.ndarray) -> Any:
 
 
 def compare_autoencoder(arguments: dict[str, Any], folder: Path) -> Iterator[tuple[str, float]]:
-    """Errors of posterior and decoder on one image; wider than high, so that axes show."""
+    """Errors of posterior and decoder on one image, wider than high to tell the axes apart."""
     import torch
     from diffusers import AutoencoderKL
 

@@ -1,8 +1,8 @@
 """Distils a denoiser to few steps: python -m scripts.distill --config configs/demo_fast.py.
 
 The student takes one unguided step where its teacher, `init_from`, takes several guided ones; see
-`dg2_jax.training.distillation`. Writes to --workdir as scripts.train does. The model folder there
-is the teacher's with the weights "fast" added, and can be copied over the teacher's:
+`dg2_jax.training.distillation`. Writes to --workdir like scripts.train. The model folder there is
+the teacher's with the weights "fast" added, and can be copied over the teacher's:
 
     python -m scripts.sample --model=runs/fast/model --weights=fast --prompt="a lake at dawn"
 """
@@ -29,7 +29,7 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
     parts = distillation.segments(schedule, config.student_steps, config.substeps)
     teach = distillation.make_teacher(
         network,
-        jax.tree.map(jnp.copy, params),  # a student's are donated
+        jax.tree.map(jnp.copy, params),  # the student's are donated
         diffusion,
         config.guidance_scale,
         parts,

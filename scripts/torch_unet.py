@@ -1,7 +1,8 @@
-"""DiffusionGen2's UNet in PyTorch, to race in scripts/benchmark.py; named as its state dict.
+"""DiffusionGen2's UNet in PyTorch, for comparison in scripts/benchmark.py.
 
-Plain modules, as one would write them in torch: fused attention (scaled_dot_product_attention),
-NCHW. Only where torch is installed (requirements-torch.txt); nothing else here imports it.
+Plain modules as usual in torch, named like the original state dict: fused attention
+(scaled_dot_product_attention), NCHW. It needs torch (requirements-torch.txt); nothing else here
+imports it.
 """
 
 import itertools

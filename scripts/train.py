@@ -2,8 +2,8 @@
 
 --data_dir is the output of scripts.prepare, or a folder of DiffusionGen2's latent shards (.pt).
 Writes to --workdir: checkpoints/, metrics.jsonl, samples/ and, at the end, model/, a folder that
-`dg2_jax.Pipeline.load` opens; where the configuration has `lora`, lora.safetensors too, and model/
-has it merged. Run again after an interruption, it goes on.
+`dg2_jax.Pipeline.load` opens. If the configuration has `lora`, also lora.safetensors, which is
+merged in model/. Run again after an interruption, it continues.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Trains the attribute probe on renders: python -m scripts.train_probe --config configs/probe.py.
 
 Writes to --workdir: checkpoints/, metrics.jsonl and, at the end, probe.json and probe.safetensors.
-Run again after an interruption, it goes on.
+Run again after an interruption, it continues.
 """
 
 from pathlib import Path

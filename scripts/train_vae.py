@@ -1,11 +1,11 @@
-r"""Trains an autoencoder on `dg2_scenes`, or on pictures of one's own.
+r"""Trains an autoencoder on `dg2_scenes` or on your own pictures.
 
     python -m scripts.train_vae --config configs/demo_vae.py --data_dir runs/data
     python -m scripts.train_vae --config configs/demo_vae.py --workdir runs/my_vae \
         --config.source=my_pictures --config.size=256
 
 Writes to --workdir: checkpoints/, metrics.jsonl, samples/ and, at the end, vae.safetensors (the
-averaged weights, bfloat16) and vae.json. Run again after an interruption, it goes on.
+averaged weights, bfloat16) and vae.json. Run again after an interruption, it continues.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ from scripts.launch import launch
 def _pictures(
     config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path
 ) -> tuple[loader.Source, loader.Source]:
-    """Those that are trained on, and those that are held out."""
+    """The training and the held-out pictures."""
     if config.source:
         return open_pixels(SourceSpec(config.source, str(data_dir)), config.size, workdir)
     train, held_out = (

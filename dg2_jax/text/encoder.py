@@ -168,7 +168,7 @@ class TextEncoder:
         return Tokens(ids, mask)
 
     def _rows(self, prompts: Sequence[str]) -> tuple[list[list[int]], int]:
-        """Ids of every piece (some empty), prompt by prompt, and the number of pieces per prompt."""
+        """Ids of every piece (some empty), prompt by prompt, and the pieces per prompt."""
         check_prompts(prompts)
         room = self.max_length - 2
         split = []

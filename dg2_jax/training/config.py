@@ -1,6 +1,6 @@
-"""The parts of a training run's configuration: typed, checked data.
+"""The configuration of a training run in parts: typed, checked data.
 
-`dg2_jax.config.from_mapping` makes them of the open dictionaries in `configs/`.
+`dg2_jax.config.from_mapping` builds them from the open dictionaries in `configs/`.
 """
 
 import dataclasses
@@ -27,18 +27,18 @@ class OptimConfig:
 
     Attributes:
         name: "adamw", or "muon" (orthogonalised momentum for matrices and kernels, NAdam for the
-            rest), whose update has the size of AdamW's: its rates are of the same order.
+            rest). Muon's updates have the size of AdamW's, so learning rates are similar.
         learning_rate: the peak, reached after `warmup_steps`.
-        final_learning_rate: what the cosine ends at, on the last step.
+        final_learning_rate: the end of the cosine, at the last step.
         warmup_steps: steps from 0 to the peak.
-        decay_steps: steps at the end of the run in which the rate falls; it is constant between
-            the warm-up and these. Such a run may be prolonged, or ended sooner, by another
-            num_steps until they begin. 0: the rate falls from the warm-up on.
+        decay_steps: steps at the end of the run in which the rate falls; between the warm-up and
+            these it is constant. Until they begin, another num_steps lengthens or shortens the
+            run. 0: the rate falls from the warm-up on.
         momentum: of Muon.
         b1, b2, eps: of Adam.
         weight_decay: decoupled; on matrices and kernels only, not on biases and gains.
-        clip_norm: the largest global norm of the gradient that is let through.
-        frozen: top-level names of parameters that stay as they are, such as "encoder".
+        clip_norm: the largest global norm of the gradient; larger ones are scaled down.
+        frozen: top-level names of parameters that are not trained, such as "encoder".
     """
 
     name: str = "adamw"
@@ -72,12 +72,12 @@ class EmaConfig:
     """The moving average of the weights; see `training.ema`.
 
     Attributes:
-        profile: "warmup" (a constant decay, less at first) or "power" (EDM2).
+        profile: "warmup" (a constant decay, lower at first) or "power" (EDM2).
         decay: of the warm-up profile, in [0, 1).
         sigma_rel: width of the power profile relative to the length of the run, in (0, 0.28).
-        posthoc: widths of further power averages that are kept beside it, such as (0.05, 0.10), and
-            written to averages/: from two, `scripts.reconstruct_ema` makes an average of any width.
-        snapshot_every: steps between the averages that are written.
+        posthoc: widths of further power averages to keep, such as (0.05, 0.10), which are written
+            to averages/; from two, `scripts.reconstruct_ema` makes an average of any width.
+        snapshot_every: steps between writing these averages.
     """
 
     profile: str = "warmup"
@@ -97,31 +97,33 @@ class EmaConfig:
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """What the loop does beside the steps. It does not change the result: a resumed run may differ.
+    """What the loop does besides the steps.
+
+    None of it changes the result, so a resumed run may have another.
 
     Attributes:
         log_every: steps between lines of metrics.jsonl.
         loss_smoothing: β of the smoothed loss m ← β m + (1 - β) loss, shown as m / (1 - βⁿ) after n
             steps.
         validate_every: steps between validations; 0 for none.
-        validate_epochs: where above 0, epochs between them; then `validate_every` is not given.
+        validate_epochs: if above 0, epochs between them, instead of `validate_every`.
         sample_every: steps between sample grids; 0 for none.
         sample_epochs: likewise for these.
         checkpoint_every: steps between checkpoints; the last step is always saved.
         checkpoint_epochs: likewise for these.
-        checkpoint_folder: where they go, if not to the run's checkpoints/; a path, or a gs://
+        checkpoint_folder: of the checkpoints, if not the run's checkpoints/; a path, or a gs://
             address, which needs the package gcsfs.
-        keep: how many checkpoints are kept.
-        keep_every: checkpoints of multiples of so many steps are kept for ever; 0 for none.
+        keep: number of newest checkpoints to keep.
+        keep_every: checkpoints of multiples of this number are kept for ever; 0 for none.
         read_threads: threads that read and decode records.
-        prefetch: batches that are read ahead.
-        skip_damaged: an encoded record that cannot be read gives way to the next that can, instead
-            of ending the run.
+        prefetch: number of batches to read ahead.
+        skip_damaged: replace an encoded record that cannot be read with the next one that can,
+            instead of ending the run.
         wandb: "offline", "online" or "disabled".
-        wandb_project: the project that the run is filed under.
-        tensorboard: also write event files, by the extra `tensorboard`.
-        peak_tflops: of one device, which the steps' FLOP/s are compared with (MFU); 0 measures it
-            by a matrix product, None leaves it out.
+        wandb_project: the project of the run.
+        tensorboard: also write event files; needs the extra `tensorboard`.
+        peak_tflops: of one device, the reference for MFU; 0 measures it with a matrix product,
+            None leaves MFU out.
     """
 
     log_every: int = 20
@@ -165,7 +167,7 @@ class LoopConfig:
         check(peak is None or peak >= 0, "loop.peak_tflops", "at least 0 or None", peak)
 
     def in_steps(self, steps: Callable[[float], int]) -> "LoopConfig":
-        """The same with every interval in steps, given the steps of a number of epochs."""
+        """The same with every interval in steps; `steps` converts a number of epochs."""
         values: dict[str, Any] = {}
         for name in ("validate", "sample", "checkpoint"):
             if epochs := getattr(self, f"{name}_epochs"):
@@ -177,13 +179,13 @@ class LoopConfig:
 class DevicesConfig:
     """How a step is spread over devices and memory; see `dg2_jax.training.sharding`.
 
-    It changes the result by rounding only: a resumed run may have another.
+    It changes the result only by rounding, so a resumed run may have another.
 
     Attributes:
-        data: devices along which the batch alone is divided; -1 for as many as are left.
-        fsdp: devices along which the batch and also weights, average and optimiser are divided.
-        tensor: devices along which the wide layers themselves are divided.
-        accumulation_steps: parts of a batch that go through the network one after the other.
+        data: devices along which only the batch is divided; -1 for all remaining ones.
+        fsdp: devices along which the batch, the weights, the average and the optimiser are divided.
+        tensor: devices along which the wide layers are divided.
+        accumulation_steps: parts of a batch that go through the network one after another.
     """
 
     data: int = -1
@@ -200,19 +202,19 @@ class DevicesConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What every training run has.
+    """The configuration that every training run has.
 
     Attributes:
-        num_steps: its length.
-        num_epochs: where above 0, its length in epochs; then `num_steps` is not given.
-        batch_size: examples a step, over all devices and processes.
+        num_steps: length of the run.
+        num_epochs: if above 0, its length in epochs, instead of `num_steps`.
+        batch_size: examples per step, over all devices and processes.
         seed: of weights, order and noise.
         compute_dtype: of matrix products and activations, "float32" or "bfloat16"; weights,
             averages, normalisation and softmax are float32 always.
         optim: the optimiser.
         ema: the average of the weights.
         devices: how a step is spread.
-        loop: what is done beside the steps.
+        loop: what is done besides the steps.
     """
 
     num_steps: int = 1000
@@ -242,10 +244,10 @@ class RunConfig:
             )
 
     def in_steps(self: Run, examples: int) -> Run:
-        """The same run with its length and all intervals in steps.
+        """The same run, with its length and all intervals in steps.
 
         Args:
-            examples: of an epoch, which is examples / batch_size steps; a batch may span two.
+            examples: per epoch, which is examples / batch_size steps; a batch may span two epochs.
         """
 
         def steps(epochs: float) -> int:
@@ -258,7 +260,7 @@ class RunConfig:
 
     @property
     def result(self) -> str:
-        """What of its workdir another run's `init_from` takes; "" for the workdir itself."""
+        """The part of its workdir that another run's `init_from` takes; "" for all of it."""
         return "model"
 
     @property

@@ -53,9 +53,9 @@ def train(
         loader: the batches.
         config: the run; a checkpoint of another one is refused.
         workdir: gets metrics.jsonl, samples/ and checkpoints/; no other trainer may use it.
-        validate: numbers to log, every `loop.validate_every` steps and at the end.
-        sample: named pictures, uint8 (h, w, 3), every `loop.sample_every` steps and at the end;
-            of the averaged weights.
+        validate: numbers to log every `loop.validate_every` steps and at the end.
+        sample: named pictures of the averaged weights, uint8 (h, w, 3), to log every
+            `loop.sample_every` steps and at the end.
         stop_after: stop early at this step, as a signal would.
         progress: show a bar with rate and time left.
 
@@ -65,9 +65,9 @@ def train(
     Raises:
         ValueError: `workdir` holds a run of another configuration; the differences are listed.
         FolderInUseError: another trainer uses `workdir`.
-        NonFiniteLossError: naming the step; no checkpoint is written of it.
-        Interrupted: SIGINT (Ctrl-C) came; the message says what is kept.
-        OSError: a checkpoint could not be written; at the latest when the next one is due.
+        NonFiniteLossError: naming the step, which is not saved.
+        Interrupted: after SIGINT (Ctrl-C); the message says what is kept.
+        OSError: a checkpoint could not be written; raised when the next one is due or earlier.
     """
     workdir = Path(workdir)
     layout = sharding.make_layout(config.devices, config.batch_size, config.tensor_rules)

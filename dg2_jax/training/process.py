@@ -16,13 +16,13 @@ class DiffusionConfig:
         prediction_type: a name of `dg2_jax.diffusion.prediction`.
         num_train_timesteps: T.
         zero_terminal_snr: rescale the schedule so that its last level is pure noise.
-        beta1: β of the first level of "linear" and "curved".
-        beta2: β of their last level.
+        beta1: β of the first level, for "linear" and "curved".
+        beta2: β of the last level, likewise.
         s: offset of the cosine schedules.
         min_snr_gamma: cap of the loss weight (arXiv 2303.09556); None for equal weights.
         caption_dropout: share of captions replaced by the trained null context.
-        assign_noise: give each picture of a batch the noise that makes the sum of their squared
-            distances least (immiscible diffusion, arXiv 2406.12303).
+        assign_noise: assign the noises of a batch to its pictures so that the sum of squared
+            distances is minimal (immiscible diffusion, arXiv 2406.12303).
     """
 
     schedule: str = "curved"

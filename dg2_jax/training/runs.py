@@ -18,7 +18,7 @@ from dg2_jax.training.process import DiffusionConfig
 
 Run = TypeVar("Run", bound="DenoiserRunConfig")
 
-# Saved configurations of version 0.1.0 lack the key `model`; a field of `denoiser` stands for it.
+# Saved configurations of version 0.1.0 lack the key `model`; a field of `denoiser` implies it.
 _MODEL_OF_FIELD = {"attention_levels": "unet", "patch_size": "dit", "n_heads": "dg2_unet"}
 
 
@@ -29,20 +29,20 @@ class AutoencoderRunConfig(RunConfig):
     Attributes:
         vae: the network.
         loss: weights of the terms of its loss.
-        init_from: an embedded model's name, a model folder, or the folder of another such run,
-            whose autoencoder the run starts from; empty for new weights.
-        dataset: configuration of `dg2_scenes`: full, tiny, or train12000 for so many pictures.
-        source: pictures of one's own instead, as scripts.prepare takes them: a folder, .tar or
-            .parquet files, or tfds:NAME (which is in --data_dir). Captions are not needed.
-        size: side in pixels of the pictures of `source`, whose middle squares are taken.
-        dead_leaves: pictures of `data.dead_leaves` among those trained on; 0 for none.
-        crop: side of the random crops that are trained on; 0 for whole pictures. The networks are
-            convolutional, so crops teach them what pictures do, for less; a last stage should see
-            whole ones.
-        adversarial: with it, the decoder learns from a discriminator too.
+        init_from: an embedded model's name, a model folder, or the folder of another such run; its
+            autoencoder is the starting point. Empty for new weights.
+        dataset: configuration of `dg2_scenes`: full, tiny, or such as train12000 for 12,000
+            pictures.
+        source: your own pictures instead, as for scripts.prepare: a folder, .tar or .parquet
+            files, or tfds:NAME (in --data_dir). Captions are not needed.
+        size: side in pixels of the pictures of `source`, which are cropped to their middle square.
+        dead_leaves: number of pictures of `data.dead_leaves` to add; 0 for none.
+        crop: side of the random crops to train on; 0 for whole pictures. The networks are
+            convolutional, so crops teach the same for less; a last stage should see whole pictures.
+        adversarial: the adversarial stage of the decoder; None for none.
         own_latents: for `adversarial.own_share`, an .npy file of latents (n, h, w, c) that the
-            denoiser made (scripts/make_latents.py).
-        validation_images: how many pictures of the validation split are rebuilt.
+            denoiser sampled (scripts/make_latents.py).
+        validation_images: how many pictures of the validation split are reconstructed.
     """
 
     vae: AutoencoderConfig = field(default_factory=AutoencoderConfig)
@@ -86,7 +86,8 @@ class ProbeRunConfig(RunConfig):
 
     Attributes:
         probe: the network.
-        dataset: configuration of `dg2_scenes`: full, tiny, or train12000 for so many pictures.
+        dataset: configuration of `dg2_scenes`: full, tiny, or such as train12000 for 12,000
+            pictures.
     """
 
     probe: ProbeConfig = field(default_factory=ProbeConfig)
@@ -107,17 +108,17 @@ class DenoiserRunConfig(RunConfig):
         model: the architecture, a name in `dg2_jax.models.architectures.ARCHITECTURES`.
         denoiser: the network, of the architecture's configuration class; None for its defaults.
         diffusion: the process and its loss.
-        init_from: an embedded model's name or a model folder, whose EMA weights the run starts
-            from; empty for new weights. The latents may be of another size than that model's.
-        lora: with it, low-rank adapters of `init_from` are trained and nothing else.
-        max_length: tokens that a caption is cut to; those of latent shards are left as they are.
-        validation_images: how many of the validation split the loss is taken over. Latent shards
-            have no splits: there, so many at the end are held out.
-        sample_prompts: what the sample grids show, a column each; empty for captions of pictures
-            that are held out, where the data has any.
-        sample_prompts_file: more of them: a text file of one per line, or DiffusionGen2's `.pt` of
-            prompts and their tokens, which are then sampled alone.
-        sample_guidance: guidance scales of the sample grids, a row each.
+        init_from: an embedded model's name or a model folder, whose EMA weights are the starting
+            point; empty for new weights. Its latents may be of another size.
+        lora: trains only low-rank adapters of `init_from`; None trains all weights.
+        max_length: tokens that a caption is cut to; those of latent shards are not cut.
+        validation_images: number of validation pictures that the loss is taken over. Latent shards
+            have no splits; their last examples are held out instead.
+        sample_prompts: prompts of the sample grids, one per column; empty for captions of held-out
+            pictures, if the data has any.
+        sample_prompts_file: more prompts: a text file with one per line, or DiffusionGen2's `.pt`
+            of prompts and their tokens, which then replace all others.
+        sample_guidance: guidance scales of the sample grids, one per row.
     """
 
     model: str = "unet"
@@ -181,10 +182,10 @@ class DistillationRunConfig(DenoiserRunConfig):
     Attributes:
         student: the weights of `init_from` that the student starts from: "ema", the teacher's, or
             "fast", to continue a student.
-        student_steps: steps that a picture takes afterwards.
-        substeps: guided steps of the teacher that the student does in one.
-        guidance_scale: of the teacher, which becomes the student's own; 1 is unguided.
-        own_share: of the latents of a batch that are where the student's own steps lead, 0 to 1.
+        student_steps: sampling steps of the student.
+        substeps: guided steps of the teacher per step of the student.
+        guidance_scale: of the teacher, built into the student; 1 is unguided.
+        own_share: share of a batch's latents that come from the student's own steps, 0 to 1.
     """
 
     student: str = "ema"
