@@ -41,4 +41,4 @@ class Engine(Protocol):
         """Whether a job would be computed without delay, as `GET /ready` tells it."""
 
     def drain(self, seconds: float) -> None:
-        """Takes no more jobs and lets the running batch end, or stops it after so many seconds."""
+        """Takes no more jobs and lets the running batch end, or stops it after `seconds`."""

@@ -259,7 +259,7 @@ def test_inverted_lists_add_and_remove(clustered):
     np.testing.assert_allclose(index.vectors(ids[800:803]), vectors[800:803], atol=1e-3)
     index.add(ids[1:700], vectors[1:700])
     index.add(ids + 2_000, vectors[2_000:4_000])
-    index.add(ids + 4_000, vectors[4_000:6_000])  # outgrows its cells: trained and filled anew
+    index.add(ids + 4_000, vectors[4_000:6_000])  # outgrows its cells: retrained and refilled
     assert len(index) == 6_000
     assert index.search(vectors[1_500], 1)[1] == [1_500]
 

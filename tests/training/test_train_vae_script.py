@@ -126,7 +126,7 @@ def test_bad_settings_are_named(change, name):
 
 
 def own_pictures(source, **changes):
-    """A tiny autoencoder on pictures of one's own."""
+    """A tiny autoencoder on a folder of pictures."""
     values = demo_vae.get_config().to_dict()
     values["vae"] |= {"block_out_channels": [8, 8], "norm_num_groups": 4, "head_channels": 4}
     values["loop"] |= LOOP | {"sample_every": 2}
@@ -154,7 +154,7 @@ def test_pictures_of_ones_own_of_any_size_without_captions(tmp_path):
     assert lines[-1]["step"] == -(-(len(train) + 2) // 8)
     found = next(train[i]["image"] for i in range(len(train)) if train._indices[i] == 1)
     np.testing.assert_array_equal(found, pictures.pixels(1, 32, 32))
-    # A run goes on from the result of another.
+    # A run starts from the result of another.
     again = own_pictures(root, init_from=str(tmp_path / "run"))
     _, params = starting.autoencoder(again, encoding_params(tmp_path / "run", scale=0.0))
     jax.tree.map(np.testing.assert_array_equal, params, encoding_params(tmp_path / "run"))
