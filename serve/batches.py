@@ -94,7 +94,7 @@ class JobBatch:
             upscale: `dg2_jax.upscale`.
             files: where input pictures lie.
             place: where the library finds a model of the server's, by name.
-            watch: is told (step, num_steps, what draws previews) after every step, and returns
+            watch: called with (step, num_steps, drawer of previews) after every step; returns
                 whether to stop.
 
         Raises:

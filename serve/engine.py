@@ -44,7 +44,7 @@ class Engine(Protocol):
         """The device that computes, and the models in memory, as `GET /health` tells them."""
 
     def drain(self, seconds: float) -> None:
-        """Takes no more jobs and lets the running batch end, or stops it after so many seconds."""
+        """Takes no more jobs and lets the running batch end, or stops it after `seconds`."""
 
 
 class WorkerThread(Protocol):
@@ -57,7 +57,7 @@ class WorkerThread(Protocol):
         """See `Engine`."""
 
     def start(self) -> None:
-        """Begins to take batches."""
+        """Starts to take batches."""
 
     def is_alive(self) -> bool:
         """Whether it runs."""

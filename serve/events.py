@@ -2,7 +2,7 @@
 
 A `Channel` belongs to a job and keeps every lasting event, but of those that replace each other
 (position, progress, preview) only the newest. Readers remember an id and ask for what came after
-it; a slow reader thus costs nothing and finds only what still matters, and resuming after a lost
+it; so a slow reader costs nothing and finds only what still matters, and resuming after a lost
 connection is the same as reading on.
 """
 

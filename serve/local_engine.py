@@ -179,7 +179,7 @@ class LocalEngine:
         return self._draining
 
     def must_stop(self, batch: JobBatch) -> bool:
-        """Whether nobody wants a running batch any more."""
+        """Whether a running batch should stop: the server is stopping, or no job of it is left."""
         return self._stopping or not any(job.id in self._open.jobs for job in batch.jobs)
 
     def annotate(self, job: Job, notes: list[str]) -> None:

@@ -92,7 +92,7 @@ def surroundings(picture: Image.Image, mask: Image.Image) -> Image.Image:
     Each white pixel takes the nearest colour outside, and what comes of it is blurred; a picture
     that is white all over stays as it is. A side of more than 1024 pixels is reduced to that.
     """
-    from scipy import ndimage  # late, as it is seldom needed and slow to come
+    from scipy import ndimage  # late, since it is rarely needed and slow to import
 
     picture = picture.copy()
     picture.thumbnail((1024, 1024))

@@ -172,7 +172,7 @@ def _field(error: Any) -> str:
         refused = _refused(error)  # about the whole request
         return "body" if refused is None else refused.name
     if len(parts) > 1 and parts[0] in KINDS and isinstance(parts[1], str):
-        parts = parts[1:]  # the tag of the union, which is no field
+        parts = parts[1:]  # the tag of the union is not a field
     return ".".join(map(str, parts))
 
 

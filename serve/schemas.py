@@ -84,7 +84,7 @@ def foreign_field_of(control: Control) -> tuple[Any, Any]:
 
 
 def checked(values: Values, name: str = "value") -> Checked:
-    """The check of a field that is no control."""
+    """The check of a field that is not a control."""
     return Checked(Control(values, "", "", name=name))
 
 
@@ -153,7 +153,7 @@ class _Request(BaseModel):
 
 
 class _Inpaint(_Request):
-    """A part of a picture, or what lies around it, painted anew."""
+    """Repaints part of a picture, or paints around it."""
 
     @model_validator(mode="after")
     def _one_region(self) -> "_Inpaint":

@@ -23,7 +23,7 @@ class Checkpoint(NamedTuple):
         model: the model's name.
         weights: the set.
         hash: of the weights.
-        sampling: what the weights want.
+        sampling: the defaults for these weights.
     """
 
     name: str

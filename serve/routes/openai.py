@@ -154,7 +154,7 @@ def _described(job: Job, asked: ImageRequest) -> dict[str, Any]:
 
 
 def _usage(job: Job) -> dict[str, Any]:
-    """Nothing is charged for; clients want numbers all the same: words, and latents' cells."""
+    """Nothing is charged, but clients expect numbers: words, and cells of latents."""
     words = len(job.request.prompt.split())
     cells = sum(image.width * image.height // 64 for image in job.images)
     return {
