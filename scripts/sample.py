@@ -7,6 +7,7 @@
     python -m scripts.sample --prompt="a red tree" --image=meadow.png --mask=mask.png --strength=1
     python -m scripts.sample --anagram="a mountain lake:identity" --anagram="a canyon:rot180"
     python -m scripts.sample --prompt="a harbour" --lora=runs/lora/lora.safetensors:0.8
+    python -m scripts.sample --model=v1-5-pruned.safetensors --prompt="a harbour"
     python -m scripts.sample --prompt="an island" --upscale=4 --animate=outputs/island.gif
 
 Every control is a flag: --helpshort lists them. Every picture is a PNG in --out that carries its
@@ -28,11 +29,17 @@ from dg2_jax.pictures import images, preview
 from dg2_jax.result import Preview
 from scripts import control_flags
 from scripts.command import command
-from scripts.loading import define_lora, load
+from scripts.loading import define_lora, define_source, load
 
 _PROMPT = flags.DEFINE_multi_string("prompt", None, "What to show; may be given several times.")
 _PROMPTS_FILE = flags.DEFINE_string("prompts_file", None, "A text file with one prompt per line.")
-_MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
+_MODEL = flags.DEFINE_string(
+    "model",
+    "demo",
+    "An embedded model's name, a model folder, or Stable Diffusion: a diffusers folder, a hub id "
+    "or one file.",
+)
+_SOURCE = define_source()
 _LORA = define_lora()
 _QUANTIZE = flags.DEFINE_enum(
     "quantize", None, DTYPES, "Keep the denoiser's weights in this dtype."
@@ -64,7 +71,7 @@ def run() -> None:
     controls = control_flags.given(_CONTROLS)
     animation = preview.animation_path(_ANIMATE.value) if _ANIMATE.value else None
     start = time.perf_counter()
-    pipe = load(_MODEL.value, _LORA.value, _QUANTIZE.value)
+    pipe = load(_MODEL.value, _LORA.value, _QUANTIZE.value, _SOURCE)
     loaded = time.perf_counter()
     frames: list[np.ndarray] = []
 

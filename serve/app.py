@@ -10,6 +10,8 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
+from dg2_jax.models.adapters import Library
+from dg2_jax.models.controlnets import ControlNets
 from serve import problems
 from serve.context import Context
 from serve.files import Files
@@ -17,7 +19,7 @@ from serve.local_engine import LocalEngine
 from serve.metrics import Metrics
 from serve.models import Loader, Models, load_pipeline
 from serve.observe import Observe
-from serve.routes import a1111, bank, images, jobs, openai, page, system
+from serve.routes import a1111, bank, controlnet, images, jobs, openai, page, system
 from serve.security import Guard
 from serve.server_settings import ServerSettings
 from serve.store import Store
@@ -45,7 +47,15 @@ def create_app(
         prompt_bank: a `bank.Bank`; loaded on first use if None.
     """
     settings = settings or ServerSettings()
-    load = load or functools.partial(load_pipeline, dtype=settings.quantize)
+    adapters = Library(settings.loras, settings.embeddings)
+    controlnets = ControlNets(settings.controlnets)
+    load = load or functools.partial(
+        load_pipeline,
+        dtype=settings.quantize,
+        loras=settings.loras,
+        embeddings=settings.embeddings,
+        controlnets=settings.controlnets,
+    )
     metrics = Metrics()
     store = Store.at(settings.data)
     files = Files(settings.data)
@@ -54,7 +64,9 @@ def create_app(
     )
     engine = LocalEngine(store, files, metrics, settings.queue_limit, settings.client_limit)
     engine.worker = Worker(engine, models, upscale, settings.max_batch, settings.warmup)
-    context = Context(settings, store, files, engine, models, metrics, _bank=prompt_bank)
+    context = Context(
+        settings, store, files, engine, models, metrics, adapters, controlnets, _bank=prompt_bank
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -86,6 +98,7 @@ def create_app(
     for module in (jobs, images, bank, system):
         app.include_router(module.router, prefix="/api/v1")
     app.include_router(a1111.router, prefix="/sdapi/v1")
+    app.include_router(controlnet.router, prefix="/controlnet")
     app.include_router(openai.router, prefix="/v1")
     app.include_router(page.router)
     app.mount("/static", page.PageFiles(directory=page.STATIC, check_dir=False))

@@ -16,7 +16,7 @@ from dg2_jax.checks import ParameterError
 from dg2_jax.settings import MAX_SEED
 from serve import pictures
 from serve.files import Files
-from serve.schemas import JobRequest
+from serve.schemas import PICTURES, JobRequest
 from serve.store import Image, Job
 
 # These may differ between pictures of one call, or do not change the picture.
@@ -24,7 +24,7 @@ _OWN = (
     "prompt", "prompt_matching", "negative_prompt", "seed", "num_images", "embed_metadata",
     "preview_every",
 )  # fmt: skip
-_STORED_NAMES = ("model", "image", "mask", "autoguidance_model")  # by the server's own names
+_STORED_NAMES = ("model", *PICTURES, "autoguidance_model")  # by the server's own names
 
 
 class StoppedError(Exception):
@@ -38,7 +38,7 @@ def key(job: Job) -> Hashable:
     own = set(_OWN)
     if job.kind == "anagram":
         own.remove("negative_prompt")  # the pipeline takes one for all readings
-    if job.request.preview_mode != "vae":
+    if job.request.preview_mode in ("none", "linear"):
         own.add("preview_mode")  # linear previews cost nothing, so they may be drawn for nobody
     fields = job.request.fields()
     return json.dumps({k: v for k, v in fields.items() if k not in own}, sort_keys=True)
@@ -105,7 +105,9 @@ class JobBatch:
             seed=[item.seed for item in self.items],
             on_preview=lambda p: watch(p.step, p.num_steps, lambda: p.images),
             preview_every=1,
-            preview_mode="vae" if self.request.preview_mode == "vae" else "linear",
+            preview_mode="linear"
+            if self.request.preview_mode == "none"
+            else self.request.preview_mode,
         )
         if result.stopped:
             raise StoppedError
@@ -120,7 +122,7 @@ class JobBatch:
         return {name: [getattr(request, name) for request in requests] for name in names}
 
     def _inputs(self, files: Files) -> dict[str, np.ndarray]:
-        ids = {name: getattr(self.request, name, None) for name in ("image", "mask")}
+        ids = {name: getattr(self.request, name, None) for name in PICTURES}
         return {name: _read(files, id_, name) for name, id_ in ids.items() if id_ is not None}
 
     def _enlarge(

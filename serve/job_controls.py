@@ -67,17 +67,21 @@ def of_kind(kind: str) -> dict[str, Control]:
     }
 
 
-def offered(max_images: int, models: Sequence[str]) -> list[dict[str, Any]]:
+def offered(
+    max_images: int, models: Sequence[str], controlnets: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """All controls as `GET /options` lists them.
 
     Args:
         max_images: of a job, as the operator allows.
         models: the names of the server's models.
+        controlnets: those of its ControlNets.
     """
     narrower: dict[str, Values] = {
         "num_images": Integer(1, max_images),
         "model": Choice(tuple(models)),
         "autoguidance_model": Choice(tuple(models)),
+        "controlnet": Choice(tuple(controlnets)),
     }
     return [
         dataclasses.replace(entry, values=narrower.get(name, entry.values)).describe()
