@@ -45,8 +45,18 @@ def define_source() -> dict[str, flags.FlagHolder]:
     }  # fmt: skip
 
 
+def define_folders() -> dict[str, flags.FlagHolder]:
+    """The flags of the folders whose files prompts and controls name."""
+    helps = {
+        "loras": "Folder of LoRA files, which prompts name: <lora:name:0.8>.",
+        "embeddings": "Folder of textual-inversion embeddings, whose names are words of prompts.",
+        "controlnets": "Folder of ControlNets, which --controlnet names.",
+    }
+    return {name: flags.DEFINE_string(name, None, text) for name, text in helps.items()}
+
+
 def source_options(holders: dict[str, flags.FlagHolder]) -> dict[str, Any]:
-    """The fields of `SourceOptions` that the command line gives."""
+    """The keyword arguments of `Pipeline.load` that the command line gives."""
     return {name: one.value for name, one in holders.items() if one.value is not None}
 
 
@@ -62,7 +72,7 @@ def load(
         model: as of `Pipeline.load`.
         loras: the value of the flag.
         dtype: what `Pipeline.quantized` is given, after the adapters; None leaves float32.
-        source: the flags of `define_source`, where the script has them.
+        source: the flags of `define_source` and `define_folders`, where the script has them.
 
     Raises:
         ValueError, FileNotFoundError: as `Pipeline.load` and `Pipeline.with_lora`.

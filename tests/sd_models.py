@@ -34,3 +34,17 @@ def inpainting(path, name="sd2_small"):
     more = np.random.default_rng(0).normal(0, 0.2, (len(kernel), 5, 3, 3)).astype(kernel.dtype)
     save_file(tensors | {"conv_in.weight": np.concatenate([kernel, more], axis=1)}, file)
     return folder
+
+
+def lora_file(path, name="sd2_small"):
+    """A LoRA of rank 2, in kohya's layout, for one layer of a model."""
+    layer = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    kernel = load_file(GOLDEN / name / "unet" / WEIGHTS)[f"{layer}.weight"]
+    rng = np.random.default_rng(0)
+    stem = f"lora_unet_{layer.replace('.', '_')}"
+    factors = {
+        f"{stem}.lora_down.weight": rng.normal(0, 1, (2, kernel.shape[1])),
+        f"{stem}.lora_up.weight": rng.normal(0, 1, (kernel.shape[0], 2)),
+        f"{stem}.alpha": np.array(2.0),
+    }
+    save_file({key: value.astype(np.float32) for key, value in factors.items()}, path)

@@ -4,13 +4,14 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from dg2_jax.controls import model_facts
 from dg2_jax.interop.recognition import Kind, kind_of
-from dg2_jax.models import sd_import, sources
+from dg2_jax.models import sd_import, sources, stable_diffusion
 from dg2_jax.models.interface import CONTROL, MASK, SIZES
 from dg2_jax.models.sources import SourceOptions
 from dg2_jax.pipeline import Pipeline
@@ -176,3 +177,12 @@ def test_what_is_no_model_is_called_what_it_is(tmp_path, monkeypatch):
     fails(GOLDEN / "sd1_tiny" / "unet", "holds a UNet2DConditionModel alone")
     fails(GOLDEN / "sd1_tiny" / "lora_kohya.safetensors", "is a LoRA file, which is added")
     fails(GOLDEN / "sd1_tiny" / "text_encoder", "a CLIP text encoder")
+
+
+def test_networks_compute_in_what_the_device_is_fast_at(monkeypatch):
+    """As on GPU and TPU: bfloat16 inside, float32 between the steps."""
+    full = Pipeline.load(GOLDEN / "xl_small")("a lake", guidance_scale=2.0, **FEW).latents
+    monkeypatch.setattr(stable_diffusion, "compute_dtype", lambda: jnp.bfloat16)
+    half = Pipeline.load(GOLDEN / "xl_small")("a lake", guidance_scale=2.0, **FEW).latents
+    assert half.dtype == np.float32
+    assert 0 < np.abs(half - full).max() < 0.1 * np.abs(full).max()

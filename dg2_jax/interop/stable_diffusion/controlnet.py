@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 
 from dg2_jax.interop import hf_folder
-from dg2_jax.interop.stable_diffusion import original_names
+from dg2_jax.interop.stable_diffusion import original_controlnet, original_names
 from dg2_jax.interop.stable_diffusion.folder import STEM
 from dg2_jax.interop.stable_diffusion.parts import unet_parameter
 from dg2_jax.interop.stable_diffusion.single_file import read_tensors
@@ -191,7 +191,7 @@ def _read_file(path: Path, unet: SDUNetConfig) -> tuple[ControlNetConfig, dict[s
         if any(key.startswith("controlnet_cond_embedding.") for key in held):
             raise ValueError("it is one file of a diffusers folder: name the folder")
         raise ValueError("it is no ControlNet: it has no input_hint_block")
-    fields, tensors = original_names.controlnet(original_names.under(held, prefix), unet)
+    fields, tensors = original_controlnet.names_of_today(original_names.under(held, prefix), unet)
     channels, widths = fields.pop("conditioning_channels"), fields.pop("embedding_channels")
     return ControlNetConfig(dataclasses.replace(unet, **fields), channels, widths), tensors
 
