@@ -14,8 +14,8 @@ def enable() -> Path | None:
     """Turns JAX's persistent cache on; called by scripts and the server, never on import.
 
     The folder is `JAX_COMPILATION_CACHE_DIR` if set (empty turns the cache off), else
-    `~/.cache/dg2_jax/xla`. A folder that cannot be written is no error: nothing is then cached.
-    Where the C library can, memory that a compilation or a loading has freed is given back.
+    `~/.cache/dg2_jax/xla`. A folder that cannot be written is not an error; nothing is cached then.
+    Memory freed by compiling or loading is returned to the system where the C library can do so.
     """
     _give_memory_back()
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
@@ -33,7 +33,7 @@ def enable() -> Path | None:
 
 @functools.cache
 def _give_memory_back() -> None:
-    """After every compilation from now on: of a large UNet's program glibc would keep 180 MB."""
+    """Has memory returned after every compilation; glibc would keep 180 MB of a large UNet's."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # another C library, or none to be found

@@ -6,7 +6,7 @@
     python -m scripts.sample --model=models/sd15 --prompt="a lake at dawn"
 
 A folder of Stable Diffusion holds all of the model, in the dtype of its source. That of a
-DiffusionGen2 checkpoint names its autoencoder and CLIP by their hub ids; where there is no network,
+DiffusionGen2 checkpoint names its autoencoder and CLIP by their hub ids; without network access,
 --vae and --text_encoder name folders that hold them. No torch is needed, and nothing in the files
 is executed.
 """

@@ -12,9 +12,9 @@ flags.disclaim_key_flags()  # they belong to the script that defines them here, 
 
 
 def define_lora() -> flags.FlagHolder[list[str] | None]:
-    """The flag whose value `load` takes."""
+    """Defines --lora, whose value `load` takes."""
     return flags.DEFINE_multi_string(
-        "lora", None, "FILE:WEIGHT of an adapter that scripts.train made; may be repeated."
+        "lora", None, "FILE:WEIGHT of an adapter from scripts.train; may be repeated."
     )
 
 

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 
 from dg2_jax.config import to_dict
 from dg2_jax.models import folder as model
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.sd_config import SDUNetConfig

@@ -25,10 +25,10 @@ from dg2_jax.settings import Settings
 
 @dataclass(frozen=True)
 class Edit:
-    """What is edited.
+    """The picture to edit.
 
     Attributes:
-        pixels: uint8 (H, W, 3), the picture fitted to the size of the call.
+        pixels: uint8 (H, W, 3), fitted to the size of the call.
         mask: float32 (H, W), 1 where it is repainted; None where all of it may change.
         change: float32 (h, w), the change map of the latents.
         digest: SHA-256 of the pixels.
@@ -41,7 +41,7 @@ class Edit:
 
 
 def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edit | None:
-    """Reads and fits what a call edits; None for txt2img.
+    """Reads the picture of a call and fits it to size; None for txt2img.
 
     Args:
         image: of the call.

@@ -1,4 +1,4 @@
-"""From a caller's wish to see previews to the watchers of the batches."""
+"""Makes the watchers of a call's batches from its preview callback."""
 
 from collections.abc import Callable
 
@@ -17,11 +17,11 @@ def watching(
     mode: str,
     transport: str,
 ) -> Callable[[list[int]], Watcher | None]:
-    """From the indices of a batch to its watcher; None where nobody wants to see it.
+    """Maps the indices of a batch to its watcher; None without a callback.
 
     Args:
-        on_preview: is shown the previews; True stops.
-        call: that is watched.
+        on_preview: called with each preview; returning True stops the call.
+        call: to watch.
         every: steps between previews.
         mode: "linear", "vae" or "taesd".
         transport: one of `drivers.TRANSPORTS`.

@@ -1,4 +1,4 @@
-"""The interface between the denoiser networks and everything that trains, samples and saves them.
+"""The interface between the denoiser networks and the code that trains, samples and saves them.
 
 A new family of networks is a module of `dg2_jax.nn` that fulfils `DenoiserNetwork`, and an entry
 in `dg2_jax.models.architectures`: an `Architecture`, which holds what differs between families.
@@ -27,8 +27,8 @@ CONTROL = "control"  # the residuals of a ControlNet
 class DenoiserNetwork(Protocol):
     """A network that predicts ε, v or x₀ of noisy latents, conditioned on text.
 
-    It is used in two calls, so that what depends on the text alone is computed once per prompt and
-    not at every sampling step:
+    It is used in two calls, so that anything that depends on the text alone is computed once per
+    prompt instead of at every sampling step:
 
         conditioning = network.project_context(context, mask)
         output = network(x, t, conditioning)
@@ -44,7 +44,7 @@ class DenoiserNetwork(Protocol):
         pooled: Float[Array, "b p"] | None = None,
         time_ids: Float[Array, "b i"] | None = None,
     ) -> Any:
-        """Everything that the conditions contribute.
+        """Everything that depends on the conditions alone.
 
         Every network takes all four arguments. One without use for the last two ignores them. A
         network that can do `GUIDANCE` takes `guidance` too, the scale of each picture.
@@ -65,7 +65,7 @@ class DenoiserNetwork(Protocol):
     def null_context(self, batch: int, length: int = 1) -> tuple[Context, ContextMask] | None:
         """The learnt "no text" condition, padded to `length` tokens.
 
-        None of a network that has learnt none: the encoding of the empty prompt stands for it.
+        None for a network without one; the encoding of the empty prompt stands for it.
         """
 
     def __call__(

@@ -21,7 +21,7 @@ def flatten(tree: Any) -> dict[str, Any]:
     """The leaves of a pytree by dotted names, such as `down.0.conv.kernel`.
 
     Raises:
-        ValueError: two leaves get one name.
+        ValueError: two leaves have the same name.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     flat = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
@@ -36,7 +36,7 @@ def unflatten(flat: dict[str, Any], like: Any) -> Any:
 
 
 def compare(what: str, saved: dict[str, tuple[int, ...]], like: Any) -> None:
-    """Raises WeightsError that lists how names and shapes differ from those of `like`."""
+    """Raises WeightsError listing how names and shapes differ from those of `like`."""
     needed = {name: tuple(leaf.shape) for name, leaf in flatten(like).items()}
     problems = []
     for title, names in (
@@ -86,8 +86,8 @@ def load(path: str | Path, like: Any, *, keep_dtype: bool = False) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: it is no good safetensors file, or its names or shapes do not fit; they
-            are listed.
+        WeightsError: it is not a good safetensors file, or its names or shapes do not fit; the
+            message lists them.
     """
     path = Path(path)
     if not path.is_file():

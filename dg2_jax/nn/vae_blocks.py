@@ -1,6 +1,6 @@
 """Building blocks of the variational autoencoder: residual, attention, re-sampling, patch layers.
 
-Attribute names follow the Hugging Face checkpoints, so that reading one is a matter of spelling
+Attributes have the names of Hugging Face checkpoints, so that reading one is a matter of spelling
 (`dg2_jax.interop.diffusers_vae`).
 """
 
@@ -111,7 +111,7 @@ class Upsample(nnx.Module):
         return self.conv(einops.repeat(x, "b h w c -> b (h p) (w q) c", p=2, q=2))
 
 
-class Stage(nnx.Module):
+class AutoencoderStage(nnx.Module):
     """Residual blocks of one width, then at most one re-sampling layer."""
 
     def __init__(

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 METADATA_KEY = "dg2_jax"  # JSON, read back by `read_metadata`
-PARAMETERS_KEY = "parameters"  # one readable text, the form other tools show
+PARAMETERS_KEY = "parameters"  # one readable text, in the form that other tools show
 NEGATIVE = "Negative prompt: "
 LABELS = {
     "Steps": "num_inference_steps",
@@ -42,20 +42,20 @@ def from_uint8(images: UInt8[Array | np.ndarray, "*shape"]) -> Float[Array, "*sh
 def cell_means(
     images: UInt8[np.ndarray, "n H W c"], height: int, width: int
 ) -> Float[np.ndarray, "n h w c"]:
-    """Means over equal cells, `height` x `width` of them; H and W are multiples of these."""
+    """Means over `height` x `width` equal cells; H and W are multiples of these."""
     n, full_height, full_width, channels = images.shape
     shape = n, height, full_height // height, width, full_width // width, channels
     return images.reshape(shape).mean((2, 4), dtype=np.float64)
 
 
 def parameters_text(metadata: Mapping[str, Any]) -> str:
-    """A picture's settings in the form that other tools write and read.
+    """A picture's settings as text, in the form that other tools write and read.
 
     The prompt, a line "Negative prompt: …" where there is one, and a line of pairs "Label: value"
     (LABELS); values that hold a comma, a colon, a quote or a line break are quoted as JSON.
 
     Args:
-        metadata: as of `Result.metadata`; what only edits have is told where "kind" names one.
+        metadata: from `Result.metadata`; fields of edits are included if "kind" is one.
     """
     values = dict(metadata) | {"size": f"{metadata.get('width')}x{metadata.get('height')}"}
     edited = metadata.get("kind") in ("img2img", "inpaint")
@@ -102,7 +102,7 @@ def save_png(path: str | Path, image: np.ndarray, metadata: Mapping[str, Any]) -
 
 
 def save_numbered(folder: str | Path, image: np.ndarray, metadata: Mapping[str, Any]) -> Path:
-    """`save_png` as `<number>-<prompt>-<seed>.png`, with the first number that is free."""
+    """`save_png` as `<number>-<prompt>-<seed>.png`, with the first free number."""
     folder = Path(folder)
     words = re.sub(r"[^a-z0-9]+", "-", str(metadata.get("prompt", "")).lower()).strip("-")
     taken = [int(m[1]) for p in folder.glob("*.png") if (m := re.match(r"(\d+)-", p.name))]
@@ -135,12 +135,12 @@ def contact_sheet(
     labels: Sequence[str] | None = None,
     gap: int = 6,
 ) -> np.ndarray:
-    """Pictures of one size in rows, white between them, each with its label below.
+    """Pictures of one size in rows, separated by white, each with its label below.
 
     Args:
         images: uint8 (h, w, 3) each.
-        columns: pictures a row, at least 1.
-        labels: one a picture, wrapped to its width; None for none.
+        columns: pictures per row, at least 1.
+        labels: one per picture, wrapped to its width; None for none.
         gap: pixels between pictures.
     """
     if columns < 1 or len(images) == 0:

@@ -9,7 +9,8 @@ import pytest
 
 from dg2_jax.data import encoding, latents
 from dg2_jax.data.loader import Loader
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.text.encoder import Encoding
 from tests.networks import random_network
 

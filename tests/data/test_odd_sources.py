@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dg2_jax.data import latents, screening
-from dg2_jax.data.sources import SourceSpec
+from dg2_jax.data.sources.spec import SourceSpec
 from dg2_jax.pictures import image_input
 from tests.data.pictures import prepare, write_picture
 from tests.interop import published

@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from dg2_jax.data.sources import SourceSpec
+from dg2_jax.data.sources.spec import SourceSpec
 from scripts import make_balloons
 
 CAPTIONS = {"a": ("a lake", "water under a hill"), "b": ("ein Wald, früh",), "c": ("a dune",)}

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax.diffusion import denoiser, inversion, sampling, schedules, solvers
+from dg2_jax.diffusion import denoiser, inversion, sampling, schedules, solver_table, solvers
 
 SHAPE = (2, 4, 4, 2)
 MEAN, STD = 0.4, 0.7
@@ -58,7 +58,7 @@ def test_more_iterations_are_nearer(original):
 def test_ddpm_inversion_returns_the_original_and_follows_edits(original, skipped):
     schedule = schedules.make("curved", 1000, True)
     t = schedules.timesteps(15, 1000, "trailing")[skipped:]
-    table = solvers.without_noise(solvers.make_table("ddpm", schedule, t))
+    table = solver_table.without_noise(solvers.make_table("ddpm", schedule, t))
     keys = sampling.image_keys(jnp.arange(2))
     start = inversion.source_path(
         original, keys, jnp.int32(0), jnp.float32(table.alpha[0]), jnp.float32(table.sigma[0])

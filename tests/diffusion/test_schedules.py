@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dg2_jax.diffusion import schedules
-from dg2_jax.training.config import DiffusionConfig
+from dg2_jax.training.process import DiffusionConfig
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "dg2_schedules.npz")
 

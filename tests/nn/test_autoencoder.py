@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
+from dg2_jax.nn.autoencoder import AutoencoderKL, Posterior
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.nn.vae_blocks import Downsample, depth_to_space, space_to_depth
 from tests.networks import random_network
 

@@ -136,7 +136,7 @@ def test_an_a1111_client(server):
     assert [one["name"] for one in listed] == ["ink"]
     assert server.client.get("/controlnet/model_list").json() == {"model_list": ["edges"]}
     titles = [one["title"] for one in server.client.get("/sdapi/v1/sd-models").json()]
-    assert len(titles) == 6  # two of the models have two sets of weights or three
+    assert len(titles) == 7  # of four models, two of which have more than one set of weights
     unit = {"model": "edges", "weight": 0.8, "guidance_end": 0.9, "image": picture()}
     body = {
         "prompt": "a lake",

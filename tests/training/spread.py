@@ -19,15 +19,10 @@ from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.nn.unet import UNet, UNetConfig
-from dg2_jax.training import runs, sharding, step
+from dg2_jax.training import sharding, starting, step
 from dg2_jax.training.checkpoint import CheckpointManager
-from dg2_jax.training.config import (
-    DevicesConfig,
-    DiffusionConfig,
-    EmaConfig,
-    OptimConfig,
-    RunConfig,
-)
+from dg2_jax.training.config import DevicesConfig, EmaConfig, OptimConfig, RunConfig
+from dg2_jax.training.process import DiffusionConfig
 from tests.networks import random_params
 from tests.training import helpers, processes
 
@@ -73,7 +68,7 @@ def make(network):
 def train(network, config, layout, rows=slice(0, 8)):
     """The losses of the run, and the last state."""
     loss_fn, _, params = make(network)
-    state = layout.place_state(runs.initial_state(config, params))
+    state = layout.place_state(starting.initial_state(config, params))
     step_fn = step.make_train_step(loss_fn, config, layout)
     losses = []
     for i in range(config.num_steps):

@@ -11,8 +11,9 @@ from dg2_jax.diffusion import prediction, schedules
 from dg2_jax.models import folder as model
 from dg2_jax.models.model import split
 from dg2_jax.nn.unet import UNetConfig
-from dg2_jax.training import distillation, export, optimizer, runs, state, step
-from dg2_jax.training.config import DiffusionConfig, OptimConfig, RunConfig
+from dg2_jax.training import distillation, export, optimizer, starting, state, step
+from dg2_jax.training.config import OptimConfig, RunConfig
+from dg2_jax.training.process import DiffusionConfig
 from dg2_jax.training.runs import DistillationRunConfig
 from tests import tiny_model
 from tests.networks import random_network
@@ -164,5 +165,5 @@ def test_a_run_starts_from_the_weights_that_are_asked_for(folder):
         diffusion=DiffusionConfig(prediction_type=start.prediction_type),
     )
     for weights in ("ema", "raw"):
-        found = runs.starting_weights(config, weights)
+        found = starting.weights(config, weights)
         jax.tree.map(np.testing.assert_array_equal, found, start.params[weights])

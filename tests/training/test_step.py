@@ -17,7 +17,8 @@ from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.training import optimizer, state, step
-from dg2_jax.training.config import DiffusionConfig, EmaConfig, OptimConfig, RunConfig
+from dg2_jax.training.config import EmaConfig, OptimConfig, RunConfig
+from dg2_jax.training.process import DiffusionConfig
 from tests.networks import random_network, random_params
 from tests.training import helpers
 

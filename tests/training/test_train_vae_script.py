@@ -15,9 +15,9 @@ from dg2_jax import config as config_lib
 from dg2_jax.data import encoding, loader
 from dg2_jax.data.pixels import open_pixels
 from dg2_jax.data.scenes import builder
-from dg2_jax.data.sources import SourceSpec
+from dg2_jax.data.sources.spec import SourceSpec
 from dg2_jax.models import folder
-from dg2_jax.training import export, runs, state
+from dg2_jax.training import export, starting, state
 from dg2_jax.training.runs import AutoencoderRunConfig
 from scripts import train_vae
 from tests.data import pictures
@@ -84,7 +84,7 @@ def test_a_decoder_takes_what_fits_of_the_one_it_starts_from():
     _, params = state.network(
         lambda rngs: train_vae.AutoencoderKL(config.vae, rngs=rngs), config.seed
     )
-    network, started = runs.starting_autoencoder(config, params)
+    network, started = starting.autoencoder(config, params)
     assert network.shift_factor == demo.autoencoder_config.shift_factor
     for path in (("conv_in", "kernel"), ("mid_block", "resnets", 0, "conv1", "kernel")):
         own, other = started["decoder"], demo.autoencoder_params["decoder"]
@@ -98,7 +98,7 @@ def test_a_decoder_takes_what_fits_of_the_one_it_starts_from():
         config, vae=dataclasses.replace(config.vae, block_out_channels=(64, 64))
     )
     with pytest.raises(ValueError, match=r"vae\.block_out_channels must be .* as in init_from"):
-        runs.starting_autoencoder(other, params)
+        starting.autoencoder(other, params)
 
 
 def test_crops_are_of_the_picture_and_not_larger():
@@ -156,7 +156,7 @@ def test_pictures_of_ones_own_of_any_size_without_captions(tmp_path):
     np.testing.assert_array_equal(found, pictures.pixels(1, 32, 32))
     # A run goes on from the result of another.
     again = own_pictures(root, init_from=str(tmp_path / "run"))
-    _, params = runs.starting_autoencoder(again, encoding_params(tmp_path / "run", scale=0.0))
+    _, params = starting.autoencoder(again, encoding_params(tmp_path / "run", scale=0.0))
     jax.tree.map(np.testing.assert_array_equal, params, encoding_params(tmp_path / "run"))
 
 
