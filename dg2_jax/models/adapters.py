@@ -23,7 +23,7 @@ from dg2_jax.text.prompt_tags import LoraTag
 from dg2_jax.text.stable_diffusion import StableDiffusionText
 
 _LORA_SUFFIXES = (".safetensors",)
-_KEPT = 2  # models with adapters
+_KEPT = 1  # models with adapters: their changed weights are copies
 
 
 def adapted(
