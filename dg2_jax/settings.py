@@ -22,11 +22,11 @@ MAX_IMAGES = 256
 MAX_SIDE = 4096  # pixels
 MAX_SEED = 2**32 - 1
 BATCH_SIZES = (1, 2, 4, 8, 16)  # compiled sizes; other numbers of images are split and padded
-MAX_ROWS = 2 * MAX_STEPS  # of a solver's table; Heun needs two rows a step
+MAX_ROWS = 2 * MAX_STEPS  # of a solver's table; Heun needs two rows per step
 STRENGTH_MODES = ("partial", "full")
 INVERSIONS = {"ddim": "ddim", "ddpm": "ddpm"}  # and the solver that goes with each
 ANAGRAM_MODES = ("latent", "corrected", "pixel")
-UPSCALES = (2, 4)
+UPSCALES = (1, 2, 4)
 DECODERS = ("vae", "taesd")
 SAMPLER_GROUPS = ("sampling", "guidance", "speed", "size")  # what `Pipeline.sampler` takes
 EDITED = ("img2img", "inpaint")
@@ -307,7 +307,7 @@ class Settings:
     upscale: int | None = control(
         None,
         Choice(UPSCALES),
-        "Enlarge the finished images by this factor; None does not.",
+        "Enlarge the finished images by this factor; 1 enhances them at their size, None does not.",
         "output",
         kinds=declaration.KINDS,
         optional=True,

@@ -68,8 +68,8 @@ def table(name: str, config: DenoiserRunConfig) -> None:
     print(
         f"{weights / 4 / 1e6:,.0f} M parameters; state (weights, average, optimiser) "
         f"{state / _GB:.1f} GB, gradient {weights / _GB:.1f} GB; an image takes "
-        f"{flops / 1e12:.2f} TFLOP a step and keeps {kept / 1e6:,.0f} MB of activations. "
-        f"{each} images a device: {1000 * seconds:.0f} ms of computation at "
+        f"{flops / 1e12:.2f} TFLOP per step and keeps {kept / 1e6:,.0f} MB of activations. "
+        f"{each} images per device: {1000 * seconds:.0f} ms of computation at "
         f"{_PEAK.value:.0f} TFLOP/s.\n"
     )
     print("| devices | DP: GB each | DP: GB sent | share | FSDP: GB each | FSDP: GB sent | share |")

@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Request
 
 from dg2_jax.models.adapters import Library
 from dg2_jax.models.controlnets import ControlNets
+from serve.disk import Disk
 from serve.engine import Engine
 from serve.files import Files, Ids
 from serve.metrics import Metrics
@@ -27,6 +28,7 @@ class Context:
     settings: ServerSettings
     store: Store
     files: Files
+    disk: Disk
     engine: Engine
     models: Models
     metrics: Metrics

@@ -1,4 +1,4 @@
-"""A small untrained model: what the pipeline promises holds whatever the weights."""
+"""A small untrained model: what the pipeline promises holds for any weights."""
 
 import jax.numpy as jnp
 

@@ -54,8 +54,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         format; dataset; splits (name to count); shards (of each its file, split, size (height,
         width) of the pictures, count and sha256); size (side of a square picture); context_dim;
         text_encoder (name, max_length); model; vae_sha256; attributes (name to its values);
-        latent_mean and latent_std (one a channel, unscaled); scaling_factor; shift_factor; preview
-        (a `preview.LatentToRGB` as plain data).
+        latent_mean and latent_std (one per channel, unscaled); scaling_factor; shift_factor;
+        preview (a `preview.LatentToRGB` as plain data).
 
     Raises:
         FileNotFoundError: there is no encoded data set.

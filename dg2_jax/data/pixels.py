@@ -53,7 +53,7 @@ def open_pixels(
 
     Raises:
         FileNotFoundError: there is nothing at the location.
-        ValueError: it is no source of pictures, or fewer than two can be used.
+        ValueError: it is not a source of pictures, or fewer than two can be used.
     """
     source = spec.open()
     findings = screening.without_duplicates(_findings(source, size, folder / REPORT))

@@ -50,7 +50,7 @@ def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edi
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: naming the parameter: a file that is no picture, or controls that do not go
+        ValueError: naming the parameter: a file that is not a picture, or controls that do not go
             together.
     """
     settings, (height, width) = plan.settings, plan.size

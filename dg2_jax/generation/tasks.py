@@ -168,7 +168,7 @@ class FollowSource(Task):
         return jnp.concatenate([x, x]), jnp.concatenate([inputs.keys, inputs.keys])
 
     def wrap(self, denoise: Denoiser, inputs: Inputs, autoencoder_params: Params) -> Denoiser:
-        """The denoiser as it is."""
+        """The denoiser, unchanged."""
         return denoise
 
     def follow(self, step: Step, inputs: Inputs) -> Step:

@@ -52,6 +52,13 @@ def weights_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(n for n in WEIGHTS if _file(n) in config.get("files", (_file("ema"),)))
 
 
+def hash_of(config: Mapping[str, Any], weights: str) -> str | None:
+    """The start of the SHA-256 of a set of weights, by which other tools tell models apart."""
+    files = config.get("files")
+    digest = files.get(_file(weights)) if isinstance(files, Mapping) else None
+    return digest[:10] or None if isinstance(digest, str) else None
+
+
 def _file(weights: str) -> str:
     return f"denoiser.{weights}.safetensors"
 

@@ -114,8 +114,8 @@ class Architecture:
 
     Attributes:
         config: its configuration, a dataclass with the field `in_channels` and the property
-            `latent_multiple`, the number of cells of which the height and the width of a latent
-            must be multiples.
+            `latent_multiple`; the height and width of a latent must be multiples of that many
+            cells.
         module: its constructor, `module(config, rngs=...)`, of a `DenoiserNetwork`.
         context_width: the field of `config` that holds the width of the text tokens.
         masks_padding: whether padding tokens are ignored. If not, training and sampling must pad

@@ -165,7 +165,7 @@ def adapted(model: Model, path: str | Path, weight: float = 1.0) -> Model:
     """A model with an adapter applied to each of its sets of weights.
 
     Args:
-        model: the model, which stays as it is.
+        model: the model, which is not changed.
         path: what `save` wrote.
         weight: w; 0 changes nothing, 1 is as trained.
 

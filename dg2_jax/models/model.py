@@ -133,7 +133,7 @@ class Model:
 
     @property
     def size_multiple(self) -> int:
-        """The number of pixels of which a picture's height and width must be multiples."""
+        """A picture's height and width must be multiples of this number of pixels."""
         factor = self.autoencoder_config.downsampling_factor
         return factor * self.denoiser_config.latent_multiple
 

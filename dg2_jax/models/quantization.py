@@ -23,7 +23,7 @@ def quantized(model: Model, dtype: str) -> Model:
     """A model with each set of its denoiser's weights in another dtype.
 
     Args:
-        model: the model, which stays as it is.
+        model: the model, which is not changed.
         dtype: one of `DTYPES`.
 
     Raises:

@@ -81,7 +81,7 @@ class Downsample(nnx.Module):
 
     `asymmetric`: pad one row below and one column to the right, then a 3x3 convolution of stride 2
     (Stable Diffusion). Its output cells are not centred on the 2x2 pixels they stand for, so it
-    commutes with no rotation or flip, whatever its kernel.
+    commutes with no rotation or flip, for any kernel.
     `symmetric`: 2x2 mean, then a 3x3 convolution: D(v x) = v D(x) for a quarter turn or flip v
     whenever the kernel is unchanged by v.
     """

@@ -1,4 +1,4 @@
-"""Where a run goes on: from its newest good checkpoint, if the configuration still agrees."""
+"""Resuming a run from its newest good checkpoint, if the configuration still agrees."""
 
 import logging
 from collections.abc import Mapping
@@ -84,6 +84,6 @@ def _as_long(saved: RunConfig, config: RunConfig, step: int) -> dict[str, Any]:
 def _further(config: RunConfig, workdir: Any) -> str:
     """How the result of a run is trained further."""
     return (
-        "to train its result further, start a run of its own: "
+        "to train its result further, start another run: "
         f"--config.init_from={workdir / config.result} and another --workdir"
     )

@@ -54,6 +54,21 @@ def test_more_iterations_are_nearer(original):
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
+def test_rows_of_the_inversion_carry_consecutive_levels():
+    schedule = schedules.make("curved")
+    t = schedules.timesteps(6, 1000, "linspace")
+    table = inversion.ddim_table(schedule, t, iterations=3)
+    visited = t[::-1].repeat(3)
+    np.testing.assert_array_equal(table.timestep, visited)
+    for now, to, level in (
+        (table.alpha, table.next_alpha, schedule.alpha),
+        (table.sigma, table.next_sigma, schedule.sigma),
+    ):
+        np.testing.assert_array_equal(now, level[visited])
+        # A row leaves the sample where the next one evaluates it, the last row where it was.
+        np.testing.assert_array_equal(to, np.append(now[1:], now[-1]))
+
+
 @pytest.mark.parametrize("skipped", [0, 5])
 def test_ddpm_inversion_returns_the_original_and_follows_edits(original, skipped):
     schedule = schedules.make("curved", 1000, True)

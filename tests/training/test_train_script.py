@@ -171,7 +171,7 @@ def test_dg2_unet_on_an_encoded_data_set(encoded):
 
 
 def test_two_processes_of_the_script_train_as_one(tmp_path, encoded):
-    """One is told by flags who they are, the other by what Slurm sets."""
+    """One process learns of the others from flags, the other from Slurm's variables."""
     network = {"in_channels": 4, "width": 32, "depth": 1, "head_dim": 16, "embed_dim": 32}
     run = make_config(
         network | {"context_dim": published.CLIP_WIDTH},
@@ -207,7 +207,7 @@ def test_two_processes_of_the_script_train_as_one(tmp_path, encoded):
     alone, together = (open_lines(tmp_path / name) for name in ("one", "two"))
     assert [line["step"] for line in together] == [1, 2, 3]
     for name in ("loss", "grad_norm"):
-        losses = [[line[name] for line in found] for found in (together, alone)]
+        losses = [[line[name] for line in actual] for actual in (together, alone)]
         np.testing.assert_allclose(*losses, rtol=1e-5)
     jax.tree.map(  # stored as bfloat16
         lambda a, b: np.testing.assert_allclose(a, b, rtol=8e-3, atol=1e-6),

@@ -87,7 +87,7 @@ class DG2Scenes(tfds.core.GeneratorBasedBuilder):
     name = "dg2_scenes"
     VERSION = tfds.core.Version(VERSION)
     BUILDER_CONFIGS = (
-        ScenesConfig(name="full", description="42,000 pictures of 256 pixels a side, to train on."),
+        ScenesConfig(name="full", description="42,000 pictures of 256 x 256, to train on."),
         ScenesConfig(
             name="tiny",
             description="For tests.",
