@@ -25,7 +25,7 @@ MAX_ROWS = 2 * MAX_STEPS  # of a solver's table; Heun needs two rows per step
 STRENGTH_MODES = ("partial", "full")
 INVERSIONS = {"ddim": "ddim", "ddpm": "ddpm"}  # and the solver that goes with each
 ANAGRAM_MODES = ("latent", "corrected", "pixel")
-UPSCALES = (2, 4)
+UPSCALES = (1, 2, 4)
 SAMPLER_GROUPS = ("sampling", "guidance", "speed", "size")  # what `Pipeline.sampler` takes
 EDITED = ("img2img", "inpaint")
 PROMPTED = ("txt2img", *EDITED)
@@ -220,7 +220,7 @@ class Settings:
     upscale: int | None = control(
         None,
         Choice(UPSCALES),
-        "Enlarge the finished images by this factor; None does not.",
+        "Enlarge the finished images by this factor; 1 enhances them at their size, None does not.",
         "output",
         kinds=declaration.KINDS,
         optional=True,

@@ -132,6 +132,10 @@ class _Request(BaseModel):
         """All of it as plain data, as it is stored and shown."""
         return self.model_dump(mode="json", warnings=False)
 
+    def asks_the_same(self, other: "_Request") -> bool:
+        """Whether they are equal but for the seed, which may have been drawn."""
+        return {**self.fields(), "seed": None} == {**other.fields(), "seed": None}
+
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of `Settings` that it gives."""
         names = Settings.__dataclass_fields__

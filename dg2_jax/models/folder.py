@@ -46,6 +46,13 @@ def weights_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in WEIGHTS if _file(name) in config.get("files", {}))
 
 
+def hash_of(config: Mapping[str, Any], weights: str) -> str | None:
+    """The start of the SHA-256 of a set of weights, by which other tools tell models apart."""
+    files = config.get("files")
+    digest = files.get(_file(weights)) if isinstance(files, Mapping) else None
+    return digest[:10] or None if isinstance(digest, str) else None
+
+
 def _file(weights: str) -> str:
     return f"denoiser.{weights}.safetensors"
 

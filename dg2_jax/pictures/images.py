@@ -24,6 +24,7 @@ LABELS = {
     "Size": "size",
     "Model hash": "model_hash",
     "Model": "model",
+    "Weights": "weights",
     "Denoising strength": "strength",
     "Mask blur": "mask_feather",
 }
@@ -48,14 +49,15 @@ def cell_means(
     return images.reshape(shape).mean((2, 4), dtype=np.float64)
 
 
-def parameters_text(metadata: Mapping[str, Any]) -> str:
+def parameters_text(metadata: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> str:
     """A picture's settings as text, in the form that other tools write and read.
 
     The prompt, a line "Negative prompt: …" where there is one, and a line of pairs "Label: value"
-    (LABELS); values that hold a comma, a colon, a quote or a line break are quoted as JSON.
+    (LABELS); texts that hold a comma, a colon, a quote or a line break are quoted as JSON.
 
     Args:
         metadata: from `Result.metadata`; fields of edits are included if "kind" is one.
+        more: further pairs, values by label.
     """
     values = dict(metadata) | {"size": f"{metadata.get('width')}x{metadata.get('height')}"}
     edited = metadata.get("kind") in ("img2img", "inpaint")
@@ -64,6 +66,7 @@ def parameters_text(metadata: Mapping[str, Any]) -> str:
         for label, name in LABELS.items()
         if values.get(name) is not None and (edited or name not in ("strength", "mask_feather"))
     ]
+    pairs += [f"{label}: {_quoted(value)}" for label, value in (more or {}).items()]
     lines = [str(metadata.get("prompt", ""))]
     if metadata.get("negative_prompt"):
         lines.append(NEGATIVE + str(metadata["negative_prompt"]))
@@ -71,15 +74,21 @@ def parameters_text(metadata: Mapping[str, Any]) -> str:
 
 
 def _quoted(value: Any) -> str:
-    text = str(value)
-    return json.dumps(text, ensure_ascii=False) if re.search(r'[,:\n"]', text) else text
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    plain = text == text.strip() and not re.search(r'[,:\n"]', text)
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
-def png_info(metadata: Mapping[str, Any]) -> PngInfo:
-    """The text blocks of a PNG that carries its settings: as JSON, and readable."""
+def png_info(metadata: Mapping[str, Any], text: str | None = None) -> PngInfo:
+    """The text blocks of a PNG that carries its settings.
+
+    Args:
+        metadata: stored as JSON.
+        text: the readable form; `parameters_text` if None.
+    """
     info = PngInfo()
     info.add_itxt(METADATA_KEY, json.dumps(dict(metadata), ensure_ascii=False))
-    info.add_itxt(PARAMETERS_KEY, parameters_text(metadata))
+    info.add_itxt(PARAMETERS_KEY, parameters_text(metadata) if text is None else text)
     return info
 
 

@@ -40,13 +40,15 @@ def upscale(
 ) -> np.ndarray:
     """Enlarges RGB images.
 
-    The network enlarges by its own factor (4 for the three named models); for any other `scale` the
-    result is resized with a Lanczos filter.
+    The network enlarges by its own factor (2 for x2plus, 4 for the other named models); for any
+    other `scale` the result is resized with a Lanczos filter. With 1 the network cleans the image
+    and its size stays.
 
     Args:
         images: uint8, (height, width, 3) or (n, height, width, 3).
-        model: "x4plus" (photographs), "x4plus-anime", "animevideov3" (small and fast), the path of
-            a `.param` or `.pth` file, or a network of `dg2_jax.interop.realesrgan.load`.
+        model: "x4plus" (photographs), "x4plus-anime", "animevideov3" (small and fast), "x2plus"
+            (photographs, by 2), the path of a `.param` or `.pth` file, or a network of
+            `dg2_jax.interop.realesrgan.load`.
         scale: output size over input size, from 1 to 8; sides are rounded to whole pixels.
         tile: side, in input pixels, of what one run of the network yields; at least 16. Memory
             grows with its square; the default needs about 1 GB with x4plus.

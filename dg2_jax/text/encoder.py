@@ -105,6 +105,11 @@ class TextEncoder:
                 out[i, j, : len(piece)] = piece
         return out.reshape(len(prompts), -1, 2)
 
+    def measure(self, prompt: str) -> tuple[int, str]:
+        """The tokens of a prompt, without start and end, and its text beyond `max_length`."""
+        encoded = self.tokenizer.encode(prompt)
+        return len(encoded.ids) - 2, self._beyond(prompt, encoded)
+
     def encode(self, prompts: Sequence[str]) -> Encoding:
         """Encodes prompts; a prompt's result does not depend on the others (to about 1e-6).
 
@@ -173,8 +178,8 @@ class TextEncoder:
         room = self.max_length - 2
         split = []
         for prompt, encoded in zip(prompts, self.tokenizer.encode_batch(prompts), strict=True):
-            if len(encoded.ids) > room + 2 and self.long_prompts == "cut":
-                lost = prompt[encoded.offsets[room + 1][0] :]
+            lost = self._beyond(prompt, encoded)
+            if lost and self.long_prompts == "cut":
                 warnings.warn(
                     f"the prompt is longer than the {room} tokens that {self.name!r} takes; "
                     f"ignored: {lost!r}",
@@ -183,6 +188,10 @@ class TextEncoder:
             split.append(self._pieces(encoded.ids))
         longest = max(map(len, split))
         return [row for rows in split for row in rows + [[]] * (longest - len(rows))], longest
+
+    def _beyond(self, prompt: str, encoded: Any) -> str:
+        last = self.max_length - 1  # the place of the end token
+        return prompt[encoded.offsets[last][0] :] if len(encoded.ids) > last + 1 else ""
 
     def _pieces(self, tokens: list) -> list[list]:
         """A prompt's tokens, cut or in chunks, each piece between a start and an end token."""
