@@ -303,7 +303,7 @@ def test_the_last_step_may_leave_the_least_noise(solver):
     t = schedules.timesteps(10, 1000, "leading", offset=1)
     assert t[[0, -1]].tolist() == [901, 1]
     table = solvers.make_table(solver, schedule, t, final_alpha_bar=schedule.alpha_bar[0])
-    # On the way of one point, x = α x₀ + σ ε at every level, each row leads to the next.
+    # Along the path of one point, x = α x₀ + σ ε at every level, each row leads to the next.
     x0, noise = 0.7, -1.3
     x = anchor = table.alpha[0] * x0 + table.sigma[0] * noise
     for row in zip(*table, strict=True):
