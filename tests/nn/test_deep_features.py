@@ -62,7 +62,7 @@ def test_the_first_level_sees_what_is_new(network):
 
 
 def test_only_the_first_level_is_run_on_given_features(network):
-    """The weights of any layer change computed features; on given ones, only the first level's do."""
+    """Any layer's weights change computed features; on given ones, only the first level's do."""
     args = inputs(network)
     output, deep = evaluate(network, *args)
     given = evaluate(network, *args, deep)[0]

@@ -127,7 +127,7 @@ def reshard(folder, state):
 
 
 def free_address():
-    """A free port of loopback, as host:port."""
+    """The loopback host and a free port of it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()
