@@ -57,7 +57,7 @@ class WorkerThread(Protocol):
         """See `Engine`."""
 
     def start(self) -> None:
-        """Begins to take batches."""
+        """Starts to take batches."""
 
     def is_alive(self) -> bool:
         """Whether it runs."""
