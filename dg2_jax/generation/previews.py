@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dg2_jax.checks import ParameterError
 from dg2_jax.generation.call import Call
 from dg2_jax.generation.drivers import Watcher
 from dg2_jax.result import Preview
@@ -22,13 +23,23 @@ def watching(
         on_preview: called with each preview; returning True stops the call.
         call: to watch.
         every: steps between previews.
-        mode: "linear" or "vae".
+        mode: "linear", "vae" or "taesd".
         transport: one of `drivers.TRANSPORTS`.
+
+    Raises:
+        ParameterError: the model has no TAESD.
     """
     steps, rows = call.plan.settings.num_inference_steps, call.plan.num_rows
     rows_per_step = max(1, round(rows / steps))
     num_steps = min(steps, rows) if rows else steps
-    autoencoder = call.model.autoencoder if mode == "vae" else None
+    model = call.model
+    if mode == "taesd" and model.taesd is None:
+        raise ParameterError("preview_mode", f"must not be taesd with {model.name}, which has none")
+    decoders = {
+        "vae": (model.autoencoder, model.autoencoder_params),
+        "taesd": (model.taesd, model.taesd_params),
+    }
+    autoencoder, params = decoders.get(mode, (None, None))
 
     def watcher(batch: list[int]) -> Watcher | None:
         if on_preview is None:
@@ -39,6 +50,6 @@ def watching(
             step = -(-rows_done * num_steps // rows)
             return bool(on_preview(Preview(step, num_steps, batch[0], lambda: draw()[:num_images])))
 
-        return Watcher(look, every * rows_per_step, autoencoder, transport)
+        return Watcher(look, every * rows_per_step, autoencoder, transport, params)
 
     return watcher

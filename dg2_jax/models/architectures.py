@@ -1,6 +1,13 @@
 """The registry of denoiser networks: one entry per architecture, by the name in config.json."""
 
-from dg2_jax.models.interface import Architecture, TensorRules
+from dg2_jax.models.interface import (
+    CONTROL,
+    GUIDANCE,
+    MASK,
+    SIZES,
+    Architecture,
+    TensorRules,
+)
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.sd_config import SDUNetConfig
@@ -12,6 +19,17 @@ _TENSOR_RULES = TensorRules(
     by_outputs=("qkv", "cross_q", "cross_kv", "inner"),
     by_inputs=("attended", "crossed", "outer"),
 )
+
+
+def _sd_abilities(config: SDUNetConfig) -> frozenset[str]:
+    able = {
+        CONTROL: True,
+        SIZES: config.addition_time_embed_dim > 0,
+        GUIDANCE: config.time_cond_proj_dim > 0,
+        MASK: config.in_channels == 2 * config.out_channels + 1,
+    }
+    return frozenset(name for name, has in able.items() if has)
+
 
 ARCHITECTURES = {
     "unet": Architecture(
@@ -57,7 +75,7 @@ ARCHITECTURES = {
         config=SDUNetConfig,
         module=SDUNet,
         context_width="cross_attention_dim",
-        masks_padding=False,
+        masks_padding=True,
         has_null_context=False,
         lora_targets={
             "self": ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out"),
@@ -67,5 +85,6 @@ ARCHITECTURES = {
             by_outputs=("to_q", "to_k", "to_v", "ff.inner"), by_inputs=("to_out", "ff.outer")
         ),
         has_deep_features=lambda config: False,
+        abilities=_sd_abilities,
     ),
 }

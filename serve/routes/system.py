@@ -42,10 +42,14 @@ def options(context: Ctx) -> dict[str, Any]:
     """Everything that a form needs."""
     settings = context.settings
     return {
-        "controls": offered(settings.max_images, context.models.names),
+        "controls": offered(
+            settings.max_images, context.models.names, list(context.controlnets.names())
+        ),
         "choices": {name: list(values) for name, values in CHOICES.items()},
         "models": context.models.describe(),
         "upscalers": _upscalers(),
+        "loras": list(context.adapters.loras()),
+        "embeddings": list(context.adapters.embeddings()),
         "limits": {
             "max_images": settings.max_images,
             "max_prompt": MAX_PROMPT,
