@@ -10,7 +10,7 @@ import numpy as np
 from absl import app, flags
 
 from bank import builder, store
-from dg2_jax.text.encoder import load_text_encoder
+from dg2_jax.text.loading import load_text_encoder
 
 _PROMPTS = flags.DEFINE_string("prompts", str(builder.PROMPTS), "Folder of <split>/<category>.txt.")
 _ENCODER = flags.DEFINE_string("encoder", "minilm", "'minilm', 'clip', or see load_text_encoder.")

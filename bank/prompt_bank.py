@@ -20,7 +20,7 @@ from bank import builder, checks, dg2, matching, store
 from bank.matching import Candidate, Match
 from bank.search import FLAT_LIMIT, VectorIndex
 from dg2_jax.checks import ParameterError
-from dg2_jax.text.encoder import load_text_encoder
+from dg2_jax.text.loading import load_text_encoder
 
 MIN_SIMILARITY = 0.37  # see README.md for how it was chosen
 _SEEDS = 2**32

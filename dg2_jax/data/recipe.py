@@ -19,7 +19,8 @@ from dg2_jax.interop.hf_folder import lasting_name
 from dg2_jax.models import folder as model
 from dg2_jax.models import weights_file
 from dg2_jax.nn.autoencoder import AutoencoderKL
-from dg2_jax.text.encoder import TextEncoder, load_text_encoder
+from dg2_jax.text.encoder import TextEncoder
+from dg2_jax.text.loading import load_text_encoder
 
 RESIZE_MODES = ("crop", "bucket")
 DEFAULT_SIZE = 128
@@ -37,7 +38,7 @@ class Recipe:
             given.
         vae: a folder written by scripts.train_vae, whose latents are measured and scaled to mean 0
             and variance 1; or a published autoencoder (folder or hub id), with its scaling.
-        text_encoder: as `dg2_jax.text.encoder.load_text_encoder` takes it; a model has its own.
+        text_encoder: as `dg2_jax.text.loading.load_text_encoder` takes it; a model has its own.
         max_length: tokens that a caption is cut to; a model has its own.
         size: side of a picture in pixels; 0 for the model's, or 128.
         resize_mode: "crop" makes squares; "bucket" picks, among several sizes of about size²

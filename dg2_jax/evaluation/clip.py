@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, UInt8
 
 from dg2_jax.interop import hf_text
 from dg2_jax.nn.clip import preprocess
-from dg2_jax.text.encoder import CLIP, TextEncoder, load_text_encoder
+from dg2_jax.text.encoder import TextEncoder
+from dg2_jax.text.loading import CLIP, load_text_encoder
 
 _BATCH = 16
 

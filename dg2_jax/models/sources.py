@@ -25,7 +25,7 @@ from dg2_jax.interop.stable_diffusion.parts import Parts
 from dg2_jax.models import folder as folders
 from dg2_jax.models import stable_diffusion
 from dg2_jax.models.model import Model, ModelError, split
-from dg2_jax.text import encoder
+from dg2_jax.text import loading
 from dg2_jax.text.interface import PromptEncoder
 from dg2_jax.text.stable_diffusion import StableDiffusionText
 
@@ -229,7 +229,7 @@ def _load_own(source: str | Path, options: SourceOptions | None) -> Loaded:
     model = _with_taesd(folders.load(source))
     described = model.config["text_encoder"]
     if "encoders" not in described:
-        return Loaded(model, encoder.from_config(described))
+        return Loaded(model, loading.from_config(described))
     folder = folders.folder_of(source)
     texts = build_texts(
         read_texts(folder, described["encoders"]),

@@ -16,7 +16,7 @@ from dg2_jax.interop.dg2_latents import LatentShards
 from dg2_jax.interop.hf_folder import lasting_name
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.scaling import Scaling
-from dg2_jax.text import encoder
+from dg2_jax.text import loading
 from dg2_jax.text.encoder import TextEncoder
 from dg2_jax.training import runs, starting
 
@@ -58,7 +58,7 @@ class TrainingData:
 
     def load_text_encoder(self) -> TextEncoder:
         """The text encoder whose tokens the examples hold."""
-        return encoder.from_config(self.text_encoder)
+        return loading.from_config(self.text_encoder)
 
 
 def open_data(
@@ -73,7 +73,7 @@ def open_data(
         folder: the output of `scripts.prepare`, or latent shards (`.pt`).
         config: the run.
         vae: the autoencoder of latent shards, which do not name it: a folder or hub id.
-        text_encoder: likewise, as for `dg2_jax.text.encoder.load_text_encoder`.
+        text_encoder: likewise, as for `dg2_jax.text.loading.load_text_encoder`.
 
     Raises:
         FileNotFoundError: there is no data.
@@ -101,7 +101,7 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
     text = manifest["text_encoder"]
     transform: Transform = latents.caption_drawer(config.max_length)
     if not config.architecture.has_null_context:
-        encoded = encoder.from_config(text).encode([""])
+        encoded = loading.from_config(text).encode([""])
         assert encoded.mask is not None  # these encoders make one
         null = np.asarray(encoded.context[0])[np.asarray(encoded.mask[0])]
         dropout = latents.caption_dropout(null, config.diffusion.caption_dropout)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bank import Bank, store
-from dg2_jax.text.encoder import load_text_encoder
+from dg2_jax.text.loading import load_text_encoder
 
 
 @pytest.fixture(scope="session")

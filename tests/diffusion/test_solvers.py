@@ -353,13 +353,17 @@ def test_the_last_step_may_leave_the_least_noise(solver):
         solvers.make_table(solver, schedule, t, final_alpha_bar=0.5)
 
 
-def test_rows_carry_consecutive_levels():
+@pytest.mark.parametrize("solver", solvers.SOLVERS)
+def test_rows_carry_consecutive_levels(solver):
     schedule = schedules.make("linear")
-    table = solvers.make_table("ddim", schedule, schedules.timesteps(7, 1000, "linspace"))
-    np.testing.assert_array_equal(table.alpha[1:], table.next_alpha[:-1])
-    assert (table.next_alpha[-1], table.next_sigma[-1]) == (1.0, 0.0)
-    heun = solvers.make_table("heun", schedule, schedules.timesteps(7, 1000, "linspace"))
-    assert len(heun.timestep) == 2 * 7 - 1
+    t = schedules.timesteps(7, 1000, "linspace")
+    table = solvers.make_table(solver, schedule, t)
+    np.testing.assert_array_equal(table.alpha, schedule.alpha[table.timestep])
+    np.testing.assert_array_equal(table.sigma, schedule.sigma[table.timestep])
+    np.testing.assert_array_equal(table.next_alpha, np.append(table.alpha[1:], 1.0))
+    np.testing.assert_array_equal(table.next_sigma, np.append(table.sigma[1:], 0.0))
+    expected = np.append(t[0], t[1:].repeat(2)) if solver == "heun" else t
+    np.testing.assert_array_equal(table.timestep, expected)
 
 
 @pytest.mark.parametrize(

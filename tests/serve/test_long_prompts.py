@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from dg2_jax.text.encoder import load_text_encoder
 from dg2_jax.text.lengths import Length, measure
+from dg2_jax.text.loading import load_text_encoder
 from tests.serve.fakes import FakePipeline
 from tests.serve.test_jobs import events_of
 

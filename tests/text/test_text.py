@@ -11,7 +11,8 @@ from flax import nnx
 
 from dg2_jax.interop.hf_text import load_tokenizer, minilm_folder
 from dg2_jax.nn.bert import Bert, BertConfig
-from dg2_jax.text.encoder import bert_encoder, check_prompts, from_config, load_text_encoder
+from dg2_jax.text.encoder import check_prompts
+from dg2_jax.text.loading import bert_encoder, from_config, load_text_encoder
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 REFERENCE = np.load(GOLDEN / "minilm_reference.npz")

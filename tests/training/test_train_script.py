@@ -16,7 +16,7 @@ from configs import dg2_toy
 from dg2_jax import config as config_lib
 from dg2_jax.interop.diffusers_vae import published_config
 from dg2_jax.models import folder as model
-from dg2_jax.text.encoder import load_text_encoder
+from dg2_jax.text.loading import load_text_encoder
 from dg2_jax.training import data, samples, starting
 from dg2_jax.training.checkpoint import CheckpointManager
 from dg2_jax.training.process import DiffusionConfig
