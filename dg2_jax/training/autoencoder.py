@@ -61,7 +61,7 @@ def gradient_error(a: Pixels, b: Pixels, scales: int = 3) -> Float[Array, ""]:
 
     ∇ are forward differences along both axes; each further scale averages 2 x 2 pixels first.
     """
-    error, total = a - b, jnp.zeros(())
+    error, total = a - b, jnp.zeros((), jnp.float32)
     for scale in range(scales):
         if scale:
             n, h, w, c = error.shape
@@ -75,7 +75,7 @@ def gradient_error(a: Pixels, b: Pixels, scales: int = 3) -> Float[Array, ""]:
 def transform_tail(key: PRNGKeyArray, share: float, *arrays: Square) -> list[Square]:
     """Turns or flips the last `share` of a batch, every array alike, by one drawn transform."""
     kept = round(arrays[0].shape[0] * (1.0 - share))
-    which = jax.random.randint(key, (), 0, len(TRANSFORMS))
+    which = jax.random.randint(key, (), 0, len(TRANSFORMS), jnp.int32)
     return [
         jnp.concatenate([x[:kept], jax.lax.switch(which, TRANSFORMS, x[kept:])]) for x in arrays
     ]
