@@ -11,6 +11,9 @@ const inverts = (form) => form.mode === "img2img" && form.inversion !== null;
 /** Whether a form's job has a painted mask. */
 export const isMasked = (form) => form.mode === "inpaint" && form.region === "mask";
 
+/** Whether a form's job works on the region around its mask alone. */
+const isRegional = (form) => isMasked(form) && form.inpaint_area === "only_masked";
+
 /** When controls are used that not every job of their kind uses. */
 const USED = {
   seed: (form) => form.seed_locked,
@@ -18,6 +21,9 @@ const USED = {
   autoguidance_scale: (form) => form.autoguidance_model !== null,
   source_prompt: inverts,
   resize_mode: (form) => form.mode === "img2img" || isMasked(form),
+  inpaint_area: isMasked,
+  inpaint_padding: isRegional,
+  inpaint_upscaler: isRegional,
   outpaint: (form) => !isMasked(form),
   preview_every: (form) => form.preview_mode !== "none",
 };
