@@ -8,11 +8,13 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
+from dg2_jax import compile_cache as cache_lib
 from dg2_jax import settings as settings_lib
 from dg2_jax.checks import check_choice
-from dg2_jax.controls.arguments import check_names, check_preview, takes_settings
+from dg2_jax.controls.arguments import takes_settings
+from dg2_jax.controls.keywords import Controls, SamplerControls
 from dg2_jax.generation import call, drivers, previews, text
 from dg2_jax.generation.text import TextInputs
 from dg2_jax.models import folder as model_lib
@@ -40,13 +42,23 @@ class Pipeline:
         preview.of_model(model.config, model.latent_channels)  # raises if the map does not fit
 
     @classmethod
-    def load(cls, model: str | Path = "demo", *, preview_transport: str = "poll") -> "Pipeline":
+    def load(
+        cls,
+        model: str | Path = "demo",
+        *,
+        preview_transport: str = "poll",
+        compile_cache: bool = True,
+    ) -> "Pipeline":
         """Loads an embedded model by name or a model folder by path.
+
+        Compiled programs are kept on disk unless `compile_cache` is False: `dg2_jax.compile_cache`.
 
         Raises:
             FileNotFoundError: no such model, or a file of it is missing.
             dg2_jax.models.model.ModelError: a damaged file, or one that does not fit.
         """
+        if compile_cache:
+            cache_lib.enable()
         loaded = model_lib.load(model)
         text_encoder = encoder.from_config(loaded.config["text_encoder"])
         return cls(loaded, text_encoder, preview_transport=preview_transport)
@@ -95,19 +107,17 @@ class Pipeline:
         on_preview: Callable[[Preview], bool | None] | None = None,
         preview_every: int = 5,
         preview_mode: str = "linear",
-        progress: Callable[[int, int], None] | None = None,
-        **controls: Any,
+        progress: Callable[[int, int], None] | bool | None = None,
+        **controls: Unpack[Controls],
     ) -> Result:
         """Makes or edits pictures.
 
         Args:
-            prompt: one text or several; an empty text is the model's null text. Left out with
-                `anagram`.
+            prompt: one text or several; empty is the model's null text. Left out with `anagram`.
             negative_prompt: what to move away from; one for all prompts or one each.
             num_images: images per prompt; at most 256 in total.
-            num_inference_steps: see `Settings`, as for the parameters not listed here. `None` uses
-                the default for these weights (`sampling` in config.json, else that of `Settings`);
-                likewise for the next two.
+            num_inference_steps: `None`, here and for the next two, uses the default for these
+                weights (`sampling` in config.json, else that of `Settings`).
             guidance_scale: strength of the prompt; 1 is unguided.
             solver: one of `dg2_jax.diffusion.solvers.SOLVERS`.
             seed: of the first image, 0 to 2³² - 1; image i has seed + i, whatever the batch. A list
@@ -119,7 +129,8 @@ class Pipeline:
             on_preview: is shown what the pictures look like so far, and may return True to stop.
             preview_every: steps between previews, at least 1.
             preview_mode: "linear" (free) or "vae" (a full decoding each time).
-            progress: called with (images done, images in total) after every batch.
+            progress: True shows a bar of the steps with rate and time left; or a function that
+                is called with (images done, images in total) after every batch.
             controls: the other fields of `Settings`.
 
         Returns:
@@ -128,32 +139,14 @@ class Pipeline:
         Raises:
             ValueError: naming the parameter and what is allowed.
         """
-        check_names(self.__call__, list(controls))
         settings = settings_lib.for_model(
-            self.model,
-            weights,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            solver=solver,
-            **controls,
+            self.model, weights, num_inference_steps, guidance_scale, solver, **controls
         )
-        check_preview(preview_every, preview_mode)
-        run = call.begin(
-            self.model,
-            self.text_encoder,
-            self._weaker,
-            settings,
-            prompt,
-            negative_prompt,
-            num_images,
-            seed,
-            image,
-            mask,
-        )
-        watch = previews.watching(
-            on_preview, run, preview_every, preview_mode, self.preview_transport
-        )
-        return run.result(run.finish(watch, progress))
+        asked = call.Asked(prompt, negative_prompt, num_images, seed, image, mask)
+        run = call.begin(self.model, self.text_encoder, self._weaker, settings, asked)
+        shown = on_preview, preview_every, preview_mode, self.preview_transport
+        with previews.watching(run, *shown, progress) as watched:
+            return run.result(run.finish(*watched))
 
     @takes_settings(*SAMPLER_GROUPS)
     def sampler(
@@ -162,7 +155,7 @@ class Pipeline:
         guidance_scale: float | None = None,
         solver: str | None = None,
         weights: str = "ema",
-        **controls: Any,
+        **controls: Unpack[SamplerControls],
     ) -> Callable[[Params, TextInputs, Keys], Latent]:
         """A pure jitted function for programmatic use: `latents = f(params, text, keys)`.
 
@@ -174,14 +167,8 @@ class Pipeline:
         Raises:
             ParameterError: naming the parameter and what is allowed.
         """
-        check_names(self.sampler, list(controls))
         settings = settings_lib.for_model(
-            self.model,
-            weights,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            solver=solver,
-            **controls,
+            self.model, weights, num_inference_steps, guidance_scale, solver, **controls
         )
         plan, params = call.plan_for(self.model, settings, self._weaker)
         return drivers.sampler(plan, params.worse)
@@ -190,8 +177,7 @@ class Pipeline:
         """Encodes one prompt and one negative prompt per image, syntax as in `prompt_syntax`.
 
         Raises:
-            ParameterError: a prompt's syntax is wrong, or it joins several by AND (which a call
-                does itself).
+            ParameterError: a prompt's syntax is wrong, or it joins several by AND.
         """
         return text.encode(self.text_encoder, prompts, negative_prompts)
 

@@ -129,8 +129,9 @@ class Call:
     def result(self, finished: Sequence[Finished]) -> Result:
         """The result of the call from the batches that were finished."""
         plan = self.plan
+        size = plan.size if self.edit is None else self.edit.size
         none = Finished(
-            np.zeros((0, *plan.size, 3), np.uint8), np.zeros((0, *plan.latent_shape), np.float32)
+            np.zeros((0, *size, 3), np.uint8), np.zeros((0, *plan.latent_shape), np.float32)
         )
         pictures, latents = map(np.concatenate, zip(*(finished or [none]), strict=True))
         done = len(pictures)
@@ -142,7 +143,7 @@ class Call:
             latents=latents,
             settings=plan.settings,
             model=self.model.name,
-            image=self.edit.digest if self.edit else None,
+            image_digest=self.edit.digest if self.edit else None,
             stopped=done < len(self.prompts),
         )
 
@@ -169,17 +170,19 @@ class Call:
         return pictures
 
 
+class Asked(NamedTuple):
+    """What a call asks for besides its settings; see `Pipeline.__call__`."""
+
+    prompt: str | Sequence[str] = ""
+    negative_prompt: str | Sequence[str] = ""
+    num_images: int = 1
+    seed: int | Sequence[int] | None = 0
+    image: ImageSource | None = None
+    mask: ImageSource | None = None
+
+
 def begin(
-    model: Model,
-    text_encoder: TextEncoder,
-    weaker: WeakerModels,
-    settings: Settings,
-    prompt: str | Sequence[str],
-    negative_prompt: str | Sequence[str],
-    num_images: int,
-    seed: int | Sequence[int] | None,
-    image: ImageSource | None,
-    mask: ImageSource | None,
+    model: Model, text_encoder: TextEncoder, weaker: WeakerModels, settings: Settings, asked: Asked
 ) -> Call:
     """Checks all that a call asks for, and brings its picture to where sampling starts.
 
@@ -187,11 +190,12 @@ def begin(
         FileNotFoundError: there is no such file.
         ValueError: naming the parameter and what is allowed.
     """
-    plan, weights = plan_for(model, settings, weaker, edits=image is not None)
-    edit = editing.load(image, mask, plan)
-    prompt = text.call_prompt(prompt, settings)
-    prompts, negatives = arguments.expand_prompts(prompt, negative_prompt, num_images)
-    seeds = arguments.expand_seed(seed, len(prompts))
+    plan, weights = plan_for(model, settings, weaker, edits=asked.image is not None)
+    edit = editing.load(asked.image, asked.mask, plan)
+    prompts, negatives = arguments.expand_prompts(
+        text.call_prompt(asked.prompt, settings), asked.negative_prompt, asked.num_images
+    )
+    seeds = arguments.expand_seed(asked.seed, len(prompts))
     source = editing.encode(model, plan, edit)
     if settings.inversion == "ddim" and plan.num_rows:
         shown = text.encode(text_encoder, [settings.source_prompt], [""])

@@ -1,5 +1,7 @@
 """The registry of denoiser networks: one entry per architecture, by the name in config.json."""
 
+from typing import Any
+
 from dg2_jax.models.interface import Architecture, TensorRules
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.nn.dit import DiT, DiTConfig
@@ -13,6 +15,15 @@ _TENSOR_RULES = TensorRules(
     by_inputs=("attended", "crossed", "outer"),
 )
 
+
+def _has_several_levels(config: UNetConfig) -> bool:
+    return len(config.channels) > 1
+
+
+def _never(config: Any) -> bool:
+    return False
+
+
 ARCHITECTURES = {
     "unet": Architecture(
         config=UNetConfig,
@@ -22,7 +33,7 @@ ARCHITECTURES = {
         has_null_context=True,
         lora_targets=_LORA_TARGETS,
         tensor_rules=_TENSOR_RULES,
-        has_deep_features=lambda config: len(config.channels) > 1,
+        has_deep_features=_has_several_levels,
     ),
     "dit": Architecture(
         config=DiTConfig,
@@ -32,7 +43,7 @@ ARCHITECTURES = {
         has_null_context=True,
         lora_targets=_LORA_TARGETS,
         tensor_rules=_TENSOR_RULES,
-        has_deep_features=lambda config: False,
+        has_deep_features=_never,
     ),
     "dg2_unet": Architecture(
         config=DG2UNetConfig,
@@ -51,7 +62,7 @@ ARCHITECTURES = {
             ),
             by_inputs=("self_attention.wo", "cross_attention.wo", "linear_geglu_2"),
         ),
-        has_deep_features=lambda config: False,
+        has_deep_features=_never,
     ),
     "sd_unet": Architecture(
         config=SDUNetConfig,
@@ -66,6 +77,6 @@ ARCHITECTURES = {
         tensor_rules=TensorRules(
             by_outputs=("to_q", "to_k", "to_v", "ff.inner"), by_inputs=("to_out", "ff.outer")
         ),
-        has_deep_features=lambda config: False,
+        has_deep_features=_never,
     ),
 }

@@ -19,8 +19,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from dg2_jax.interop import hf_text
-from dg2_jax.nn.bert import Bert, BertConfig, l2_normalize, mean_pool
+from dg2_jax.nn.bert import Bert, BertConfig, l2_normalize
 from dg2_jax.nn.clip import ClipText, ClipTextConfig
+from dg2_jax.text.forward import Forward, bert_output, clip_output
 
 _BATCH = 256  # rows of one forward pass
 CLIP = "openai/clip-vit-base-patch32"
@@ -53,7 +54,8 @@ class TextEncoder:
         max_length: L, tokens of a prompt, its start and end tokens included.
         tokenizer: a `tokenizers.Tokenizer` that adds the start and end token and does not pad.
         pad_id: id that fills a row up.
-        forward: jitted (params, ids (b, l), mask (b, l)) -> (context (b, l, D), pooled (b, E)).
+        forward: compiled (params, ids (b, l), mask (b, l)) -> (context (b, l, D), pooled (b, E)),
+            such as a `Forward`.
         params: the weights.
         lengths: ascending row lengths that `forward` is compiled for; the last is `max_length`. A
             prompt runs at the shortest that holds it, and is padded with zeros afterwards.
@@ -256,12 +258,7 @@ def bert_encoder(
     limit = config.max_position_embeddings
     length = _checked_length(max_length, min(_BERT_LENGTH, limit), limit)
     graphdef, params = nnx.split(model)
-
-    @jax.jit
-    def forward(params, ids, mask):
-        hidden = nnx.merge(graphdef, params)(ids, mask)
-        return jnp.where(mask[:, :, None], hidden, 0.0), mean_pool(hidden, mask)
-
+    forward = Forward(graphdef, bert_output)
     lengths = (*(n for n in _BERT_LENGTHS if n < length), length)
     return TextEncoder(
         name, config.hidden_size, length, tokenizer, 0, forward, params, lengths, long_prompts
@@ -281,13 +278,7 @@ def clip_encoder(
     limit = config.max_position_embeddings
     length = _checked_length(max_length, limit, limit)
     graphdef, params = nnx.split(model)
-
-    @jax.jit
-    def forward(params, ids, mask):
-        out = nnx.merge(graphdef, params)(ids, mask)
-        vector = out.pooled if out.projected is None else out.projected
-        return out.last_hidden_state, l2_normalize(vector)
-
+    forward = Forward(graphdef, clip_output)
     return TextEncoder(
         name,
         config.hidden_size,

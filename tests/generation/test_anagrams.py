@@ -23,7 +23,7 @@ def turned(x, view):
 def begin(pipe, pairs, mode, **controls):
     settings = Settings(anagram=pairs, anagram_mode=mode, num_inference_steps=4, **controls)
     weaker = call.WeakerModels()
-    return call.begin(pipe.model, pipe.text_encoder, weaker, settings, "", "", 1, 0, None, None)
+    return call.begin(pipe.model, pipe.text_encoder, weaker, settings, call.Asked())
 
 
 def sampled(pipe, start, pairs, mode="latent", **controls):
