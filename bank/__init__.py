@@ -1,7 +1,8 @@
 """A bank of prompts to match a user's prompt against, or to draw from.
 
->>> from bank import Bank                                   # doctest: +SKIP
->>> Bank.load().match("volcano", temperature=0).prompt      # doctest: +SKIP
+from bank import Bank
+
+Bank.load().match("volcano", temperature=0).prompt
 """
 
 from bank.matching import Candidate, Match

@@ -1,6 +1,6 @@
 """From prompts as text files to what an index holds.
 
-A prompts folder holds `<split>/<category>.txt`, one prompt a line; `_` in a file name is a space.
+A prompts folder holds `<split>/<category>.txt`, one prompt per line; `_` in a file name is a space.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def read_prompts(folder: Path = PROMPTS) -> list[store.Entry]:
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: naming file and line, if a prompt is empty or there twice.
+        ValueError: naming file and line, if a prompt is empty or repeated.
     """
     entries: list[store.Entry] = []
     seen: dict[str, str] = {}

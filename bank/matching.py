@@ -1,9 +1,9 @@
 """From scores to a choice: what a match returns, probabilities at a temperature, diversity.
 
 Raw cosines of the best k prompts lie within a hundredth of each other, so a softmax of them is
-uniform whatever the temperature. Hence two steps: scores are cosines of *centred* vectors (the
-bank's mean removed, so that what all prompts share does not count), and the softmax is over the k
-scores in units of their own standard deviation.
+nearly uniform at any temperature. Two steps mend that: scores are cosines of *centred* vectors (the
+bank's mean removed, so that what all prompts share does not count), and the softmax is taken over
+the k scores in units of their own standard deviation.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ class Match:
         prompt: what to use: the chosen prompt, or the user's own.
         chosen: the candidate drawn; None if the user's own prompt is kept.
         candidates: the k nearest, best first (with diversity: as they were picked).
-        seed: the one the draw was made with.
+        seed: of the draw.
     """
 
     prompt: str

@@ -1,11 +1,11 @@
-"""The bank itself: matching a prompt, drawing one, growing and keeping what was added.
+"""The bank itself: match a prompt, draw one at random, add, remove and save.
 
     bank = Bank.load()
     bank.match("a volcano").prompt
     bank.random_prompt("aurora", seed=7)
 
-`Bank.load(user="outputs/my_bank")` adds a folder of the user's own, which `save` writes; what
-ships is never touched.
+`Bank.load(user="outputs/my_bank")` adds the user's own folder, which `save` writes; the shipped
+files are never touched.
 """
 
 import secrets
@@ -46,7 +46,7 @@ class Bank:
         self._entries: dict[str, store.Entry] = {}
         self._groups: dict[tuple[str, str], dict[str, None]] = {}  # ids by (split, category)
         self._own: dict[str, np.ndarray] = {}  # float16 vectors of the user's entries
-        self._centre = _centre(shipped)
+        self._centre = shipped.centre()  # additions do not move it, so scores stay comparable
         dimension = shipped.vectors.shape[1]
         self._indexes = {split: VectorIndex(dimension, flat_limit) for split in store.SPLITS}
         self._folder, self._saved = user, None
@@ -69,10 +69,10 @@ class Bank:
         Args:
             folder: an index that `python -m bank.build` wrote, by default the one that ships; or
                 DiffusionGen2's bank, a `.pt` file or a folder of its two.
-            user: a folder of the user's own additions and removals; it need not exist yet.
-            encoder: the `TextEncoder` that the index was made with, to share one that is loaded
-                already. None loads it by its name, when it is first needed.
-            flat_limit: number of prompts of a split up to which search is exhaustive.
+            user: a folder for the user's own additions and removals; it need not exist yet.
+            encoder: the `TextEncoder` of the index, to share one that is already loaded. None loads
+                it when it is first needed.
+            flat_limit: the largest number of prompts per split that are searched exhaustively.
 
         Raises:
             FileNotFoundError: if there is no index at `folder`.
@@ -119,8 +119,8 @@ class Bank:
         Args:
             prompt: the user's, of at most 4000 characters.
             k: number of candidates, 1..1000; there are fewer where the bank has fewer.
-            temperature: 0 takes the best, inf any of the k alike; between them the effective
-                number of choices grows steadily (`bank.matching.probabilities`).
+            temperature: 0 takes the best, inf any of the k with equal probability; the effective
+                number of choices grows in between (`bank.matching.probabilities`).
             bank: the split to search, "train" or "validation".
             category: search only this one.
             diversity: 0..1, weight of being unlike the other candidates (`matching.diversify`).
@@ -140,12 +140,12 @@ class Bank:
         query = self._centred(self._embed([prompt]))[0]
         with self._lock:
             index = self._indexes[bank]
-            among = None if category is None else _numbers(self._ids(bank, category, "bank"))
+            among = None if category is None else store.numbers(self._ids(bank, category, "bank"))
             scores, numbers = index.search(query, 4 * k + 16 if diversity else k, among)
             if diversity and len(numbers):
                 order = matching.diversify(scores, index.vectors(numbers), k, diversity)
                 scores, numbers = scores[order], numbers[order]
-            entries = [self._entries[_id(number)] for number in numbers]
+            entries = [self._entries[store.id_of(number)] for number in numbers]
         p = matching.probabilities(scores, temperature) if entries else np.zeros(0)
         candidates = tuple(
             Candidate(e.id, e.prompt, e.category, e.split, float(score), float(share))
@@ -159,7 +159,7 @@ class Bank:
     def random_prompt(
         self, category: str | None = None, split: str = "train", seed: int | None = None
     ) -> str:
-        """Any prompt of a category (None: of all) and split; the same one for the same seed.
+        """A random prompt of a category (None: of all) and split, the same for the same seed.
 
         Raises:
             ValueError: naming the parameter; also if there is no such prompt.
@@ -182,7 +182,7 @@ class Bank:
         """Adds prompts, for this process until `save`. The category may be a new one.
 
         Args:
-            prompts: n prompts of at most 4000 characters. One that is there already stays as it is.
+            prompts: n prompts of at most 4000 characters. Those already there stay as they are.
             category: its name.
             split: "train" or "validation".
             vectors: (n, D), their sentence vectors if they are known; None computes them.
@@ -215,17 +215,17 @@ class Bank:
         Raises:
             ValueError: if an id is not in the bank; then nothing is removed.
         """
-        wanted = dict.fromkeys([ids] if isinstance(ids, str) else ids)
+        unwanted = dict.fromkeys([ids] if isinstance(ids, str) else ids)
         with self._lock:
-            if missing := [i for i in wanted if i not in self._entries]:
+            if missing := [i for i in unwanted if i not in self._entries]:
                 raise ParameterError("ids", f"must be in the bank; these are not: {missing[:5]}")
             for split, index in self._indexes.items():
-                index.remove(_numbers(i for i in wanted if self._entries[i].split == split))
-            for i in wanted:
+                index.remove(store.numbers(i for i in unwanted if self._entries[i].split == split))
+            for i in unwanted:
                 entry = self._entries.pop(i)
                 del self._groups[entry.split, entry.category][i]
                 self._own.pop(i, None)
-            self._removed |= self._shipped & wanted.keys()
+            self._removed |= self._shipped & unwanted.keys()
 
     def save(self) -> None:
         """Writes the user's additions and removals into the `user` folder, whole or not at all.
@@ -262,7 +262,7 @@ class Bank:
         centred = self._centred(vectors)
         for split, index in self._indexes.items():
             rows = [i for i, entry in enumerate(entries) if entry.split == split]
-            index.add(_numbers(entries[i].id for i in rows), centred[rows])
+            index.add(store.numbers(entries[i].id for i in rows), centred[rows])
         for entry in entries:
             self._entries[entry.id] = entry
             self._groups.setdefault((entry.split, entry.category), {})[entry.id] = None
@@ -289,24 +289,5 @@ class Bank:
         return _normalised(vectors.astype(np.float32) - self._centre)
 
 
-def _centre(bank: store.StoredBank) -> np.ndarray:
-    """Mean of the training prompts' vectors, or of all where there are none of that split.
-
-    Additions do not move it, so that scores stay.
-    """
-    if not bank.entries:
-        raise ValueError("folder: the index has no prompts")
-    train = [i for i, entry in enumerate(bank.entries) if entry.split == "train"]
-    return bank.vectors[train or slice(None)].mean(axis=0, dtype=np.float32)
-
-
 def _normalised(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
-
-
-def _numbers(ids: Iterable[str]) -> np.ndarray:
-    return np.fromiter((int(i, 16) for i in ids), np.int64)
-
-
-def _id(number: int) -> str:
-    return f"{number:015x}"

@@ -2,8 +2,8 @@
 
 The index is FAISS's. Up to `FLAT_LIMIT` vectors it is `IndexFlatIP` under `IndexIDMap2`, which
 compares a query with every vector. Beyond, it is inverted lists (`IndexIVFScalarQuantizer`, one
-float16 number a coordinate): k-means cells, of which a query visits the nearest `PROBES`. HNSW
-graphs are as fast, but FAISS cannot take vectors out of them, and banks shrink as well as grow.
+float16 number per coordinate): a query visits the nearest `PROBES` k-means cells. HNSW graphs are
+as fast, but FAISS cannot remove vectors from them, and banks shrink as well as grow.
 """
 
 import contextlib
@@ -60,12 +60,12 @@ class VectorIndex:
         """Adds vectors (n, D) float32 under new ids (n,) int64.
 
         An index that outgrows its cells (past `flat_limit`, then at about every fourfold growth)
-        is trained and filled anew: the dear part, see README.md.
+        is retrained and refilled, which is the expensive part; see README.md.
         """
-        wanted = self._wanted_cells(len(self) + len(ids))
-        if wanted > self._cells:
+        cells = self._cells_for(len(self) + len(ids))
+        if cells > self._cells:
             old_ids, old = self._everything()
-            self._train(wanted, np.concatenate([old, vectors]) if len(old) else vectors)
+            self._train(cells, np.concatenate([old, vectors]) if len(old) else vectors)
             self._index.add_with_ids(old, old_ids)
         self._index.add_with_ids(np.ascontiguousarray(vectors, np.float32), ids)
 
@@ -92,8 +92,8 @@ class VectorIndex:
         parameters = self._parameters(self.probes if among is None else self._cells, selector)
         with _one_thread():
             scores, ids = self._index.search(query[None], k, params=parameters)
-        found = ids[0] >= 0
-        return scores[0][found], ids[0][found]
+        is_hit = ids[0] >= 0
+        return scores[0][is_hit], ids[0][is_hit]
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
         """The vectors (n, D) of these ids, as the index holds them."""
@@ -105,11 +105,11 @@ class VectorIndex:
             return 1.0
         exact = self._index.search(queries, k, params=self._parameters(self._cells, None))[1]
         probes = self.probes if probes is None else probes
-        found = self._index.search(queries, k, params=self._parameters(probes, None))[1]
-        hits = [len(np.intersect1d(a, b)) for a, b in zip(exact, found, strict=True)]
+        probed = self._index.search(queries, k, params=self._parameters(probes, None))[1]
+        hits = [len(np.intersect1d(a, b)) for a, b in zip(exact, probed, strict=True)]
         return sum(hits) / exact.size
 
-    def _wanted_cells(self, count: int) -> int:
+    def _cells_for(self, count: int) -> int:
         return 0 if count <= self.flat_limit else 1 << round(np.log2(4 * count**0.5))
 
     def _parameters(self, probes: int, selector: Any) -> Any:

@@ -41,8 +41,18 @@ def make_entry(prompt: str, category: str, split: str) -> Entry:
     return Entry(digest[:15], prompt, category, split)
 
 
+def numbers(ids: Iterable[str]) -> np.ndarray:
+    """The int64 numbers (n,) under which an index holds the entries of n ids."""
+    return np.fromiter((int(i, 16) for i in ids), np.int64)
+
+
+def id_of(number: int) -> str:
+    """The id of an entry's number."""
+    return f"{number:015x}"
+
+
 def prompts_digest(entries: Iterable[Entry]) -> str:
-    """SHA-256 of the prompts with their categories and splits, whatever their order."""
+    """SHA-256 of the prompts with their categories and splits, in any order."""
     lines = sorted(f"{e.split}\t{e.category}\t{e.prompt}\n" for e in entries)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -62,6 +72,17 @@ class StoredBank:
     entries: list[Entry]
     vectors: np.ndarray
     removed: list[str] = dataclasses.field(default_factory=list)
+
+    def centre(self) -> np.ndarray:
+        """Mean vector (D,) of the training prompts, or of all where none are of that split.
+
+        Raises:
+            ValueError: there are no prompts.
+        """
+        if not self.entries:
+            raise ValueError("folder: the index has no prompts")
+        train = [i for i, entry in enumerate(self.entries) if entry.split == "train"]
+        return self.vectors[train or slice(None)].mean(axis=0, dtype=np.float32)
 
 
 def write(folder: Path, bank: StoredBank) -> str:

@@ -1,10 +1,10 @@
-"""The demo denoiser: a UNet on 16x16x8 latents, made for two CPU cores.
+"""The demo denoiser: a UNet on 16x16x8 latents, sized for two CPU cores.
 
     python -m scripts.train --config configs/demo.py --workdir runs/demo --data_dir data/encoded
 
 Any value can be set on the command line, such as --config.optim.learning_rate=3e-4.
-A step takes 1.2 to 1.4 s on two cores with nothing beside it, thus the run 70 to 80 minutes; expect
-a val_loss of 0.097 at its end, on latents of the autoencoder that configs/demo_vae.py describes.
+A step takes 1.2 to 1.4 s on two otherwise idle cores, the whole run 70 to 80 minutes. Expect a
+val_loss of 0.097 at its end, on latents of the autoencoder that configs/demo_vae.py describes.
 """
 
 from ml_collections import ConfigDict

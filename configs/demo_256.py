@@ -1,11 +1,11 @@
-r"""The demo denoiser for 256x256 pictures: trained on, for as long as there is time.
+r"""The demo denoiser for 256x256 pictures, trained further for as long as you like.
 
     python -m scripts.train --config configs/demo_256.py --workdir runs/demo_256 \
         --data_dir runs/encoded --config.init_from=runs/stage1
 
-Its latents are the demo's, so it starts from the demo's weights (`init_from`). The rate is constant
-until the last 4,000 steps: until these begin, a run may be prolonged, or ended sooner, by another
-`--config.num_steps`. Two averages are kept, of which scripts.reconstruct_ema makes any other.
+Its latents are the demo's, so it starts from the demo's weights (`init_from`). The learning rate is
+constant until the last 4,000 steps. Until they begin, another `--config.num_steps` lengthens or
+shortens the run. Two averages are kept, from which scripts.reconstruct_ema makes one of any width.
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,11 @@
-r"""The demo denoiser, trained on from the end of configs/demo.py with more weight on fine detail.
+r"""The demo denoiser, continued from the end of configs/demo.py with more weight on fine detail.
 
     python -m scripts.train --config configs/demo_continued.py --workdir runs/continued \
         --data_dir runs/encoded
 
-Any value can be set on the command line. A cap of 20 in place of 5 lets levels of little noise
-count, where rain and snowflakes are decided. `--config.init_from=runs/demo/model` takes the result
-of your own first run. Expect a val_loss of 0.123 (which does not compare with that of another cap).
+Any value can be set on the command line. A loss cap of 20 instead of 5 gives more weight to low
+noise levels, which decide rain and snowflakes. `--config.init_from=runs/demo/model` starts from
+your own first run. Expect a val_loss of 0.123 (not comparable with that of another cap).
 """
 
 from ml_collections import ConfigDict

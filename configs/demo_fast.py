@@ -3,10 +3,9 @@
     python -m scripts.distill --workdir runs/fast --data_dir data/encoded
 
 Any value can be set on the command line, such as --config.guidance_scale=4. The teacher is the
-shipped model; --config.init_from=runs/demo/model takes another. --config.student=fast goes on with
-the student that is there. A batch is 8 pictures at each of the 4 levels, and a step takes 6 to
-7 s on two cores that other work shares. The result is runs/fast/model: the teacher's folder with
-the weights "fast".
+shipped model; --config.init_from=runs/demo/model takes another. --config.student=fast continues an
+existing student. A batch is 8 pictures at each of the 4 levels; a step takes 6 to 7 s on two cores
+shared with other work. The result is runs/fast/model: the teacher's folder with the weights "fast".
 `cp runs/fast/model/* dg2_jax/pretrained/demo` ships it.
 """
 

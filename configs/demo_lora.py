@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
             "init_from": "demo",
             "lora": {"rank": 8, "alpha": 8.0, "targets": ("self", "cross")},
             "validation_images": 16,
-            "sample_prompts": (),  # those of the data: captions of pictures that are held out
+            "sample_prompts": (),  # captions of held-out pictures
         }
     )
     config.optim.update({"name": "adamw", "learning_rate": 1e-3, "warmup_steps": 20})

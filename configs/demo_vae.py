@@ -1,10 +1,10 @@
-"""The demo autoencoder: 256x256 pictures to 16x16 latents of 8 channels, made for two CPU cores.
+"""The demo autoencoder: 256x256 pictures to 16x16 latents of 8 channels, sized for two CPU cores.
 
     python -m scripts.train_vae --config configs/demo_vae.py --workdir runs/vae --data_dir data
 
 Any value can be set on the command line, such as --config.optim.learning_rate=2e-3.
-The encoder sees the means of 2 x 2 pixels, and the decoder draws what these leave out; both learn
-from random crops of a quarter of a picture. configs/demo_vae_crisp.py goes on with the decoder.
+The encoder sees the means of 2 x 2 pixels, and the decoder restores the detail. Both learn from
+random crops, a quarter of a picture each. configs/demo_vae_crisp.py continues with the decoder.
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,11 @@
-r"""The last stage of the demo's decoder: crisp, by a discriminator of patches.
+r"""The last stage of the demo's decoder: a patch discriminator makes it crisp.
 
     python -m scripts.train_vae --config configs/demo_vae_crisp.py --workdir runs/crisp \
         --data_dir data --config.init_from=runs/stage1
 
-`init_from` is a model folder whose autoencoder configs/demo_vae_decoder.py made. A share of what is
-decoded are latents that the denoiser made, so that generated pictures are crisp as well:
-`python -m scripts.make_latents --model=runs/stage1 --out=runs/latents.npy` makes them.
+`init_from` is a model folder with the autoencoder of configs/demo_vae_decoder.py. Part of each
+batch is decoded from latents that the denoiser sampled, so that generated pictures are crisp as
+well; `python -m scripts.make_latents --model=runs/stage1 --out=runs/latents.npy` writes them.
 """
 
 from ml_collections import ConfigDict

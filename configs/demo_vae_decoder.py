@@ -1,10 +1,10 @@
-r"""The demo's decoder, trained anew while the encoder stays: latents keep their meaning.
+r"""The demo's decoder, retrained while the encoder is frozen, so that latents keep their meaning.
 
     python -m scripts.train_vae --config configs/demo_vae_decoder.py --workdir runs/decoder \
         --data_dir data
 
 The decoder doubles what the encoder sees, the means of 2 x 2 pixels, and starts from the demo's
-where shapes are the same. configs/demo_vae_crisp.py goes on with it. docs/training.md tells more.
+weights where shapes agree. configs/demo_vae_crisp.py continues with it; see docs/training.md.
 """
 
 from ml_collections import ConfigDict

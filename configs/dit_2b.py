@@ -3,8 +3,8 @@
     python -m scripts.train --config configs/dit_2b.py --workdir runs/dit_2b --data_dir SHARDS \
         --distributed --config.devices.fsdp=8
 
-SHARDS is a folder of latent shards as configs/dg2_base.py takes it. Nobody has trained it here: the
-hyper-parameters are those that arXiv 2212.09748 used for DiT-XL, with a warm-up.
+SHARDS is a folder of latent shards, as for configs/dg2_base.py. This model has not been trained:
+the hyper-parameters are those that arXiv 2212.09748 used for DiT-XL, with a warm-up.
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,10 @@
-"""The embedded model, trained further on a folder of some 50 pictures of one's own.
+"""The embedded model, fine-tuned on a folder of about 50 of your own pictures.
 
     python -m scripts.prepare --source=my_pictures --model=demo --output_dir=runs/mine
     python -m scripts.train --config=configs/finetune.py --data_dir=runs/mine --workdir=runs/tuned
 
-Of another model than the embedded one, give its folder as --config.init_from and to --model, and
-its configuration in place of `model` and `denoiser`.
+To fine-tune another model, give its folder as --config.init_from and --model, and its configuration
+instead of `model` and `denoiser`.
 """
 
 from ml_collections import ConfigDict
@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
                 "warmup_steps": 20,
             },
             "ema": {"profile": "warmup", "decay": 0.98},
-            "sample_prompts": (),  # those of the data: captions of pictures that are held out
+            "sample_prompts": (),  # captions of held-out pictures
             "loop": {
                 "log_every": 10,
                 "validate_every": 100,

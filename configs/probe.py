@@ -1,4 +1,4 @@
-"""The attribute probe, by which generated pictures are judged: a classifier of renders.
+"""The attribute probe, a classifier of renders that judges generated pictures.
 
 python -m scripts.train_probe --config configs/probe.py --workdir runs/probe --data_dir runs/data
 

@@ -1,7 +1,8 @@
 """dg2_jax: text-conditioned latent diffusion in JAX and Flax.
 
->>> from dg2_jax import Pipeline                # doctest: +SKIP
->>> Pipeline.load("demo")("a volcano at sunset").save("outputs")  # doctest: +SKIP
+from dg2_jax import Pipeline
+
+Pipeline.load("demo")("a volcano at sunset").save("outputs")
 """
 
 import importlib

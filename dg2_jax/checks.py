@@ -47,7 +47,7 @@ def shown(value: object) -> str:
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> None:
-    """Raises ParameterError unless `value` is an integer from `low` to `high`; a bool is none."""
+    """Raises ParameterError unless `value` is an integer from `low` to `high`, not a bool."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     check(whole and bool(low <= value <= high), name, f"an integer from {low} to {high}", value)
 

@@ -22,7 +22,7 @@ def enable() -> str | None:
     `~/.cache/dg2_jax/xla`. Set the variable to an empty text to turn the cache off. A folder that
     cannot be written is no error: nothing is then cached.
 
-    Where the C library can, memory that a compilation or a loading has freed is given back.
+    Memory freed by compiling or loading is returned to the system where the C library can do so.
     """
     _give_memory_back()
     configured = getattr(jax.config, _FOLDER)
@@ -56,7 +56,7 @@ def _can_be_written(path: Path) -> bool:
 
 @functools.cache
 def _give_memory_back() -> None:
-    """After every compilation from now on: of a large UNet's program glibc would keep 180 MB."""
+    """Has memory returned after every compilation; glibc would keep 180 MB of a large UNet's."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # another C library, or none to be found

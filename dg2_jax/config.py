@@ -1,6 +1,6 @@
 """From open dictionaries (`configs/`, config.json) to typed, checked dataclasses, and back.
 
-`from_mapping` makes frozen dataclasses of plain data. A wrong key, type or value ends there, in one
+`from_mapping` builds frozen dataclasses from plain data. A wrong key, type or value raises one
 error that names it.
 """
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 _CLASS_BY = "class_by"
 
-# Of two keys that stand for one length, in steps and in epochs, one may be given.
+# A length may be given in steps or in epochs, but not both.
 STEPS_OR_EPOCHS = {
     "num_steps": "num_epochs",
     "validate_every": "validate_epochs",
@@ -30,8 +30,8 @@ def class_by(choose: Callable[[Mapping[str, Any]], type]) -> dict[str, Any]:
     """Metadata of a dataclass field whose class depends on its siblings.
 
     Args:
-        choose: from the values of the whole dataclass to the class of the field; its ValueError
-            gets the path of the values in front.
+        choose: maps the values of the whole dataclass to the class of the field; the path of the
+            values is prefixed to its ValueError.
     """
     return {_CLASS_BY: choose}
 
@@ -124,7 +124,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """JSON data of a configuration, from which `from_mapping` makes an equal one."""
+    """JSON data of a configuration, which `from_mapping` turns back into an equal one."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -137,7 +137,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """The settings in which two configurations differ and would train differently.
 
-    `loop`, `devices` and what samples show are left out: they decide what is shown and saved, and
+    `loop`, `devices` and what samples show are ignored: they decide what is shown and saved, and
     where a step is computed, not what is learnt.
 
     >>> differences({"seed": 0, "loop": {"keep": 3}}, {"seed": 1, "loop": {"keep": 4}})

@@ -1,4 +1,4 @@
-"""What readers and writers of files here need: files that are whole, digests that tell so."""
+"""Atomic writes, and manifests of checksums that detect damage."""
 
 import contextlib
 import hashlib
@@ -16,9 +16,9 @@ AnyPath = Any  # a pathlib.Path, or an epath.Path, which may lie in an object st
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write to, of this thread alone, that takes the place of `path` when whole.
+    """A temporary file, used by this thread alone, that replaces `path` once it is complete.
 
-    It gets the mode that the umask gives, whatever mode its writer gave it (safetensors: 0600).
+    Its mode follows the umask, even if its writer sets another (safetensors: 0600).
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}")
     try:
@@ -52,7 +52,7 @@ def write_manifest(folder: AnyPath) -> None:
 def damage(folder: AnyPath) -> str | None:
     """What is wrong with a folder whose manifest holds its `digests`; None if nothing is.
 
-    The text names the first file that is missing, too many, or not as it was written.
+    The text names the first file that is missing, superfluous or changed.
     """
     manifest = folder / MANIFEST
     try:
@@ -62,8 +62,7 @@ def damage(folder: AnyPath) -> str | None:
         return f"{manifest} cannot be read: {error}"
     if text != _text(expected):
         return f"{manifest} is corrupt (it is not laid out as it was written)"
-    found = _names(folder)
-    for name in sorted(set(expected) ^ set(found)):
+    for name in sorted(set(expected) ^ set(_names(folder))):
         problem = "is missing" if name in expected else "does not belong to the checkpoint"
         return f"{folder / name} {problem}"
     for name, digest in expected.items():
@@ -73,7 +72,7 @@ def damage(folder: AnyPath) -> str | None:
 
 
 def sync(path: str | os.PathLike) -> None:
-    """Has a local file or folder written to the disk."""
+    """Flushes a local file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -85,8 +85,7 @@ class Pipeline:
         Raises:
             ValueError: there is no such dtype, or it is quantized already.
         """
-        # qwix takes a second to import, and few need it.
-        from dg2_jax.models import quantization
+        from dg2_jax.models import quantization  # late: it imports qwix, which takes a second
 
         return self._with_model(quantization.quantized(self.model, dtype))
 
@@ -110,7 +109,7 @@ class Pipeline:
         progress: Callable[[int, int], None] | bool | None = None,
         **controls: Unpack[Controls],
     ) -> Result:
-        """Makes or edits pictures.
+        """Makes or edits pictures, prompt by prompt.
 
         Args:
             prompt: one text or several; empty is the model's null text. Left out with `anagram`.
@@ -132,9 +131,6 @@ class Pipeline:
             progress: True shows a bar of the steps with rate and time left; or a function that
                 is called with (images done, images in total) after every batch.
             controls: the other fields of `Settings`.
-
-        Returns:
-            The pictures, prompt by prompt.
 
         Raises:
             ValueError: naming the parameter and what is allowed.

@@ -14,20 +14,20 @@ from dg2_jax.diffusion.solvers import FIRST_ORDER, SOLVERS
 from dg2_jax.diffusion.views import VIEWS
 from dg2_jax.interop.realesrgan import MODELS as UPSCALERS
 from dg2_jax.models.model import WEIGHTS, Model
-from dg2_jax.pictures.image_input import RESIZE_MODES
+from dg2_jax.pictures.image_input import LANCZOS, RESIZE_MODES
 
 MAX_STEPS = 1000
 MAX_IMAGES = 256
 MAX_SIDE = 4096  # pixels
 MAX_SEED = 2**32 - 1
-BATCH_SIZES = (1, 2, 4, 8, 16)  # that are compiled; other numbers of images are split and padded
-MAX_ROWS = 2 * MAX_STEPS  # of a solver's table; Heun needs two rows a step
+BATCH_SIZES = (1, 2, 4, 8, 16)  # compiled sizes; other numbers of images are split and padded
+MAX_ROWS = 2 * MAX_STEPS  # of a solver's table; Heun needs two rows per step
 STRENGTH_MODES = ("partial", "full")
 INVERSIONS = {"ddim": "ddim", "ddpm": "ddpm"}  # and the solver that goes with each
 INPAINT_AREAS = ("whole", "only_masked")
-INPAINT_UPSCALERS = ("lanczos", *UPSCALERS)
+INPAINT_UPSCALERS = (LANCZOS, *UPSCALERS)
 ANAGRAM_MODES = ("latent", "corrected", "pixel")
-UPSCALES = (2, 4)
+UPSCALES = (1, 2, 4)
 SAMPLER_GROUPS = ("sampling", "guidance", "speed", "size")  # what `Pipeline.sampler` takes
 NAMED = ("num_inference_steps", "guidance_scale", "solver", "weights")  # by `Pipeline` itself
 EDITED = ("img2img", "inpaint")
@@ -204,7 +204,7 @@ class Settings:
         advanced=True,
     )
     inpaint_upscaler: str = control(
-        "lanczos",
+        LANCZOS,
         Choice(INPAINT_UPSCALERS),
         'What enlarges the region of inpaint_area "only_masked" where it is larger than the '
         "model's size.",
@@ -248,7 +248,7 @@ class Settings:
     upscale: int | None = control(
         None,
         Choice(UPSCALES),
-        "Enlarge the finished images by this factor; None does not.",
+        "Enlarge the finished images by this factor; 1 enhances them at their size, None does not.",
         "output",
         kinds=declaration.KINDS,
         optional=True,

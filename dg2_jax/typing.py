@@ -11,6 +11,6 @@ Latent = Float[Array, "b h w c"]  # scaled latents, about unit variance
 Time = Int[Array, "b"]  # training timesteps, 0 (least noise) to T - 1
 Context = Float[Array, "b l d"]  # text token embeddings
 ContextMask = Bool[Array, "b l"]  # True where a token is real
-Keys = Key[Array, "b"]  # one random key an image
+Keys = Key[Array, "b"]  # one random key per image
 
 __all__ = ["Context", "ContextMask", "Keys", "Latent", "Pixels", "Time"]

@@ -4,10 +4,10 @@
     python -m scripts.benchmark --models=demo,toy,base --against=torch,diffusers \
         --log=docs/performance.jsonl --report=docs/performance.md
 
-The second needs requirements-torch.txt. Every case is compiled and run before; where torch does the
-same work with the same weights, both outputs must agree before any time is taken. Then the cases of
-a model are run in turn --rounds times, so that a noisy machine disturbs all alike; the medians
-count. --log keeps every time, --report makes its tables from that.
+The second needs requirements-torch.txt. Every case is compiled and run once beforehand; if torch
+does the same work with the same weights, both outputs must agree before anything is timed. Then the
+cases of a model take turns for --rounds rounds, so that a noisy machine affects all alike, and the
+medians are reported. --log keeps every time; --report builds its tables from it.
 """
 
 import importlib.metadata
@@ -34,28 +34,28 @@ _CASES = flags.DEFINE_string("cases", "", "Only the cases whose name holds this 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often each case is timed.", 1)
 _LOG = flags.DEFINE_string("log", "", "Where the raw times go, as JSON lines.")
 _REPORT = flags.DEFINE_string("report", "", "Where the tables go, as Markdown; a .png beside it.")
-_PROCESS = flags.DEFINE_string("process", "", "For the script itself: what a new process measures.")
+_PROCESS = flags.DEFINE_string("process", "", "Internal: what a new process measures.")
 
 
 def versions() -> dict[str, str]:
-    """What was measured with."""
+    """The versions of the packages measured."""
     names = ("jax", "jaxlib", "flax", "torch", "diffusers")
-    found = {}
+    installed = {}
     for name in names:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def new_process(what: str, **environment: str) -> str:
-    """The last line that this script prints when a process of its own measures `what`."""
+    """The last line printed by this script in a new process that measures `what`."""
     command = [sys.executable, "-m", "scripts.benchmark", f"--process={what}"]
-    found = subprocess.run(
+    process = subprocess.run(
         command, env=os.environ | environment, check=True, stdout=subprocess.PIPE, text=True
     )
-    return found.stdout.splitlines()[-1]
+    return process.stdout.splitlines()[-1]
 
 
 def measured_in_processes() -> Iterator[dict]:
@@ -107,7 +107,7 @@ def measure(model: str, against: list[str], text: str, rounds: int) -> Iterator[
 
 
 def main(argv: list[str]) -> None:
-    """Parses the flags, times, prints a table and writes the files asked for."""
+    """Parses the flags, times, prints a table and writes the requested files."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     for name, given, known in (
@@ -132,17 +132,17 @@ def main(argv: list[str]) -> None:
     for model in _MODELS.value:
         records += measure(model, _AGAINST.value, _CASES.value, _ROUNDS.value)
         if model != "demo" and not _CASES.value:
-            new_process(f"memory {model}")  # compiles, which takes memory of its own
-            found = json.loads(new_process(f"memory {model}"))
-            records.append({"model": model, "case": "peak memory of sampling", **found})
+            new_process(f"memory {model}")  # the first run compiles, which takes memory too
+            memory = json.loads(new_process(f"memory {model}"))
+            records.append({"model": model, "case": "peak memory of sampling", **memory})
         elif not _CASES.value:
             records += measured_in_processes()
-        keep(head, records)  # model by model: what is measured is not lost if the next fails
+        keep(head, records)  # after every model, so that nothing is lost if the next one fails
     print(benchmark_report.markdown(head, records))
 
 
 def keep(head: dict, records: list[dict]) -> None:
-    """Writes the files asked for."""
+    """Writes the requested files."""
     if _LOG.value:
         lines = [json.dumps(record) for record in [head, *records]]
         Path(_LOG.value).write_text("\n".join(lines) + "\n", encoding="utf-8")

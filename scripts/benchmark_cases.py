@@ -1,4 +1,4 @@
-"""What scripts/benchmark.py times: our work, and the same work in PyTorch."""
+"""The cases of scripts/benchmark.py: work of this project, and the same work in PyTorch."""
 
 import functools
 import gc
@@ -27,7 +27,7 @@ from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.pipeline import Pipeline
-from dg2_jax.training import optimizer, runs, step
+from dg2_jax.training import optimizer, runs, starting, step
 from dg2_jax.training.state import create
 from scripts import hlo
 
@@ -41,10 +41,10 @@ class Case:
     """One thing to time.
 
     Attributes:
-        name: what is done.
-        implementation: by whom.
-        run: does it and waits for the result.
-        gflop: what it computes, if known.
+        name: of the work.
+        implementation: the library that does it.
+        run: does the work and waits for the result.
+        gflop: the arithmetic in it, if known.
     """
 
     name: str
@@ -70,13 +70,13 @@ def seconds(function: Callable[[], object]) -> float:
 
 def cases(model: str, against: list[str], text: str) -> Iterator[Case]:
     """The cases of a model whose name holds `text`; outputs are compared on the way."""
-    made = _demo(against) if model == "demo" else _dg2(model, against, text)
-    return (case for case in made if text in case.name)
+    every = _demo(against) if model == "demo" else _dg2(model, against, text)
+    return (case for case in every if text in case.name)
 
 
-def agree(what: str, found: Any, expected: Any) -> None:
+def agree(what: str, actual: Any, expected: Any) -> None:
     """Raises AssertionError where two results differ by more than rounding."""
-    a, b = np.asarray(found), np.asarray(expected)
+    a, b = np.asarray(actual), np.asarray(expected)
     error = float(np.abs(a - b).max() / np.abs(b).max())
     if not error < _TOLERANCE:
         raise AssertionError(f"{what}: results differ by {error:.1e} of the largest value")
@@ -114,7 +114,7 @@ def _demo_train_step() -> Case:
     """The training step of configs/demo.py, batch 32, on random latents."""
     values = importlib.import_module("configs.demo").get_config().to_dict()
     config = config_lib.from_mapping(runs.DenoiserRunConfig, values)
-    network, params = runs.build_denoiser(config)
+    network, params = starting.build_denoiser(config)
     rng = np.random.default_rng(0)
     latents, batch = (16, 16, 8), config.batch_size
     data = {
@@ -141,10 +141,10 @@ def _gflop(compiled: Any) -> float:
 
 
 def _diffusers_image() -> Callable[[], Any]:
-    """Diffusers' UNet of the embedded model's shape, 20 guided DDIM steps and its VAE's decoder.
+    """Diffusers' UNet in the embedded model's shape, 20 guided DDIM steps and its VAE's decoder.
 
-    Its text is given as embeddings. Weights are random: the blocks differ in detail, so there is
-    no equal output to assert.
+    Its text is given as embeddings. Weights are random and the blocks differ in detail, so outputs
+    are not compared.
     """
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -228,7 +228,7 @@ def _cfg_step(
         return u + 5.0 * (c - u)
 
     compiled = jax.jit(step).lower(params, x, t, conditioning).compile()
-    found = np.asarray(compiled(params, x, t, conditioning))
+    output = np.asarray(compiled(params, x, t, conditioning))
     yield Case(
         "CFG step", "dg2_jax",
         lambda: jax.block_until_ready(compiled(params, x, t, conditioning)), _gflop(compiled),
@@ -255,7 +255,7 @@ def _cfg_step(
     if "torch.compile" in against:
         variants["torch.compile"] = torch.compile(twin), plain
     for name, (network, layout) in variants.items():
-        agree(f"CFG step, {name}", found, torch_step(network, layout).permute(0, 2, 3, 1))
+        agree(f"CFG step, {name}", output, torch_step(network, layout).permute(0, 2, 3, 1))
         yield Case("CFG step", name, functools.partial(torch_step, network, layout))
 
 
@@ -294,11 +294,11 @@ def _train_step(
     twin = twin.train()
     adam = torch.optim.AdamW(twin.parameters(), lr=1e-4, weight_decay=0.01)
     args = torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(t).long(), torch.tensor(text)
-    wanted = torch.tensor(target.transpose(0, 3, 1, 2))
+    torch_target = torch.tensor(target.transpose(0, 3, 1, 2))
 
     def torch_run() -> tuple[float, float]:
         adam.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.mse_loss(twin(*args), wanted)
+        loss = torch.nn.functional.mse_loss(twin(*args), torch_target)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
         adam.step()
@@ -309,9 +309,9 @@ def _train_step(
 
 
 def sampling_memory(model: str, dtype: str | None = None) -> tuple[int, int]:
-    """MiB of the weights, and by how much four guided steps raise this process's peak with them.
+    """MiB of the weights, and the increase of this process's peak memory in four guided steps.
 
-    With a dtype, the weights are made as `dg2_jax.models.quantization` keeps them.
+    With a dtype, the weights are in the form of `dg2_jax.models.quantization`.
     """
     compile_cache.enable()
     jax.jit(jnp.sin)(0.0).block_until_ready()  # the runtime itself is not counted
@@ -320,7 +320,7 @@ def sampling_memory(model: str, dtype: str | None = None) -> tuple[int, int]:
     structure, shapes = split(abstract(lambda rngs: DG2UNet(config, rngs=rngs)))
     options = {}
     if dtype:
-        # Left out of the memory that is measured where it is not used.
+        # Not counted in the measured memory if it is unused.
         from dg2_jax.models.quantization import QuantizedNetwork, quantize
 
         structure, options = QuantizedNetwork(structure.graphdef), program.SPARING
@@ -353,6 +353,6 @@ def sampling_memory(model: str, dtype: str | None = None) -> tuple[int, int]:
 
 
 def _peak_mib() -> int:
-    """Of this process since its start; `getrusage` would count its parent's with it."""
+    """Peak MiB of this process since its start; `getrusage` would include its parent's."""
     status = Path("/proc/self/status").read_text("ascii")
     return int(status.split("VmHWM:")[1].split()[0]) // 1024

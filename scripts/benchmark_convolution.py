@@ -1,7 +1,7 @@
 """Times 3x3 convolutions on CPU, XLA's against products: python -m scripts.benchmark_convolution.
 
-Forward, gradient of the input and gradient of the kernel, at shapes of the UNets here; what the
-thresholds of `dg2_jax.nn.convolution` were chosen by, to be run again on another machine.
+Forward, gradient of the input and gradient of the kernel, at shapes of this project's UNets. The
+thresholds of `dg2_jax.nn.convolution` were chosen by it; run it again for another machine.
 """
 
 import time
@@ -32,7 +32,7 @@ def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def parts(convolve: Callable) -> dict[str, Callable]:
-    """What is timed of a convolution, as functions of (x, kernel, gradient)."""
+    """The timed parts of a convolution, as functions of (x, kernel, gradient)."""
     return {
         "forward": lambda x, k, g: convolve(x, k),
         "input gradient": lambda x, k, g: jax.vjp(lambda x: convolve(x, k), x)[1](g),
@@ -46,7 +46,7 @@ def measure(shape: tuple[int, int, int, int]) -> dict[str, tuple[float, float]]:
     rng = np.random.default_rng(0)
     sizes = (batch, side, side, i), (3, 3, i, o), (batch, side, side, o)
     args = [jnp.asarray(rng.normal(size=size), jnp.float32) for size in sizes]
-    found = {}
+    medians = {}
     for part, ours in parts(convolution.convolve_on_cpu).items():
         runs = [jax.jit(parts(plain)[part]), jax.jit(ours)]
         a, b = (jax.tree.leaves(run(*args))[0] for run in runs)
@@ -58,8 +58,8 @@ def measure(shape: tuple[int, int, int, int]) -> dict[str, tuple[float, float]]:
                 start = time.perf_counter()
                 jax.block_until_ready(run(*args))
                 taken.append(time.perf_counter() - start)
-        found[part] = float(np.median(times[0])), float(np.median(times[1]))
-    return found
+        medians[part] = float(np.median(times[0])), float(np.median(times[1]))
+    return medians
 
 
 def main() -> None:

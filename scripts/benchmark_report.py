@@ -1,4 +1,4 @@
-"""Tables and picture of docs/performance.md from the records of scripts/benchmark.py."""
+"""The tables and the picture of docs/performance.md, from the records of scripts/benchmark.py."""
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +11,8 @@ _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
 def markdown(head: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
     """The measured part of the page.
 
-    A ratio is the best time of the others over ours, so above 1 we are ahead; a share is the
-    achieved FLOP/s over those of a large matrix product.
+    A ratio is the others' best time over ours, so above 1 we are faster; a share is the achieved
+    FLOP/s over those of a large matrix product.
     """
     peak = head["matmul_gflops"]
     shown = ", ".join(f"{name} {version}" for name, version in head["versions"].items())
@@ -44,7 +44,7 @@ def markdown(head: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> s
 def _beside(
     records: Sequence[Mapping[str, Any]],
 ) -> Iterator[tuple[Mapping[str, Any], float, dict[str, float]]]:
-    """Our records, their medians, and the medians of the others in the same case by name."""
+    """Our records, their medians, and by name the others' medians in the same case."""
     timed = [r for r in records if "seconds" in r]
     for record in (r for r in timed if r["implementation"] == "dg2_jax"):
         key = record["model"], record["case"]
@@ -57,8 +57,8 @@ def _beside(
 
 
 def draw(records: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Draws a bar for each time of the others, in multiples of ours."""
-    from matplotlib.figure import Figure  # imported late: the tables do without
+    """Draws one bar per time of the others, in multiples of ours."""
+    from matplotlib.figure import Figure  # imported late: the tables do not need it
 
     bars = [
         (f"{record['model']}: {record['case']}", name, seconds / ours)

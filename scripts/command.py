@@ -1,4 +1,4 @@
-"""What the scripts share: flags parsed, errors of one line."""
+"""The entry point shared by the scripts: parsed flags, one-line errors."""
 
 import re
 import sys
@@ -12,20 +12,20 @@ _INTERRUPTED = 130  # 128 + SIGINT
 
 
 def command(run: Callable[[], None], *errors: type[Exception]) -> None:
-    """Parses the flags and calls `run`; an error to be expected is told in one line, exit 1.
+    """Parses the flags and calls `run`; an expected error is printed in one line, with exit code 1.
 
-    Ctrl-C ends with 130, as shells expect, and the message of the interruption if it has one.
+    Ctrl-C exits with 130, as shells expect, and prints the interruption's message if it has one.
 
     Args:
-        run: what the command does.
-        errors: exceptions to be expected, besides ValueError and OSError.
+        run: the command.
+        errors: expected exceptions, besides ValueError and OSError.
     """
     expected: tuple[type[Exception], ...] = (ValueError, OSError, *errors)
 
     def main(argv: list[str]) -> None:
         if len(argv) > 1:
             raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-        logging.set_verbosity(logging.WARNING)  # the libraries' own notes would break the bars
+        logging.set_verbosity(logging.WARNING)  # other messages would break progress bars
         compile_cache.enable()
         try:
             run()
@@ -41,7 +41,7 @@ def command(run: Callable[[], None], *errors: type[Exception]) -> None:
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses a script's flags, for `app.run(main, flags_parser=parse_flags)`.
 
-    ml_collections meets an unknown `--config.key` with a traceback; here it is one line.
+    ml_collections answers an unknown `--config.key` with a traceback; this prints one line.
 
     Raises:
         SystemExit: a bad flag; the message names it.

@@ -1,9 +1,9 @@
 """Compares the speed of two commits: python -m scripts.compare_commits main HEAD --cases="1 step".
 
-Each commit is checked out into a temporary git worktree, and scripts.benchmark runs in one and the
-other in turns, --rounds times, in this interpreter's environment; what disturbs the machine then
-disturbs both. Printed are the medians over all rounds, and the first commit's over the second's:
-above 1 the second is faster. Both commits must have scripts.benchmark.
+Each commit is checked out into a temporary git worktree. scripts.benchmark runs alternately in
+both, --rounds times, in this interpreter's environment, so that other work on the machine affects
+both. It prints the medians over all rounds, and the first commit's over the second's: above 1 the
+second is faster. Both commits must have scripts.benchmark.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ _MODELS = flags.DEFINE_list("models", ["demo"], "Of demo, toy and base.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "How often each commit's benchmark is run.", 1)
 _TIMES = flags.DEFINE_integer("times", 5, "How often each run of it times a case.", 1)
 
-Case = tuple[str, str]  # model, what is done
+Case = tuple[str, str]  # model, name of the work
 
 
 def read_times(log: str) -> dict[Case, list[float]]:
-    """Our own times in a log of scripts.benchmark: JSON lines, of which the first is the head."""
+    """Our own times in a log of scripts.benchmark: JSON lines after one for the head."""
     records = [json.loads(line) for line in log.splitlines()[1:]]
     return {
         (r["model"], r["case"]): r["seconds"]
@@ -50,7 +50,7 @@ def table(
     first: Mapping[Case, Sequence[float]],
     second: Mapping[Case, Sequence[float]],
 ) -> str:
-    """Medians and ratios of the cases that both have, as Markdown; below it what one lacks."""
+    """Medians and ratios of the common cases, as Markdown, followed by cases that one lacks."""
     lines = [f"| model | what | {names[0]} | {names[1]} | ratio |", "|---|---|--:|--:|--:|"]
     for case in first:
         if case in second:
@@ -108,7 +108,7 @@ def main(argv: list[str]) -> None:
         except ValueError as error:
             raise app.UsageError(str(error)) from error
         for turn in range(_ROUNDS.value):
-            # Whoever comes second finds a warmer machine: they take turns at that as well.
+            # The second to run finds a warmer machine, so they take turns at that as well.
             for i in (0, 1) if turn % 2 == 0 else (1, 0):
                 print(f"round {turn + 1}, {names[i]}", file=sys.stderr, flush=True)
                 runs[i].append(benchmark(trees[i]))

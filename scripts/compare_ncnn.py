@@ -4,11 +4,11 @@
     python -m scripts.compare_ncnn --image=PHOTO
 
 For every model it prints the PSNR between the two results, the largest difference in grey levels,
-and the times. ncnn runs on the CPU in float32 (fp16 and bf16 off, Vulkan off); the two take turns,
-and the ratio of the fastest runs and the median of the ratios of each turn are given, since other
+and the times. ncnn runs on the CPU in float32 (fp16, bf16 and Vulkan off). The two take turns, and
+the script gives both the ratio of the fastest runs and the median ratio over all turns, since other
 work on the machine disturbs single times. On two Xeon cores: PSNR 91 to 98 dB; ratios of 1.0 for
 the x4plus networks and 1.3 for animevideov3, whose direct convolutions run at the peak of the cores
-where ncnn's (Winograd's algorithm) need less arithmetic; beside other work that one grew to 1.8.
+while ncnn's (Winograd's algorithm) need less arithmetic; beside other work, the latter grew to 1.8.
 
 With --record=DIR it instead writes ncnn's results for a 24x24 crop, which the tests compare with
 (`tests/golden/ncnn_*.npz`).
@@ -35,7 +35,7 @@ flags.DEFINE_integer("threads", 2, "Threads of ncnn.", 1)
 flags.DEFINE_string("record", None, "Folder for golden files; nothing is compared then.")
 
 _GOLDEN_SIZE = 24
-_PAUSE = 0.2  # seconds in which the other runner's idle threads stop spinning
+_PAUSE = 0.2  # seconds for the other runner's idle threads to stop spinning
 
 
 class NcnnRunner:

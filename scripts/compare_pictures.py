@@ -1,11 +1,11 @@
-"""Whether a change of the code leaves the pictures as they are.
+"""Checks that a change of the code leaves the pictures as they are.
 
     python -m scripts.compare_pictures --record=/tmp/pictures.npz    (before the change)
     python -m scripts.compare_pictures --against=/tmp/pictures.npz   (after it)
 
-Makes one small batch per case, over all tasks, solvers and controls, with the embedded model. The
-second command prints the largest difference per case in grey levels and exits with 1 unless all are
-equal. Pictures are equal on one machine only: another processor sums in another order.
+Generates one small batch per case, over all tasks, solvers and controls, with the embedded model.
+The second command prints the largest difference per case in grey levels and exits with 1 unless all
+are equal. Compare on one machine only: another processor sums in another order.
 """
 
 import sys

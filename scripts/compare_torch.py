@@ -4,10 +4,10 @@ and the torch UNet that scripts/benchmark.py races with the recorded outputs of 
     pip install -r requirements.txt -r requirements-torch.txt     # an environment of its own
     python -m scripts.compare_torch
 
-Every case makes a torch model with random weights, saves it in Hugging Face layout, loads that
-folder here and runs both on the same random input. Printed is the largest error relative to the
-largest value; the command fails above 1e-4. --case=full takes the cases in the size of Stable
-Diffusion's autoencoder and CLIP ViT-B/32 only.
+Every case creates a torch model with random weights, saves it in Hugging Face layout, loads that
+folder here and runs both on the same random input. It prints the largest error relative to the
+largest value; the command fails above 1e-4. --case=full runs only the cases in the size of Stable
+Diffusion's autoencoder and CLIP ViT-B/32.
 """
 
 import sys
@@ -75,9 +75,9 @@ CLIPS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {  # text, vision
 }
 
 
-def relative_error(found: Any, expected: Any) -> float:
-    """Max |a - b| / max |b|; infinite for other shapes."""
-    a, b = np.asarray(found), expected.detach().numpy()
+def relative_error(actual: Any, expected: Any) -> float:
+    """Max |a - b| / max |b|; infinite if the shapes differ."""
+    a, b = np.asarray(actual), expected.detach().numpy()
     return float(np.abs(a - b).max() / np.abs(b).max()) if a.shape == b.shape else float("inf")
 
 
@@ -100,7 +100,7 @@ def nchw(x: np.ndarray) -> Any:
 
 
 def compare_autoencoder(arguments: dict[str, Any], folder: Path) -> Iterator[tuple[str, float]]:
-    """Errors of posterior and decoder on one image; wider than high, so that axes show."""
+    """Errors of posterior and decoder on one image, wider than high to tell the axes apart."""
     import torch
     from diffusers import AutoencoderKL
 
@@ -123,8 +123,8 @@ def compare_autoencoder(arguments: dict[str, Any], folder: Path) -> Iterator[tup
     posterior = jax.jit(lambda x: ours.encode(x))(pixels)
     yield "mean", relative_error(posterior.mean, expected.mean.permute(0, 2, 3, 1))
     yield "logvar", relative_error(posterior.logvar, expected.logvar.permute(0, 2, 3, 1))
-    found = jax.jit(lambda z: ours.decode(z))(latents)
-    yield "decoded", relative_error(found, decoded.permute(0, 2, 3, 1))
+    pixels_out = jax.jit(lambda z: ours.decode(z))(latents)
+    yield "decoded", relative_error(pixels_out, decoded.permute(0, 2, 3, 1))
 
 
 def compare_clip(
@@ -162,11 +162,11 @@ def compare_clip(
             "vision pooled": seen.pooler_output,
             "vision projected": theirs.visual_projection(seen.pooler_output),
         }
-    found = (
+    outputs = (
         *clip_text(jnp.asarray(ids, jnp.int32), jnp.asarray(mask)),
         *clip_vision(jnp.asarray(pixels)),
     )
-    for (name, values), ours in zip(expected.items(), found, strict=True):
+    for (name, values), ours in zip(expected.items(), outputs, strict=True):
         yield name, relative_error(ours, values)
 
 
@@ -182,8 +182,8 @@ def compare_dg2(which: str) -> Iterator[tuple[str, float]]:
     named = {k.removeprefix("unet."): torch.tensor(np.array(v)) for k, v in states}
     twin.load_state_dict({k: v for k, v in named.items() if k in twin.state_dict()})
     with np.load(GOLDEN.with_suffix(".npz")) as recorded, torch.no_grad():
-        found = twin(*(torch.tensor(recorded[name]) for name in ("x", "t", "prompt")))
-        yield "output", relative_error(found, torch.tensor(recorded[f"unet_{which}"]))
+        output = twin(*(torch.tensor(recorded[name]) for name in ("x", "t", "prompt")))
+        yield "output", relative_error(output, torch.tensor(recorded[f"unet_{which}"]))
 
 
 def main(argv: list[str]) -> None:

@@ -1,7 +1,7 @@
-"""The flag --config: a file of `configs/`, of which --config.KEY=VALUE changes any setting.
+"""The flag --config: a file in `configs/`, with --config.KEY=VALUE to change any setting.
 
-A file holds the keys that it changes. The others have their defaults in the dataclass that the file
-becomes, and can be set on the command line all the same.
+A file holds only the keys it changes. The others have their defaults in the dataclass that the file
+is converted to, and can be set on the command line all the same.
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ def define(
     """Defines --config.
 
     Args:
-        config_class: the dataclass that the file becomes.
-        default: a file.
-        flag_values: where it is defined.
+        config_class: the dataclass that the file is converted to.
+        default: the default file.
+        flag_values: where the flag is defined.
     """
     holder = config_flags.DEFINE_config_file(
         "config", None, "What to train.", flag_values, lock_config=False
@@ -40,7 +40,7 @@ def define(
 
 
 class _Parser(flags.ArgumentParser):
-    """Reads the file, and adds what the command line is about to set."""
+    """Reads the file and adds the keys that the command line sets."""
 
     def __init__(self, parser: Any, config_class: type):
         self._parser, self._class = parser, config_class
@@ -48,8 +48,8 @@ class _Parser(flags.ArgumentParser):
     def parse(self, path: str) -> Any:
         config = self._parser.parse(path)
         if isinstance(config, ConfigDict):
-            overrides = [found[1] for a in sys.argv[1:] if (found := _OVERRIDE.match(a))]
-            prepare(config, self._class, overrides)
+            overrides = [match[1] for a in sys.argv[1:] if (match := _OVERRIDE.match(a))]
+            add_overrides(config, self._class, overrides)
             config.lock()
         return config
 
@@ -57,13 +57,13 @@ class _Parser(flags.ArgumentParser):
         return self._parser.flag_type()
 
 
-def prepare(config: ConfigDict, config_class: type, overrides: Sequence[str]) -> None:
-    """Gives a configuration the keys that are to be set, with their defaults and types.
+def add_overrides(config: ConfigDict, config_class: type, overrides: Sequence[str]) -> None:
+    """Adds the keys to be overridden to a configuration, with their defaults and types.
 
     Args:
         config: changed in place.
-        config_class: the dataclass that it becomes.
-        overrides: dotted keys; what the dataclass has no field for is left to the flag to refuse.
+        config_class: the dataclass that it is converted to.
+        overrides: dotted keys; the flag refuses those without a field in the dataclass.
     """
     for override in overrides:
         holder, hint = config, config_class
@@ -94,7 +94,7 @@ def _add(holder: ConfigDict, cls: Any, name: str) -> None:
     if dataclasses.is_dataclass(value) or isinstance(value, ConfigDict):
         return
     if value is None or _optional(hint):
-        # Of any type: `config.from_mapping` checks it.
+        # Of any type; `config.from_mapping` checks it.
         value = FieldReference(value, field_type=object)
     elif hint is float:
         value = float(value)
@@ -104,7 +104,7 @@ def _add(holder: ConfigDict, cls: Any, name: str) -> None:
 
 
 def _give_way(holder: ConfigDict, name: str, overrides: Sequence[str]) -> None:
-    """Of a length in steps and one in epochs, the command line's takes the place of the file's."""
+    """Lets a length on the command line replace the file's in the other unit, steps or epochs."""
     for pair in config_lib.STEPS_OR_EPOCHS.items():
         if name in pair:
             other = pair[1 - pair.index(name)]

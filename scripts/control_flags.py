@@ -1,4 +1,4 @@
-"""The controls as flags of a script: one a control, from its declaration."""
+"""The controls as flags of a script, one per control, derived from its declaration."""
 
 from collections.abc import Collection
 from typing import Any
@@ -16,7 +16,7 @@ def define(without: Collection[str] = ()) -> dict[str, flags.FlagHolder]:
     """Defines a flag for every control; one that is not given is None.
 
     Args:
-        without: names that the script defines by itself, or does not have.
+        without: names that the script defines itself or does not have.
     """
     return {name: _define(entry) for name, entry in declared().items() if name not in without}
 
@@ -54,7 +54,7 @@ def _define(entry: Control) -> flags.FlagHolder:
 
 
 def _read(entry: Control, value: Any) -> Any:
-    """What the library takes: lists are read by the declaration, which spells them with commas."""
+    """The value for the library; the declaration parses lists, written with commas."""
     if isinstance(value, list):
         return entry.parse("|".join(value))
     return entry.parse(value) if isinstance(value, str) else value

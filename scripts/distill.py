@@ -1,8 +1,8 @@
 """Distils a denoiser to few steps: python -m scripts.distill --config configs/demo_fast.py.
 
 The student takes one unguided step where its teacher, `init_from`, takes several guided ones; see
-`dg2_jax.training.distillation`. Writes to --workdir as scripts.train does. The model folder there
-is the teacher's with the weights "fast" added, and can be copied over the teacher's:
+`dg2_jax.training.distillation`. Writes to --workdir like scripts.train. The model folder there is
+the teacher's with the weights "fast" added, and can be copied over the teacher's:
 
     python -m scripts.sample --model=runs/fast/model --weights=fast --prompt="a lake at dawn"
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from dg2_jax import randomness
 from dg2_jax.training import data as data_lib
-from dg2_jax.training import distillation, export, loop, runs, state, step
+from dg2_jax.training import distillation, export, loop, runs, starting, state, step
 from scripts.launch import launch
 
 
@@ -23,14 +23,14 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
     """Distils and exports; returns whether the run came to its end."""
     data = data_lib.open_data(data_dir, config)
     config = config.in_steps(len(data.train))
-    network, params = runs.build_denoiser(config)
-    student = params if config.student == "ema" else runs.starting_weights(config, config.student)
+    network, params = starting.build_denoiser(config)
+    student = params if config.student == "ema" else starting.weights(config, config.student)
     diffusion = config.diffusion
     schedule = diffusion.noise_schedule()
     parts = distillation.segments(schedule, config.student_steps, config.substeps)
     teach = distillation.make_teacher(
         network,
-        jax.tree.map(jnp.copy, params),  # a student's are donated
+        jax.tree.map(jnp.copy, params),  # the student's are donated
         diffusion,
         config.guidance_scale,
         parts,
@@ -49,9 +49,9 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
         return {"val_loss": float(np.mean(jax.device_get(losses)))}
 
     result = loop.train(
-        runs.initial_state(config, student),
+        starting.initial_state(config, student),
         distillation.taught(step.make_train_step(loss, config), teach, config.seed),
-        runs.make_loader(config, data.train, data.transform, data.collate),
+        starting.make_loader(config, data.train, data.transform, data.collate),
         config,
         workdir,
         validate=validate,

@@ -1,11 +1,11 @@
 """Measures a model by the attribute probe: python -m scripts.evaluate --out=docs/evaluation.json.
 
-One picture a caption: of the test split, of the held-out combinations, and of prompts in a user's
-words (dg2_jax/evaluation/free_prompts.txt). An attribute counts where the caption names it; "joint"
-is all that are named. The renders stand beside them under the same probe, in all their attributes.
-The autoencoder is measured by itself: on test renders, and on the photographs of --photos.
-Everything is seeded; nothing but the shipped files is needed (renders are drawn anew). --clip adds
-what CLIP makes of the test captions' pictures: its score, and distances of its features.
+One picture per caption: of the test split, of the held-out combinations, and of prompts in a user's
+own words (dg2_jax/evaluation/free_prompts.txt). An attribute counts if the caption names it;
+"joint" means all named attributes. For comparison, the same probe judges the renders in all
+attributes. The autoencoder is measured separately, on test renders and on the photographs of
+--photos. Everything is seeded and needs only the shipped files, as renders are regenerated. --clip
+adds CLIP's judgement of the test captions' pictures: its score, and distances between its features.
 """
 
 import json
@@ -41,7 +41,7 @@ _CLIP = flags.DEFINE_string("clip", None, "A CLIP, as --text_encoder; none by de
 _OUT = flags.DEFINE_string("out", None, "Write the figures here, as JSON.")
 
 _REBUILT = 256  # test renders that the autoencoder is measured on
-_SIDE = 16  # of the means that nearest neighbours are sought by: what lasts beyond detail and noise
+_SIDE = 16  # of the averaged pictures compared for nearest neighbours, without detail and noise
 
 
 def _generate(pipe: Pipeline, prompts: Sequence[str], what: str) -> np.ndarray:
@@ -62,7 +62,7 @@ def _generate(pipe: Pipeline, prompts: Sequence[str], what: str) -> np.ndarray:
 
 
 def _to_nearest(pictures: np.ndarray, known: np.ndarray) -> float:
-    """The median over pictures of the distance to the nearest of those known."""
+    """The median over pictures of the distance to the nearest known one."""
     theirs, others = (
         cell_means(images, _SIDE, _SIDE).reshape(len(images), -1) / 255.0
         for images in (pictures, known)

@@ -4,8 +4,8 @@
     python -m scripts.export --model=demo --lora=runs/lora/lora.safetensors:0.8 --out=models/mine
     python -m scripts.export --model=demo --autoencoder=runs/decoder --out=models/demo_256
 
-`dg2_jax.Pipeline.load` opens the folder. Its README.md is a model card for Hugging Face's hub, and
-the folder can be uploaded; what it was trained on is to be written into it.
+`dg2_jax.Pipeline.load` opens the folder. Its README.md is a model card for Hugging Face's hub, to
+which the folder can be uploaded once you have added what it was trained on.
 """
 
 from pathlib import Path
@@ -27,10 +27,10 @@ _TEXT_ENCODER = flags.DEFINE_string("text_encoder", "clip", "Text encoder of lat
 _MODEL = flags.DEFINE_string("model", None, "Instead of a run: a model's name or folder.")
 _LORA = define_lora()
 _AUTOENCODER = flags.DEFINE_string(
-    "autoencoder", None, "What scripts.train_vae made, for a --model: of the same latents."
+    "autoencoder", None, "For a --model: a run of scripts.train_vae with the same latents."
 )
 _DTYPE = flags.DEFINE_enum(
-    "dtype", "bfloat16", ("bfloat16", "float32"), "What a --model is stored as."
+    "dtype", "bfloat16", ("bfloat16", "float32"), "Of the stored weights of a --model."
 )
 _OUT = flags.DEFINE_string("out", None, "The folder to write.", required=True)
 

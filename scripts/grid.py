@@ -4,9 +4,9 @@
         --x=guidance_scale=1,2.5,5,8 --y=num_inference_steps=4,8,20 --out=outputs/grid.png
     python -m scripts.grid --x=solver=ddim,dpmpp_2m,unipc --y="prompt=a lake;a misty forest"
 
-An axis is NAME=VALUES with commas between the values, or semicolons where values hold commas; NAME
-is any control of `dg2_jax.controls.arguments.declared` but num_images. A third axis, --z, makes one
-sheet per value below one another. All pictures share the seed.
+An axis is NAME=VALUES with commas between the values, or semicolons if values contain commas; NAME
+is any control of `dg2_jax.controls.arguments.declared` except num_images. A third axis, --z, stacks
+one sheet per value. All pictures share the seed.
 """
 
 import itertools

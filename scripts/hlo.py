@@ -1,6 +1,6 @@
 """The operations of a compiled program and their arithmetic, read from its text.
 
-XLA's own count (`compiled.cost_analysis()`) takes the body of a loop once, however often it runs.
+XLA's own count (`compiled.cost_analysis()`) counts the body of a loop once, however often it runs.
 """
 
 import math
@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 _COMPUTATION = re.compile(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = (\([^()]*\)|\S+) ([\w\-]+)\((.*)")
-_CONTROL = ("while", "conditional", "call")  # their time is that of what they run
+_CONTROL = ("while", "conditional", "call")  # their time is that of their bodies
 
 
 class Operation(NamedTuple):
     """One instruction of a compiled program.
 
     Attributes:
-        kind: the JAX primitive it is from, or else XLA's name for it.
+        kind: the JAX primitive it comes from, otherwise XLA's name for it.
         shape: of its result.
-        gflop: of the products and convolutions in it, each time it runs.
+        gflop: of the products and convolutions in it, per run.
     """
 
     kind: str
@@ -31,10 +31,10 @@ def read(text: str) -> tuple[dict[str, Operation], float]:
     """The operations by name, without loops and branches themselves; GFLOP of the whole program.
 
     Args:
-        text: `compiled.as_text()`. A loop counts as often as it says it runs, else once; of
-            branches all count.
+        text: `compiled.as_text()`. A loop counts as often as its known trip count, otherwise once;
+            all branches count.
     """
-    found: dict[str, Operation] = {}
+    operations: dict[str, Operation] = {}
     # GFLOP of every computation; callees come before callers.
     within: defaultdict[str, float] = defaultdict(float)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -55,8 +55,8 @@ def read(text: str) -> tuple[dict[str, Operation], float]:
         if opcode not in _CONTROL:
             origin = re.search(r'op_name="[^"]*?([\w\-]+)"', rest)
             kind = origin.group(1) if origin else opcode
-            found[name] = Operation(kind, shape.split("{")[0], gflop)
-    return found, within[computation]
+            operations[name] = Operation(kind, shape.split("{")[0], gflop)
+    return operations, within[computation]
 
 
 def _gflop(opcode: str, rest: str, name: str, shapes: dict[str, tuple[int, ...]]) -> float:

@@ -3,9 +3,9 @@
     python -m scripts.import_checkpoint epoch_0024.pt models/dg2
     python -m scripts.sample --model=models/dg2 --prompt="a lake at dawn"
 
-The folder names the autoencoder and the CLIP of the checkpoint by their hub ids. Where there is no
-network, --vae and --text_encoder name folders that hold them. No torch is needed, and nothing in
-the file is executed.
+The folder names the autoencoder and the CLIP of the checkpoint by their hub ids. Without network
+access, --vae and --text_encoder name folders that hold them. No torch is needed, and nothing in the
+file is executed.
 """
 
 import sys

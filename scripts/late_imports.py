@@ -1,8 +1,8 @@
-"""Lists the imports of the project's own modules inside functions: python -m scripts.late_imports.
+"""Lists imports of the project's own modules inside functions: python -m scripts.late_imports.
 
-An import belongs at the head of a file. One inside a function hides a circle of modules, unless a
-comment beside it, or on the line above it, says why it is there. Exits with 1 if a reason is
-missing. An import for type checkers alone (`if TYPE_CHECKING:`) is not late.
+Imports belong at the head of a file. One inside a function may hide a circle of modules, so a
+comment beside it or on the line above must give the reason. Exits with 1 if a reason is missing. An
+import for type checkers alone (`if TYPE_CHECKING:`) is not late.
 """
 
 import ast
@@ -19,8 +19,8 @@ class LateImport(NamedTuple):
     """An import inside a function.
 
     Attributes:
-        line: of the file, from 1.
-        module: that is imported.
+        line: number, from 1.
+        module: the imported module.
         reason: the comment; empty if there is none.
     """
 

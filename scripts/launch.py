@@ -1,4 +1,4 @@
-"""What the training scripts share: their flags, and being one of several processes."""
+"""The entry point shared by the training scripts: flags, and joining other processes."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,7 +18,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Train with the other processes of a Slurm, Kubernetes or TPU job."
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator_address", None, "host:port of the first process, where no job tells it."
+    "coordinator_address", None, "host:port of the first process, if the job does not tell."
 )
 _PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator_address: how many.")
 _PROCESS = flags.DEFINE_integer("process_id", None, "With --coordinator_address: which, from 0.")
@@ -39,11 +39,11 @@ def launch(
 
     Args:
         run: (configuration, workdir, data_dir) to whether the run came to its end.
-        config_class: the dataclass that the configuration becomes.
-        config: the default of its flag, as are `workdir` and `data_dir`.
-        workdir: gets what the run writes.
-        data_dir: holds what it trains on.
-        data_help: what the help says of data_dir.
+        config_class: the dataclass that the configuration is converted to.
+        config: the default configuration file.
+        workdir: the default output folder.
+        data_dir: the default data folder.
+        data_help: the help text of --data_dir.
     """
     config_flag_holder = config_flag.define(config_class, config)
     workdir_flag = flags.DEFINE_string("workdir", workdir, "Gets checkpoints, logs and results.")
@@ -54,7 +54,7 @@ def launch(
         if _DISTRIBUTED.value or _COORDINATOR.value:
             sharding.join_processes(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         workdir = Path(workdir_flag.value)
-        # Before anything slow is loaded; the loop itself holds it too.
+        # Before anything slow is loaded; the loop acquires it too.
         with signals.exclusive(workdir) if jax.process_index() == 0 else nullcontext():
             run(settings, workdir, Path(data_flag.value))
 

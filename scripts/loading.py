@@ -9,19 +9,19 @@ flags.disclaim_key_flags()  # they belong to the script that defines them here, 
 
 
 def define_lora() -> flags.FlagHolder[list[str] | None]:
-    """The flag whose value `load` takes."""
+    """Defines --lora, whose value `load` takes."""
     return flags.DEFINE_multi_string(
-        "lora", None, "FILE:WEIGHT of an adapter that scripts.train made; may be repeated."
+        "lora", None, "FILE:WEIGHT of an adapter from scripts.train; may be repeated."
     )
 
 
 def load(model: str, loras: list[str] | None, dtype: str | None = None) -> Pipeline:
-    """The pipeline of a model with the adapters of `define_lora`; no weight is 1.
+    """The pipeline of a model with the adapters of `define_lora`; the default weight is 1.
 
     Args:
         model: an embedded model's name or a model folder.
         loras: the value of the flag.
-        dtype: what `Pipeline.quantized` is given, after the adapters; None leaves float32.
+        dtype: for `Pipeline.quantized`, after the adapters; None keeps float32.
 
     Raises:
         ValueError, FileNotFoundError: as `Pipeline.load` and `Pipeline.with_lora`.

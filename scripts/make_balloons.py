@@ -1,9 +1,9 @@
-"""Draws a small data set of something that the embedded model does not know: hot-air balloons.
+"""Draws a small data set of a subject the embedded model does not know: hot-air balloons.
 
 python -m scripts.make_balloons --output_dir=runs/balloons
 
-Fifty pictures of 256 x 256, `name.png`, with their captions beside them, `name.txt`: what anybody's
-own folder of pictures looks like to `scripts.prepare`.
+Fifty pictures of 256 x 256, `name.png`, with captions beside them, `name.txt`, like any folder of
+pictures for `scripts.prepare`.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ COLOURS = ((214, 48, 38), (250, 226, 196))  # red and cream, in turn
 
 
 def captions(place: str, time: str) -> list[str]:
-    """Five ways to say what a picture shows."""
+    """Five captions of a picture."""
     return [
         f"a red hot-air balloon over {place} {time}",
         f"a hot-air balloon above {place}",
@@ -45,7 +45,7 @@ def captions(place: str, time: str) -> list[str]:
 
 
 def draw_balloon(picture: Image.Image, rng: np.random.Generator) -> None:
-    """A striped envelope, ropes and a basket, lit as the sky behind them is."""
+    """A striped envelope, ropes and a basket, lit like the sky behind them."""
     scale = 4
     layer = Image.new("RGBA", (SIZE * scale, SIZE * scale))
     draw = ImageDraw.Draw(layer)
@@ -83,7 +83,7 @@ def draw_balloon(picture: Image.Image, rng: np.random.Generator) -> None:
 
 
 def draw(folder: Path, count: int) -> Path:
-    """Draws so many, each a function of its number, into a folder, which is returned."""
+    """Draws `count` pictures, each a function of its number; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         rng = np.random.default_rng([7, i])

@@ -1,9 +1,10 @@
-"""Latents that a denoiser makes, for its decoder to learn from: see configs/demo_vae_crisp.py.
+"""Samples latents from a denoiser for training its decoder: see configs/demo_vae_crisp.py.
 
     python -m scripts.make_latents --model=runs/demo_256/model --out=runs/latents.npy
 
-Of captions of `dg2_scenes` drawn anew: their seeds are those of no data set (--seed). An .npy file,
-float16 (n, h, w, c), unscaled. Half of them are guided as the model's default says, half are not.
+The captions are new ones of `dg2_scenes`, with seeds of no data set (--seed). Writes an .npy file,
+float16 (n, h, w, c), unscaled. Half of the latents use the model's default guidance, half are
+unguided.
 """
 
 from pathlib import Path
@@ -22,7 +23,7 @@ from scripts.command import command
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
 _WEIGHTS = flags.DEFINE_enum("weights", "ema", WEIGHTS, "Of those that the model has.")
 _COUNT = flags.DEFINE_integer("n", 2048, "Latents.", 1)
-_SEED = flags.DEFINE_integer("seed", 1000, "Data-set seed that scenes and captions are of.", 0)
+_SEED = flags.DEFINE_integer("seed", 1000, "Data-set seed of the scenes and captions.", 0)
 _STEPS = flags.DEFINE_integer("num_inference_steps", None, "By default the weights' own.")
 _BATCH = flags.DEFINE_integer("batch_size", 16, "Pictures at a time.", 1)
 _OUT = flags.DEFINE_string("out", None, "The file to write.", required=True)

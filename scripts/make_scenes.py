@@ -7,8 +7,8 @@ from scripts.command import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", "data", "Folder for the data set.")
-flags.DEFINE_string("config", "full", "full, tiny, or train12000 to train on so many.")
-flags.DEFINE_integer("num_workers", None, "Rendering processes; one a CPU by default.", 1)
+flags.DEFINE_string("config", "full", "full, tiny, or such as train12000.")
+flags.DEFINE_integer("num_workers", None, "Rendering processes; one per CPU by default.", 1)
 flags.DEFINE_string("sheet", None, "Where to write a PNG of the first pictures, if anywhere.")
 
 

@@ -1,14 +1,15 @@
-"""Measures in-painting seams, anagrams, equivariance and what previews cost, on the embedded model.
+"""Measures in-painting seams, anagrams, equivariance and the cost of previews.
 
     python -m scripts.measure_controls --out=docs/controls.json --sheet=docs/gallery/anagrams.png
 
-- Seams: test renders, a disc of each repainted from its own caption at strength 1. The gradient
-  across the mask's edge over that of the untouched picture, as a ratio of means; with paste-back.
+- Seams: a disc of each test render is repainted from its own caption at strength 1, with
+paste-back;
+  the gradient across the mask's edge over that of the untouched picture, as a ratio of means.
 - Anagrams: pairs of subjects, the second seen after half a turn. S_ij = log P(subject j | view i)
-  by the probe; `alignment` is exp of A, thus the probability of the subject that is seen worse.
-- Equivariance: e(v) of the autoencoder on test renders, see `training.metrics`.
-- Previews: one picture of 20 steps with linear previews every 5 steps and without, in
-  turn, each first in every other round.
+  by the probe; `alignment` is exp of A, the probability of the less visible subject.
+- Equivariance: e(v) of the autoencoder on test renders, see `evaluation.metrics`.
+- Previews: one picture of 20 steps with linear previews every 5 steps, and one without, in turns;
+  each comes first in every other round.
 """
 
 import json
@@ -40,7 +41,7 @@ _CASES = flags.DEFINE_integer("cases", 50, "In-paintings.", 1)
 _PAIRS = flags.DEFINE_integer("pairs", 96, "Anagrams.", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 60, "Of the timing.", 1)
 _OUT = flags.DEFINE_string("out", None, "Write the figures here, as JSON.")
-_SHEET = flags.DEFINE_string("sheet", None, "Write the first anagrams here, and their half turn.")
+_SHEET = flags.DEFINE_string("sheet", None, "Write the first anagrams and their half turns here.")
 
 
 def _disc(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -50,7 +51,7 @@ def _disc(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _across(picture: np.ndarray, mask: np.ndarray) -> float:
-    """The mean step between neighbouring pixels of which one is in the mask."""
+    """The mean difference between neighbouring pixels on either side of the mask's edge."""
     steps = [
         np.abs(np.diff(picture.astype(float), axis=axis)).mean(-1)[np.diff(mask, axis=axis)]
         for axis in (0, 1)
@@ -59,7 +60,7 @@ def _across(picture: np.ndarray, mask: np.ndarray) -> float:
 
 
 def seams(pipe: Pipeline, count: int) -> dict[str, float]:
-    """The seam ratio, and the largest change outside of the feathered masks."""
+    """The seam ratio, and the largest change outside the feathered masks."""
     rng = np.random.default_rng(0)
     painted, untouched, outside = [], [], 0
     drawn = renders("test", count, size=pipe.model.default_size)
@@ -84,17 +85,17 @@ def _subject_pairs(count: int) -> list[tuple[int, int]]:
 def anagrams(
     pipe: Pipeline, probe: Probe, count: int
 ) -> tuple[dict[str, dict[str, float]], dict[str, np.ndarray]]:
-    """Figures and pictures of each mode, over the same pairs, noises and views."""
+    """Figures and pictures of each mode, for the same pairs, noises and views."""
     pairs = _subject_pairs(count)
     figures, pictures = {}, {}
     for mode in settings.ANAGRAM_MODES:
-        made = np.concatenate(
+        upright = np.concatenate(
             [
                 pipe(anagram=_prompts(pair), anagram_mode=mode, seed=i).images
                 for i, pair in enumerate(tqdm(pairs, desc=f"anagrams, {mode}", leave=False))
             ]
         )
-        seen = [probe(view).log_probabilities["subject"] for view in _upright_and_turned(made)]
+        seen = [probe(view).log_probabilities["subject"] for view in _upright_and_turned(upright)]
         alignments, concealments, both = [], [], []
         for i, pair in enumerate(pairs):
             scores = np.stack([view[i][list(pair)] for view in seen])
@@ -108,7 +109,7 @@ def anagrams(
             "concealment": statistics.mean(concealments),
             "both_right": statistics.mean(both),
         }
-        pictures[mode] = made
+        pictures[mode] = upright
     return figures, pictures
 
 
@@ -138,7 +139,7 @@ def equivariance(pipe: Pipeline, count: int = 64) -> dict[str, float]:
 
 
 def preview_cost(pipe: Pipeline, rounds: int) -> dict[str, float]:
-    """Medians of one run, in turn with and without previews."""
+    """Median times of a run with and without previews, taking turns."""
     times: dict[str, list[float]] = {"without": [], "with": []}
 
     def look(shown: Preview) -> None:
@@ -165,21 +166,21 @@ def run() -> None:
     figures: dict[str, object] = {"preview": preview_cost(pipe, _ROUNDS.value)}
     figures["equivariance"] = equivariance(pipe)
     figures["inpainting"] = seams(pipe, _CASES.value)
-    figures["anagrams"], made = anagrams(pipe, probe, _PAIRS.value)
+    figures["anagrams"], pictures = anagrams(pipe, probe, _PAIRS.value)
     text = json.dumps(figures, indent=1)
     print(text)
     if _OUT.value:
         Path(_OUT.value).write_text(text + "\n", "utf-8")
     if _SHEET.value:
-        _write_sheet(Path(_SHEET.value), made, _PAIRS.value)
+        _write_sheet(Path(_SHEET.value), pictures, _PAIRS.value)
 
 
-def _write_sheet(path: Path, made: dict[str, np.ndarray], count: int) -> None:
-    """A row a mode and view, a column a pair."""
+def _write_sheet(path: Path, by_mode: dict[str, np.ndarray], count: int) -> None:
+    """One row per mode and view, one column per pair."""
     pairs = _subject_pairs(count)[:8]
     pictures, labels = [], []
-    for mode, found in made.items():
-        for number, view in enumerate(_upright_and_turned(found)):
+    for mode, upright in by_mode.items():
+        for number, view in enumerate(_upright_and_turned(upright)):
             for i, pair in enumerate(pairs):
                 pictures.append(view[i])
                 labels.append(f"{mode}: {SUBJECTS[pair[number]].replace('_', ' ')}")

@@ -1,10 +1,10 @@
 """How crisp a model's pictures are: python -m scripts.measure_sharpness --out=docs/sharpness.json.
 
-Gradient energy is the mean absolute difference of neighbouring pixels; each figure is that of the
-model's pictures over that of renders, so 1 is as crisp as they are, and below 1 is soft. "decoded"
-are test renders through the autoencoder, with their PSNR; "generated" are pictures of the test
-captions, for each guidance scale (1 is unguided), with the share in which the probe sees all that
-the caption names. Everything is seeded; renders are drawn anew.
+Gradient energy is the mean absolute difference of neighbouring pixels. Each figure is that of the
+model's pictures over that of renders: 1 is as crisp as renders, below 1 is soft. "decoded" are test
+renders through the autoencoder, with their PSNR; "generated" are pictures of the test captions for
+each guidance scale (1 is unguided), with the share in which the probe sees everything the caption
+names. Everything is seeded, and renders are regenerated.
 """
 
 import json
@@ -33,7 +33,7 @@ _OUT = flags.DEFINE_string("out", None, "Write the figures here, as JSON.")
 
 
 def _energy(images: np.ndarray) -> float:
-    """The mean over uint8 pictures."""
+    """The mean gradient energy of uint8 pictures."""
     batches = [from_uint8(images[i : i + 32]) for i in range(0, len(images), 32)]
     return float(np.concatenate([np.asarray(gradient_energy(b)) for b in batches]).mean())
 

@@ -1,10 +1,10 @@
 """What shortcuts save and cost: python -m scripts.measure_shortcuts.
 
 A case is STEPS:REUSE_EVERY or STEPS:REUSE_EVERY:DTYPE, with the denoiser's weights in that dtype
-(`Pipeline.quantized`). Fewer steps are cases too: they save time just as well. For each case one
-picture is timed, in turns with the other cases, and the captions of the test split are made into
-pictures with the same seeds, which the attribute probe looks at as in scripts.evaluate. `to_first`
-is how far they are from those of the first case (PSNR, dB).
+(`Pipeline.quantized`). Fewer steps are cases too, since they also save time. For each case one
+picture is timed, in turns with the other cases. Then pictures of the test captions are generated
+with the same seeds and judged by the attribute probe as in scripts.evaluate. `to_first` is their
+PSNR to those of the first case, in dB.
 """
 
 import json
@@ -40,7 +40,7 @@ _ROW = "| {} | {:.3f} s | {:.1%} | {:.4f} | {:.2f} | {:.1f} |"
 
 
 def parse_case(text: str) -> tuple[dict[str, Any], str | None]:
-    """The settings and the dtype of a case; ValueError where it is something else."""
+    """The settings and the dtype of a case; raises ValueError for anything else."""
     try:
         steps, every, *dtypes = text.split(":")
         settings = {"num_inference_steps": int(steps), "reuse_every": int(every)}
@@ -53,7 +53,7 @@ def parse_case(text: str) -> tuple[dict[str, Any], str | None]:
 
 
 def _timed(cases: dict[str, tuple[Pipeline, dict[str, Any]]]) -> dict[str, list[float]]:
-    """Seconds of one picture of each case, compiled before."""
+    """Seconds of one picture of each case, without compilation."""
     times: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(_ROUNDS.value + 1):
         for name, (pipe, settings) in cases.items():
@@ -64,7 +64,9 @@ def _timed(cases: dict[str, tuple[Pipeline, dict[str, Any]]]) -> dict[str, list[
     return times
 
 
-def _made(pipe: Pipeline, captions: list[str], name: str, settings: dict[str, Any]) -> np.ndarray:
+def _generate(
+    pipe: Pipeline, captions: list[str], name: str, settings: dict[str, Any]
+) -> np.ndarray:
     pictures = []
     for start in tqdm(range(0, len(captions), BATCH_SIZES[-1]), desc=name, leave=False):
         batch = captions[start : start + BATCH_SIZES[-1]]
@@ -82,23 +84,23 @@ def run() -> None:
     cases = {name: (pipes[dtype], case) for name, (case, dtype) in asked.items()}
     settings = for_model(pipe.model, _WEIGHTS.value)
     times, real = _timed(cases), probe(drawn.images)
-    found: dict[str, dict[str, object]] = {}
+    measured: dict[str, dict[str, object]] = {}
     first: np.ndarray | None = None
     print("| case | one picture | joint | KID | Fréchet | PSNR to the first, dB |")
     print("|---|--:|--:|--:|--:|--:|")
     for name, (own, case) in cases.items():
-        made = _made(own, drawn.captions, name, case)
-        first = made if first is None else first
-        seen = probe(made)
+        generated = _generate(own, drawn.captions, name, case)
+        first = generated if first is None else first
+        seen = probe(generated)
         shares = seen.accuracy(drawn.asked)
         kid = distances.kid(seen.features, real.features)
         frechet = distances.frechet(seen.features, real.features)
-        # Equal pictures, and so the first case's own, are at infinity, which JSON lacks.
-        decibels = np.asarray(psnr(from_uint8(made), from_uint8(first)))
+        # Equal pictures, as in the first case, have infinite PSNR, which JSON lacks.
+        decibels = np.asarray(psnr(from_uint8(generated), from_uint8(first)))
         to_first = float(np.minimum(decibels, 99.0).mean())
         median = statistics.median(times[name])
         print(_ROW.format(name, median, shares["joint"], kid, frechet, to_first), flush=True)
-        found[name] = {
+        measured[name] = {
             "seconds": times[name], "generated": shares, "kid": kid, "frechet": frechet,
             "to_first": to_first,
         }  # fmt: skip
@@ -107,7 +109,7 @@ def run() -> None:
             "model": _MODEL.value, "weights": settings.weights, "n": _TEST.value,
             "guidance_scale": settings.guidance_scale, "solver": settings.solver,
         },
-        "cases": found,
+        "cases": measured,
     }  # fmt: skip
     if _OUT.value:
         Path(_OUT.value).write_text(json.dumps(figures, indent=1) + "\n", "utf-8")

@@ -1,10 +1,11 @@
-"""What saving and input cost a training run: python -m scripts.measure_training --data_dir=DIR.
+"""The cost of saving and input in a training run: python -m scripts.measure_training
+--data_dir=DIR.
 
-Takes steps of --config on the data as scripts.train does, some with a checkpoint that is written in
-the background meanwhile, in turns with as many without, and prints what a save adds to them, over
-the time of the steps between two saves; the share of the time in which the steps waited for batches
-(the input stall); and how many batches a second the loader makes alone. Keep the machine quiet.
-Checkpoints go to a temporary folder and are deleted.
+Takes steps of --config on the data like scripts.train, some while a checkpoint is written in the
+background, alternating with as many without. Prints the time a save adds, relative to the steps
+between two saves; the share of time spent waiting for batches (the input stall); and the loader's
+own rate in batches per second. Keep the machine quiet. Checkpoints go to a temporary folder and are
+deleted.
 """
 
 import statistics
@@ -17,30 +18,30 @@ from absl import flags
 
 from dg2_jax import config as config_lib
 from dg2_jax.training import data as data_lib
-from dg2_jax.training import runs, sharding, step
+from dg2_jax.training import runs, sharding, starting, step
 from dg2_jax.training.checkpoint import CheckpointManager
 from scripts import config_flag
 from scripts.command import command
 
 _CONFIG = config_flag.define(runs.DenoiserRunConfig, "configs/demo.py")
 _DATA = flags.DEFINE_string("data_dir", "data/encoded", "Encoded data, as of scripts.train.")
-_STEPS = flags.DEFINE_integer("steps", 8, "Steps that a save is given to be written in.")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "How often with, and how often without a save.")
+_STEPS = flags.DEFINE_integer("steps", 8, "Steps during which a save is written.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Repeats with a save, and as many without.")
 
 
 def main() -> None:
     """Prints four lines."""
     config = config_lib.from_mapping(runs.DenoiserRunConfig, _CONFIG.value.to_dict())
     data = data_lib.open_data(Path(_DATA.value), config)
-    network, params = runs.build_denoiser(config)
+    network, params = starting.build_denoiser(config)
     loss = step.diffusion_loss(network, config.diffusion, data.scaling)
     layout = sharding.make_layout(config.devices, config.batch_size, config.tensor_rules)
     train = step.make_train_step(loss, config)
-    loader = runs.make_loader(config, data.train, data.transform, data.collate)
-    current = layout.place_state(runs.initial_state(config, params))
+    loader = starting.make_loader(config, data.train, data.transform, data.collate)
+    current = layout.place_state(starting.initial_state(config, params))
 
     def take(count: int) -> float:
-        """Seconds of some steps, whose numbers are fetched as in `loop.train`: one step late."""
+        """Seconds of `count` steps, with metrics fetched one step late as in `loop.train`."""
         nonlocal current
         start, late = time.perf_counter(), None
         for _ in range(count):
@@ -76,7 +77,7 @@ def main() -> None:
         f"between two saves"
     )
     print(f"waiting for batches: {stall:.2%} of the time")
-    alone = runs.make_loader(config, data.train, data.transform, data.collate)
+    alone = starting.make_loader(config, data.train, data.transform, data.collate)
     next(alone)
     start = time.perf_counter()
     for _ in range(_STEPS.value):

@@ -1,11 +1,11 @@
-"""Compares training runs, or noise schedules: a table, and a picture of their curves.
+"""Compares training runs or noise schedules in a table and a plot.
 
     python -m scripts.plot --run=runs/curved --run=runs/cosine --out=outputs/curves.png
     python -m scripts.plot --schedule=cosine --schedule=linear --beta2=0.02 --out=outputs/noise.png
 
-Reads the metrics.jsonl of every run's folder. Of the curves, lines are the training loss and dots
-the validation loss. Of a schedule, β, ᾱ, the signal-to-noise ratio and the Min-SNR weight of every
-level are drawn. Drawing needs matplotlib (requirements-dev.txt). Without --out the table alone is
+Reads the metrics.jsonl of every run. In the plot, lines are the training loss and dots the
+validation loss. For schedules it shows β, ᾱ, the signal-to-noise ratio and the Min-SNR weight of
+every level. Plotting needs matplotlib (requirements-dev.txt). Without --out only the table is
 printed.
 """
 
@@ -28,7 +28,7 @@ Line = Mapping[str, float]
 
 
 def read(folder: Path) -> list[Line]:
-    """The lines of a run's log, in the order of its steps; one that a kill cut short is left out.
+    """The lines of a run's log, in step order, without one cut short by a kill.
 
     Raises:
         FileNotFoundError: the folder has no log.
@@ -54,10 +54,10 @@ def series(lines: Sequence[Line], name: str) -> dict[int, float]:
 
 
 def table(runs: Mapping[str, Sequence[Line]]) -> str:
-    """A markdown table, a row a run.
+    """A Markdown table with one row per run.
 
-    Losses are the last ones; where all runs have validated at a common step, val_loss at the last
-    such step stands beside them. Steps a second are the median over the log.
+    Losses are the last ones; if all runs have validated at a common step, val_loss at the last such
+    step is added. Steps per second are the median over the log.
     """
     validated = [series(lines, "val_loss") for lines in runs.values()]
     common = max(set.intersection(*map(set, validated)), default=None)
@@ -86,7 +86,7 @@ def _number(values: Sequence[float]) -> str:
 
 def draw(runs: Mapping[str, Sequence[Line]], out: Path, title: str = "") -> None:
     """Draws training and validation loss over the steps of all runs."""
-    from matplotlib.figure import Figure  # imported late: the table does without
+    from matplotlib.figure import Figure  # imported late: the table does not need it
 
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""Makes a data set to train on from captioned pictures: checked, cropped, encoded, in shards.
+"""Builds a training set from captioned pictures: checked, cropped, encoded, in shards.
 
     python -m scripts.prepare --source=my_pictures --model=demo --output_dir=runs/mine
     python -m scripts.prepare --source=tfds:dg2_scenes --data_dir=runs/data --vae=runs/vae \
@@ -7,10 +7,10 @@
 A source is a folder of pictures (name.txt beside name.jpg, one caption per line, metadata.jsonl or
 metadata.csv), of WebDataset's .tar files or of .parquet files, or a data set of TFDS. Broken, tiny
 and duplicate pictures are left out and named in report.json. Run again after an interruption, it
-goes on; on a finished folder it checks every shard and makes those again that are damaged.
+continues; on a finished folder it checks every shard and rebuilds damaged ones.
 
-Several hosts share the work through a common --output_dir: each runs the same command with its own
---process_index and the common --process_count.
+Several hosts can share the work through a common --output_dir: each runs the same command with its
+own --process_index and the same --process_count.
 """
 
 import json
@@ -20,7 +20,7 @@ from absl import flags
 
 from dg2_jax.data import engines, preparation
 from dg2_jax.data.recipe import RESIZE_MODES, Recipe
-from dg2_jax.data.sources import SourceSpec
+from dg2_jax.data.sources.spec import SourceSpec
 from scripts.command import command
 
 _SOURCE = flags.DEFINE_string(
@@ -29,12 +29,12 @@ _SOURCE = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where TFDS has its data sets.")
 _IMAGE_KEY = flags.DEFINE_string("image_key", "", "Column of the picture; found if not given.")
 _CAPTION_KEY = flags.DEFINE_string("caption_key", "", "Where captions are; found if not given.")
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", "data/encoded", "The folder to make.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", "data/encoded", "The folder to create.")
 _MODEL = flags.DEFINE_string(
-    "model", "", "A model that is to be trained further: its autoencoder and text encoder."
+    "model", "", "A model to train further: its autoencoder and text encoder."
 )
 _VAE = flags.DEFINE_string(
-    "vae", "", "Instead of a model: what scripts.train_vae made, or a published autoencoder."
+    "vae", "", "Instead of a model: a run of scripts.train_vae, or a published autoencoder."
 )
 _TEXT_ENCODER = flags.DEFINE_string("text_encoder", "minilm", "What encodes the captions.")
 _MAX_LENGTH = flags.DEFINE_integer("max_length", 64, "Tokens that a caption is cut to.")
@@ -42,20 +42,20 @@ _SIZE = flags.DEFINE_integer("size", 0, "Side in pixels; 0 for the model's, or 1
 _RESIZE_MODE = flags.DEFINE_enum(
     "resize_mode", "crop", RESIZE_MODES, "Crop to squares, or to the nearest of several shapes."
 )
-_BUCKET_STEP = flags.DEFINE_integer("bucket_step", 32, "The sides of a bucket are its multiples.")
-_MIN_SIDE = flags.DEFINE_integer("min_side", 0, "Smaller pictures are tiny; 0 for half of size.")
+_BUCKET_STEP = flags.DEFINE_integer("bucket_step", 32, "The sides of buckets are multiples of it.")
+_MIN_SIDE = flags.DEFINE_integer("min_side", 0, "Pictures below are tiny; 0 for half of size.")
 _VALIDATION_SHARE = flags.DEFINE_float(
     "validation_share", 0.05, "Of the pictures, where the source has no validation split."
 )
-_SHARD_PICTURES = flags.DEFINE_integer("shard_pictures", 1024, "Pictures a shard, at most.")
-_ENGINE = flags.DEFINE_enum("engine", "local", engines.ENGINES, "Who works: processes, or Ray.")
+_SHARD_PICTURES = flags.DEFINE_integer("shard_pictures", 1024, "Pictures per shard, at most.")
+_ENGINE = flags.DEFINE_enum("engine", "local", engines.ENGINES, "Local processes, or Ray.")
 _WORKERS = flags.DEFINE_integer("workers", 1, "Processes, or actors of Ray.", lower_bound=1)
 _PROCESS_INDEX = flags.DEFINE_integer("process_index", 0, "Of this host, from 0.")
 _PROCESS_COUNT = flags.DEFINE_integer("process_count", 1, "Hosts that share the work.")
 
 
 def main() -> None:
-    """Prepares, and says what came of it."""
+    """Prepares, and prints a summary."""
     recipe = Recipe(
         SourceSpec(_SOURCE.value, _DATA_DIR.value, _IMAGE_KEY.value, _CAPTION_KEY.value),
         Path(_OUTPUT_DIR.value),

@@ -1,9 +1,9 @@
 """Where a guided step of a UNet spends its time: python -m scripts.profile_step --model=base.
 
-Runs the compiled step under JAX's profiler and adds up the operations of XLA by the JAX primitive
-they come from, and then by primitive and shape of the result; beside the time stands the arithmetic
-of their products and convolutions, and its share of what a large matrix product reaches in the same
-minute. An operation that XLA fused counts for the one that gives the fusion its name.
+Runs the compiled step under JAX's profiler and adds up XLA's operations by the JAX primitive they
+come from, then by primitive and shape of the result. Beside the time it gives the arithmetic in
+products and convolutions, and its share of the rate of a large matrix product in the same minute. A
+fused operation counts for the one that names the fusion.
 """
 
 import tempfile
@@ -28,16 +28,16 @@ from scripts.command import command
 from scripts.hlo import Operation, read
 
 _MODEL = flags.DEFINE_enum("model", "base", ["demo", "toy", "base"], "Which configuration.")
-_BATCH = flags.DEFINE_integer("batch", 2, "Latents; 2 are a guided step's for one picture.", 1)
-_GRADIENTS = flags.DEFINE_boolean("gradients", False, "With those of all weights, as in training.")
-_LARGEST = flags.DEFINE_integer("largest", 12, "How many rows a table has.", 0)
+_BATCH = flags.DEFINE_integer("batch", 2, "Latents; a guided step of one picture has 2.", 1)
+_GRADIENTS = flags.DEFINE_boolean("gradients", False, "Of all weights too, as in training.")
+_LARGEST = flags.DEFINE_integer("largest", 12, "Rows per table.", 0)
 
 
 def step(model: str, batch: int = 2, gradients: bool = False) -> tuple[jax.stages.Compiled, tuple]:
     """The compiled evaluation of a network, and its arguments.
 
-    A batch of 2 is a guided step's, of text and null text. With gradients of all weights it is the
-    greatest part of a training step.
+    A batch of 2 is a guided step, with text and null text. With gradients of all weights it is most
+    of a training step.
     """
     if model == "demo":
         run = config_lib.from_mapping(DenoiserRunConfig, demo.get_config().to_dict())

@@ -1,8 +1,8 @@
 """A model with an average of another width: python -m scripts.reconstruct_ema --sigma_rel=0.07.
 
-Reads --workdir, a finished run of scripts.train whose ema.posthoc named two widths or more, such as
---config.ema.posthoc='(0.05, 0.10)', and writes its model folder anew with that average as the
-weights that are sampled from. See `dg2_jax.training.ema.posthoc_weights`.
+Reads --workdir, a finished run of scripts.train whose ema.posthoc has two widths or more, such as
+--config.ema.posthoc='(0.05, 0.10)', and writes a new model folder with that average as the weights
+to sample from. See `dg2_jax.training.ema.posthoc_weights`.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Makes and edits pictures.
+"""Generates and edits pictures.
 
     python -m scripts.sample --prompt="a volcano at sunset"
     python -m scripts.sample --prompt="a lake at dawn" --prompt="a misty forest" --num_images=4 \
@@ -9,8 +9,8 @@
     python -m scripts.sample --prompt="a harbour" --lora=runs/lora/lora.safetensors:0.8
     python -m scripts.sample --prompt="an island" --upscale=4 --animate=outputs/island.gif
 
-Every control is a flag: --helpshort lists them. Every picture is a PNG in --out that carries its
-settings.
+Every control is a flag; --helpshort lists them. Every picture is written to --out as a PNG with its
+settings inside.
 """
 
 import time
@@ -60,7 +60,7 @@ def _prompts(controls: dict[str, Any]) -> list[str] | str:
 
 
 def run() -> None:
-    """Loads, samples, writes, and says where."""
+    """Loads, samples and writes, and prints where."""
     controls = control_flags.given(_CONTROLS)
     animation = preview.animation_path(_ANIMATE.value) if _ANIMATE.value else None
     start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""What a training step needs on many devices: python -m scripts.scaling.
+"""The cost of a training step on many devices: python -m scripts.scaling.
 
-Counts parameters, saved activations and floating-point operations from the shapes of the program;
-nothing is compiled, and there are no weights. Prints the tables of docs/scaling.md.
+Counts parameters, saved activations and floating-point operations from the shapes of the program,
+without compiling anything or creating weights. Prints the tables of docs/scaling.md.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from dg2_jax.training.runs import DenoiserRunConfig
 from dg2_jax.training.shapes import AbstractRun, abstract_run
 from scripts.command import command
 
-_PEAK = flags.DEFINE_float("peak_tflops", 400.0, "What a device reaches in matrix products.")
-_LINK = flags.DEFINE_float("link_gb_per_s", 50.0, "Out of a device into the others, each way.")
+_PEAK = flags.DEFINE_float("peak_tflops", 400.0, "The rate of a device in matrix products.")
+_LINK = flags.DEFINE_float("link_gb_per_s", 50.0, "From one device to the others, each way.")
 _EACH = flags.DEFINE_integer("images_per_device", 16, "The batch of a device.")
 
 _GB = 1e9
@@ -68,8 +68,8 @@ def table(name: str, config: DenoiserRunConfig) -> None:
     print(
         f"{weights / 4 / 1e6:,.0f} M parameters; state (weights, average, optimiser) "
         f"{state / _GB:.1f} GB, gradient {weights / _GB:.1f} GB; an image takes "
-        f"{flops / 1e12:.2f} TFLOP a step and keeps {kept / 1e6:,.0f} MB of activations. "
-        f"{each} images a device: {1000 * seconds:.0f} ms of computation at "
+        f"{flops / 1e12:.2f} TFLOP per step and keeps {kept / 1e6:,.0f} MB of activations. "
+        f"{each} images per device: {1000 * seconds:.0f} ms of computation at "
         f"{_PEAK.value:.0f} TFLOP/s.\n"
     )
     print("| devices | DP: GB each | DP: GB sent | share | FSDP: GB each | FSDP: GB sent | share |")

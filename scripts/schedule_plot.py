@@ -9,7 +9,7 @@ import numpy as np
 from absl import flags
 
 from dg2_jax.diffusion import losses, prediction, schedules
-from dg2_jax.training.config import DiffusionConfig
+from dg2_jax.training.process import DiffusionConfig
 
 _SCHEDULE = flags.DEFINE_multi_enum(
     "schedule", [], list(schedules.SCHEDULES), "Instead of a run, a schedule; may be repeated."
@@ -26,13 +26,13 @@ _PREDICTION = flags.DEFINE_enum(
 
 
 def define() -> flags.FlagHolder:
-    """The flag --schedule; those beside it are defined with this module."""
+    """The flag --schedule; this module defines the flags that go with it."""
     return _SCHEDULE
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What a schedule is at each of its T levels.
+    """The values of a schedule at each of its T levels.
 
     Attributes:
         beta: β_t.
@@ -48,7 +48,7 @@ class Curves:
 
 
 def curves(config: DiffusionConfig) -> Curves:
-    """The curves of the process that a training run would have."""
+    """The curves of a training run's process."""
     schedule = config.noise_schedule()
     snr = schedule.snr
     weight = losses.min_snr_weight(
@@ -58,11 +58,11 @@ def curves(config: DiffusionConfig) -> Curves:
 
 
 def described() -> dict[str, Curves]:
-    """What the command line asks for, by name.
+    """The curves of the schedules on the command line, by name.
 
     Raises:
-        ValueError: a figure is out of its range; where there are several schedules, one that only
-            some of them take is left at its usual value in the others.
+        ValueError: a figure is out of range, or no schedule takes it. Schedules that do not take a
+            given figure keep its usual value.
     """
     figures = {"beta1": _BETA1.value, "beta2": _BETA2.value, "s": _S.value}
     names = list(dict.fromkeys(_SCHEDULE.value))
@@ -71,7 +71,7 @@ def described() -> dict[str, Curves]:
     for figure in figures:
         if figures[figure] != usual[figure] and not any(figure in of for of in taken.values()):
             raise ValueError(f"{figure} is of none of the schedules {', '.join(names)}")
-    found = {}
+    by_name = {}
     for name in names:
         own = usual | {figure: figures[figure] for figure in taken[name]}
         config = DiffusionConfig(
@@ -84,12 +84,12 @@ def described() -> dict[str, Curves]:
             beta2=own["beta2"],
             s=own["s"],
         )
-        found[name] = curves(config)
-    return found
+        by_name[name] = curves(config)
+    return by_name
 
 
 def table(of: Mapping[str, Curves]) -> str:
-    """A markdown table, a row for a level of a schedule: the first, the quarters and the last."""
+    """A Markdown table, one row per level of a schedule: the first, the quarters and the last."""
     rows = [["schedule", "t", "β", "ᾱ", "SNR", "weight"], ["---"] + ["---:"] * 5]
     for name, c in of.items():
         last = len(c.beta) - 1
@@ -101,7 +101,7 @@ def table(of: Mapping[str, Curves]) -> str:
 
 def draw(of: Mapping[str, Curves], out: Path, title: str = "") -> None:
     """Draws the four curves of every schedule over its levels."""
-    from matplotlib.figure import Figure  # imported late: the table does without
+    from matplotlib.figure import Figure  # imported late: the table does not need it
 
     figure = Figure(figsize=(10, 7), layout="constrained")
     panels = (("beta", "β"), ("alpha_bar", "ᾱ"), ("snr", "SNR"), ("weight", "Min-SNR weight"))

@@ -1,7 +1,8 @@
-"""DiffusionGen2's UNet in PyTorch, to race in scripts/benchmark.py; named as its state dict.
+"""DiffusionGen2's UNet in PyTorch, for comparison in scripts/benchmark.py.
 
-Plain modules, as one would write them in torch: fused attention (scaled_dot_product_attention),
-NCHW. Only where torch is installed (requirements-torch.txt); nothing else here imports it.
+Plain modules as usual in torch, named like the original state dict: fused attention
+(scaled_dot_product_attention), NCHW. It needs torch (requirements-torch.txt); nothing else here
+imports it.
 """
 
 import itertools
@@ -73,8 +74,8 @@ class AttentionBlock(nn.Module):
         return x + self.conv_output(y.transpose(1, 2).reshape(x.shape))
 
 
-class Stage(nn.Module):
-    """The blocks of one resolution; see `dg2_jax.nn.dg2_unet.Stage`."""
+class TorchStage(nn.Module):
+    """The blocks of one resolution; see `dg2_jax.nn.dg2_unet.DG2Stage`."""
 
     def __init__(self, i: int, o: int, kind: str, c: DG2UNetConfig):
         super().__init__()
@@ -127,7 +128,7 @@ class TorchUNet(nn.Module):
         pairs = list(itertools.pairwise(widths))
 
         def stages(of: list, kind: str) -> nn.ModuleList:
-            return nn.ModuleList(Stage(i, o, kind, c) for i, o in of)
+            return nn.ModuleList(TorchStage(i, o, kind, c) for i, o in of)
 
         self.time_embd_layer = TimeTable(c)
         self.time_mlp = nn.Sequential(nn.Linear(c.t_embd, time), nn.SiLU(), nn.Linear(time, time))

@@ -2,8 +2,8 @@
 
 --data_dir is the output of scripts.prepare, or a folder of DiffusionGen2's latent shards (.pt).
 Writes to --workdir: checkpoints/, metrics.jsonl, samples/ and, at the end, model/, a folder that
-`dg2_jax.Pipeline.load` opens; where the configuration has `lora`, lora.safetensors too, and model/
-has it merged. Run again after an interruption, it goes on.
+`dg2_jax.Pipeline.load` opens. If the configuration has `lora`, also lora.safetensors, which is
+merged in model/. Run again after an interruption, it continues.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from absl import flags
 from dg2_jax.interop.diffusers_vae import STABLE_DIFFUSION
 from dg2_jax.models import lora
 from dg2_jax.training import data as data_lib
-from dg2_jax.training import export, loop, runs, samples, state, step, tuning
+from dg2_jax.training import export, loop, runs, samples, starting, state, step, tuning
 from scripts.launch import launch
 
 _VAE = flags.DEFINE_string(
@@ -31,7 +31,7 @@ def run(
     """Trains and exports; returns whether the run came to its end."""
     data = data_lib.open_data(data_dir, config, vae, text_encoder)
     config = config.in_steps(len(data.train))
-    network, params = runs.build_denoiser(config)
+    network, params = starting.build_denoiser(config)
     tuned = tuning.full(params)
     if config.lora is not None:
         tuned = tuning.adapters(params, config.lora, config.seed, config.model)
@@ -46,9 +46,9 @@ def run(
         return {"ema": grid(tuned.weights(current.ema))} if grid else {}
 
     result = loop.train(
-        runs.initial_state(config, tuned.params),
+        starting.initial_state(config, tuned.params),
         tuned.make_step(loss, config),
-        runs.make_loader(config, data.train, data.transform, data.collate),
+        starting.make_loader(config, data.train, data.transform, data.collate),
         config,
         workdir,
         validate=lambda current: validation_loss(tuned.weights(current.ema), data.validation),

@@ -1,7 +1,7 @@
 """Trains the attribute probe on renders: python -m scripts.train_probe --config configs/probe.py.
 
 Writes to --workdir: checkpoints/, metrics.jsonl and, at the end, probe.json and probe.safetensors.
-Run again after an interruption, it goes on.
+Run again after an interruption, it continues.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from dg2_jax.evaluation.probe_loss import probe_loss
 from dg2_jax.models.model import Params
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.pictures.images import from_uint8
-from dg2_jax.training import loop, runs, state, step
+from dg2_jax.training import loop, runs, starting, state, step
 from scripts.launch import launch
 
 
@@ -46,9 +46,9 @@ def run(config: runs.ProbeRunConfig, workdir: Path, data_dir: Path) -> bool:
         return {f"val_{name}": share for name, share in shares.items()}
 
     result = loop.train(
-        runs.initial_state(config, params),
+        starting.initial_state(config, params),
         step.make_train_step(loss_fn, config),
-        runs.make_loader(config, source, loader.only("image", *ATTRIBUTES)),
+        starting.make_loader(config, source, loader.only("image", *ATTRIBUTES)),
         config,
         workdir,
         validate=validate,

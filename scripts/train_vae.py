@@ -1,11 +1,11 @@
-r"""Trains an autoencoder on `dg2_scenes`, or on pictures of one's own.
+r"""Trains an autoencoder on `dg2_scenes` or on your own pictures.
 
     python -m scripts.train_vae --config configs/demo_vae.py --data_dir runs/data
     python -m scripts.train_vae --config configs/demo_vae.py --workdir runs/my_vae \
         --config.source=my_pictures --config.size=256
 
 Writes to --workdir: checkpoints/, metrics.jsonl, samples/ and, at the end, vae.safetensors (the
-averaged weights, bfloat16) and vae.json. Run again after an interruption, it goes on.
+averaged weights, bfloat16) and vae.json. Run again after an interruption, it continues.
 """
 
 from pathlib import Path
@@ -18,21 +18,21 @@ from dg2_jax.data import encoding, loader
 from dg2_jax.data.dead_leaves import Both, DeadLeaves
 from dg2_jax.data.pixels import open_pixels
 from dg2_jax.data.scenes import builder
-from dg2_jax.data.sources import SourceSpec
+from dg2_jax.data.sources.spec import SourceSpec
 from dg2_jax.evaluation import metrics
 from dg2_jax.evaluation.probe import load_probe
 from dg2_jax.models.model import Params
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.pictures.images import from_uint8, to_uint8
-from dg2_jax.training import adversarial, autoencoder, loop, runs, state, step
+from dg2_jax.training import adversarial, autoencoder, loop, runs, starting, state, step
 from scripts.launch import launch
 
 
 def _pictures(
     config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path
 ) -> tuple[loader.Source, loader.Source]:
-    """Those that are trained on, and those that are held out."""
+    """The training and the held-out pictures."""
     if config.source:
         return open_pixels(SourceSpec(config.source, str(data_dir)), config.size, workdir)
     train, held_out = (
@@ -52,7 +52,7 @@ def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> boo
         lambda rngs: with_compute_dtype(AutoencoderKL(config.vae, rngs=rngs), config.compute_dtype),
         config.seed,
     )
-    vae, params = runs.starting_autoencoder(config, params)
+    vae, params = starting.autoencoder(config, params)
     decoder_only, stage = "encoder" in config.optim.frozen, config.adversarial
     optimizer = None
     if stage is None:
@@ -97,10 +97,10 @@ def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> boo
         return metrics.equivariance_error(model, pixels, lambda x: x[:, ::-1, ::-1])
 
     def validate(current: state.TrainState) -> dict[str, float]:
-        found = [jax.device_get(rebuild(current.ema, b)[:2]) for b in batches]
+        qualities = [jax.device_get(rebuild(current.ema, b)[:2]) for b in batches]
         return {
-            "val_psnr": float(np.concatenate([psnr for psnr, _ in found]).mean()),
-            "val_sharpness": float(np.mean([sharpness for _, sharpness in found])),
+            "val_psnr": float(np.concatenate([psnr for psnr, _ in qualities]).mean()),
+            "val_sharpness": float(np.mean([sharpness for _, sharpness in qualities])),
             "val_half_turn_error": float(half_turn_error(current.ema, batches[0])),
         }
 
@@ -118,9 +118,9 @@ def run(config: runs.AutoencoderRunConfig, workdir: Path, data_dir: Path) -> boo
         drawn = np.load(config.own_latents, mmap_mode="r")
         transforms.append(adversarial.own_latents(drawn, cells))
     result = loop.train(
-        runs.initial_state(config, params, optimizer),
+        starting.initial_state(config, params, optimizer),
         step.make_train_step(loss_fn, config, transform=optimizer),
-        runs.make_loader(config, source, loader.in_turn(*transforms)),
+        starting.make_loader(config, source, loader.in_turn(*transforms)),
         config,
         workdir,
         validate=validate,

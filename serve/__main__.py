@@ -1,16 +1,21 @@
 """Starts the server: `python -m serve [--port=8000] [--model=demo] …`; settings also as DG2_*."""
 
 import argparse
+import asyncio
+import functools
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 import uvicorn
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from serve import observe
+from serve import disk, observe
 from serve.server_settings import ServerSettings
+
+NOTICE_SECONDS = 1.0  # who asks whether the server is ready learns that it stops, before it does
 
 
 def _settings(arguments: list[str] | None) -> ServerSettings:
@@ -33,7 +38,11 @@ def _settings(arguments: list[str] | None) -> ServerSettings:
 
 
 class _Server(uvicorn.Server):
-    """Prints where it listens."""
+    """Prints where it listens; drains while it still answers, and says so, before it closes."""
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], None]):
+        super().__init__(config)
+        self._drain = drain
 
     async def startup(self, sockets: list | None = None) -> None:
         await super().startup(sockets)
@@ -41,6 +50,11 @@ class _Server(uvicorn.Server):
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             host = f"[{host}]" if ":" in host else host
             print(f"dg2_jax is at http://{host}:{port}", flush=True)
+
+    async def shutdown(self, sockets: list | None = None) -> None:
+        seen = asyncio.sleep(NOTICE_SECONDS)
+        await asyncio.gather(asyncio.to_thread(self._drain), seen)
+        await super().shutdown(sockets)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -58,8 +72,13 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"error: data: another server uses {settings.data}", file=sys.stderr)
         sys.exit(2)
     compile_cache.enable()
+    try:
+        app = create_app(settings)
+    except disk.ERRORS as error:
+        print(f"error: data: {disk.reason(error)}: {settings.data}", file=sys.stderr)
+        sys.exit(2)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -70,7 +89,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn drains, then raises it once more
-    _Server(config).run()
+    drain = functools.partial(app.state.context.engine.drain, settings.drain_seconds)
+    _Server(config, drain).run()
     # A compilation cannot be interrupted, and its thread must not keep the process alive.
     sys.stdout.flush()
     os._exit(0)

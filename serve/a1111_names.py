@@ -1,5 +1,7 @@
 """What A1111 clients call things, and what they are here."""
 
+from dg2_jax.diffusion.solvers import SOLVERS
+
 SAMPLERS = {
     "Euler a": "euler_ancestral",
     "Euler": "euler",
@@ -15,17 +17,21 @@ UPSCALERS = {
     "R-ESRGAN 4x+": "x4plus",
     "R-ESRGAN 4x+ Anime6B": "x4plus-anime",
     "R-ESRGAN AnimeVideo": "animevideov3",
+    "R-ESRGAN 2x+": "x2plus",
 }
 RESIZED = ("None", "Lanczos", "Nearest")  # enlarging without a network
 
 
 def solver(name: str | None) -> str:
-    """The solver that comes nearest to a sampler's name; DPM-Solver++(2M) where none does."""
+    """The solver that comes nearest to a sampler's name; DPM-Solver++(2M) where none does.
+
+    Our own names are understood as well.
+    """
     asked = (name or "").lower().replace("k_", "").strip()
     for label, solver_name in sorted(SAMPLERS.items(), key=lambda item: -len(item[0])):
         if asked in (label.lower(), solver_name) or asked.startswith(label.lower() + " "):
             return solver_name
-    return "dpmpp_2m"
+    return asked if asked in SOLVERS else "dpmpp_2m"
 
 
 def sampler(solver_name: str) -> str:

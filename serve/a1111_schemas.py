@@ -234,6 +234,6 @@ class PngInfo(_Lenient):
 
 
 class Options(_Lenient):
-    """`options`, of which only the model is used."""
+    """`options`; only the model is used."""
 
     sd_model_checkpoint: str | None = Field(None, max_length=MAX_PROMPT)

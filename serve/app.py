@@ -1,6 +1,7 @@
 """The application: parts put together, routes included, layers wrapped around."""
 
 import functools
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,14 +11,16 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
+from dg2_jax.interop import realesrgan
 from serve import problems
 from serve.context import Context
+from serve.disk import Disk
 from serve.files import Files
 from serve.local_engine import LocalEngine
 from serve.metrics import Metrics
 from serve.models import Loader, Models, load_pipeline
 from serve.observe import Observe
-from serve.routes import a1111, bank, images, jobs, openai, page, system
+from serve.routes import a1111, bank, images, jobs, legacy, openai, page, system
 from serve.security import Guard
 from serve.server_settings import ServerSettings
 from serve.store import Store
@@ -47,14 +50,18 @@ def create_app(
     settings = settings or ServerSettings()
     load = load or functools.partial(load_pipeline, dtype=settings.quantize)
     metrics = Metrics()
-    store = Store.at(settings.data)
+    if settings.upscalers_dir is not None:
+        os.environ[realesrgan.FOLDER] = str(settings.upscalers_dir)  # where the library looks
+    settings.data.mkdir(parents=True, exist_ok=True)
+    disk = Disk(settings.data)
+    store = disk.insist(lambda: Store.at(settings.data))
     files = Files(settings.data)
     models = Models(
         settings.model, settings.models_dir, load, settings.max_loaded_models, settings.sizes
     )
-    engine = LocalEngine(store, files, metrics, settings.queue_limit, settings.client_limit)
+    engine = LocalEngine(store, files, disk, metrics, settings.queue_limit, settings.client_limit)
     engine.worker = Worker(engine, models, upscale, settings.max_batch, settings.warmup)
-    context = Context(settings, store, files, engine, models, metrics, _bank=prompt_bank)
+    context = Context(settings, store, files, disk, engine, models, metrics, _bank=prompt_bank)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -87,6 +94,9 @@ def create_app(
         app.include_router(module.router, prefix="/api/v1")
     app.include_router(a1111.router, prefix="/sdapi/v1")
     app.include_router(openai.router, prefix="/v1")
+    if settings.legacy_api:
+        app.state.legacy = legacy.Ended()
+        app.include_router(legacy.router)
     app.include_router(page.router)
     app.mount("/static", page.PageFiles(directory=page.STATIC, check_dir=False))
     app.add_middleware(Guard, settings=settings, policy=page.policy())

@@ -16,15 +16,18 @@ from dg2_jax.checks import ParameterError
 from dg2_jax.settings import MAX_SEED
 from serve import pictures
 from serve.files import Files
+from serve.records import Image, Job
 from serve.schemas import JobRequest
-from serve.store import Image, Job
 
 # These may differ between pictures of one call, or do not change the picture.
 _OWN = (
     "prompt", "prompt_matching", "negative_prompt", "seed", "num_images", "embed_metadata",
     "preview_every",
 )  # fmt: skip
-_STORED_NAMES = ("model", "image", "mask", "autoguidance_model")  # by the server's own names
+# What only the server knows of a picture, or by a name of its own.
+_STORED_NAMES = (
+    "model", "image", "mask", "autoguidance_model", "preview_every", "preview_mode",
+)  # fmt: skip
 
 
 class StoppedError(Exception):
@@ -71,6 +74,11 @@ class JobBatch:
         """The model it needs, None for no model."""
         return getattr(self.request, "model", None)
 
+    @property
+    def weights(self) -> str | None:
+        """The set of the model's weights, None for no model."""
+        return getattr(self.request, "weights", None)
+
     def compute(
         self,
         pipe: Any,
@@ -86,7 +94,7 @@ class JobBatch:
             upscale: `dg2_jax.upscale`.
             files: where input pictures lie.
             place: where the library finds a model of the server's, by name.
-            watch: is told (step, num_steps, what draws previews) after every step, and returns
+            watch: called with (step, num_steps, drawer of previews) after every step; returns
                 whether to stop.
 
         Raises:
@@ -143,7 +151,9 @@ class JobBatch:
         return larger, metadata
 
 
-def stored(item: Item, pixels: np.ndarray, metadata: dict[str, Any]) -> tuple[Image, bytes]:
+def stored(
+    item: Item, pixels: np.ndarray, metadata: dict[str, Any], model_hash: str | None
+) -> tuple[Image, bytes]:
     """A finished picture's row and its PNG."""
     request = item.job.request
     named = {name: getattr(request, name, None) for name in _STORED_NAMES}
@@ -151,6 +161,7 @@ def stored(item: Item, pixels: np.ndarray, metadata: dict[str, Any]) -> tuple[Im
         **metadata,
         "kind": item.job.kind,
         **{name: value for name, value in named.items() if value is not None},
+        **({"model_hash": model_hash} if model_hash is not None else {}),
     }
     if item.job.matched_from is not None:
         metadata["matched_from"] = item.job.matched_from

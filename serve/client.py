@@ -108,7 +108,7 @@ class Client:
 
     Args:
         url: of the server.
-        key: the API key, if it wants one.
+        key: the API key, if the server needs one.
         client_id: whose turn in the queue to take; the address by default.
         patience: seconds for which lost connections are tried again.
     """

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 
+from serve.disk import Disk
 from serve.engine import Engine
 from serve.files import Files, Ids
 from serve.metrics import Metrics
@@ -25,6 +26,7 @@ class Context:
     settings: ServerSettings
     store: Store
     files: Files
+    disk: Disk
     engine: Engine
     models: Models
     metrics: Metrics

@@ -6,7 +6,7 @@ Another implementation (replicas behind Ray Serve and PostgreSQL, say) needs the
 from typing import Any, Protocol
 
 from serve.events import Channel
-from serve.store import Job
+from serve.records import Job
 
 
 class Engine(Protocol):
@@ -40,5 +40,27 @@ class Engine(Protocol):
     def ready(self) -> dict[str, Any]:
         """Whether a job would be computed without delay, as `GET /ready` tells it."""
 
+    def health(self) -> dict[str, Any]:
+        """The device that computes, and the models in memory, as `GET /health` tells them."""
+
     def drain(self, seconds: float) -> None:
-        """Takes no more jobs and lets the running batch end, or stops it after so many seconds."""
+        """Takes no more jobs and lets the running batch end, or stops it after `seconds`."""
+
+
+class WorkerThread(Protocol):
+    """What the engine knows of its worker, see `serve.worker.Worker`."""
+
+    def readiness(self) -> dict[str, Any]:
+        """Whether a job would be computed without delay, and what is still to be compiled."""
+
+    def health(self) -> dict[str, Any]:
+        """See `Engine`."""
+
+    def start(self) -> None:
+        """Starts to take batches."""
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits for its end."""

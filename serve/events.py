@@ -2,7 +2,7 @@
 
 A `Channel` belongs to a job and keeps every lasting event, but of those that replace each other
 (position, progress, preview) only the newest. Readers remember an id and ask for what came after
-it; a slow reader thus costs nothing and finds only what still matters, and resuming after a lost
+it; so a slow reader costs nothing and finds only what still matters, and resuming after a lost
 connection is the same as reading on.
 """
 
@@ -10,13 +10,13 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from typing import Any, NamedTuple
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-REPLACED = ("position", "progress", "preview")
+REPLACED = ("position", "progress", "preview", "waiting")
 FINAL = ("done", "failed", "cancelled")
 PING_SECONDS = 15.0
 SEND_SECONDS = 30.0  # a reader that takes nothing for so long is dropped
@@ -47,6 +47,7 @@ class Channel:
     def __init__(self) -> None:
         self._events: list[Event] = []
         self._wakers: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._hung_up = False
         self._lock = threading.Lock()
 
     @property
@@ -61,8 +62,16 @@ class Channel:
             if name in REPLACED:
                 self._events = [event for event in self._events if event.name != name]
             self._events.append(Event(max(last + 1, int(time.time() * 1000)), name, data))
-            wakers = list(self._wakers)
-        for loop, waker in wakers:
+            self._wake()
+
+    def hang_up(self) -> None:
+        """Lets readers end without a final event: the server stops."""
+        with self._lock:
+            self._hung_up = True
+            self._wake()
+
+    def _wake(self) -> None:
+        for loop, waker in self._wakers:
             loop.call_soon_threadsafe(waker.set)
 
     def latest(self, name: str) -> dict[str, Any] | None:
@@ -72,7 +81,7 @@ class Channel:
         return found[-1] if found else None
 
     async def read(self, after: int = 0) -> AsyncGenerator[Event, None]:
-        """Yields events with ids above `after` until the final one."""
+        """Yields events with ids above `after` until the final one, or until `hang_up`."""
         waker = asyncio.Event()
         entry = (asyncio.get_running_loop(), waker)
         with self._lock:
@@ -82,7 +91,7 @@ class Channel:
                 waker.clear()
                 with self._lock:
                     news = [event for event in self._events if event.id > after]
-                    over = bool(self._events) and self._events[-1].name in FINAL
+                    over = self._hung_up or (self._events and self._events[-1].name in FINAL)
                 for event in news:
                     after = event.id
                     yield event
@@ -110,6 +119,13 @@ class Hub:
         """A job's channel, if it has one."""
         with self._lock:
             return self._channels.get(job_id)
+
+    def hang_up(self, except_of: Collection[str] = ()) -> None:
+        """Lets the readers of all channels end, but of those of some jobs."""
+        with self._lock:
+            for job_id, channel in self._channels.items():
+                if job_id not in except_of:
+                    channel.hang_up()
 
     def close(self, job_id: str) -> None:
         """Forgets a channel; those who read it still get its final event."""

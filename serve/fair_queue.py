@@ -9,6 +9,8 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
+from serve.problems import ProblemError
+
 
 @dataclass
 class Waiting:
@@ -43,9 +45,22 @@ class FairQueue:
         rounds = zip_longest(*self._clients.values())
         return (job for job in chain.from_iterable(rounds) if job is not None)
 
-    def count(self, client: str) -> int:
-        """How many jobs of a client wait."""
-        return len(self._clients.get(client, ()))
+    def check_room(self, client: str, limit: int, client_limit: int, seconds_a_job: float) -> None:
+        """Whether a client may add a job: `limit` may wait in all, `client_limit` of one client.
+
+        Raises:
+            ProblemError: 503 or 429, with a time to wait.
+        """
+        wait = int(min(60, max(1, len(self) * seconds_a_job / 2)))
+        if len(self) >= limit:
+            raise ProblemError(503, "the queue is full", retry_after=wait)
+        if len(self._clients.get(client, ())) >= client_limit:
+            detail = f"this client has {client_limit} jobs waiting, the most it may have"
+            raise ProblemError(429, detail, retry_after=wait)
+
+    def position(self, job_id: str) -> int | None:
+        """How many jobs are before one; None if it is not here."""
+        return next((i for i, job in enumerate(self) if job.job_id == job_id), None)
 
     def push(self, job: Waiting, first: bool = False) -> None:
         """Adds a job after the others of its client, or before them."""
@@ -59,11 +74,10 @@ class FairQueue:
             self._drop(found)
         return found is not None
 
-    def take(self, sizes: tuple[int, ...]) -> list[tuple[Waiting, list[int]]]:
+    def choose(self, sizes: tuple[int, ...]) -> list[tuple[Waiting, list[int]]]:
         """The next batch: pairs (job, indices of its pictures), as many in all as one of `sizes`.
 
-        The client whose turn it is gives the settings; its turn is then over. A job whose pictures
-        are not all taken keeps the others in the queue, at its place.
+        The client whose turn it is gives the settings. Nothing is taken yet.
 
         Args:
             sizes: allowed batch sizes, growing, the first 1.
@@ -76,15 +90,24 @@ class FairQueue:
         room = max(size for size in sizes if size <= max(1, available))
         batch = []
         for job in alike:
-            taken, job.indices = job.indices[:room], job.indices[room:]
-            room -= len(taken)
-            batch.append((job, taken))
-            if not job.indices:
-                self._drop(job)
+            batch.append((job, job.indices[:room]))
+            room -= len(batch[-1][1])
             if room == 0:
                 break
-        if head.client in self._clients:
-            self._clients.move_to_end(head.client)
+        return batch
+
+    def take(self, sizes: tuple[int, ...]) -> list[tuple[Waiting, list[int]]]:
+        """The batch that `choose` gives, taken out; the turn of its client is then over.
+
+        A job whose pictures are not all taken keeps the others in the queue, at its place.
+        """
+        batch = self.choose(sizes)
+        for job, taken in batch:
+            job.indices = job.indices[len(taken) :]
+            if not job.indices:
+                self._drop(job)
+        if batch and batch[0][0].client in self._clients:
+            self._clients.move_to_end(batch[0][0].client)
         return batch
 
     def _drop(self, job: Waiting) -> None:

@@ -8,12 +8,14 @@ from PIL import Image
 from pydantic import ValidationError
 
 from dg2_jax.checks import ParameterError
+from dg2_jax.interop import realesrgan
+from dg2_jax.pictures.image_input import LANCZOS
 from dg2_jax.settings import MAX_SEED, Settings
 from serve import pictures, problems, sizes
 from serve.context import Context
 from serve.problems import ProblemError
+from serve.records import QUEUED, Job
 from serve.schemas import JobRequest, job_request
-from serve.store import QUEUED, Job
 
 
 def request_from(fields: dict[str, Any]) -> JobRequest:
@@ -50,7 +52,12 @@ def decode(context: Context, data: bytes, field: str) -> Image.Image:
 
 
 def store_decoded(context: Context, picture: Image.Image, mask: bool = False) -> str:
-    """Stores a decoded picture as RGB, or as a mask; returns its id."""
+    """Stores a decoded picture as RGB, or as a mask; returns its id.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    context.disk.check()
     plain = pictures.to_mask(picture) if mask else pictures.to_rgb(picture)
     return context.files.write_input(pictures.encode(plain))
 
@@ -103,6 +110,10 @@ def _completed(context: Context, request: JobRequest) -> dict[str, Any]:
     most = context.settings.max_images
     if request.count > most:
         raise ParameterError("num_images", f"must be at most {most}")
+    if request.upscale is not None:
+        _check_upscaler("upscaler", request.upscaler)
+    if getattr(request, "inpaint_area", "whole") == "only_masked":
+        _check_upscaler("inpaint_upscaler", request.inpaint_upscaler)
     if request.kind == "upscale":
         return {}
     models, other = context.models, request.autoguidance_model
@@ -125,6 +136,15 @@ def _completed(context: Context, request: JobRequest) -> dict[str, Any]:
         "width": None if own else width,
         "height": None if own else height,
     }
+
+
+def _check_upscaler(field: str, name: str) -> None:
+    if name == LANCZOS:
+        return
+    try:
+        realesrgan.find_weights(name)
+    except FileNotFoundError as error:
+        raise ParameterError(field, f"cannot be {name!r} here: {error}") from error
 
 
 def nearest_size(context: Context, model: str, size: sizes.Size) -> tuple[int | None, int | None]:

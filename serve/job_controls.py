@@ -9,6 +9,8 @@ from dg2_jax.controls import declaration
 from dg2_jax.controls.arguments import declared
 from dg2_jax.controls.declaration import KINDS, Control, control
 from dg2_jax.controls.values import Boolean, Choice, Integer, Text, Values
+from dg2_jax.interop import realesrgan
+from dg2_jax.pictures.image_input import LANCZOS
 from dg2_jax.settings import PROMPTED
 
 SPLITS = ("train", "validation")
@@ -67,6 +69,11 @@ def of_kind(kind: str) -> dict[str, Control]:
     }
 
 
+def installed_upscalers() -> tuple[str, ...]:
+    """The networks that enlarge pictures whose weights are there."""
+    return tuple(filter(realesrgan.is_installed, CHOICES["upscaler"]))
+
+
 def offered(max_images: int, models: Sequence[str]) -> list[dict[str, Any]]:
     """All controls as `GET /options` lists them.
 
@@ -78,6 +85,8 @@ def offered(max_images: int, models: Sequence[str]) -> list[dict[str, Any]]:
         "num_images": Integer(1, max_images),
         "model": Choice(tuple(models)),
         "autoguidance_model": Choice(tuple(models)),
+        "upscaler": Choice(installed_upscalers() or CHOICES["upscaler"]),
+        "inpaint_upscaler": Choice((LANCZOS, *installed_upscalers())),
     }
     return [
         dataclasses.replace(entry, values=narrower.get(name, entry.values)).describe()

@@ -1,50 +1,45 @@
 """The engine in this process: a queue in memory over the rows of the store, for one worker."""
 
+import contextlib
+import functools
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
-from serve import batches, problems
+from serve import batches, disk, problems
 from serve.batches import Item, JobBatch
+from serve.disk import Disk
+from serve.engine import WorkerThread
 from serve.events import Channel, Hub
 from serve.fair_queue import FairQueue, Waiting
 from serve.files import Files
 from serve.metrics import Metrics
-from serve.problems import ProblemError
-from serve.schemas import JobRequest
-from serve.store import CANCELLED, FAILED, Image, Job, Store
+from serve.problems import STOPPING, ProblemError, stopping
+from serve.records import CANCELLED, FAILED, QUEUED, RUNNING, Image, Job
+from serve.store import Store
 from serve.views import image_view, job_view
 
 log = structlog.get_logger()
-
-
-class WorkerThread(Protocol):
-    """What the engine knows of its worker, see `serve.worker.Worker`."""
-
-    def readiness(self) -> dict[str, Any]:
-        """Whether a job would be computed without delay, and what is still to be compiled."""
-
-    def start(self) -> None:
-        """Begins to take batches."""
-
-    def is_alive(self) -> bool:
-        """Whether it runs."""
-
-    def join(self, timeout: float | None = None) -> None:
-        """Waits for its end."""
 
 
 class LocalEngine:
     """A queue in memory over the store's rows, for one worker in this process."""
 
     def __init__(
-        self, store: Store, files: Files, metrics: Metrics, queue_limit: int, client_limit: int
+        self,
+        store: Store,
+        files: Files,
+        room: Disk,
+        metrics: Metrics,
+        queue_limit: int,
+        client_limit: int,
     ):
         self.store = store
         self.files = files
+        self._disk = room
         self.metrics = metrics
         self._limits = queue_limit, client_limit
         self._queue = FairQueue()
@@ -64,9 +59,8 @@ class LocalEngine:
     def start(self) -> None:
         """See `Engine`."""
         with self._changed:
-            for job in self.store.recover():
-                done = {image.index for image in job.images}
-                self._enqueue(job, [i for i in range(job.num_images) if i not in done])
+            for job in self._recovered():
+                self._enqueue(job)
                 for image in job.images:
                     self._hub.channel(job.id).put("image", image_view(image))
         if self.worker is not None:
@@ -79,19 +73,19 @@ class LocalEngine:
             if known is None:
                 self._check_room(job.client)
                 self.store.add(job)
-                self._enqueue(job, list(range(job.num_images)))
+                self._enqueue(job)
                 self._announce_positions()
                 self._changed.notify_all()
                 return job, True
-        if not _same_request(known.request, job.request):
+        if not known.request.asks_the_same(job.request):
             raise ProblemError(409, "this Idempotency-Key was used for another request")
         return known, False
 
     def cancel(self, job_id: str) -> None:
         """See `Engine`."""
         with self._changed:
-            self._queue.remove(job_id)
-            if self.store.finish(job_id, CANCELLED):
+            if self._disk.insist(lambda: self.store.finish(job_id, CANCELLED)):
+                self._queue.remove(job_id)
                 self._end(job_id)
             self._announce_positions()
 
@@ -102,8 +96,7 @@ class LocalEngine:
     def position(self, job_id: str) -> int | None:
         """See `Engine`."""
         with self._changed:
-            waiting = (i for i, job in enumerate(self._queue) if job.job_id == job_id)
-            return next(waiting, None)
+            return self._queue.position(job_id)
 
     def progress(self, job_id: str) -> dict[str, Any] | None:
         """See `Engine`."""
@@ -125,20 +118,29 @@ class LocalEngine:
         assert self.worker is not None
         readiness, queue = self.worker.readiness(), self.status()
         if self._draining:
-            readiness |= {"ready": False, "state": "draining"}
+            readiness |= {"ready": False, "state": "draining", "detail": STOPPING}
+        elif (reason := self._disk.trouble) is not None:
+            readiness |= {"ready": False, "state": "no room", "detail": reason}
         return readiness | {"queue": {name: queue[name] for name in ("length", "running", "limit")}}
+
+    def health(self) -> dict[str, Any]:
+        """See `Engine`."""
+        assert self.worker is not None
+        return self.worker.health()
 
     def drain(self, seconds: float) -> None:
         """See `Engine`."""
         with self._changed:
             self._draining = True
+            self._hub.hang_up(except_of=self._running)
             self._changed.notify_all()
         if self.worker is not None and self.worker.is_alive():
             self.worker.join(seconds)
             self._stopping = True
             self.worker.join(5)
-        with self._changed:
-            self.store.put_back(list(self._running))
+        with self._changed, contextlib.suppress(*disk.ERRORS):  # a start recovers them as well
+            self._disk.insist(lambda: self.store.put_back(list(self._running)))
+        self._hub.hang_up()
 
     # What the worker calls
 
@@ -147,21 +149,25 @@ class LocalEngine:
         with self._changed:
             if not len(self._queue) and not self._draining:
                 self._changed.wait(timeout)
-            taken = [] if self._draining else self._queue.take(sizes)
+            chosen = [] if self._draining else self._queue.choose(sizes)
             items = [
                 Item(self._jobs[waiting.job_id], index)
-                for waiting, indices in taken
+                for waiting, indices in chosen
                 for index in indices
             ]
             if not items:
+                self.found_room()
                 return None
+            self._disk.check()
             batch = JobBatch(items)
+            self._disk.insist(lambda: self.store.start([job.id for job in batch.jobs]))
+            self._queue.take(sizes)
             self._running = {job.id for job in batch.jobs}
-            self.store.start([job.id for job in batch.jobs])
+            self.found_room()
             for job in batch.jobs:
                 job.attempts += 1
-                if job.status != "running":
-                    job.status, job.started_at = "running", time.time()
+                if job.status != RUNNING:
+                    job.status, job.started_at = RUNNING, time.time()
                     self._hub.channel(job.id).put("started", {"attempt": job.attempts})
             self._announce_positions()
         self.metrics.batch_size.observe(len(items))
@@ -173,8 +179,14 @@ class LocalEngine:
         return self._draining
 
     def must_stop(self, batch: JobBatch) -> bool:
-        """Whether nobody wants a running batch any more."""
+        """Whether a running batch should stop: the server is stopping, or no job of it is left."""
         return self._stopping or not any(job.id in self._jobs for job in batch.jobs)
+
+    def annotate(self, job: Job, notes: list[str]) -> None:
+        """Notes what is done otherwise than asked; stored with the job's pictures."""
+        if notes and job.notes != notes:
+            job.notes = notes
+            self.put(job.id, "notes", {"notes": notes})
 
     def put(self, job_id: str, name: str, data: dict[str, Any]) -> None:
         """An event of an unfinished job."""
@@ -185,10 +197,17 @@ class LocalEngine:
     def deliver(self, batch: JobBatch, pictures: Sequence[tuple[Image, bytes]]) -> None:
         """Stores a batch's pictures, files first; those of jobs ended meanwhile are dropped."""
         current = [(image, png) for image, png in pictures if image.job_id in self._jobs]
-        for image, png in current:
-            self.files.write(image.id, png)
+        if current:
+            self._disk.check()
+        for image, png in pictures:
+            if image.job_id in self._jobs:
+                self.files.write(image.id, png)
+            else:  # cancelled; an attempt on a full disk may have written it
+                self.files.delete(image.id)
         with self._changed:
-            complete = self.store.add_images([image for image, _ in current])
+            complete = self.store.add_images(
+                [image for image, _ in current], {job.id: job.notes for job in batch.jobs}
+            )
             self._running = set()
             for image, _ in current:
                 job = self._jobs.get(image.job_id)
@@ -208,59 +227,83 @@ class LocalEngine:
     def retry(self, batch: JobBatch, limit: int, alone: bool) -> None:
         """Puts a batch back, for batches of at most `limit` pictures, each job alone or not."""
         with self._changed:
+            self._disk.insist(lambda: self.store.put_back([job.id for job in batch.jobs]))
             self._running = set()
-            self.store.put_back([job.id for job in batch.jobs])
             for job in batch.jobs:
-                indices = [item.index for item in batch.items if item.job is job]
                 self._queue.remove(job.id)
                 if job.id in self._jobs:
-                    job.status = "queued"
-                    done = {image.index for image in job.images}
-                    left = [i for i in range(job.num_images) if i not in done]
-                    job.attempts = 0
+                    job.status, job.attempts = QUEUED, 0
                     key = (batches.key(job), job.id) if alone else batches.key(job)
-                    waiting = Waiting(job.id, job.client, key, left or indices, limit)
+                    waiting = Waiting(job.id, job.client, key, job.missing, limit)
                     self._queue.push(waiting, first=True)
 
     def fail(self, batch: JobBatch, status: int, detail: str) -> None:
         """Ends the jobs of a batch with an error."""
+        error = problems.problem(status, detail)
         with self._changed:
+            for job_id in [job.id for job in batch.jobs]:
+                finish = functools.partial(self.store.finish, job_id, FAILED, error)
+                if self._disk.insist(finish):
+                    self._queue.remove(job_id)
+                    self._end(job_id)
             self._running = set()
-            for job in batch.jobs:
-                self._queue.remove(job.id)
-                if self.store.finish(job.id, FAILED, problems.problem(status, detail)):
-                    self._end(job.id)
 
     def release(self, batch: JobBatch) -> None:
         """A stopped batch: its unfinished jobs wait for the next start of the server."""
         with self._changed:
+            unfinished = [job.id for job in batch.jobs if job.id in self._jobs]
+            self._disk.insist(lambda: self.store.put_back(unfinished))
             self._running = set()
-            self.store.put_back([job.id for job in batch.jobs if job.id in self._jobs])
+
+    def wait_for_room(self, error: Exception) -> None:
+        """Says that jobs wait because nothing can be stored, and waits a little."""
+        with self._changed:
+            if self._disk.note(error):
+                log.error("jobs wait", reason=self._disk.trouble, error=str(error)[:500])
+                self._tell_waiting()
+            if not self._draining:
+                self._changed.wait(disk.LOOK_SECONDS)
+
+    def found_room(self) -> None:
+        """Says that jobs go on, if they waited."""
+        with self._changed:
+            if self._disk.note(None):
+                log.info("jobs go on")
+                self._tell_waiting()
 
     # Inside
 
+    def _recovered(self) -> list[Job]:
+        try:
+            return self._disk.insist(self.store.recover)
+        except disk.ERRORS as error:
+            if not disk.is_full(error):
+                raise
+            return self.store.unfinished()
+
+    def _tell_waiting(self) -> None:
+        for job_id in self._jobs:
+            self._hub.channel(job_id).put("waiting", {"reason": self._disk.trouble})
+
     def _check_room(self, client: str) -> None:
-        wait = int(min(60, max(1, len(self._queue) * self._seconds_a_job / 2)))
         if self._draining:
-            raise ProblemError(503, "the server is stopping", retry_after=10)
+            raise stopping()
         if self.unavailable is not None:
             raise ProblemError(503, self.unavailable, retry_after=60)
-        if len(self._queue) >= self._limits[0]:
-            raise ProblemError(503, "the queue is full", retry_after=wait)
-        if self._queue.count(client) >= self._limits[1]:
-            detail = f"this client has {self._limits[1]} jobs waiting, the most it may have"
-            raise ProblemError(429, detail, retry_after=wait)
+        if (reason := self._disk.trouble) is not None:
+            raise ProblemError(507, reason, retry_after=disk.RETRY_SECONDS)
+        self._queue.check_room(client, *self._limits, self._seconds_a_job)
 
-    def _enqueue(self, job: Job, indices: list[int]) -> None:
+    def _enqueue(self, job: Job) -> None:
         self._jobs[job.id] = job
-        self._queue.push(Waiting(job.id, job.client, batches.key(job), indices))
+        self._queue.push(Waiting(job.id, job.client, batches.key(job), job.missing))
         self._hub.channel(job.id).put("queued", {"position": len(self._queue) - 1})
 
     def _announce_positions(self) -> None:
         for position, waiting in enumerate(self._queue):
             channel = self._hub.channel(waiting.job_id)
             job = self._jobs[waiting.job_id]
-            if channel.watched and job.status == "queued":
+            if channel.watched and job.status == QUEUED:
                 last = channel.latest("position") or channel.latest("queued") or {}
                 if last.get("position") != position:
                     channel.put("position", {"position": position})
@@ -274,8 +317,3 @@ class LocalEngine:
         log.info("job ended", job=job_id, status=job.status, client=job.client)
         self._hub.channel(job_id).put(job.status, job_view(job))
         self._hub.close(job_id)
-
-
-def _same_request(old: JobRequest, new: JobRequest) -> bool:
-    """Equal but for the seed, which may have been drawn."""
-    return {**old.fields(), "seed": None} == {**new.fields(), "seed": None}

@@ -11,7 +11,7 @@ from typing import Any
 from dg2_jax.checks import check_choice
 from dg2_jax.controls import model_facts
 from dg2_jax.controls.model_facts import ModelFacts
-from dg2_jax.models.folder import EMBEDDED, folder_of
+from dg2_jax.models.folder import EMBEDDED, folder_of, hash_of
 from serve import sizes
 
 Loader = Callable[[str | Path], Any]
@@ -82,6 +82,15 @@ class Models:
             self._loaded.popitem(last=False)
         return self._loaded[name]
 
+    @property
+    def loaded_names(self) -> list[str]:
+        """Of the models in memory, the last used one last."""
+        return list(self._loaded)
+
+    def loaded(self, name: str) -> Any:
+        """The pipeline of a name if it is in memory, else None."""
+        return self._loaded.get(name)
+
     def describe(self) -> list[dict[str, Any]]:
         """All models, the default one first."""
         names = sorted(self._places, key=lambda name: (name != self.default, name))
@@ -102,6 +111,10 @@ class Models:
         facts = self.facts(name)
         return sizes.allowed(facts, self._sizes) if facts else []
 
+    def hash_of(self, name: str, weights: str | None) -> str | None:
+        """By which other tools know a set of a model's weights; None where there is none."""
+        return self.details(name)["hashes"].get(weights)
+
     def details(self, name: str) -> dict[str, Any]:
         """One model, by a name that `resolve` gives."""
         path = folder_of(self._places[name]) / "config.json"
@@ -111,15 +124,26 @@ class Models:
         except (OSError, ValueError):
             text, config = b"", {}
         facts = self.facts(name)
+        sets = list(facts.weights) if facts else ["ema"]  # loading tells what is wrong
+        hashes = {weights: _hash(config, text, weights) for weights in sets}
         return {
             "name": name,
             "title": config.get("title", name) if isinstance(config, dict) else name,
             "size": facts.size if facts else None,
             "sizes": self.sizes(name),
             "multiple": facts.multiple if facts else 8,
-            "weights": list(facts.weights) if facts else ["ema"],  # loading tells what is wrong
+            "weights": sets,
             "sampling": dict(facts.sampling) if facts else {},
             "loaded": name in self._loaded,
             "default": name == self.default,
-            "hash": hashlib.sha256(text).hexdigest()[:10] if text else None,
+            "hash": hashes[sets[0]],
+            "hashes": hashes,
         }
+
+
+def _hash(config: Any, text: bytes, weights: str) -> str | None:
+    """Of a set of weights; where config.json does not tell that of the file, of config.json."""
+    if not text:
+        return None
+    told = hash_of(config, weights) if isinstance(config, dict) else None
+    return told or hashlib.sha256(text + weights.encode()).hexdigest()[:10]

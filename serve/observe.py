@@ -1,5 +1,6 @@
-"""One log line and one measurement a request."""
+"""One log line and one measurement a request; an answer to who is cut off."""
 
+import asyncio
 import logging
 import sys
 import time
@@ -7,6 +8,7 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve import problems
 from serve.metrics import Metrics
 
 log = structlog.get_logger()
@@ -41,9 +43,12 @@ class Observe:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
+        began = False
 
         async def noting(message: Message) -> None:
+            nonlocal began
             if message["type"] == "http.response.start":
+                began = True
                 seconds = time.perf_counter() - start
                 status = message["status"]
                 method = scope["method"] if scope["method"] in _METHODS else "other"
@@ -58,7 +63,15 @@ class Observe:
                     )
             await send(message)
 
-        await self._app(scope, receive, noting)
+        try:
+            await self._app(scope, receive, noting)
+        except asyncio.CancelledError:  # the server stops and has waited long enough
+            if not began:
+                refusal = problems.stopping()
+                answer = problems.respond(
+                    scope["path"], refusal.status, refusal.detail, (), refusal.retry_after
+                )
+                await answer(scope, receive, noting)
 
 
 _METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS")

@@ -54,7 +54,7 @@ class _ImageRequest(BaseModel):
 
     @property
     def pixels(self) -> Size | None:
-        """The size asked for, None for "auto" and what is no size."""
+        """The requested size, None for "auto" and anything that is not a size."""
         return sizes.parse(self.size or "")
 
     @property

@@ -7,6 +7,7 @@ anything is decoded; what decodes has one defined meaning: the first frame, turn
 
 import base64
 import binascii
+import contextlib
 import io
 import json
 import warnings
@@ -20,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from dg2_jax.pictures import image_input
 from dg2_jax.pictures.image_input import FORMATS, to_rgb
 from dg2_jax.pictures.images import METADATA_KEY, PARAMETERS_KEY, png_info
+from serve import exif, infotext
 from serve.problems import ProblemError
 
 MAX_SIDE = 16384
@@ -58,11 +60,14 @@ def decode(data: bytes, field: str, max_pixels: int) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return ImageOps.exif_transpose(image_input.decode(data, FORMATS, check_size))
+            picture = image_input.decode(data, FORMATS, check_size)
     except ProblemError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise ProblemError(422, f"{allowed}; this cannot be read", field) from error
+    with contextlib.suppress(Exception):  # a damaged EXIF block; the pixels are fine
+        picture = ImageOps.exif_transpose(picture)
+    return picture
 
 
 def to_mask(picture: Image.Image) -> Image.Image:
@@ -88,7 +93,7 @@ def surroundings(picture: Image.Image, mask: Image.Image) -> Image.Image:
     that is white all over stays as it is. The blend of a picture with a side of more than 1024
     pixels is made at that size.
     """
-    from scipy import ndimage  # late, as it is seldom needed and slow to come
+    from scipy import ndimage  # late, since it is rarely needed and slow to import
 
     small = picture.copy()
     small.thumbnail((1024, 1024))
@@ -111,14 +116,20 @@ def encode(
     fmt: str = "PNG",
     quality: int = 92,
 ) -> bytes:
-    """A picture as PNG, WEBP or JPEG bytes; a PNG carries `metadata`, if given."""
+    """A picture as PNG, WEBP or JPEG bytes, which carry `metadata`, if given."""
     image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
-    options: dict[str, Any] = {"quality": quality}
+    text = "" if metadata is None else infotext.write(metadata)
+    options: dict[str, Any] = {"quality": quality, "exif": exif.of_text(text)}
     if fmt == "PNG":
-        options = {"pnginfo": png_info(metadata) if metadata is not None else PngInfo()}
+        options = {"pnginfo": PngInfo() if metadata is None else png_info(metadata, text)}
     out = io.BytesIO()
     image.save(out, fmt, **options)
     return out.getvalue()
+
+
+def converted(picture: Image.Image, fmt: str, quality: int = 92) -> bytes:
+    """A stored picture in another format, with the settings that it carries."""
+    return encode(to_rgb(picture), read_metadata(picture)[0], fmt, quality)
 
 
 def base64_text(data: bytes) -> str:
@@ -132,8 +143,11 @@ def data_uri(png: bytes) -> str:
 
 
 def read_metadata(picture: Image.Image) -> tuple[dict[str, Any] | None, str | None]:
-    """What a PNG says of itself: (our settings, the readable text), None where missing."""
-    text = picture.info.get(PARAMETERS_KEY)
+    """What a picture says of itself: (our settings, the readable text), None where missing.
+
+    PNGs say both, JPEG and WebP have the text alone, which holds the settings as well.
+    """
+    text = picture.info.get(PARAMETERS_KEY) or exif.text_of(picture)
     try:
         metadata = json.loads(picture.info.get(METADATA_KEY, "null"))
     except (ValueError, TypeError, RecursionError):

@@ -14,8 +14,11 @@ from starlette.exceptions import HTTPException
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.controls.declaration import KINDS
+from serve import disk
 
 MEDIA_TYPE = "application/problem+json"
+STOPPING = "the server is stopping"
+STOPPING_SECONDS = 10  # after which another may have taken its place
 
 
 class ProblemError(Exception):
@@ -41,6 +44,11 @@ class ProblemError(Exception):
     def of(cls, error: ParameterError, field: str | None = None) -> "ProblemError":
         """422 for a parameter that is not allowed, of a field of that or another name."""
         return cls(422, str(error), field or error.name)
+
+
+def stopping() -> ProblemError:
+    """What is said of all that the server will not do before it ends."""
+    return ProblemError(503, STOPPING, retry_after=STOPPING_SECONDS)
 
 
 def problem(status: int, detail: str, fields: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
@@ -123,12 +131,20 @@ def install(app: FastAPI) -> None:
         result.headers.update(error.headers or {})
         return result
 
+    async def of_storage(request: Request, error: Exception) -> JSONResponse:
+        if not disk.is_full(error):
+            raise error
+        retry = disk.RETRY_SECONDS
+        return respond(request.url.path, 507, disk.FULL, retry_after=retry)
+
     async def of_anything(request: Request, error: Exception) -> JSONResponse:
         return respond(request.url.path, 500, f"internal error: {type(error).__name__}")
 
     app.add_exception_handler(ProblemError, of_problem)
     app.add_exception_handler(RequestValidationError, of_validation)
     app.add_exception_handler(HTTPException, of_http)
+    for kind in disk.ERRORS:
+        app.add_exception_handler(kind, of_storage)
     app.add_exception_handler(Exception, of_anything)
 
 
@@ -156,7 +172,7 @@ def _field(error: Any) -> str:
         refused = _refused(error)  # about the whole request
         return "body" if refused is None else refused.name
     if len(parts) > 1 and parts[0] in KINDS and isinstance(parts[1], str):
-        parts = parts[1:]  # the tag of the union, which is no field
+        parts = parts[1:]  # the tag of the union is not a field
     return ".".join(map(str, parts))
 
 

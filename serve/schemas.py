@@ -84,7 +84,7 @@ def foreign_field_of(control: Control) -> tuple[Any, Any]:
 
 
 def checked(values: Values, name: str = "value") -> Checked:
-    """The check of a field that is no control."""
+    """The check of a field that is not a control."""
     return Checked(Control(values, "", "", name=name))
 
 
@@ -132,6 +132,10 @@ class _Request(BaseModel):
         """All of it as plain data, as it is stored and shown."""
         return self.model_dump(mode="json", warnings=False)
 
+    def asks_the_same(self, other: "_Request") -> bool:
+        """Whether they are equal but for the seed, which may have been drawn."""
+        return {**self.fields(), "seed": None} == {**other.fields(), "seed": None}
+
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of `Settings` that it gives."""
         names = Settings.__dataclass_fields__
@@ -149,7 +153,7 @@ class _Request(BaseModel):
 
 
 class _Inpaint(_Request):
-    """A part of a picture, or what lies around it, painted anew."""
+    """Repaints part of a picture, or paints around it."""
 
     @model_validator(mode="after")
     def _one_region(self) -> "_Inpaint":

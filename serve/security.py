@@ -197,7 +197,7 @@ class Guard:
 
 
 def _opens_page(scope: Scope, headers: Headers) -> bool:
-    """Following a link to the page is no call of the API."""
+    """Following a link to the page is not a call of the API."""
     return (
         scope["method"] == "GET"
         and scope["path"] == "/"

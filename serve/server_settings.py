@@ -33,6 +33,9 @@ class ServerSettings(BaseSettings):
         None, description="dtype to keep the denoisers' weights in"
     )
     models_dir: Path | None = Field(None, description="a folder of more model folders")
+    upscalers_dir: Path | None = Field(
+        None, description="a folder of official Real-ESRGAN files, or RealESRGAN_x2plus.pth itself"
+    )
     data: Path = Field(Path("outputs/server"), description="where jobs and pictures are kept")
     allowed_hosts: list[str] = Field([], description="more names that this server goes by")
     allowed_origins: list[str] = Field([], description="other sites whose pages may call it")
@@ -47,6 +50,7 @@ class ServerSettings(BaseSettings):
     max_pixels: int = Field(1 << 24, ge=1, description="pixels of an uploaded picture")
     max_upscale_pixels: int = Field(1 << 20, ge=1, description="pixels of a picture to enlarge")
     max_loaded_models: int = Field(2, ge=1, description="models kept in memory")
+    legacy_api: bool = Field(False, description="offer DiffusionGen2's own endpoints as well")
     warmup: bool = Field(True, description="compile in the background at the start")
     drain_seconds: float = Field(20, ge=0, description="what a running batch gets at SIGTERM")
 

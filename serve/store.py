@@ -9,63 +9,24 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from serve.schemas import JobRequest, stored_request
-from serve.tables import IMAGES, JOBS, metadata
+from serve.records import DONE, FAILED, QUEUED, RUNNING, UNFINISHED, Image, Job
+from serve.schemas import stored_request
+from serve.tables import IMAGES, JOBS, create
 
-QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
-UNFINISHED = (QUEUED, RUNNING)
 MAX_ATTEMPTS = 2  # a job that the server died with twice is not tried again
-
-
-@dataclass
-class Image:
-    """A finished picture's row; the pixels are a file."""
-
-    id: str
-    job_id: str
-    index: int
-    kind: str
-    seed: int | None
-    prompt: str
-    negative_prompt: str
-    width: int
-    height: int
-    sha256: str
-    metadata: dict[str, Any]
-    created_at: float
-
-
-@dataclass
-class Job:
-    """A job's row and its finished pictures."""
-
-    id: str
-    kind: str
-    status: str
-    client: str
-    request: JobRequest
-    text: str
-    num_images: int
-    created_at: float
-    idempotency_key: str | None = None
-    matched_from: str | None = None
-    attempts: int = 0
-    error: dict[str, Any] | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
-    images: list[Image] = field(default_factory=list)
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more happens to it."""
-        return self.status not in UNFINISHED
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "busy_timeout=10000",
+    "foreign_keys=ON",
+    "wal_autocheckpoint=64",  # pages of 4 kB: the log takes a quarter of a megabyte, not four
+)
 
 
 class Store:
@@ -76,7 +37,7 @@ class Store:
         self._writing = threading.Lock()  # SQLite has one writer; waiting here is fair and quick
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _set_pragmas)
-        metadata.create_all(self._engine)
+        create(self._engine)
 
     @classmethod
     def at(cls, folder: Path) -> "Store":
@@ -98,6 +59,7 @@ class Store:
         values = {k: v for k, v in vars(job).items() if k != "images"}
         values["request"] = json.dumps(job.request.fields())
         values["error"] = json.dumps(job.error) if job.error else None
+        values["notes"] = json.dumps(job.notes)
         with self._write() as connection:
             connection.execute(JOBS.insert().values(values))
 
@@ -151,11 +113,13 @@ class Store:
                 .values(status=QUEUED, attempts=JOBS.c.attempts - 1)
             )
 
-    def add_images(self, images: Sequence[Image]) -> list[str]:
+    def add_images(
+        self, images: Sequence[Image], notes: Mapping[str, list[str]] | None = None
+    ) -> list[str]:
         """Stores finished pictures, all or none; returns the ids of the jobs that this completes.
 
         A picture of a job that is finished (cancelled meanwhile) is left out, and one that is there
-        already is not stored twice.
+        already is not stored twice. `notes` are those of the jobs, by their ids.
         """
         job_ids = {image.job_id for image in images}
         with self._write() as connection:
@@ -174,6 +138,10 @@ class Store:
             if rows:
                 connection.execute(IMAGES.insert(), rows)
             connection.execute(JOBS.update().where(JOBS.c.id.in_(totals)).values(attempts=0))
+            for job_id in totals:
+                if notes and notes.get(job_id):
+                    told = json.dumps(notes[job_id])
+                    connection.execute(JOBS.update().where(JOBS.c.id == job_id).values(notes=told))
             counts = connection.execute(
                 sa.select(IMAGES.c.job_id, sa.func.count())
                 .where(IMAGES.c.job_id.in_(totals))
@@ -218,17 +186,19 @@ class Store:
                 .values(status=FAILED, finished_at=time.time(), error=json.dumps(error))
             )
             connection.execute(JOBS.update().where(unfinished).values(status=QUEUED))
-            query = sa.select(JOBS).where(unfinished).order_by(JOBS.c.id)
+        return self.unfinished()
+
+    def unfinished(self) -> list[Job]:
+        """The jobs to be computed, oldest first."""
+        query = sa.select(JOBS).where(JOBS.c.status.in_(UNFINISHED)).order_by(JOBS.c.id)
+        with self._engine.connect() as connection:
             return _with_images(connection, connection.execute(query).mappings().all())
 
-    def forget(self, job_id: str) -> list[str]:
-        """Deletes a finished job; returns the ids of its pictures."""
+    def forget(self, job_id: str) -> None:
+        """Deletes a finished job and the rows of its pictures."""
         with self._write() as connection:
-            ids = connection.scalars(sa.select(IMAGES.c.id).where(IMAGES.c.job_id == job_id))
-            image_ids = list(ids)
             connection.execute(IMAGES.delete().where(IMAGES.c.job_id == job_id))
             connection.execute(JOBS.delete().where(JOBS.c.id == job_id))
-        return image_ids
 
     def image(self, image_id: str) -> Image | None:
         """A picture's row, None if there is none of that id."""
@@ -259,7 +229,7 @@ class Store:
 
 
 def _set_pragmas(connection: Any, _: Any) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+    for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -294,6 +264,7 @@ def _with_images(connection: Connection, rows: Sequence[Any]) -> list[Job]:
                 **row,
                 "request": stored_request(row["kind"], json.loads(row["request"])),
                 "error": json.loads(row["error"]) if row["error"] else None,
+                "notes": json.loads(row["notes"]) if row["notes"] else [],
                 "images": of_job[row["id"]],
             }
         )

@@ -1,4 +1,4 @@
-"""The database's tables."""
+"""The database's tables, and how older ones get the columns they lack."""
 
 import sqlalchemy as sa
 
@@ -17,6 +17,7 @@ JOBS = sa.Table(
     sa.Column("num_images", sa.Integer, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("error", sa.Text),
+    sa.Column("notes", sa.Text),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("started_at", sa.Float),
     sa.Column("finished_at", sa.Float),
@@ -39,3 +40,16 @@ IMAGES = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     sa.UniqueConstraint("job_id", "index"),
 )
+
+
+def create(engine: sa.Engine) -> None:
+    """Makes the tables that are missing, and adds to older ones the columns they lack."""
+    metadata.create_all(engine)
+    there = {column["name"] for column in sa.inspect(engine).get_columns(JOBS.name)}
+    with engine.begin() as connection:
+        for column in JOBS.columns:
+            if column.name not in there:
+                kind = column.type.compile(engine.dialect)
+                connection.execute(
+                    sa.text(f"ALTER TABLE {JOBS.name} ADD COLUMN {column.name} {kind}")
+                )

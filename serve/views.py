@@ -5,7 +5,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from serve.store import Image, Job
+from serve.records import Image, Job
 
 
 class ImageView(TypedDict):
@@ -52,6 +52,7 @@ class JobView(TypedDict):
     queue_position: int | None
     progress: ProgressView
     images: list[ImageView]
+    notes: list[str]
     error: dict[str, Any] | None
     events_url: str
 
@@ -107,9 +108,12 @@ def progress_view(
 
 
 def job_view(
-    job: Job, position: int | None = None, progress: dict[str, Any] | None = None
+    job: Job,
+    position: int | None = None,
+    progress: dict[str, Any] | None = None,
+    waiting: str | None = None,
 ) -> dict[str, Any]:
-    """A job; `progress` is that of the running batch, if any."""
+    """A job; `progress` is that of the running batch, `waiting` why nothing can be stored."""
     if progress is None or job.finished:
         steps = getattr(job.request, "num_inference_steps", 1)
         done = job.status == "done"
@@ -117,7 +121,7 @@ def job_view(
     return {
         "id": job.id,
         "kind": job.kind,
-        "status": job.status,
+        "status": "queued" if waiting and job.status == "running" else job.status,
         "client": job.client,
         "request": job.request.fields(),
         "matched_from": job.matched_from,
@@ -127,6 +131,7 @@ def job_view(
         "queue_position": position if job.status == "queued" else None,
         "progress": progress,
         "images": [image_view(image) for image in job.images],
+        "notes": [*job.notes, *([waiting] if waiting else [])],
         "error": job.error,
         "events_url": f"/api/v1/jobs/{job.id}/events",
     }

@@ -10,10 +10,11 @@ from fastapi.concurrency import run_in_threadpool
 
 from serve import intake
 from serve.context import Context
+from serve.disk import RETRY_SECONDS
 from serve.events import FINAL, Event
-from serve.problems import ProblemError
+from serve.problems import ProblemError, stopping
+from serve.records import Job
 from serve.schemas import JobRequest
-from serve.store import Job
 
 _LOOK_SECONDS = 0.5  # between looks whether the client is still there
 
@@ -30,13 +31,16 @@ class Watched:
 
     Attributes:
         job: the job, updated when it ends.
+        client: who waits.
+        interface: through which, "a1111", "openai" or "legacy".
         preview: the last preview's data, if there was one.
     """
 
-    def __init__(self, context: Context, job: Job, client: str):
+    def __init__(self, context: Context, job: Job, client: str, interface: str):
         self._context = context
         self.job = job
         self.client = client
+        self.interface = interface
         self.preview: dict | None = None
 
     async def events(self, request: Request | None) -> AsyncGenerator[Event, None]:
@@ -44,6 +48,7 @@ class Watched:
 
         Raises:
             ClientLeftError: the job is then cancelled.
+            ProblemError: 507, nothing can be stored, or 503, the server stops; likewise.
         """
         channel = self._context.engine.channel(self.job.id)
         ended = channel is None
@@ -53,8 +58,13 @@ class Watched:
                     async for event in self._patiently(events, request):
                         if event.name == "preview":
                             self.preview = event.data
+                        if event.name == "waiting" and event.data["reason"] is not None:
+                            reason = event.data["reason"]
+                            raise ProblemError(507, reason, retry_after=RETRY_SECONDS)
                         ended = event.name in FINAL
                         yield event
+                if not ended:
+                    raise stopping()
         finally:
             self._context.leave(self)
             if not ended:  # who broke off wants no result
@@ -102,12 +112,12 @@ class Watched:
         return self.job
 
 
-async def submit(context: Context, request: JobRequest, client: str) -> Watched:
-    """Queues a job to wait for."""
+async def submit(context: Context, request: JobRequest, client: str, interface: str) -> Watched:
+    """Queues a job to wait for, of a client of one of the interfaces."""
 
     def work() -> Job:
         return context.engine.submit(intake.make_job(context, request, client))[0]
 
-    watched = Watched(context, await run_in_threadpool(work), client)
+    watched = Watched(context, await run_in_threadpool(work), client, interface)
     context.enter(watched)
     return watched

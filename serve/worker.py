@@ -9,7 +9,7 @@ import numpy as np
 import structlog
 
 from dg2_jax.settings import BATCH_SIZES
-from serve import batches, pictures
+from serve import batches, disk, lengths, pictures
 from serve.batches import JobBatch, StoppedError
 from serve.local_engine import LocalEngine
 from serve.models import Models
@@ -27,6 +27,7 @@ class Worker(threading.Thread):
     Attributes:
         state: "loading", "warming", "ready" or "failed".
         detail: why it failed, or what it does.
+        device: what computes: platform, kind and number.
         warm: batch sizes that are compiled, of `sizes`.
     """
 
@@ -44,6 +45,7 @@ class Worker(threading.Thread):
         self._upscale = upscale
         self.sizes = tuple(size for size in BATCH_SIZES if size <= max_batch)
         self.warm = 0 if warmup else len(self.sizes)
+        self.device: dict[str, Any] | None = None  # known once JAX has begun
         self.state = "loading"
         self.detail = "loading the model"
 
@@ -60,10 +62,15 @@ class Worker(threading.Thread):
             },
         }
 
+    def health(self) -> dict[str, Any]:
+        """See `Engine`."""
+        return {"device": self.device, "loaded": self._models.loaded_names}
+
     def run(self) -> None:
         """See the class."""
         try:
             self._models.get(self._models.default)
+            self.device = _device()
             self._warm_next()
         except Exception as error:
             log.exception("the model cannot be used")
@@ -73,8 +80,10 @@ class Worker(threading.Thread):
         while not self._engine.draining:
             try:
                 self._turn()
-            except Exception:  # the disk is full, say: jobs are stored, and taken up at a restart
-                log.exception("the store cannot be written")
+            except disk.ERRORS as error:  # nothing was taken
+                self._engine.wait_for_room(error)
+            except Exception:
+                log.exception("a turn of the worker failed")
                 time.sleep(1)
 
     def _turn(self) -> None:
@@ -123,7 +132,10 @@ class Worker(threading.Thread):
 
     def _run(self, batch: JobBatch) -> None:
         try:
-            pipe = self._models.get(self._models.resolve(batch.model))
+            name = self._models.resolve(batch.model)
+            pipe = self._models.get(name)
+            for job in batch.jobs:
+                self._engine.annotate(job, lengths.notes(pipe, job.request))
             results = batch.compute(
                 pipe,
                 self._upscale,
@@ -131,15 +143,28 @@ class Worker(threading.Thread):
                 self._models.place,
                 lambda *seen: self._watch(batch, *seen),
             )
+            model_hash = self._models.hash_of(name, batch.weights)
             images = [
-                batches.stored(item, *result)
+                batches.stored(item, *result, model_hash)
                 for item, result in zip(batch.items, results, strict=True)
             ]
-            self._engine.deliver(batch, images)
+            self._settle(lambda: self._engine.deliver(batch, images))
         except StoppedError:
-            self._engine.release(batch)
+            self._settle(lambda: self._engine.release(batch))
         except Exception as error:
             self._recover(batch, error)
+
+    def _settle(self, action: Callable[[], None]) -> None:
+        """Does what ends a batch; where it cannot be stored, as soon as it can."""
+        while True:
+            try:
+                action()
+                self._engine.found_room()
+                return
+            except disk.ERRORS as error:
+                if self._engine.draining:  # the next start computes it again
+                    return
+                self._engine.wait_for_room(error)
 
     def _recover(self, batch: JobBatch, error: Exception) -> None:
         """One job's fault must not be another's: what failed together is tried apart."""
@@ -147,17 +172,18 @@ class Worker(threading.Thread):
         count = len(batch.items)
         jobs = [job.id for job in batch.jobs]
         log.warning("batch failed", jobs=jobs, images=count, error=str(error)[:500])
-        if count > 1 and exhausted:
-            self._engine.retry(batch, max(s for s in BATCH_SIZES if s <= count // 2), alone=True)
-        elif len(jobs) > 1:
-            self._engine.retry(batch, count, alone=True)
-        elif exhausted:
-            self._engine.fail(batch, 503, "the device has not enough memory for this job")
+        if len(jobs) > 1 or (count > 1 and exhausted):
+            most = max(s for s in BATCH_SIZES if s <= count // 2) if exhausted else count
+            self._settle(lambda: self._engine.retry(batch, most, alone=True))
+            return
+        if exhausted:
+            status, detail = 503, "the device has not enough memory for this job"
         elif isinstance(error, ValueError):
-            self._engine.fail(batch, 422, str(error))
+            status, detail = 422, str(error)
         else:
             log.error("job failed", jobs=jobs, exc_info=error)
-            self._engine.fail(batch, 500, f"the job failed: {type(error).__name__}")
+            status, detail = 500, f"the job failed: {type(error).__name__}"
+        self._settle(lambda: self._engine.fail(batch, status, detail))
 
     def _watch(
         self, batch: JobBatch, step: int, num_steps: int, draw: Callable[[], Sequence[np.ndarray]]
@@ -187,6 +213,13 @@ class Worker(threading.Thread):
             if item.job is job
         ]
         return {"step": step, "num_steps": num_steps, "images": images}
+
+
+def _device() -> dict[str, Any]:
+    import jax  # it may take seconds; the server answers before
+
+    first, *others = jax.local_devices()
+    return {"platform": first.platform, "kind": first.device_kind, "count": 1 + len(others)}
 
 
 def _has_preview(request: JobRequest, step: int, num_steps: int) -> bool:

@@ -23,6 +23,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 import pytest  # noqa: E402
 
 
+def pytest_ignore_collect(collection_path):
+    """Keeps --doctest-modules from importing helpers of the tests, which define flags."""
+    is_helper = collection_path.suffix == ".py" and not collection_path.name.startswith("test_")
+    return True if is_helper else None
+
+
 def pytest_configure(config):
     """What one process of the tests has compiled, no other compiles again."""
     options = {

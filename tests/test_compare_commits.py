@@ -24,8 +24,8 @@ def test_rounds_are_pooled_and_only_our_own_times_count():
         log(record("1 step", 1.0, 3.0), record("1 step", 9.0, implementation="torch")),
         log(record("1 step", 2.0), {"model": "toy", "case": "memory", "peak_mib": 5}),
     ]
-    found = compare_commits.pooled(map(compare_commits.read_times, runs))
-    assert found == {("demo", "1 step"): [1.0, 3.0, 2.0]}
+    actual = compare_commits.pooled(map(compare_commits.read_times, runs))
+    assert actual == {("demo", "1 step"): [1.0, 3.0, 2.0]}
 
 
 def test_the_table_has_medians_ratios_and_what_one_side_lacks():

@@ -13,12 +13,8 @@ from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.nn.dit import DiTConfig
 from dg2_jax.nn.unet import UNetConfig
 from dg2_jax.training.config import LoopConfig, OptimConfig, RunConfig
-from dg2_jax.training.runs import (
-    AutoencoderRunConfig,
-    DenoiserRunConfig,
-    DistillationRunConfig,
-    check_data,
-)
+from dg2_jax.training.runs import AutoencoderRunConfig, DenoiserRunConfig, DistillationRunConfig
+from dg2_jax.training.starting import check_data
 
 CONFIGS = {
     "configs.demo": DenoiserRunConfig,

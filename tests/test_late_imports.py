@@ -27,8 +27,8 @@ class Lazy:
 
 
 def test_those_without_a_reason_are_seen():
-    found = [(late.module, late.reason) for late in late_imports.late_imports(SOURCE)]
-    assert found == [
+    actual = [(late.module, late.reason) for late in late_imports.late_imports(SOURCE)]
+    assert actual == [
         ("dg2_jax", ""),
         ("bank", ""),
         ("bank", "bank takes a second to import"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dg2_jax.training.config import DiffusionConfig
+from dg2_jax.training.process import DiffusionConfig
 from scripts import plot, schedule_plot
 
 ROOT = Path(__file__).parents[1]

@@ -54,7 +54,7 @@ def test_every_default_is_allowed_and_described(name):
 
 @given(name=st.sampled_from(sorted(declared())), value=ODD)
 def test_what_is_not_allowed_is_refused_by_name(name, value):
-    """A value is taken as it is, or the error names the control: nothing else may happen."""
+    """A value is taken unchanged, or the error names the control; nothing else may happen."""
     refused = None
     try:
         taken = declared()[name].checked(value)

@@ -1,10 +1,11 @@
-"""A small untrained model: what the pipeline promises holds whatever the weights."""
+"""A small untrained model: what the pipeline promises holds for any weights."""
 
 import jax.numpy as jnp
 
 from dg2_jax.config import to_dict
 from dg2_jax.models import folder as model
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.sd_config import SDUNetConfig

@@ -27,15 +27,15 @@ class Control:
     """A control as it was declared.
 
     Attributes:
-        values: that it may have.
-        help: one sentence, with the unit and what the ends of the range mean.
-        group: what it belongs to; a heading of the page, and what `accepts` chooses by.
-        kinds: of the jobs that have it.
-        advanced: whether it is seldom used.
+        values: the values it may have.
+        help: one sentence, with the unit and the meaning of both ends of the range.
+        group: a heading of the page; `takes_settings` selects controls by it.
+        kinds: the kinds of job that have it.
+        advanced: whether it is rarely used.
         optional: whether it may be None.
-        kind_defaults: defaults of single kinds of job, where they are not `default`.
-        default: the value of who does not choose.
-        name: of the field.
+        kind_defaults: defaults of single kinds of job, where they differ from `default`.
+        default: the value that is used if none is given.
+        name: the name of the field.
     """
 
     values: Values
@@ -59,7 +59,7 @@ class Control:
         return self.values.checked(self.name, value)
 
     def parse(self, text: str) -> Any:
-        """What a text means, not checked; "none" is None where that is allowed."""
+        """The value a text stands for, unchecked; "none" is None where that is allowed."""
         return None if self.optional and text.lower() == "none" else self.values.parse(text)
 
     @property

@@ -1,4 +1,4 @@
-"""What a model can be asked for, known from its config.json alone, before any weights are read."""
+"""What a model can do, read from its config.json alone, before any weights are loaded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dg2_jax.diffusion.views import ANY_SHAPE
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.folder import weights_of
 from dg2_jax.models.model import Model
-from dg2_jax.nn.autoencoder import AutoencoderConfig
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 
 if TYPE_CHECKING:
     from dg2_jax.settings import Settings
@@ -19,18 +19,18 @@ _PUBLISHED_FACTOR = 8  # of the autoencoders that a config.json names instead of
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What of a model decides whether settings can be honoured.
+    """The properties of a model that decide which settings it supports.
 
     Attributes:
         name: the model's.
         weights: its sets of weights.
         sampling: the defaults for single sets of weights.
         size: side of its own images in pixels.
-        multiple: of which an image's height and width must be multiples, in pixels.
+        multiple: an image's height and width must be multiples of it, in pixels.
         num_train_timesteps: levels of its noise schedule.
         has_deep_levels: whether `reuse_every` may be above 1.
-        latents: channels of its latents and what its denoiser predicts: what a model for
-            autoguidance must share.
+        latents: channels of its latents and what its denoiser predicts; a model for autoguidance
+            must have the same.
     """
 
     name: str

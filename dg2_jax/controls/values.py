@@ -13,7 +13,7 @@ class Values(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the type, as `GET /options` tells it."""
+        """The name of the type in `GET /options`."""
 
     @property
     def python(self) -> Any:
@@ -27,7 +27,7 @@ class Values(Protocol):
         """
 
     def parse(self, text: str) -> Any:
-        """What a text of the command line or of a form means, not checked."""
+        """The value a text from the command line or a form stands for, unchecked."""
 
     def describe(self) -> dict[str, Any]:
         """Type and bounds as plain data."""
@@ -218,7 +218,7 @@ class Pairs:
 
 
 def _number(text: str, kind: type) -> Any:
-    """The number that a text is, else the text, for the check to refuse."""
+    """The number in a text, or the text itself for the check to refuse."""
     try:
         return kind(text)
     except ValueError:

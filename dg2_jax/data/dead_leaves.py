@@ -1,9 +1,9 @@
-"""Dead leaves: pictures of things in front of things, whose statistics are those of photographs.
+"""Dead leaves: random overlapping shapes, with the image statistics of photographs.
 
-Shapes of all sizes cover one another at random: a picture of them has the edges and the spectrum of
-a natural one (Lee, Mumford and Huang, 2001), and networks that learn from such pictures do well on
-photographs (Baradad et al., arXiv 2106.05963). Here they teach the autoencoder what landscapes do
-not show it, with no photograph at hand.
+Shapes of all sizes cover one another at random. Such a picture has the edges and the spectrum of a
+natural one (Lee, Mumford and Huang, 2001), and networks that learn from them do well on photographs
+(Baradad et al., arXiv 2106.05963). Here they teach the autoencoder what the illustrated landscapes
+lack, without any photographs.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from dg2_jax.data.loader import Example, Source
 from dg2_jax.data.scenes.noise import fbm
 
-_COUNT = 240  # leaves a picture
+_COUNT = 240  # leaves per picture
 _SMALLEST, _LARGEST = 0.015, 0.7  # radii, as shares of the picture's side; their density is r⁻²
 _CORNERS = (3, 4, 4, 5, 6, 40, 40)  # of a leaf; 40 is a disc
 _OVERSAMPLING = 2
@@ -21,7 +21,7 @@ _TEXTURES = 2
 
 
 class DeadLeaves:
-    """A source of `count` pictures of `size` pixels a side, {"image": uint8 (size, size, 3)}."""
+    """A source of `count` pictures, {"image": uint8 (size, size, 3)}."""
 
     def __init__(self, count: int, size: int, seed: int = 0):
         """Makes the source; picture i is a function of (seed, i) and the size.
@@ -42,7 +42,7 @@ class DeadLeaves:
 
 
 class Both:
-    """One source behind another."""
+    """Two sources, one after the other."""
 
     def __init__(self, first: Source, second: Source):
         self._first, self._second = first, second
@@ -51,13 +51,13 @@ class Both:
         return len(self._first) + len(self._second)
 
     def __getitem__(self, index: int) -> Example:
-        """The example at `index`, counted through both."""
+        """The example at `index`; those of the second source come after the first's."""
         here = index < len(self._first)
         return self._first[index] if here else self._second[index - len(self._first)]
 
 
 def draw(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """One picture: leaves with plain or noisy faces, shaded, here and there out of focus."""
+    """One picture: leaves with plain or noisy faces, shaded, some out of focus."""
     side = size * _OVERSAMPLING
     ids = Image.new("I", (side, side), 0)
     canvas = ImageDraw.Draw(ids)
@@ -98,7 +98,7 @@ def _outlines(rng: np.random.Generator, side: int) -> list[list[tuple[float, flo
 
 
 def _palette(rng: np.random.Generator) -> np.ndarray:
-    """Colours in [0, 1], float32 (leaves, 3): a few hues a picture, more grey than bright."""
+    """Colours in [0, 1], float32 (leaves, 3): a few hues per picture, more grey than bright."""
     hues = rng.random(int(rng.integers(2, 7)))
     hue = rng.choice(hues, _COUNT + 1) + rng.normal(0.0, 0.04, _COUNT + 1)
     saturation = rng.beta(1.2, 2.5, _COUNT + 1)

@@ -1,6 +1,6 @@
-"""The networks that encode captioned pictures, so that training reads latents and token embeddings.
+"""Encodes captioned pictures, so that training reads latents and token embeddings.
 
-What is written is described in `dg2_jax.data.latents`; `dg2_jax.data.preparation` writes it.
+`dg2_jax.data.latents` describes the records; `dg2_jax.data.preparation` writes them.
 """
 
 import functools
@@ -17,11 +17,12 @@ from jaxtyping import Array
 
 from dg2_jax.models import weights_file
 from dg2_jax.nn.abstract import abstract
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.pictures.images import from_uint8
 
 IMAGE_BATCH = 64
-# Captions are encoded sorted by length; the more at a time, the less is padded.
+# Captions are encoded sorted by length; larger groups need less padding.
 CHUNK = 512
 
 
@@ -54,9 +55,9 @@ def load_autoencoder(folder: str | Path) -> AutoencoderKL:
 
 
 class Statistics:
-    """Mean and standard deviation of latents, a channel each, over draws of their posteriors.
+    """Mean and standard deviation of latents per channel, over draws from their posteriors.
 
-    Sums, so that those of several parts of a data set add up to those of the whole.
+    Kept as sums, so that the statistics of several parts of a data set add up.
     """
 
     def __init__(self, channels: int):
@@ -64,7 +65,7 @@ class Statistics:
         self.sum, self.squares = np.zeros(channels), np.zeros(channels)
 
     def add(self, mean: np.ndarray, logvar: np.ndarray) -> None:
-        """Counts the moments (h, w, c) of one picture in."""
+        """Adds the moments (h, w, c) of one picture."""
         m, variance = mean.astype(np.float64), np.exp(logvar.astype(np.float64))
         self.count += m[..., 0].size
         self.sum += m.sum((0, 1))
@@ -85,7 +86,7 @@ class Statistics:
         return {"count": self.count, "sum": list(self.sum), "squares": list(self.squares)}
 
     def add_dict(self, values: Mapping[str, Any]) -> None:
-        """Counts in what `to_dict` gave elsewhere."""
+        """Adds the result of `to_dict` of other statistics."""
         self.count += values["count"]
         self.sum += values["sum"]
         self.squares += values["squares"]
@@ -101,19 +102,20 @@ class Encoder:
     """Captioned pictures to the records of `data.latents`."""
 
     def __init__(self, vae: AutoencoderKL, text_encoder: Any, attributes: Sequence[str]):
-        """Compiles nothing yet.
+        """Creates the encoder; nothing is compiled yet.
 
         Args:
             vae: encodes the pictures.
-            text_encoder: a TextEncoder, or what has its `encode`.
-            attributes: the names that a record holds, in this order.
+            text_encoder: a TextEncoder, or anything with its `encode`.
+            attributes: the names of the attributes in a record, in order.
         """
         self._text_encoder, self._attributes = text_encoder, list(attributes)
         self._graphdef, self._params = nnx.split(vae)
 
     def moments(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (b, h, w, 3), b up to IMAGE_BATCH, to the float16 moments of their posteriors."""
-        # Full batches always: one compilation a size, and the same result whatever the batch.
+        # Always full batches: one compilation per size, and results that do not depend on the
+        # batch.
         padded = np.pad(images, [(0, IMAGE_BATCH - len(images)), (0, 0), (0, 0), (0, 0)])
         mean, logvar = _posterior(self._graphdef, self._params, padded)
         return np.asarray(mean)[: len(images)], np.asarray(logvar)[: len(images)]

@@ -1,7 +1,7 @@
-"""Who does the work of `data.preparation`: this process, several of this machine, or Ray.
+"""Where `data.preparation` runs: in this process, in several on this machine, or on Ray.
 
-A worker is made once in each process by `make_worker`, which must be picklable, and is then called
-with one item after the other.
+`make_worker`, which must be picklable, makes one worker in each process; the worker is then called
+with one item at a time.
 """
 
 import multiprocessing
@@ -15,13 +15,13 @@ MakeWorker = Callable[[], Worker]
 
 
 def run(engine: str, make_worker: MakeWorker, items: Sequence[int], workers: int) -> Iterator[int]:
-    """The results of a worker on every item, in the order in which they are done.
+    """The results of a worker on every item, in order of completion.
 
     Args:
         engine: one of ENGINES.
         make_worker: makes a worker.
-        items: what there is to do.
-        workers: processes; one of the engine "local" is this one.
+        items: the work.
+        workers: number of processes; with "local", 1 is this process itself.
 
     Raises:
         ValueError: another engine, or Ray is missing.
@@ -48,7 +48,7 @@ def _start(make_worker: MakeWorker) -> None:
 
 
 def _work(item: int) -> int:
-    assert _worker is not None  # the pool starts every process by `_start`
+    assert _worker is not None  # the pool initialises every process with `_start`
     return _worker(item)
 
 

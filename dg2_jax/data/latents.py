@@ -1,14 +1,15 @@
 """The encoded data set: VAE moments and token embeddings of every image, in array records.
 
-A folder holds manifest.json, the autoencoder that made it (vae.json, vae.safetensors) and shards,
-array records of pictures of one split and one size. A record is one image, as safetensors bytes:
+A folder holds manifest.json, the autoencoder it was encoded with (vae.json, vae.safetensors) and
+shards: array records of pictures of one split and one size. A record is one image, as safetensors
+bytes:
 
     mean, logvar   float16 (h, w, c), of the posterior of the unscaled latents
     tokens         float16 (sum of the captions' lengths, d), the captions one after another
     offsets        int32 (captions + 1,), where each caption starts in `tokens`
     attributes     int32 (attributes,), indices into the manifest's `attributes`
 
-Moments, not samples, are kept, so that training draws the posterior anew each epoch.
+Moments are stored instead of samples, so that training draws from the posterior in each epoch.
 """
 
 import bisect
@@ -29,13 +30,13 @@ from dg2_jax.data.loader import Batch, Example
 _LOG = logging.getLogger(__name__)
 
 FORMAT = 2
-# Contexts are padded to the least of these that holds the batch: few shapes, few compilations.
+# Contexts are padded to the smallest of these that holds the batch: few shapes, few compilations.
 LENGTH_STEP = 32
 
 
 def write_split(path: str | Path, examples: Iterable[Mapping[str, np.ndarray]]) -> int:
     """Writes examples with the keys of a record, and returns how many there were."""
-    # One record a group and no compression: float16 noise does not compress, access is random.
+    # One record per group, uncompressed: float16 noise does not compress, and access is random.
     writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
     count = 0
     try:
@@ -53,8 +54,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         format; dataset; splits (name to count); shards (of each its file, split, size (height,
         width) of the pictures, count and sha256); size (side of a square picture); context_dim;
         text_encoder (name, max_length); model; vae_sha256; attributes (name to its values);
-        latent_mean and latent_std (one a channel, unscaled); scaling_factor; shift_factor; preview
-        (a `preview.LatentToRGB` as plain data).
+        latent_mean and latent_std (one per channel, unscaled); scaling_factor; shift_factor;
+        preview (a `preview.LatentToRGB` as plain data).
 
     Raises:
         FileNotFoundError: there is no encoded data set.
@@ -120,7 +121,7 @@ class LatentSource:
     """Random access to the records of shards, in their order.
 
     Attributes:
-        damaged: the indices of the records that were met and could not be read.
+        damaged: the indices of the records that could not be read so far.
     """
 
     def __init__(
@@ -133,10 +134,10 @@ class LatentSource:
         """Opens the shards.
 
         Args:
-            folder: that they lie in.
+            folder: that holds them.
             shards: `file` and `count` of each.
-            skip_damaged: a record that cannot be read gives way to the next that can, so that what
-                is skipped depends on the files alone. Otherwise it is an error.
+            skip_damaged: replace a record that cannot be read with the next one that can, so that
+                what is skipped depends on the files alone. Otherwise it is an error.
 
         Raises:
             ValueError: a shard is missing, damaged or short, and may not be skipped.
@@ -191,11 +192,11 @@ def _open_shard(path: Path, count: int) -> ArrayRecordDataSource | str:
         return f"{path} is missing"
     try:
         shard = ArrayRecordDataSource([str(path)])
-        found = len(shard)
+        size = len(shard)
     except Exception as error:  # as above
         return f"{path} is damaged: {error}"
-    if found != count:
-        return f"{path} is damaged: it holds {found} records, not {count}"
+    if size != count:
+        return f"{path} is damaged: it holds {size} records, not {count}"
     return shard
 
 
@@ -221,7 +222,7 @@ def caption_drawer(max_length: int) -> Callable[[Mapping[str, np.ndarray], Any],
 def caption_dropout(
     null: np.ndarray, share: float
 ) -> Callable[[Example, np.random.Generator], Example]:
-    """A transform of the loader: a share of the contexts gives way to `null` (l, d).
+    """A transform of the loader: replaces a share of the contexts with `null` (l, d).
 
     For denoisers without a null context of their own; the others drop captions in their loss.
 
@@ -242,7 +243,7 @@ def collate(examples: Sequence[Example], length: int | None = None) -> Batch:
 
     Args:
         examples: with mean, logvar (h, w, c) and context (tokens, d).
-        length: of the padded contexts; None takes the least multiple of 32 that holds them.
+        length: of the padded contexts; None takes the smallest multiple of 32 that holds them.
 
     Returns:
         mean, logvar (b, h, w, c) and context (b, l, d), float16, and mask (b, l), True on tokens.

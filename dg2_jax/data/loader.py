@@ -1,6 +1,6 @@
-"""Batches for training, by Grain: shuffled anew each epoch, read ahead, resumable to the batch.
+"""Batches for training, by Grain: reshuffled each epoch, prefetched, resumable at any batch.
 
-The order is a function of (seed, position) alone, whatever the number of threads and of processes.
+The order is a function of (seed, position) alone, for any number of threads and processes.
 """
 
 import time
@@ -27,7 +27,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Buckets:
-    """Sources whose examples differ in shape from one to another; a batch is of one source."""
+    """Sources whose examples differ in shape from source to source; a batch comes from one."""
 
     sources: Sequence[Source]
 
@@ -39,8 +39,8 @@ class Loader:
     """An endless iterator over batches whose position can be saved and restored.
 
     Attributes:
-        waited: seconds that the caller has waited for batches so far: what the reading ahead did
-            not hide. Over the time of the steps it is the input stall.
+        waited: seconds that the caller has waited for batches so far, which prefetching did not
+            hide. Divided by the time of the steps it is the input stall.
     """
 
     def __init__(
@@ -56,21 +56,21 @@ class Loader:
         process_index: int = 0,
         process_count: int = 1,
     ):
-        """Makes a loader at the first batch.
+        """Creates a loader at the first batch.
 
         Args:
             source: the examples. Of buckets, each batch is drawn from one, in proportion to their
                 lengths.
-            batch_size: examples a batch over all processes; a batch may span two epochs, all are
-                full.
+            batch_size: examples per batch over all processes; every batch is full, so one may span
+                two epochs.
             seed: of the order and of `transform`'s generator.
-            transform: what is made of an example, with a generator of its own for each visit.
+            transform: applied to each example, with its own random generator for each visit.
             collate: examples to a batch; stacks every key by default.
             read_threads: threads that read and transform.
-            prefetch: batches that are read ahead.
+            prefetch: number of batches to read ahead.
             process_index: this process gets the rows from process_index · batch_size /
-                process_count of each batch, and so all processes together the batch of a single
-                one.
+                process_count of each batch, so that all processes together get the batch of a
+                single one.
             process_count: processes that train together; divides batch_size.
 
         Raises:
@@ -96,7 +96,7 @@ class Loader:
         mixed = batches[0]
         if len(batches) > 1:
             mixed = grain.MapDataset.mix(batches, weights=[len(s) for s in sources])
-        # Grain reads ahead elements, which are batches here: each thread makes a whole batch.
+        # Grain prefetches elements, which are batches here: each thread builds a whole batch.
         options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=prefetch)
         self._iterator = iter(mixed.to_iter_dataset(options))
         self.waited = 0.0
@@ -111,11 +111,11 @@ class Loader:
         return batch
 
     def position(self) -> dict[str, Any]:
-        """JSON data that stands for the next batch; all processes of a run have the same."""
+        """JSON data that identifies the next batch, the same in all processes of a run."""
         return self._iterator.get_state()
 
     def seek(self, position: dict[str, Any]) -> None:
-        """Goes to a position that `position` gave."""
+        """Moves to a position returned by `position`."""
         self._iterator.set_state(position)
 
 

@@ -1,6 +1,6 @@
-"""Pictures of any source as pixels, for networks that learn from pictures alone.
+"""Pictures of any source as pixels, for networks trained on pictures alone.
 
-They are those that `scripts.prepare` would keep, in the same splits, with or without captions.
+These are the pictures `scripts.prepare` would keep, in the same splits, captioned or not.
 """
 
 import hashlib
@@ -13,7 +13,8 @@ from tqdm import tqdm
 from dg2_jax.data import screening
 from dg2_jax.data.loader import Example
 from dg2_jax.data.screening import Finding
-from dg2_jax.data.sources import PictureSource, SourceSpec
+from dg2_jax.data.sources.interface import PictureSource
+from dg2_jax.data.sources.spec import SourceSpec
 from dg2_jax.files import replacing
 from dg2_jax.pictures import image_input
 
@@ -41,8 +42,8 @@ def open_pixels(
 ) -> tuple[Pixels, Pixels]:
     """The training and the validation pictures of a source.
 
-    Every picture is decoded once to tell the good ones; what was found is kept in a file, and used
-    again while the source stays as it is.
+    Every picture is decoded once to find the usable ones; the findings are kept in a file and
+    reused as long as the source does not change.
 
     Args:
         spec: the source, as `scripts.prepare` takes it.
@@ -52,7 +53,7 @@ def open_pixels(
 
     Raises:
         FileNotFoundError: there is nothing at the location.
-        ValueError: it is no source of pictures, or fewer than two can be used.
+        ValueError: it is not a source of pictures, or fewer than two can be used.
     """
     source = spec.open()
     findings = screening.without_duplicates(_findings(source, size, folder / REPORT))
@@ -76,10 +77,10 @@ def _findings(source: PictureSource, size: int, path: Path) -> list[Finding]:
     except (OSError, ValueError, TypeError, KeyError):
         pass
     indices = tqdm(range(len(source)), desc="screened", unit=" pictures", leave=False)
-    found = [screening.screen(source, i, size // 2, captioned=False) for i in indices]
+    findings = [screening.screen(source, i, size // 2, captioned=False) for i in indices]
     path.parent.mkdir(parents=True, exist_ok=True)
-    problems = [{"name": f.name, "problem": f.problem} for f in found if f.problem is not None]
-    values = {"source": key, "problems": problems, "pictures": [vars(f) for f in found]}
+    problems = [{"name": f.name, "problem": f.problem} for f in findings if f.problem is not None]
+    values = {"source": key, "problems": problems, "pictures": [vars(f) for f in findings]}
     with replacing(path) as partial:
         partial.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
-    return found
+    return findings

@@ -1,10 +1,10 @@
 """A data set to train on, from captioned pictures: screened, cropped, encoded, written in shards.
 
-The pictures of a source, in its order, are divided into units. Each unit is screened by itself;
-then every process knows from all of the findings what becomes of each picture; then each unit is
-encoded by itself into shards of its own. A unit that is done leaves a receipt in `parts/`, written
-last and at once, so that a run that was killed goes on where it was, a shard that is missing or
-damaged is made again, and what comes out depends neither on the number of processes nor on kills.
+The pictures of a source, in order, are divided into units. Each unit is screened by itself. From
+all findings together, every process then knows what becomes of each picture, and each unit is
+encoded into its own shards. A finished unit leaves a receipt in `parts/`, written last and
+atomically. So a killed run continues where it stopped, a missing or damaged shard is rebuilt, and
+the result depends neither on the number of processes nor on kills.
 """
 
 import dataclasses
@@ -33,9 +33,10 @@ from dg2_jax.data.recipe import (
     write_json,
 )
 from dg2_jax.data.screening import Finding, Kept
-from dg2_jax.data.sources import Picture, PictureSource, captions
+from dg2_jax.data.sources import captions
+from dg2_jax.data.sources.interface import Picture, PictureSource
 from dg2_jax.files import replacing, sha256
-from dg2_jax.nn.autoencoder import AutoencoderConfig
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.pictures import image_input, preview
 
 _LOG = logging.getLogger(__name__)
@@ -55,17 +56,17 @@ def prepare(
     process_count: int = 1,
     progress: bool = True,
 ) -> dict[str, Any] | None:
-    """Makes the data set, or what is missing of it.
+    """Builds the data set, or the missing parts of it.
 
     Of several processes with one `output_dir`, on one host or many, each takes its share of the
     units; the first waits for the others and writes report.json and the manifest.
 
     Args:
-        recipe: what to make.
-        engine: who works for this process, one of `engines.ENGINES`.
-        workers: how many.
+        recipe: what to build.
+        engine: where the work of this process runs, one of `engines.ENGINES`.
+        workers: number of worker processes.
         process_index: of this process.
-        process_count: of all of them.
+        process_count: number of processes.
         progress: show bars.
 
     Returns:
@@ -136,7 +137,7 @@ class Screener:
 
 
 class UnitEncoder:
-    """Encodes what is kept of a unit into shards, one a split and size."""
+    """Encodes the kept pictures of a unit into shards, one per split and size."""
 
     def __init__(self, recipe: Recipe, kept: Sequence[Kept]):
         self._recipe, self._source = recipe, recipe.source.open()
@@ -149,7 +150,7 @@ class UnitEncoder:
         self._encoder = encoding.Encoder(self._vae, text, list(self._source.attributes))
 
     def __call__(self, unit: int) -> int:
-        """Returns how many pictures are kept of it."""
+        """Returns how many of its pictures are kept."""
         kept = self._units.get(unit, [])
         statistics = encoding.Statistics(self._vae.config.latent_channels)
         shards = []
@@ -206,7 +207,7 @@ def _findings(recipe: Recipe, units: Iterable[int]) -> list[Finding]:
 
 
 def _report(recipe: Recipe, source: PictureSource, findings: Sequence[Finding]) -> None:
-    """Writes report.json: which pictures are left out and why, and which files are no pictures."""
+    """Writes report.json: which pictures are left out and why, and which files are not pictures."""
     problems = [{"name": f.name, "problem": f.problem} for f in findings if f.problem is not None]
     report = {
         "pictures": len(findings),
@@ -218,7 +219,7 @@ def _report(recipe: Recipe, source: PictureSource, findings: Sequence[Finding]) 
 
 
 def _encoded(recipe: Recipe, unit: int) -> bool:
-    """Whether a unit has been encoded and its shards are as they were written."""
+    """Whether a unit has been encoded and its shards are intact."""
     receipt = recipe.receipt("encode", unit)
     if not receipt.exists():
         return False

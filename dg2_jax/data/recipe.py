@@ -1,4 +1,4 @@
-"""What a data set is prepared from, and the books that are kept of it while it is made."""
+"""What a data set is prepared from, and the bookkeeping files written while building it."""
 
 import functools
 import hashlib
@@ -11,7 +11,8 @@ from flax import nnx
 
 from dg2_jax.checks import check
 from dg2_jax.data import encoding, latents, screening
-from dg2_jax.data.sources import PictureSource, SourceSpec
+from dg2_jax.data.sources.interface import PictureSource
+from dg2_jax.data.sources.spec import SourceSpec
 from dg2_jax.files import replacing, sha256
 from dg2_jax.interop.diffusers_vae import from_pretrained
 from dg2_jax.interop.hf_folder import lasting_name
@@ -26,24 +27,25 @@ DEFAULT_SIZE = 128
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a data set is made from, and how.
+    """What a data set is built from, and how.
 
     Attributes:
         source: of the pictures.
-        output_dir: the folder to make.
-        model: an embedded model's name or a model folder, whose autoencoder, scaling of latents and
-            text encoder are used: what `init_from` of a training run needs. Empty for `vae`.
-        vae: a folder that scripts.train_vae made, whose latents are then measured and scaled to
-            mean 0 and variance 1; or a published autoencoder (folder or hub id), with its scaling.
+        output_dir: the folder to create.
+        model: an embedded model's name or a model folder, whose autoencoder, latent scaling and
+            text encoder are used; `init_from` of a training run needs these. Empty if `vae` is
+            given.
+        vae: a folder written by scripts.train_vae, whose latents are measured and scaled to mean 0
+            and variance 1; or a published autoencoder (folder or hub id), with its scaling.
         text_encoder: as `dg2_jax.text.encoder.load_text_encoder` takes it; a model has its own.
         max_length: tokens that a caption is cut to; a model has its own.
         size: side of a picture in pixels; 0 for the model's, or 128.
-        resize_mode: "crop" makes squares; "bucket" gives each picture that one of several sizes of
-            about size² pixels which crops least. Nothing is ever distorted.
+        resize_mode: "crop" makes squares; "bucket" picks, among several sizes of about size²
+            pixels, the one that crops a picture least. Nothing is ever distorted.
         bucket_step: the sides of a bucket are multiples of it.
-        min_side: pixels that the shorter side of a picture must have; 0 for half of `size`.
+        min_side: minimum length of a picture's shorter side in pixels; 0 for half of `size`.
         validation_share: of the pictures, where the source does not name its own.
-        shard_pictures: pictures of a unit, and thus at most of a shard.
+        shard_pictures: pictures per unit, and so at most per shard.
     """
 
     source: SourceSpec
@@ -80,7 +82,7 @@ class Recipe:
         return self.output_dir / "parts"
 
     def receipt(self, stage: str, unit: int) -> Path:
-        """What a unit leaves when it has been through a stage."""
+        """The file a unit leaves when it has been through a stage."""
         return self.parts / f"{stage}-{unit:05d}.json"
 
 
@@ -90,7 +92,7 @@ class Networks:
 
     Attributes:
         vae: the autoencoder, with its scaling.
-        measured: whether the scaling is to be measured instead.
+        measured: whether the scaling is measured instead.
         text_encoder: as a model folder describes it.
         size: side of a picture in pixels.
         preview: of the latents, where the model has one.
@@ -104,12 +106,12 @@ class Networks:
 
     @property
     def encoder_arguments(self) -> dict[str, Any]:
-        """What loads the text encoder."""
+        """The arguments for loading the text encoder."""
         return {key: self.text_encoder[key] for key in ("name", "max_length")}
 
 
 def load_networks(recipe: Recipe) -> Networks:
-    """The networks of a recipe; the text encoder is only named.
+    """The networks of a recipe; the text encoder is named, not loaded.
 
     Raises:
         FileNotFoundError: the model or the autoencoder is missing.
@@ -134,7 +136,7 @@ def load_networks(recipe: Recipe) -> Networks:
 
 @functools.cache
 def shared_text_encoder(name: str, max_length: int) -> TextEncoder:
-    """`load_text_encoder`, once a process."""
+    """`load_text_encoder`, once per process."""
     return load_text_encoder(name, max_length)
 
 
@@ -149,10 +151,11 @@ def allowed_sizes(recipe: Recipe, factor: int) -> list[screening.Size]:
 
 
 def claim(recipe: Recipe, networks: Networks, source: PictureSource) -> dict[str, Any]:
-    """Makes the folder this recipe's, with the autoencoder in it; returns what the manifest says.
+    """Claims the output folder for a recipe and writes its autoencoder; returns the manifest's
+    head.
 
     Raises:
-        ValueError: it is another recipe's.
+        ValueError: the folder belongs to another recipe.
     """
     folder = recipe.output_dir
     if folder.exists() and any(folder.iterdir()) and not recipe.parts.exists():
@@ -177,8 +180,8 @@ def claim(recipe: Recipe, networks: Networks, source: PictureSource) -> dict[str
         path = recipe.parts / "recipe.json"
         if not path.exists():
             write_json(path, claimed)
-        found = read_json(path)
-        different = [key for key in claimed if found.get(key) != claimed[key]]
+        recorded = read_json(path)
+        different = [key for key in claimed if recorded.get(key) != claimed[key]]
         if different:
             raise ValueError(
                 f"output_dir: {folder} exists and differs in {', '.join(different)}; "
@@ -188,7 +191,7 @@ def claim(recipe: Recipe, networks: Networks, source: PictureSource) -> dict[str
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote; raises ValueError where it is damaged."""
+    """Reads what `write_json` wrote; raises ValueError if it is damaged."""
     try:
         return json.loads(path.read_text("utf-8"))
     except ValueError as error:
@@ -196,9 +199,9 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON data, all of it or nothing."""
+    """Writes JSON data atomically."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     with replacing(path) as partial:
-        # The name of a file may hold bytes that are no UTF-8, which Python shows as surrogates; the
-        # backslashes are JSON's own way to write them.
+        # A file's name may hold bytes that are not UTF-8, which Python shows as surrogates; JSON
+        # writes them with backslashes.
         partial.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -1,6 +1,4 @@
-"""Which pictures of a source are fit to learn from, what is wrong with the rest, and what becomes
-of each: its split and its size.
-"""
+"""Decides which pictures of a source are usable, and gives each a split and a size."""
 
 import hashlib
 import math
@@ -11,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dg2_jax.data.sources import PictureSource
+from dg2_jax.data.sources.interface import PictureSource
 from dg2_jax.interop import file_kinds
 from dg2_jax.pictures import image_input
 
@@ -21,7 +19,7 @@ MAX_RATIO = 2.0  # of the longer side of a bucket to the shorter
 
 @dataclass(frozen=True)
 class Finding:
-    """What was seen of a picture.
+    """What screening found out about a picture.
 
     Attributes:
         index: in the source.
@@ -30,7 +28,7 @@ class Finding:
         height: upright, in pixels.
         width: likewise.
         split: as the source says.
-        problem: why it cannot be used, None if it can.
+        problem: why it cannot be used; None if it can.
         original: of a duplicate, the index of the picture that it is a copy of.
     """
 
@@ -51,8 +49,8 @@ class Kept:
     Attributes:
         index: in the source.
         split: "train" or "validation".
-        size: that it gets.
-        copies: indices of its duplicates, whose captions become its own.
+        size: of the picture in the data set.
+        copies: indices of its duplicates, whose captions it takes over.
     """
 
     index: int
@@ -62,12 +60,12 @@ class Kept:
 
 
 def screen(source: PictureSource, index: int, min_side: int, *, captioned: bool = True) -> Finding:
-    """Reads and decodes a picture; whatever is wrong with it ends up in `problem`.
+    """Reads and decodes a picture; anything wrong with it is told in `problem`.
 
     Args:
         source: of the pictures.
         index: of the picture.
-        min_side: pixels that its shorter side must have.
+        min_side: minimum length of its shorter side in pixels.
         captioned: whether it must have a caption.
     """
     name = source.name(index)
@@ -124,22 +122,22 @@ def buckets(size: int, step: int) -> list[Size]:
 
 
 def nearest(height: int, width: int, sizes: Sequence[Size]) -> Size:
-    """The size whose aspect ratio is nearest: the one by which least is cropped."""
+    """The size with the nearest aspect ratio, which crops least."""
     return min(sizes, key=lambda s: abs(math.log(s[1] / s[0]) - math.log(width / height)))
 
 
 def choose(
     findings: Sequence[Finding], sizes: Sequence[Size], validation_share: float
 ) -> list[Kept]:
-    """What becomes of the pictures without a problem.
+    """The pictures to keep: those without a problem, with their splits and sizes.
 
-    Where the source names validation pictures, they are the validation split. Elsewhere a picture
-    belongs to it by its digest, whatever its name, its place and the other pictures are; if none
-    does, the one of the lowest digest.
+    If the source names validation pictures, they are the validation split. Otherwise a picture's
+    digest decides, independently of its name, its place and the other pictures; if that selects
+    none, the one with the lowest digest is taken.
 
     Args:
         findings: of all pictures.
-        sizes: that a picture may get.
+        sizes: the allowed sizes.
         validation_share: in (0, 1).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Text files as people have them: with a byte-order mark, with any line ends."""
+"""Text files in the wild: with a byte-order mark, with any line endings."""
 
 import codecs
 
@@ -12,7 +12,7 @@ _MARKS = {  # the longer first, since UTF-32's begins with UTF-16's
 
 
 def decode(content: bytes, name: str) -> str:
-    """The text of a file: UTF-8, or what its byte-order mark says.
+    """Decodes a text file: UTF-8, or the encoding its byte-order mark names.
 
     Raises:
         ValueError: it is neither; the message gives `name` and the line.
@@ -26,5 +26,9 @@ def decode(content: bytes, name: str) -> str:
 
 
 def lines(text: str) -> list[str]:
-    """The lines of a file; U+2028 and other separators within a line are part of it."""
+    r"""The lines of a file; U+2028 and other separators within a line are part of it.
+
+    >>> lines("a lake\r\na forest\n")
+    ['a lake', 'a forest']
+    """
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")

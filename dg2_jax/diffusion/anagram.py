@@ -1,4 +1,4 @@
-"""Visual anagrams: one picture that shows a prompt in each of several views.
+"""Visual anagrams: one picture that shows a different prompt in each of several views.
 
 Geng et al., Visual Anagrams (arXiv 2311.17919): denoise the sample in every view, each with its own
 prompt, turn the estimates back and average them. The views (`dg2_jax.diffusion.views`) are
@@ -24,13 +24,13 @@ def view_of(stacked: ViewMap, i: int) -> ViewMap:
 
 
 def fan_out(x: Float[Array, "b h w c"], stacked: ViewMap) -> Float[Array, "vb h w c"]:
-    """X in every view, view by view along the batch."""
+    """`x` in every view, one view after another along the batch."""
     count = stacked.index.shape[0]
     return jnp.concatenate([views.apply(x, view_of(stacked, i)) for i in range(count)])
 
 
 def fan_in(x: Float[Array, "vb h w c"], stacked: ViewMap) -> Float[Array, "v b h w c"]:
-    """Turns every view of `fan_out`'s layout back."""
+    """Turns every view in the layout of `fan_out` back."""
     parts = jnp.split(x, stacked.index.shape[0])
     return jnp.stack([views.invert(part, view_of(stacked, i)) for i, part in enumerate(parts)])
 
@@ -41,8 +41,8 @@ def shared_latent(denoise: Denoiser, stacked: ViewMap, corrected: Bool[Array, ""
     Args:
         denoise: takes v times the batch of x; its conditioning is ordered view by view.
         stacked: the views, stacked.
-        corrected: whether to give the mean ε the variance that the single ones have. Two estimates
-            with correlation ρ have a mean of variance (1 + ρ)/2 of theirs, and the sampler would
+        corrected: whether to give the mean ε the variance of the single estimates. The mean of two
+            estimates with correlation ρ has only (1 + ρ)/2 of their variance, and the sampler would
             take the loss for a picture without contrast.
     """
 
@@ -72,8 +72,8 @@ def synchronised(
     """One latent per view, made to agree in pixels at every step; for any autoencoder.
 
     The cells of a latent turn with a view but their contents do not, unless the autoencoder was
-    trained to allow it. So every estimate is decoded, turned back, averaged with the others, turned
-    again and encoded; what the autoencoder itself loses, x₀ - E(D(x₀)), is added again.
+    trained for it. So every estimate is decoded, turned back, averaged with the others, turned
+    again and encoded; what the autoencoder itself loses, x₀ - E(D(x₀)), is added back.
 
     Args:
         denoise: the denoiser of x, which holds v latents per image, view by view.

@@ -1,6 +1,6 @@
 """Denoisers: estimates of a clean latent x₀ from a noisy one.
 
-A denoiser is a pair of functions, as an optimiser of optax is: `init` makes its memory, `apply`
+A denoiser is a pair of functions, like an optimiser of optax: `init` creates its memory, `apply`
 estimates x₀ and updates the memory, which the sampling loop carries from row to row. Guidance,
 in-painting and anagrams are functions from denoisers to denoisers, so they compose.
 """
@@ -16,7 +16,7 @@ from dg2_jax.typing import Latent
 
 Conditioning = Any  # a pytree whose leaves start with the batch axis
 Memory = Any  # likewise; () for a denoiser without one
-Network = Callable[[Latent, Int[Array, " b"], Conditioning], Latent]
+Predict = Callable[[Latent, Int[Array, " b"], Conditioning], Latent]
 
 
 class Level(NamedTuple):
@@ -31,7 +31,7 @@ class Denoiser(NamedTuple):
     """An estimator of x₀ with a memory.
 
     Attributes:
-        init: latents to the memory before the first row; only their shape and dtype count.
+        init: latents to the memory before the first row; only their shape and dtype matter.
         apply: (x, level, conditioning, memory) to (estimate of x₀, memory).
     """
 
@@ -40,14 +40,14 @@ class Denoiser(NamedTuple):
 
 
 def stateless(estimate: Callable[[Latent, Level, Conditioning], Latent]) -> Denoiser:
-    """The denoiser without memory of a function (x, level, conditioning) to x₀."""
+    """The denoiser without memory that a function (x, level, conditioning) to x₀ gives."""
     return Denoiser(
         init=lambda x: (),
         apply=lambda x, level, conditioning, memory: (estimate(x, level, conditioning), memory),
     )
 
 
-def of_network(network: Network, prediction_type: str) -> Denoiser:
+def of_network(network: Predict, prediction_type: str) -> Denoiser:
     """The denoiser of a network that predicts ε, v or x₀ at a training timestep.
 
     Raises:

@@ -26,10 +26,9 @@ class Guidance(NamedTuple):
         eta_parallel: η of each image, usually 0 to 1.
         norm_threshold: r of each image, above 0, in units of the scaled latents, whose norm grows
             with the square root of their number; ∞ for no cap.
-        momentum: β of each image, between -1 and 1. It acts once per row, thus twice per step of a
+        momentum: β of each image, between -1 and 1. It acts once per row, so twice per step of a
             two-stage solver.
-        prompt_weights: aᵢ of the n prompts per image that are composed; ones (b, 1) for a single
-            prompt.
+        prompt_weights: aᵢ of the n composed prompts per image; ones (b, 1) for a single prompt.
         interval: (low, high), the noise levels σ between which guidance acts.
         autoguidance_scale: w of `autoguided` for each image; 1 is the better denoiser alone.
     """
@@ -44,7 +43,7 @@ class Guidance(NamedTuple):
     autoguidance_scale: Float[Array, " b"]
 
     def repeated(self, copies: int) -> "Guidance":
-        """The guidance of that many batches of the same images, one after the other."""
+        """The guidance of `copies` batches of the same images, one after another."""
         repeated = jax.tree.map(lambda a: jnp.concatenate([a] * copies), self)
         return repeated._replace(interval=self.interval)
 
@@ -173,11 +172,11 @@ def autoguided(denoise: Denoiser, bad: Denoiser, scale: Float[Array, " b"]) -> D
     """Autoguidance D_bad + w (D - D_bad) (Karras et al., arXiv 2406.02507).
 
     `bad` is a weaker version of the same network (an earlier checkpoint, a smaller one), given the
-    same texts. The conditioning of the result is the tuple (that of `denoise`, that of `bad`), for
-    keys and values computed from a text differ with the parameters; so is its memory.
+    same texts. The conditioning of the result is the tuple (that of `denoise`, that of `bad`),
+    because keys and values computed from a text depend on the parameters; so is its memory.
 
-    It goes inside the transforms above, `adaptive_projected(autoguided(…), …)` with `pair` of two
-    such tuples: the scales then repeat with the branches.
+    Use it inside the transforms above, `adaptive_projected(autoguided(…), …)`, with `pair` of two
+    such tuples; the scales then repeat with the branches.
 
     Args:
         denoise: the better denoiser.

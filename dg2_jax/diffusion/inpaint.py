@@ -1,14 +1,14 @@
-"""In-painting as a denoiser: where the change map forbids a change, x₀ is the original's.
+"""In-painting as a denoiser: where the change map forbids a change, x₀ is that of the original.
 
-A solver that is told x₀ = z₀ moves a cell along z₀'s own noising path: for DDIM,
+A solver that is given x₀ = z₀ moves a cell along the noising path of z₀: for DDIM,
 
     x_p = α_p z₀ + σ_p (x_t - α_t z₀)/σ_t,
 
-which is z₀ at the *next* level p under the noise it has had from the start. So replacing the
-estimate is the same as blending the sample at level p, holds for every solver and its history, and
-ends in z₀ itself. A soft map is a change map (Levin and Fried, Differential Diffusion, arXiv
-2306.00950): each cell is let go at its own moment, hard at every step, so that no average of two
-noises loses variance.
+which is z₀ at the *next* level p under the noise it had from the start. So replacing the estimate
+is the same as blending the sample at level p, works with every solver and its history, and ends in
+z₀ itself. A soft map is a change map (Levin and Fried, Differential Diffusion, arXiv 2306.00950):
+each cell is released at its own step, never blended, so that no average of two noises loses
+variance.
 """
 
 import jax.numpy as jnp
@@ -24,14 +24,14 @@ def keep_original(
     change: Float[Array, "b h w 1"],
     first_timestep: Int[Array, ""],
 ) -> Denoiser:
-    """`denoise` where and while the change map allows, the original elsewhere.
+    """`denoise` where and when the change map allows it, the original elsewhere.
 
     Args:
         denoise: the denoiser.
         original: z₀, scaled clean latents.
-        change: from 0 (never changed) to 1 (free from the first step); a cell of value c is free
-            for the last c of the way from `first_timestep` to 0.
-        first_timestep: the noisiest one, where sampling starts.
+        change: from 0 (never changed) to 1 (free from the first step); a cell with the value c is
+            free for the last fraction c of the way from `first_timestep` to 0.
+        first_timestep: the noisiest timestep, where sampling starts.
     """
 
     def apply(

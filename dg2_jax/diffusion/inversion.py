@@ -1,7 +1,7 @@
-"""Inversion: the noise from which a given picture would have been sampled, for editing it.
+"""Inversion: the noise from which a given picture would have been sampled, for editing.
 
-`ddim_table` is a solver's table that runs DDIM backwards, exactly: every step is solved as an
-equation instead of being approximated. `follow_source` is the edit-friendly inversion of DDPM.
+`ddim_table` is a table of steps that runs DDIM backwards exactly: each step solves an equation
+instead of approximating it. `follow_source` is the edit-friendly inversion of DDPM.
 """
 
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from dg2_jax.diffusion import sampling
 from dg2_jax.diffusion.sampling import Progress, Step
 from dg2_jax.diffusion.schedules import Schedule
-from dg2_jax.diffusion.solvers import ANCHOR, M0, SolverTable, X
+from dg2_jax.diffusion.solver_table import ANCHOR, M0, SolverTable, X
 from dg2_jax.typing import Keys, Latent
 
 
@@ -20,11 +20,11 @@ def ddim_table(schedule: Schedule, timesteps: np.ndarray, iterations: int = 5) -
     """A table that takes a clean latent to the level of timesteps[0], against DDIM's steps.
 
     A DDIM step from x at level t gives D(x) = α_p x₀(x) + σ_p (x - α_t x₀(x))/σ_t at level p. Given
-    x_p, the x with D(x) = x_p is found by x ← x + κ (x_p - D(x)), a contraction for
-    κ = 2/(1 + α_p/α_t) as long as the denoiser's slope is between 0 and 1/α_t. Each row is one such
-    step; the anchor holds x_p; the last of a level also starts the next one from
+    x_p, the iteration x ← x + κ (x_p - D(x)) finds the x with D(x) = x_p. It is a contraction for
+    κ = 2/(1 + α_p/α_t) as long as the denoiser's slope is between 0 and 1/α_t. Each row is one
+    iteration, with x_p in the anchor; the last row of a level also starts the next level from
     α x₀ + σ ε of the last estimate. Sampling DDIM (η = 0) over the same timesteps with the same
-    conditioning then returns the latent it came from. Start with x = the clean latent.
+    conditioning then returns the original latent. Start with x = the clean latent.
 
     Args:
         schedule: the noise schedule.
@@ -65,7 +65,7 @@ def source_path(
     alpha: Float[Array, ""],
     sigma: Float[Array, ""],
 ) -> Latent:
-    """The original at a level, under noise drawn for that step alone."""
+    """The original at a noise level, under noise drawn for that step alone."""
     noise = sampling.noise_for(keys, sampling.SOURCE_NOISE, step, original.shape[1:])
     return alpha * original + sigma * noise
 
@@ -75,15 +75,15 @@ def follow_source(
 ) -> Step:
     """The edit-friendly inversion of DDPM (Huberman-Spiegelglas et al., arXiv 2304.06140).
 
-    The latents are the edits, then as many sources. After each step the sources are put onto
-    noisings of the original that are independent from step to step; what that takes is, up to the
-    sampler's standard deviation, the paper's z_t, and the edits move by the same. An edit with the
-    source's own conditioning is thus the original, exactly.
+    The latents are the edits, then as many sources. After each step the sources are moved onto
+    noised originals that are independent from step to step. That displacement is, up to the
+    sampler's standard deviation, the paper's z_t, and the edits are displaced by the same amount.
+    So an edit with the source's own conditioning is exactly the original.
 
     Args:
-        step: of `sampling.make_step` over a table without noise of its own.
+        step: of `sampling.make_step`, over a table without noise.
         table: that table.
-        original: the clean latents of the sources, or one for all.
+        original: the clean latents of the sources, or a single one for all.
         keys: one per source.
     """
     table = jax.tree.map(jnp.asarray, table)

@@ -16,9 +16,9 @@ def min_snr_weight(
 ) -> Float[Array, " b"]:
     """Min-SNR-γ weights (Hang et al., arXiv 2303.09556, section 3.4).
 
-    The weight of the x₀ loss is min(SNR, γ); the same loss written for another target is divided by
-    what relates the two: SNR for ε, SNR + 1 for v. Where SNR = 0 (a zero-terminal schedule's last
-    level) the weight is 1, for v its target is -x₀ and carries all that can be learnt there.
+    The weight of the x₀ loss is min(SNR, γ). Written for another target, the same loss is divided
+    by the factor between the two: SNR for ε, SNR + 1 for v. Where SNR = 0 (the last level of a
+    zero-terminal schedule) the weight of v is 1: its target is -x₀, all that can be learnt there.
 
     Args:
         snr: ᾱ/(1-ᾱ), at least 0.
@@ -46,8 +46,9 @@ def stratified_timesteps(
 ) -> Int[Array, " b"]:
     """One uniform draw from each of `batch` equal parts of [0, T), in random order.
 
-    Each timestep alone is uniform; together they cover the range evenly, which lowers the variance
-    of the loss (the low-discrepancy sampler of Kingma et al., arXiv 2107.00630, appendix I.1).
+    Each timestep by itself is uniform. Together they cover the range evenly, which lowers the
+    variance of the loss (the low-discrepancy sampler of Kingma et al., arXiv 2107.00630, appendix
+    I.1).
     """
     offset_key, order_key = jax.random.split(key)
     u = (jnp.arange(batch) + randomness.uniform(offset_key, (batch,))) / batch
@@ -58,10 +59,10 @@ def stratified_timesteps(
 def assign_noise(
     x0: Float[Array, "b h w c"], noise: Float[Array, "b h w c"]
 ) -> Float[Array, "b h w c"]:
-    """The same noises in the order that makes Σ ‖x₀ - ε‖² least.
+    """The same noises, in the order that minimises Σ ‖x₀ - ε‖².
 
-    Immiscible diffusion (Li et al., arXiv 2406.12303, algorithm 1): pictures then travel less far,
-    and each region of noise belongs to fewer of them.
+    Immiscible diffusion (Li et al., arXiv 2406.12303, algorithm 1): the paths from pictures to
+    noise are shorter, and each region of noise belongs to fewer pictures.
     """
     products = x0.reshape(len(x0), -1) @ noise.reshape(len(noise), -1).T
     rows, columns = optax.assignment.hungarian_algorithm(-products)

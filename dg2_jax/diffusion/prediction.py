@@ -43,7 +43,7 @@ def to_x0(
     alpha: Coefficient,
     sigma: Coefficient,
 ) -> Float[Array, "b h w c"]:
-    """The estimate of x₀ that an output at the level (α, σ) means; α > 0 for epsilon."""
+    """The estimate of x₀ implied by an output at the level (α, σ); α > 0 for epsilon."""
     check(prediction_type)
     if prediction_type == "epsilon":
         return (x - sigma * output) / alpha

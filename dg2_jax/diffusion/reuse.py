@@ -1,8 +1,8 @@
 """Reuse of a network's deep features between sampling steps (DeepCache, arXiv 2312.00858).
 
-Neighbouring steps see nearly the same picture, and what the deep, costly levels of a UNet make of
-it changes least of all. `denoiser` evaluates the whole network at every n-th row of a solver's
-table; at the rows between, only the first level, on the deep features of the last whole evaluation.
+Consecutive steps see nearly the same picture, and the features of a UNet's deep, costly levels
+change the least. `denoiser` evaluates the whole network at every n-th row of a solver's table. At
+the rows in between it runs only the first level, on the deep features of the last full evaluation.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -15,12 +15,12 @@ from dg2_jax.diffusion import prediction
 from dg2_jax.diffusion.denoiser import Conditioning, Denoiser, Level
 from dg2_jax.typing import Latent, Time
 
-_NEVER = 2**30  # an age that is above any `every`, and stays so
+_NEVER = 2**30  # an age above any `every`, even after many rows
 
 
 @runtime_checkable
 class DeepNetwork(Protocol):
-    """A network whose deep part can be left out, such as `dg2_jax.nn.unet.UNet`."""
+    """A network whose deep part can be skipped, such as `dg2_jax.nn.unet.UNet`."""
 
     def evaluate(
         self, x: Latent, t: Time, conditioning: Any, deep: Any = None
@@ -28,11 +28,11 @@ class DeepNetwork(Protocol):
         """The output, and the deep features: computed, or those given."""
 
     def deep_shape(self, latent_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Of the deep features of latents (b, h, w, c)."""
+        """The shape of the deep features of latents (b, h, w, c)."""
 
 
 class Cache(NamedTuple):
-    """The memory of `denoiser`; a whole evaluation is due once any age reaches `every`.
+    """The memory of `denoiser`; a full evaluation is due once any age reaches `every`.
 
     Attributes:
         age: rows since each latent's features were computed, that row included.
@@ -44,15 +44,15 @@ class Cache(NamedTuple):
 
 
 def denoiser(network: DeepNetwork, prediction_type: str, every: Int[Array, ""]) -> Denoiser:
-    """The denoiser of a network that predicts ε, v or x₀, as `denoiser.of_network` is.
+    """Like `denoiser.of_network`, with reuse of deep features.
 
     The first row is always computed. A two-stage solver has two rows per step.
 
     Args:
         network: the network.
         prediction_type: what it predicts.
-        every: the whole network is evaluated at every `every`-th row, at least 1, which reuses
-            nothing. It is data: another value does not recompile.
+        every: rows from one full evaluation to the next; 1 reuses nothing. It is data: another
+            value does not recompile.
 
     Raises:
         ValueError: the network is too shallow to have deep features.

@@ -14,12 +14,12 @@ from jax.experimental import io_callback
 from jaxtyping import Array, Bool, Int, Integer, PRNGKeyArray
 
 from dg2_jax import randomness
-from dg2_jax.diffusion import solvers
+from dg2_jax.diffusion import solver_table
 from dg2_jax.diffusion.denoiser import Conditioning, Denoiser, Level, Memory
-from dg2_jax.diffusion.solvers import SolverState, SolverTable
+from dg2_jax.diffusion.solver_table import SolverState, SolverTable
 from dg2_jax.typing import Keys, Latent
 
-# What noise is for: part of every key, so that no two uses share numbers.
+# The purpose of noise is part of every key, so that no two uses share random numbers.
 INITIAL_NOISE, STEP_NOISE, SOURCE_NOISE = 0, 1, 3
 
 
@@ -43,10 +43,10 @@ def initial_noise(keys: Keys, shape: tuple[int, ...]) -> Latent:
 
 
 class Progress(NamedTuple):
-    """How far a sampling is.
+    """The progress of a sampling run.
 
     Attributes:
-        rows_done: of the table.
+        rows_done: number of rows of the table that are done.
         state: of the solver; `state.x` are the latents.
         memory: of the denoiser.
         x0: the last row's estimate; the starting latents before the first row.
@@ -62,8 +62,8 @@ Step = Callable[[Progress], Progress]
 
 
 def begin(denoise: Denoiser, x: Latent) -> Progress:
-    """A sampling from `x`, at the level of the table's first row, with no row done."""
-    return Progress(jnp.int32(0), solvers.init(x), denoise.init(x), x)
+    """The progress before the first row, from `x` at the level of that row."""
+    return Progress(jnp.int32(0), solver_table.init(x), denoise.init(x), x)
 
 
 def make_step(
@@ -85,7 +85,7 @@ def make_step(
         level = Level(row.timestep, row.alpha, row.sigma)
         x0, memory = denoise.apply(state.x, level, conditioning, progress.memory)
         noise = noise_for(keys, STEP_NOISE, index, x0.shape[1:])
-        return Progress(index + 1, solvers.step(state, row.matrix, x0, noise), memory, x0)
+        return Progress(index + 1, solver_table.step(state, row.matrix, x0, noise), memory, x0)
 
     return step
 
@@ -106,7 +106,7 @@ def sample(
 
 
 def advance(step: Step, progress: Progress, until: Int[Array, ""] | int) -> Progress:
-    """The progress after row `until`, at most as many as the table has real rows."""
+    """Runs rows until `until` are done, at most as many as the table has real rows."""
     return jax.lax.while_loop(lambda p: p.rows_done < until, step, progress)
 
 
@@ -118,12 +118,12 @@ def watched(
     every: Int[Array, ""] | int = 1,
     show: Callable[[Latent], Any] = lambda x0: x0,
 ) -> Progress:
-    """`advance` that shows the host how far it is; `rows_done` is below `until` if it was stopped.
+    """`advance` that reports to the host; `rows_done` is below `until` if the host stopped it.
 
     Args:
-        step: as for `advance`, as are the next two.
-        progress: see there.
-        until: see there.
+        step: as for `advance`.
+        progress: likewise.
+        until: likewise.
         watch: called on the host, in order, as `watch(rows_done, show(x0))` after each `every`-th
             row and after the last one. It returns a NumPy bool, True to stop, and must not call
             JAX.

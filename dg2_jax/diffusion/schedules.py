@@ -93,10 +93,10 @@ def cosine(num_train_timesteps: int = 1000, s: float = 0.008) -> Schedule:
 
 
 def cosine_legacy(num_train_timesteps: int = 1000, s: float = 0.008) -> Schedule:
-    """The cosine schedule as DiffusionGen2 published it; only for imported weights.
+    """The cosine schedule as published by DiffusionGen2; only for imported weights.
 
-    It keeps every β above 0.001 too, and was computed in float32 throughout, which moves ᾱ by up to
-    2e-6: both are reproduced, since the weights were trained with them.
+    It also keeps every β above 0.001, and was computed in float32 throughout, which moves ᾱ by up
+    to 2e-6. Both are reproduced, since the weights were trained with them.
     """
     f32 = np.float32
     t = np.linspace(0, num_train_timesteps, num_train_timesteps + 1, dtype=f32)
@@ -110,7 +110,7 @@ def shifted_cosine(num_train_timesteps: int = 1000, resolution_ratio: float = 2.
     """Cosine with its log-SNR shifted for resolution (Hoogeboom et al., arXiv 2301.11093, eq. 4).
 
     log SNR(t) = -2 ln tan(πt/2) + 2 ln(1/ratio), t = (i + 1/2)/T: a picture `resolution_ratio`
-    times as wide as the one the cosine schedule suits needs that much more noise.
+    times as wide as one that suits the cosine schedule needs that much more noise.
     """
     if resolution_ratio <= 0:
         raise ValueError(f"resolution_ratio must be above 0, got {resolution_ratio}")
@@ -138,7 +138,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "shifted_cosine": shifted_cosine,
 }
 BETA1, BETA2, S = 0.00085, 0.012, 0.008  # the usual figures
-_FIGURES = {  # which of them a schedule takes, in order; `shifted_cosine` takes none
+_FIGURES = {  # the ones each schedule takes, in order; `shifted_cosine` takes none
     "linear": ("beta1", "beta2"),
     "curved": ("beta1", "beta2"),
     "cosine": ("s",),
@@ -171,8 +171,8 @@ def make(
         s: offset of the cosine schedules, in [0, 1).
 
     Raises:
-        ValueError: an unknown name, fewer than two timesteps, or a figure out of its range or of
-            another schedule.
+        ValueError: an unknown name, fewer than two timesteps, or a figure that is out of range or
+            belongs to another schedule.
 
     >>> make("curved").num_train_timesteps
     1000
@@ -199,10 +199,10 @@ def make(
 
 
 def from_table(name: str, alpha_bar: Sequence[float] | np.ndarray) -> Schedule:
-    """The schedule of a table ᾱ_t, for weights that were trained with another one than those here.
+    """The schedule of a table ᾱ_t, for weights that were trained with a schedule of their own.
 
     Args:
-        name: what it is called.
+        name: of the schedule.
         alpha_bar: at least two numbers in [0, 1], each below the one before.
 
     Raises:

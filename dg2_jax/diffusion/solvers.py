@@ -1,81 +1,21 @@
-"""Solvers of the reverse diffusion, as data: every step is one small matrix.
+"""Solvers of the reverse diffusion: each fills a table of step matrices.
 
-At a level (α, σ) the network estimates m₀ = x₀(x). Each solver here moves to the next level by a
-linear combination of what is at hand, with coefficients that depend on the levels alone:
-
-    [x, anchor] ← M_i · [x, anchor, m₀, m₁, m₂, z]
-
-where m₁ and m₂ are the estimates of the two steps before, `anchor` is a sample kept from an
-earlier level (multi-stage methods need one) and z is fresh Gaussian noise. A solver is thus a
-function that fills the table of matrices, on the host in float64; `init` and `step` below run any
-of them, and one compiled program serves every solver, step count and strength.
+A solver is a function from the visited noise levels to the rows of a
+`dg2_jax.diffusion.solver_table.SolverTable`, computed on the host in float64.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from dg2_jax.diffusion.schedules import Schedule
-from dg2_jax.typing import Latent
-
-X, ANCHOR, M0, M1, M2, Z = range(6)
-
-
-class SolverTable(NamedTuple):
-    """One row a network evaluation, noisiest first; numpy on the host, float32 on a device.
-
-    `alpha`, `sigma` and `timestep` are where the network is evaluated, `next_alpha` and
-    `next_sigma` the level of the sample that the row produces.
-    """
-
-    timestep: Any  # (rows,) int32
-    alpha: Any  # (rows,)
-    sigma: Any  # (rows,)
-    next_alpha: Any  # (rows,)
-    next_sigma: Any  # (rows,)
-    matrix: Any  # (rows, 2, 6)
-
-    def padded(self, rows: int) -> "SolverTable":
-        """The table in float32 with zero rows appended, so that all tables have one shape."""
-
-        def pad(a: np.ndarray) -> np.ndarray:
-            dtype = np.int32 if a.dtype.kind == "i" else np.float32
-            out = np.zeros((rows, *a.shape[1:]), dtype)
-            out[: len(a)] = a
-            return out
-
-        return SolverTable(*map(pad, self))
-
-
-class SolverState(NamedTuple):
-    """What a solver carries from row to row."""
-
-    x: Latent
-    anchor: Latent
-    m1: Latent
-    m2: Latent
-
-
-def init(x: Latent) -> SolverState:
-    """The state before the first row."""
-    return SolverState(x, x, jnp.zeros_like(x), jnp.zeros_like(x))
-
-
-def step(state: SolverState, matrix: Float[Array, "2 6"], m0: Latent, noise: Latent) -> SolverState:
-    """Apply one row: `m0` is the x₀ estimate at `state.x`, `noise` standard normal."""
-    basis = (state.x, state.anchor, m0, state.m1, state.m2, noise)
-    x = sum((matrix[0, j] * b for j, b in enumerate(basis)), jnp.zeros_like(m0))
-    anchor = sum((matrix[1, j] * b for j, b in enumerate(basis)), jnp.zeros_like(m0))
-    return SolverState(x, anchor, m0, state.m1)
+from dg2_jax.diffusion.solver_table import ANCHOR, M0, M1, M2, SolverTable, X, Z
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The visited levels and, last, the one that is left with; arrays of length steps + 1."""
+    """The visited noise levels, then the one the last step leads to; arrays of length steps + 1."""
 
     timestep: np.ndarray
     alpha: np.ndarray
@@ -103,7 +43,7 @@ def _row(evaluated: int, produced: int, x: dict, anchor: dict | None = None) -> 
 
 
 def _is_first_order(i: int, steps: int) -> bool:
-    """First order where there is no history, on the last step and, for few steps, before it."""
+    """First order at the first step, at the last and, for few steps, at the one before it."""
     return i == 0 or i == steps - 1 or (steps < 15 and i == steps - 2)
 
 
@@ -128,8 +68,8 @@ def _ddim(lv: Levels, eta: float) -> list[Row]:
 def _ddpm(lv: Levels, variance: str) -> list[Row]:
     """Ancestral sampling (Ho et al., arXiv 2006.11239, equations 6-7), respaced.
 
-    The posterior is that of the visited levels, with ᾱ_t/ᾱ_p in the place of the one-step α_t
-    (Nichol and Dhariwal, arXiv 2102.09672, section 4).
+    The posterior is that of the visited levels, with ᾱ_t/ᾱ_p instead of the one-step α_t (Nichol
+    and Dhariwal, arXiv 2102.09672, section 4).
     """
     rows = []
     for i in range(len(lv.alpha) - 1):
@@ -162,8 +102,8 @@ def _dpmpp_2m_sde(lv: Levels) -> list[Row]:
 def _heun(lv: Levels) -> list[Row]:
     """Heun's method on dx/dσ̃, σ̃ = σ/α (Karras et al., arXiv 2206.00364, algorithm 1).
 
-    Two rows a step: an Euler step that keeps where it started as the anchor, then the average of
-    both slopes. Euler alone at either end, where σ̃ is infinite or the slope undefined.
+    Two rows per step: an Euler step that keeps its start as the anchor, then a step by the average
+    of both slopes. At either end, where σ̃ is infinite or the slope undefined, Euler alone.
     """
     rows = []
     for i in range(len(lv.alpha) - 1):
@@ -186,8 +126,8 @@ def _heun(lv: Levels) -> list[Row]:
 def _unipc(lv: Levels) -> list[Row]:
     """UniPC, second order, B₂(h) (Zhao et al., arXiv 2302.04867, algorithm 5-8, data prediction).
 
-    The predictor is DPM-Solver++(2M). Before it, the estimate just made at level i also corrects
-    the sample there, by a step from the anchor (the corrected sample of level i - 1), for free.
+    The predictor is DPM-Solver++(2M). Before it, the new estimate at level i also corrects the
+    sample there at no extra cost, by a step from the anchor (the corrected sample of level i - 1).
     """
     rows, steps = [], len(lv.alpha) - 1
     for i in range(steps):
@@ -220,8 +160,8 @@ def _unipc(lv: Levels) -> list[Row]:
 def _lcm(lv: Levels) -> list[Row]:
     """Multistep consistency sampling (Song et al., arXiv 2303.01469, algorithm 1).
 
-    Each step's estimate is taken as it is and noised again to the next level: for networks that are
-    distilled to estimate x₀ in one step (latent consistency models, arXiv 2310.04378).
+    Each step's estimate is noised again to the next level. For networks that are distilled to
+    estimate x₀ in one step (latent consistency models, arXiv 2310.04378).
     """
     steps = range(len(lv.alpha) - 1)
     return [_row(i, i + 1, {M0: lv.alpha[i + 1], Z: lv.sigma[i + 1]}) for i in steps]
@@ -240,7 +180,7 @@ SOLVERS: dict[str, Callable[[Levels, float], list[Row]]] = {
     "euler_ancestral": lambda lv, eta: _ddim(lv, 1.0),
     "lcm": lambda lv, eta: _lcm(lv),
 }
-# Those whose rows use no earlier estimate, so that they can be `resampled`.
+# Those whose rows use no earlier estimate, so that steps can be repeated (`resampled`).
 FIRST_ORDER = ("ddim", "ddpm", "ddpm_large", "euler", "euler_ancestral", "lcm")
 
 
@@ -258,11 +198,11 @@ def make_table(
         schedule: the noise schedule.
         timesteps: strictly decreasing integers in [0, T), as from `schedules.timesteps`.
         eta: DDIM's noise, from 0 (deterministic) to 1; other solvers do not use it.
-        final_alpha_bar: ᾱ of the level that the last row goes to: 1 is clean; ᾱ_0 leaves the least
+        final_alpha_bar: ᾱ of the level that the last row leads to: 1 is clean; ᾱ_0 leaves the least
             noise that the network was trained with, as Stable Diffusion 1.x was published.
 
     Returns:
-        One row an evaluation: as many as timesteps, nearly twice that for `heun`.
+        One row per evaluation: as many as timesteps, nearly twice that for `heun`.
 
     Raises:
         ValueError: an unknown solver, timesteps out of order or range, η outside [0, 1], or a final
@@ -295,37 +235,3 @@ def make_table(
         next_sigma=levels.sigma[to],
         matrix=np.stack([matrix for _, _, matrix in rows]),
     )
-
-
-def resampled(table: SolverTable, times: int) -> SolverTable:
-    """Each step `times` times (RePaint, Lugmayr et al., arXiv 2201.09865, algorithm 1).
-
-    A repeated row is the same step followed by the diffusion back to where it began,
-    x_t = (α_t/α_p) x_p + sqrt(1 - (α_t/α_p)²) z, which is linear too. The last step, to the clean
-    level, is not repeated.
-
-    Args:
-        table: of a first-order solver, whose rows use no earlier estimate.
-        times: at least 1.
-    """
-    rows = []
-    for i in range(len(table.timestep)):
-        row = SolverTable(*(column[i] for column in table))
-        if row.next_sigma > 0:
-            ratio = row.alpha / row.next_alpha
-            again = ratio * row.matrix[0]
-            again[Z] = np.hypot(again[Z], np.sqrt(1.0 - ratio**2))
-            keep = row.matrix[1]
-            back = row._replace(
-                next_alpha=row.alpha, next_sigma=row.sigma, matrix=np.stack([again, keep])
-            )
-            rows += [back] * (times - 1)
-        rows.append(row)
-    return SolverTable(*(np.array(column) for column in zip(*rows, strict=True)))
-
-
-def without_noise(table: SolverTable) -> SolverTable:
-    """The table's means: every coefficient of fresh noise 0."""
-    matrix = table.matrix.copy()
-    matrix[:, :, Z] = 0.0
-    return table._replace(matrix=matrix)

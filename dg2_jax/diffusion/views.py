@@ -1,12 +1,12 @@
 """The views of visual anagrams: orthogonal maps of a picture, each with its inverse.
 
-A view permutes the cells of a picture or turns its sign. So it preserves lengths, and what it makes
-of Gaussian noise is Gaussian noise (Geng et al., Visual Anagrams, arXiv 2311.17919). Maps are data:
-which view a compiled program uses is decided when it is called.
+A view permutes the cells of a picture or flips its sign. So it preserves lengths, and Gaussian
+noise stays Gaussian noise (Geng et al., Visual Anagrams, arXiv 2311.17919). Maps are data: a
+compiled program is told its view when it is called.
 
-A name means the same map of a latent and of the pixels it stands for: enlarging by repetition, then
-viewing, is viewing, then enlarging. For that, the views that cut a picture up are drawn on a board
-of `cells` × `cells` squares. Those and the quarter turns need a square picture.
+A name means the same map of a latent and of the pixels it stands for: enlarging by repetition and
+then viewing equals viewing and then enlarging. To ensure that, the views that cut up a picture are
+defined on a board of `cells` × `cells` squares. They and the quarter turns need a square picture.
 """
 
 import math
@@ -39,7 +39,7 @@ class ViewMap(NamedTuple):
     """A view of (height, width) pictures, row-major: v(x)ᵢ = sign · x[indexᵢ].
 
     Attributes:
-        index: int32 (height · width,), where each place of the view takes its content from.
+        index: int32 (height · width,), the source of each place of the view.
         inverse: int32 (height · width,), the inverse permutation.
         sign: float32, 1 or -1.
     """
@@ -55,19 +55,19 @@ def make(
     """The map of a view.
 
     The rotations are counter-clockwise; "flip_horizontal" exchanges left and right; "negate" turns
-    the sign; "patch_permutation" and "jigsaw" move square pieces, the latter turned by quarters
-    and so that the picture's border stays its border; "inner_circle" turns a disc of three quarters
-    of the width by 180 degrees; "skew" rolls each of the board's columns by its distance from the
-    middle one.
+    the sign; "patch_permutation" and "jigsaw" move square pieces, the latter with quarter turns
+    that keep the picture's border on the border; "inner_circle" turns a disc of three quarters of
+    the width by 180 degrees; "skew" rolls each column of the board by its distance from the middle
+    one.
 
     Args:
         name: one of VIEWS.
         height: of the picture, in pixels or latent cells.
-        width: None for a square; another width than `height` for the views of ANY_SHAPE only.
+        width: None for a square; only views of ANY_SHAPE take a width other than `height`.
         patches: pieces per side, for the views that move pieces.
-        cells: squares per side of the board of "inner_circle" and "skew"; None for the largest
-            divisor of the side and CELLS. Give the latent's side to both maps of a pair where the
-            latent is smaller than CELLS.
+        cells: squares per side of the board of "inner_circle" and "skew"; None for the greatest
+            common divisor of the side and CELLS. If a latent is smaller than CELLS, give its side
+            to the maps of both the latent and its pixels.
 
     Returns:
         The map, as NumPy arrays.
@@ -148,7 +148,7 @@ def _permute(x, index):
 
 
 def _shuffle(count: int, generator: random.Random) -> list[int]:
-    # Of Python's and NumPy's generators, random() is what keeps its stream in every version.
+    # Of Python's and NumPy's generators, only random() keeps its stream in every version.
     return np.argsort([generator.random() for _ in range(count)]).tolist()
 
 
@@ -171,8 +171,8 @@ def _jigsaw_moves(
 ) -> list[tuple[tuple[int, int], tuple[int, int], int]]:
     """(target, source, counter-clockwise quarter turns) of each place of the jigsaw.
 
-    The border's places are (side, step): clockwise, step 0 the corners. Turning the whole picture
-    a quarter clockwise takes (side, step) to (side + 1, step), hence the turns below.
+    The places on the border are (side, step), clockwise, with the corners at step 0. A clockwise
+    quarter turn of the picture takes (side, step) to (side + 1, step), hence the turns below.
     """
     last = patches - 1
 

@@ -1,1 +1,1 @@
-"""How good pictures are, as numbers: attributes that a probe classifier sees in them."""
+"""Measures of pictures: a probe classifier's attributes, distances, reconstruction."""

@@ -1,6 +1,6 @@
-"""What models are asked for, and what their pictures should then show.
+"""The prompts that models are evaluated with, and what their pictures should show.
 
-Renders come with captions and attributes; the free prompts (free_prompts.txt) are a user's words.
+Renders come with captions and attributes; free_prompts.txt holds prompts in a user's own words.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "time": TIMES,
     "weather": WEATHERS,
 }
-Expected = dict[str, np.ndarray]  # (n,) indices into the values of each attribute; -1: any will do
+Expected = dict[str, np.ndarray]  # (n,) indices into the values of each attribute; -1: any
 _FREE_PROMPTS = Path(__file__).parent / "free_prompts.txt"
 
 
@@ -33,7 +33,7 @@ class Renders(NamedTuple):
         images: uint8.
         captions: one each.
         shown: what the pictures show.
-        asked: what of it the captions say: a bare "woods" asks for no time of day.
+        asked: the part of it that the captions name: a bare "woods" asks for no time of day.
     """
 
     images: UInt8[np.ndarray, "n h w 3"]
@@ -43,7 +43,7 @@ class Renders(NamedTuple):
 
 
 def renders(split: str, count: int, seed: int = 0, size: int = IMAGE_SIZE) -> Renders:
-    """The first pictures of a split, drawn anew: no data set is needed.
+    """Renders the first pictures of a split; no data set is needed.
 
     Args:
         split: see `data.scenes.sampling`.
@@ -63,7 +63,7 @@ def renders(split: str, count: int, seed: int = 0, size: int = IMAGE_SIZE) -> Re
 
 
 def free_prompts() -> tuple[list[str], Expected]:
-    """The free prompts and what they ask for."""
+    """The free prompts and the attributes they ask for."""
     lines = _FREE_PROMPTS.read_text("utf-8").splitlines()
     rows = [line.split("|") for line in lines if line and not line.startswith("#")]
     asked = [dict(zip(ATTRIBUTES, row[:-1], strict=True)) for row in rows]

@@ -1,6 +1,6 @@
-"""CLIP as a judge of pictures, where its weights can be had: features, and agreement with a text.
+"""CLIP as a judge of pictures, if its weights are at hand: features, and agreement with a text.
 
-The embedded model's own measure is the probe; these figures compare with what others publish.
+The embedded model is measured by the probe; these figures compare with published ones.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class ClipJudge:
 
         Raises:
             FileNotFoundError: naming the files that are missing.
-            ValueError: it is no whole CLIP.
+            ValueError: it is not a complete CLIP.
         """
         self._text: TextEncoder = load_text_encoder(source)
         folder = hf_text.find_folder(CLIP if source == "clip" else source)
@@ -65,7 +65,7 @@ def clip_score(images: Float[np.ndarray, "n e"], texts: Float[np.ndarray, "m e"]
     The factor is the 100 of common implementations, not the paper's 2.5.
 
     Raises:
-        ValueError: there is not one text an image.
+        ValueError: there is not one text per image.
     """
     if images.shape != texts.shape:
         raise ValueError(f"images and texts must be alike, got {images.shape} and {texts.shape}")

@@ -30,7 +30,7 @@ def kid(a: Features, b: Features) -> float:
 
 
 def cmmd(a: Features, b: Features, sigma: float = 10.0) -> float:
-    """1000 · MMD² with an RBF kernel (arXiv 2401.09603), here of any features, unbiased.
+    """1000 · MMD² with an RBF kernel (arXiv 2401.09603) of any features, unbiased.
 
     Raises:
         ValueError: a set has fewer than two vectors.
@@ -45,7 +45,7 @@ def cmmd(a: Features, b: Features, sigma: float = 10.0) -> float:
 
 
 def frechet(a: Features, b: Features) -> float:
-    """|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½), as of FID (arXiv 1706.08500).
+    """|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½), as in FID (arXiv 1706.08500).
 
     Raises:
         ValueError: a set has fewer than two vectors.
@@ -61,7 +61,7 @@ def frechet(a: Features, b: Features) -> float:
 
 
 def nearest(a: Features, b: Features) -> tuple[np.ndarray, np.ndarray]:
-    """For each vector of `a` the Euclidean distance to its nearest of `b`, and which that is."""
+    """For each vector of `a`, the Euclidean distance to its nearest in `b`, and its index."""
     squared = _squared_distances(a.astype(np.float64), b.astype(np.float64))
     which = squared.argmin(1)
     return np.sqrt(squared[np.arange(len(a)), which]), which
@@ -74,4 +74,4 @@ def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _check(a: np.ndarray, b: np.ndarray) -> None:
     if min(len(a), len(b)) < 2:
-        raise ValueError(f"features must be at least 2 a set, got {len(a)} and {len(b)}")
+        raise ValueError(f"features must be at least 2 per set, got {len(a)} and {len(b)}")

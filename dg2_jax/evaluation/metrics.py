@@ -23,7 +23,7 @@ def gradient_energy(pixels: Pixels) -> Float[Array, " b"]:
 
 
 def sharpness(images: Pixels, true: Pixels) -> Float[Array, ""]:
-    """The mean `gradient_energy` of images over that of true ones: below 1 they are too soft."""
+    """The mean `gradient_energy` of images over that of true ones; below 1 they are too soft."""
     return jnp.mean(gradient_energy(images)) / jnp.mean(gradient_energy(true))
 
 

@@ -1,7 +1,7 @@
-"""The attribute probe: a small classifier that sees subject, time of day and weather in a picture.
+"""The attribute probe, a small classifier of subject, time of day and weather in a picture.
 
 It is trained on renders of `dg2_scenes`, whose attributes are known (`scripts/train_probe.py`), and
-then asked whether pictures made from a prompt show what the prompt says.
+tells whether generated pictures show what their prompts say.
 """
 
 import json
@@ -33,11 +33,11 @@ class ProbeConfig:
     """The network.
 
     Attributes:
-        patch_size: pixels a side that the first layer folds into channels.
+        patch_size: side in pixels of the patches that the first layer folds into channels.
         channels: of each level; every level after the first halves height and width.
         norm_groups: groups of the normalisations; divides every width.
-        image_size: side of the pictures that it sees; those of twice the side, or any multiple, are
-            averaged down to it, so that models of several sizes compare.
+        image_size: side of its input; larger pictures, whose sides are multiples of it, are
+            averaged down, so that models of several sizes can be compared.
     """
 
     patch_size: int = 4
@@ -47,7 +47,7 @@ class ProbeConfig:
 
 
 class AttributeProbe(nnx.Module):
-    """Residual blocks and 2 x 2 means down to one vector, and a linear head an attribute."""
+    """Residual blocks and 2 x 2 means down to one vector, and a linear head per attribute."""
 
     def __init__(self, config: ProbeConfig, *, rngs: nnx.Rngs):
         self.config = config
@@ -64,7 +64,7 @@ class AttributeProbe(nnx.Module):
         )
 
     def features(self, pixels: Pixels) -> Float[Array, "b f"]:
-        """What the heads read: a vector of the last level's width a picture in [-1, 1]."""
+        """The input of the heads: one vector per picture in [-1, 1], as wide as the last level."""
         factor = pixels.shape[1] // self.config.image_size
         if factor > 1 and pixels.shape[1] == pixels.shape[2] == factor * self.config.image_size:
             pixels = nnx.avg_pool(pixels, (factor, factor), (factor, factor))
@@ -98,7 +98,7 @@ class Seen:
     features: np.ndarray
 
     def accuracy(self, expected: Expected) -> dict[str, float]:
-        """The share of right pictures for each attribute, and "joint": right in all of them.
+        """The share of correct pictures for each attribute, and "joint": correct in all of them.
 
         Args:
             expected: of each of the n pictures.
@@ -135,7 +135,7 @@ class Probe:
         return cls(*split(load_probe(folder)))
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Seen:
-        """Looks at uint8 pictures of any number; see `ProbeConfig.image_size`."""
+        """Looks at any number of uint8 pictures; see `ProbeConfig.image_size`."""
         logs: list[dict[str, np.ndarray]] = []
         features: list[np.ndarray] = []
         for start in range(0, len(images), _BATCH):

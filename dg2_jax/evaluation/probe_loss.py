@@ -1,6 +1,6 @@
-"""The loss of the attribute probe: cross-entropies of renders that are flipped, moved and blurred.
+"""The loss of the attribute probe: cross-entropies on flipped, shifted and blurred renders.
 
-Pictures that a model makes are a little softer and noisier than renders; the probe must not mind.
+Generated pictures are slightly softer and noisier than renders; the probe must tolerate that.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ MAX_NOISE = 0.06  # of a range of 2
 
 
 def augment(pixels: Pixels, key: PRNGKeyArray) -> Pixels:
-    """Each picture mirrored or not, moved by up to MAX_SHIFT, blurred and with noise."""
+    """Mirrors pictures at random, shifts them by up to MAX_SHIFT, blurs and adds noise."""
     b, h, w, _ = pixels.shape
     mirror_key, shift_key, blur_key, spread_key, noise_key = jax.random.split(key, 5)
     mirrored = randomness.bernoulli(mirror_key, 0.5, (b, 1, 1, 1))
@@ -42,7 +42,7 @@ def augment(pixels: Pixels, key: PRNGKeyArray) -> Pixels:
 def probe_loss(
     probe: AttributeProbe, pixels: Pixels, labels: Mapping[str, Any], key: PRNGKeyArray
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """The sum of the attributes' mean cross-entropies, and the share that is right in all.
+    """The sum of the attributes' mean cross-entropies, and the share correct in all.
 
     Args:
         probe: the network.

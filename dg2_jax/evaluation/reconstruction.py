@@ -1,4 +1,4 @@
-"""How well a model's autoencoder rebuilds pictures, and how well it bears turning them."""
+"""How well a model's autoencoder reconstructs pictures, and how equivariant it is."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def quality(model: Model, images: UInt8[np.ndarray, "n h w 3"]) -> dict[str, float]:
-    """Of the decoded posterior mean: means over pictures of `psnr` (dB) and `ssim`; `sharpness`."""
+    """Mean `psnr` (dB), mean `ssim` and `sharpness` of decoded posterior means."""
 
     @jax.jit
     def measure(params, images):

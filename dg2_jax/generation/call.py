@@ -29,7 +29,7 @@ from dg2_jax.typing import Latent
 
 
 class WeakerModels(dict[str, Model]):
-    """The models of autoguidance by name or folder, each loaded when it is first asked for."""
+    """The models for autoguidance by name or folder, each loaded on first use."""
 
     def __missing__(self, name: str) -> Model:
         self[name] = model_lib.load(name)
@@ -46,16 +46,16 @@ class Finished(NamedTuple):
 def plan_for(
     model: Model, settings: Settings, weaker: WeakerModels, edits: bool = False
 ) -> tuple[Plan, Weights]:
-    """The plan of a call and the parameters that it runs with.
+    """The plan of a call and the parameters it runs with.
 
     Args:
         model: the model.
         settings: of the call.
-        weaker: where the model of autoguidance comes from.
+        weaker: loads the model for autoguidance.
         edits: whether a picture is edited.
 
     Raises:
-        ParameterError: the model of autoguidance does not fit; or as `plan.make`.
+        ParameterError: the model for autoguidance does not fit; or as `plan.make`.
     """
     worse = None if settings.autoguidance_model is None else weaker[settings.autoguidance_model]
     if worse is not None:
@@ -72,15 +72,15 @@ def plan_for(
 
 @dataclass(frozen=True)
 class Call:
-    """What is known before the first batch.
+    """A call before its first batch.
 
     Attributes:
         model: the model.
         text_encoder: its text encoder.
-        plan: what is run.
-        weights: the parameters it is run with.
-        edit: the picture that is edited, if any.
-        source: where the sampling of each image starts.
+        plan: shared by all batches.
+        weights: the parameters it runs with.
+        edit: the picture to edit, if any.
+        source: the latents where sampling starts.
         prompts: one per image.
         negative_prompts: one per image.
         seeds: one per image.
@@ -101,10 +101,10 @@ class Call:
         watch: Callable[[list[int]], Watcher | None] = lambda batch: None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Finished]:
-        """Makes the images, batch by batch, until all are done or a watcher stops.
+        """Generates the images, batch by batch, until all are done or a watcher stops.
 
         Args:
-            watch: from the indices of a batch to its watcher.
+            watch: maps the indices of a batch to its watcher.
             progress: called with (images done, images in total) after every batch.
         """
         finished: list[Finished] = []
@@ -118,7 +118,7 @@ class Call:
         return finished
 
     def run(self, batch: list[int], watcher: Watcher | None = None) -> Finished | None:
-        """Makes the images of a batch; None where the watcher stopped it."""
+        """Generates the images of a batch; None if the watcher stopped it."""
         plan, inputs = self._inputs(batch)
         latents, rows = drivers.generate(plan.program, self.weights, inputs, plan.num_rows, watcher)
         if rows < plan.num_rows:
@@ -127,7 +127,7 @@ class Call:
         return Finished(self._pictures(latents, inputs)[:real], np.asarray(latents)[:real])
 
     def result(self, finished: Sequence[Finished]) -> Result:
-        """The result of the call from the batches that were finished."""
+        """The result of the call from its finished batches."""
         plan = self.plan
         size = plan.size if self.edit is None else self.edit.size
         none = Finished(
@@ -184,7 +184,7 @@ class Asked(NamedTuple):
 def begin(
     model: Model, text_encoder: TextEncoder, weaker: WeakerModels, settings: Settings, asked: Asked
 ) -> Call:
-    """Checks all that a call asks for, and brings its picture to where sampling starts.
+    """Checks everything that a call asks for, and brings its picture to where sampling starts.
 
     Raises:
         FileNotFoundError: there is no such file.

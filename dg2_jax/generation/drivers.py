@@ -1,10 +1,10 @@
-"""How the host runs a sampling: at once, watched for previews and stops, or as a pure function.
+"""How the host runs a sampling: in one go, watched for previews and stops, or as a pure function.
 
 A watcher sees the same pictures at the same rows and can stop the run by either transport:
 
 - "poll": the host runs the program a few rows at a time and looks in between. It is the default,
-  as a watched run is the same program as any other. JAX does not keep programs that call the host
-  in its compilation cache, so that each process would compile them again.
+  because a watched run is then the same program as any other. JAX does not cache programs that
+  call the host, so each process would have to compile them again.
 - "callback": one run of a program that calls the host, for devices where returning to the host
   every few rows costs more. The watcher then runs during a computation and must not use JAX.
 """
@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from dg2_jax.diffusion import sampling
-from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.diffusion.solver_table import SolverTable
 from dg2_jax.generation import coder, program
 from dg2_jax.generation.inputs import Inputs, Source
 from dg2_jax.generation.plan import Plan
@@ -30,7 +30,7 @@ TRANSPORTS = ("poll", "callback")
 
 
 class Watcher(NamedTuple):
-    """Who looks at a run on its way.
+    """An observer of a run.
 
     Attributes:
         look: called as `look(rows_done, draw)` after each `every`-th row and after the last, where
@@ -49,14 +49,14 @@ class Watcher(NamedTuple):
 def generate(
     static: Program, weights: Weights, inputs: Inputs, num_rows: int, watcher: Watcher | None = None
 ) -> tuple[Latent, int]:
-    """All latents that the task samples, and how many rows were run (fewer if it was stopped).
+    """All latents that the task samples, and the number of rows run (fewer if it was stopped).
 
     Args:
         static: the program.
         weights: of its networks.
         inputs: of the batch.
-        num_rows: how many rows of the table are real; 0 gives the latents of the start.
-        watcher: None where nobody looks.
+        num_rows: number of real rows in the table; 0 returns the starting latents.
+        watcher: None for no observer.
     """
     inputs = jax.device_put(inputs)
     run = program.begin(static, weights, inputs)

@@ -15,17 +15,18 @@ from dg2_jax.generation.inputs import Source
 from dg2_jax.generation.plan import Plan
 from dg2_jax.generation.program import Weights
 from dg2_jax.generation.text import TextInputs
+from dg2_jax.interop import realesrgan
 from dg2_jax.models.model import Model
 from dg2_jax.pictures import image_input, masks
 from dg2_jax.pictures import region as region_lib
-from dg2_jax.pictures.image_input import ImageSource
+from dg2_jax.pictures.image_input import LANCZOS, ImageSource
 from dg2_jax.pictures.region import Region
 from dg2_jax.settings import Settings
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What is edited.
+    """The picture to edit.
 
     Attributes:
         pixels: uint8 (H, W, 3), the picture, or its region, fitted to the size of the call.
@@ -49,7 +50,7 @@ class Edit:
 
 
 def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edit | None:
-    """Reads and fits what a call edits; None for txt2img.
+    """Reads the picture of a call and fits it to size; None for txt2img.
 
     Args:
         image: of the call.
@@ -58,7 +59,7 @@ def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edi
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: naming the parameter: a file that is no picture, or controls that do not go
+        ValueError: naming the parameter: a file that is not a picture, or controls that do not go
             together.
     """
     settings, (height, width) = plan.settings, plan.size
@@ -68,6 +69,8 @@ def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edi
     painted = region = None
     if settings.inpaint_area == "only_masked":
         assert mask is not None  # checked above
+        if settings.inpaint_upscaler != LANCZOS:
+            realesrgan.find_weights(settings.inpaint_upscaler)  # raises before any sampling
         padding, feather = settings.inpaint_padding, settings.mask_feather
         region = region_lib.load(image, mask, width, height, padding, feather)
         region_lib.check_enlarged(region, settings.upscale)

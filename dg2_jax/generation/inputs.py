@@ -1,4 +1,4 @@
-"""What the compiled program is called with: everything that changes without recompilation."""
+"""The arguments of the compiled program: everything that changes without recompilation."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dg2_jax.diffusion.guidance import Guidance
-from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.diffusion.solver_table import SolverTable
 from dg2_jax.diffusion.views import ViewMap
 from dg2_jax.generation.text import TextInputs
 from dg2_jax.pictures.preview import LatentToRGB
@@ -16,7 +16,7 @@ from dg2_jax.typing import Keys, Latent
 
 
 class Source(NamedTuple):
-    """The latents that sampling starts from, and what of a picture it keeps; b is 1 or the batch.
+    """The latents where sampling starts, and the parts of a picture to keep; b is 1 or the batch.
 
     Attributes:
         start: sampling starts from alpha · start + sigma · noise.

@@ -1,4 +1,4 @@
-"""From settings to what a call runs: its size, its steps, its program; data only."""
+"""The plan of a call, made from its settings: size, steps and program; data only."""
 
 import dataclasses
 from typing import NamedTuple
@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from dg2_jax.checks import ParameterError
-from dg2_jax.diffusion import inversion, schedules, solvers, views
+from dg2_jax.diffusion import inversion, schedules, solver_table, solvers, views
 from dg2_jax.diffusion.schedules import Schedule
-from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.diffusion.solver_table import SolverTable
 from dg2_jax.diffusion.views import ViewMap
 from dg2_jax.generation import tasks
 from dg2_jax.generation.inputs import Inputs, Source, guidance_of
@@ -31,9 +31,9 @@ class Plan(NamedTuple):
 
     Attributes:
         settings: of the call, with its height and width.
-        program: that is run.
+        program: the compiled program's static part.
         table: of the solver, padded to MAX_ROWS.
-        num_rows: how many rows of it are real; 0 where only the autoencoder acts.
+        num_rows: number of real rows in it; 0 if only the autoencoder runs.
         size: height and width of the pictures.
         latent_shape: height, width and channels of one latent.
         start_alpha: where a picture is edited, sampling starts from α · its latents + σ · noise.
@@ -62,13 +62,13 @@ class Plan(NamedTuple):
     ) -> Inputs:
         """The inputs of a batch.
 
-        They are NumPy arrays put on the device as they are: an operation of `jnp` would be one more
-        program to compile, and a first picture would wait for some twenty of them.
+        They are NumPy arrays, put on the device as they are. Each operation of `jnp` would be
+        another program to compile, and the first picture would wait for about twenty of them.
 
         Args:
             source: where sampling starts.
             text: of the batch.
-            prompt_weights: of the prompts that AND joins.
+            prompt_weights: of the prompts joined by AND.
             keys: of the batch.
         """
         settings = self.settings
@@ -93,14 +93,14 @@ def make(
     edits: bool = False,
     worse: Model | None = None,
 ) -> Plan:
-    """Everything about a call but its prompts, its seeds and the picture that it edits.
+    """Everything about a call except its prompts, its seeds and the picture it edits.
 
     Args:
         model: the model.
-        settings: of the call, which `ModelFacts.check` has let pass.
+        settings: of the call, checked by `ModelFacts.check`.
         to_rgb: of the model.
         edits: whether a picture is edited.
-        worse: the model of autoguidance, if any.
+        worse: the model for autoguidance, if any.
 
     Raises:
         ParameterError: a view of an anagram does not fit the size.
@@ -119,7 +119,7 @@ def make(
     alpha, sigma = 0.0, 1.0
     if len(t) == 0:
         alpha, sigma = 1.0, 0.0
-    elif edits and settings.strength < 1.0:  # 1 is txt2img, wherever the mask allows
+    elif edits and settings.strength < 1.0:  # 1 is txt2img, within the mask
         alpha, sigma = float(model.schedule.alpha[t[0]]), float(model.schedule.sigma[t[0]])
     return Plan(
         settings=settings,
@@ -143,14 +143,14 @@ def make(
 
 
 def with_null_text(plan: Plan) -> Plan:
-    """The plan for prompts that AND joins: the null text is needed, guided or not."""
+    """The plan for prompts joined by AND, which need the null text even without guidance."""
     if plan.program.is_guided:
         return plan
     return plan._replace(program=dataclasses.replace(plan.program, guidance="always"))
 
 
 def backwards(model: Model, plan: Plan) -> Plan:
-    """The plan that turns an original to the noise it comes from, by DDIM: it starts from α = 1."""
+    """The plan that inverts an original to noise by DDIM; it starts from α = 1."""
     t = timesteps(model.schedule, plan.settings, edits=True)
     iterations = max(1, min(_INVERSION_ITERATIONS, MAX_ROWS // len(t)))
     table = inversion.ddim_table(model.schedule, t, iterations)
@@ -178,7 +178,11 @@ def timesteps(schedule: Schedule, settings: Settings, edits: bool) -> np.ndarray
 
 
 def batches(count: int) -> list[list[int]]:
-    """Indices 0 … count-1 in batches of compiled sizes; the last one repeats its last index."""
+    """Indices 0 … count-1 in batches of compiled sizes; the last batch repeats its last index.
+
+    >>> batches(3)
+    [[0, 1, 2, 2]]
+    """
     result = []
     largest = BATCH_SIZES[-1]
     for start in range(0, count, largest):
@@ -201,12 +205,12 @@ def _stacked_views(
 
 
 def _table(schedule: Schedule, settings: Settings, t: np.ndarray) -> tuple[SolverTable, int]:
-    """The padded table and how many of its rows are real."""
+    """The padded table, and the number of its real rows."""
     if len(t) == 0:
         return solvers.make_table("ddim", schedule, np.zeros(1, np.int64)).padded(MAX_ROWS), 0
     table = solvers.make_table(settings.solver, schedule, t, settings.eta)
     if settings.num_resamples > 1:
-        table = solvers.resampled(table, settings.num_resamples)
+        table = solver_table.resampled(table, settings.num_resamples)
     if settings.inversion == "ddpm":
-        table = solvers.without_noise(table)
+        table = solver_table.without_noise(table)
     return table.padded(MAX_ROWS), len(table.timestep)

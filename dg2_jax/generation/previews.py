@@ -1,4 +1,4 @@
-"""From a caller's wish to see previews, or a progress bar, to the watchers of the batches."""
+"""Makes the watchers of a call's batches from its preview callback, and its progress bar."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -25,11 +25,11 @@ def watching(
     transport: str,
     progress: Progress | bool | None,
 ) -> Iterator[tuple[Watching, Progress | None]]:
-    """What `Call.finish` takes: from the indices of a batch to its watcher, and its progress.
+    """What `Call.finish` takes: the map from a batch's indices to its watcher, and its progress.
 
     Args:
-        call: that is watched.
-        on_preview: is shown the previews; True stops.
+        call: to watch.
+        on_preview: called with each preview; returning True stops the call.
         every: steps between previews. The bar moves as often, or at every step without previews.
         mode: "linear" or "vae".
         transport: one of `drivers.TRANSPORTS`.

@@ -1,7 +1,7 @@
-"""The compiled part of the pipeline: one program for whatever is asked of a batch.
+"""The compiled part of the pipeline: one program for every kind of batch.
 
-What changes from call to call (texts, seeds, steps, solver, strength, masks, guidance, views) is
-data, see `Inputs`, so none of it triggers recompilation; `Program` holds the few choices that do.
+Whatever changes from call to call (texts, seeds, steps, solver, strength, masks, guidance, views)
+is data, see `Inputs`, and does not trigger recompilation; `Program` holds the few choices that do.
 """
 
 import functools
@@ -24,7 +24,7 @@ from dg2_jax.models.model import Network, Params
 from dg2_jax.pictures import preview
 from dg2_jax.typing import Keys, Latent
 
-# Compiler options: on CPU, XLA would else expand all quantized kernels before it uses any.
+# Compiler options: on CPU, XLA would otherwise expand all quantized kernels before using any.
 SPARING = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
@@ -69,11 +69,11 @@ class Weights(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What `advance` carries: a batch, and how far its sampling is.
+    """What `advance` carries: a batch and the progress of its sampling.
 
     Attributes:
         conditioning: keys and values of all texts, computed once.
-        keys: one for each latent that is sampled.
+        keys: one per sampled latent.
         progress: of the sampling.
         shown: the x₀ estimates of the images as `preview.apply` draws them; always computed, since
             it is almost free.
@@ -86,7 +86,7 @@ class Run(NamedTuple):
 
 
 def conditioning(program: Program, weights: Weights, text: TextInputs) -> Any:
-    """What the denoiser of `guided` takes: the texts' keys and values, in all branches."""
+    """The conditioning of `guided`: the texts' keys and values, for all branches."""
 
     def project(network: Network, params: Params, text: Text) -> Any:
         module, context, mask = network.bind(params), text.context, text.mask
@@ -132,7 +132,7 @@ def guided(program: Program, weights: Weights, inputs: Inputs) -> Denoiser:
 
 @functools.partial(jax.jit, static_argnums=0)
 def begin(program: Program, weights: Weights, inputs: Inputs) -> Run:
-    """What comes before the first row: the texts' keys and values, and the noise."""
+    """The state before the first row: the texts' keys and values, and the noise."""
     x, keys = program.task.start(inputs)
     progress = sampling.begin(_denoiser(program, weights, inputs), x)
     texts = conditioning(program, weights, inputs.text)
@@ -193,8 +193,8 @@ advance = _compiled(_advance, num_static=1)
 
 # (program, watch, autoencoder, weights, inputs, run, until, every, token), likewise, with calls of
 # `watch(token, rows_done, pictures)`, see `sampling.watched`. `watch` is part of the program, so it
-# is one function for all runs, and `token` tells it which run it is. The pictures are `Run.shown`,
-# or decoded where there is an autoencoder.
+# is one function for all runs, and `token` identifies the run. The pictures are `Run.shown`, or
+# decoded if there is an autoencoder.
 watched = _compiled(_watched, num_static=3)
 
 

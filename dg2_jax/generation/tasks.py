@@ -1,4 +1,4 @@
-"""The tasks of a compiled program: what is sampled, from where, and what becomes of it.
+"""The tasks of a compiled program: what is sampled, where it starts, and how it becomes pictures.
 
 A task is a static argument of compiled functions; its data (the picture, the views) are in
 `Inputs`, so that another picture does not recompile.
@@ -24,7 +24,7 @@ from dg2_jax.typing import Keys, Latent
 
 
 class Task(ABC):
-    """What differs between the jobs that one program design serves.
+    """What differs between the jobs that share the design of the program.
 
     Subclasses are frozen dataclasses, so that equal tasks share a compiled program.
     """
@@ -32,7 +32,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def copies(self) -> int:
-        """Latents that the network is given per image, in every branch of guidance."""
+        """Latents per image that the network evaluates, in each branch of guidance."""
 
     def texts(
         self, prompts: Sequence[str], negative_prompts: Sequence[str], settings: Settings
@@ -41,23 +41,23 @@ class Task(ABC):
         return list(prompts), list(negative_prompts)
 
     def start(self, inputs: Inputs) -> tuple[Latent, Keys]:
-        """The latents that sampling starts from, and a key for each."""
+        """The starting latents, and a key for each."""
         source = inputs.source
         noise = sampling.initial_noise(inputs.keys, source.start.shape[1:])
         return source.alpha * source.start + source.sigma * noise, inputs.keys
 
     @abstractmethod
     def wrap(self, denoise: Denoiser, inputs: Inputs, autoencoder_params: Params) -> Denoiser:
-        """The denoiser of the latents that are sampled, from the guided one of all copies."""
+        """The denoiser of the sampled latents, from the guided one of all copies."""
 
     def follow(self, step: Step, inputs: Inputs) -> Step:
-        """The step of the sampling, from the solver's."""
+        """The sampling step, from the solver's step."""
         return step
 
     def finish(
         self, latents: Latent, inputs: Inputs, autoencoder: Network, autoencoder_params: Params
     ) -> UInt8[Array, "n H W 3"]:
-        """One picture per image from all latents that were sampled."""
+        """One picture per image from all sampled latents."""
         return coder.decode(autoencoder, autoencoder_params, latents)
 
 
@@ -71,7 +71,7 @@ class Plain(Task):
         return 1
 
     def wrap(self, denoise: Denoiser, inputs: Inputs, autoencoder_params: Params) -> Denoiser:
-        """Keeps the original where the change map says so."""
+        """Keeps the original where the change map requires it."""
         noisiest = jnp.max(jnp.asarray(inputs.table.timestep))  # an inversion visits it last
         original, change = inputs.source.original, inputs.source.change
         return inpaint.keep_original(denoise, original, change, noisiest)
@@ -95,7 +95,7 @@ class _Anagram(Task):
     def texts(
         self, prompts: Sequence[str], negative_prompts: Sequence[str], settings: Settings
     ) -> tuple[list[str], list[str]]:
-        """View by view, the prompts being the anagram's."""
+        """The anagram's prompts, view by view."""
         pairs = settings.anagram or ()
         own = [text for text, _ in pairs for _ in negative_prompts]
         return own, [*negative_prompts] * len(pairs)
@@ -122,7 +122,7 @@ class PixelAnagram(_Anagram):
     autoencoder: Network
 
     def start(self, inputs: Inputs) -> tuple[Latent, Keys]:
-        """Noise of its own for every view."""
+        """Separate noise for each view."""
         keys = jnp.concatenate(
             [
                 jax.vmap(lambda key, view=view: jax.random.fold_in(key, view))(inputs.keys)
@@ -168,7 +168,7 @@ class FollowSource(Task):
         return jnp.concatenate([x, x]), jnp.concatenate([inputs.keys, inputs.keys])
 
     def wrap(self, denoise: Denoiser, inputs: Inputs, autoencoder_params: Params) -> Denoiser:
-        """The denoiser as it is."""
+        """The denoiser, unchanged."""
         return denoise
 
     def follow(self, step: Step, inputs: Inputs) -> Step:
@@ -188,7 +188,7 @@ def of_settings(settings: Settings, autoencoder: Network, num_steps: int) -> Tas
     Args:
         settings: of the call.
         autoencoder: of the model.
-        num_steps: that are run; without any there is no path of a source to follow.
+        num_steps: number of steps; with none there is no source path to follow.
     """
     if settings.anagram is not None:
         views = len(settings.anagram)

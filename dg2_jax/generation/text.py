@@ -1,4 +1,4 @@
-"""From prompts to the encoded texts that the compiled program takes."""
+"""Encodes prompts as the compiled program takes them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,8 +22,8 @@ class Text(NamedTuple):
     Attributes:
         context: token embeddings.
         mask: True where a token is real.
-        pooled: one vector per text, for the networks that take it.
-        is_null: where there is no text; a network with a learnt null text uses that.
+        pooled: one vector per text, for networks that take one.
+        is_null: True for an empty text, which a learnt null text replaces.
     """
 
     context: Context
@@ -36,8 +36,8 @@ class TextInputs(NamedTuple):
     """The two texts of each image.
 
     The batch n is the images', times the views of an anagram (view by view), times two for an
-    edit that follows its source (the edits, then the sources). Where p prompts per image are
-    composed, `prompt` holds p·n texts: every image's first, then every image's second, and so on.
+    edit that follows its source (the edits, then the sources). With p composed prompts per image,
+    `prompt` holds p·n texts: every image's first, then every image's second, and so on.
     """
 
     prompt: Text
@@ -45,10 +45,10 @@ class TextInputs(NamedTuple):
 
 
 def call_prompt(prompt: str | Sequence[str], settings: Settings) -> str | Sequence[str]:
-    """The prompt of a call, which an anagram brings along.
+    """The prompt of a call; an anagram brings its own.
 
     Raises:
-        ParameterError: there is one besides the anagram's.
+        ParameterError: one is given besides the anagram's.
     """
     if settings.anagram is None:
         return prompt
@@ -63,7 +63,7 @@ def encode(
     """One prompt and one negative prompt per image, with the syntax of `prompt_syntax` but AND.
 
     Raises:
-        ParameterError: a prompt's syntax is wrong, or it joins several by AND.
+        ParameterError: a prompt has wrong syntax or joins several by AND.
     """
     texts, weights = compose(encoder, prompts, negative_prompts, len(prompts))
     if weights.shape[1] > 1:
@@ -77,18 +77,18 @@ def compose(
     negative_prompts: Sequence[str],
     num_images: int,
 ) -> tuple[TextInputs, Float[np.ndarray, "b p"]]:
-    """The texts of a batch and the weights of the p prompts per image that AND joins.
+    """The texts of a batch, and the weights of the p prompts per image joined by AND.
 
-    Where an image has fewer prompts than another, null texts of weight 0 fill up.
+    Images with fewer prompts than others are filled up with null texts of weight 0.
 
     Args:
         encoder: the text encoder.
         prompts: in the order of the task, one or more per image.
         negative_prompts: one for each of `prompts`.
-        num_images: of the batch; only where there is one prompt per image may it hold AND.
+        num_images: of the batch; prompts may hold AND only if there is one per image.
 
     Raises:
-        ParameterError: a prompt's syntax is wrong, or AND is used where it cannot be.
+        ParameterError: a prompt has wrong syntax, or AND is not allowed here.
     """
     parsed = [prompt_syntax.parse(prompt) for prompt in prompts]
     most = max(map(len, parsed))

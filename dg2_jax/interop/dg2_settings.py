@@ -139,13 +139,13 @@ def read_settings(config: Any) -> Settings:
 
 def _pretrained(data: Mapping[str, Any]) -> dict[str, str]:
     """The ids that the file names; published ones name the autoencoder's and no other."""
-    found: dict[str, str] = {}
+    ids: dict[str, str] = {}
     for field, keys in _PRETRAINED_KEYS.items():
         for value in (data[key] for key in keys if data.get(key)):
             if not isinstance(value, str):
                 raise CheckpointError(f"data.{keys[0]} must be text, got {value!r}")
-            found.setdefault(field, value)
-    return found
+            ids.setdefault(field, value)
+    return ids
 
 
 def read_schedule(settings: DiffusionSettings, state: Mapping[str, np.ndarray]) -> Schedule:

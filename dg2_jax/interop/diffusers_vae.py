@@ -15,7 +15,8 @@ from dg2_jax.interop import vae_names
 from dg2_jax.interop.hf_folder import find_folder, read_config, read_weights
 from dg2_jax.interop.weights import load_params
 from dg2_jax.nn.abstract import abstract
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 
 STABLE_DIFFUSION = "stabilityai/sd-vae-ft-ema"  # which has the defaults of `AutoencoderConfig`
 _STEM = "diffusion_pytorch_model"  # of the weights' file name
@@ -154,7 +155,7 @@ def parse_config(values: Mapping[str, Any]) -> AutoencoderConfig:
         if values.get(key, required) != required:
             raise ValueError(f"{key} must be {required!r}, got {values[key]!r}")
     for key, block in _BLOCKS.items():
-        if any(found != block for found in values.get(key, ())):
+        if any(name != block for name in values.get(key, ())):
             raise ValueError(f"{key} must all be {block!r}, got {values[key]!r}")
     fields = {key: values[key] for key in _FIELDS if values.get(key) is not None}
     # Their constructor's default is one narrow block; every published file spells it out.
@@ -174,10 +175,10 @@ def _check_normalisation(values: Mapping[str, Any], channels: int) -> bool:
     if not given:
         return False
     for name in _NORMALISED:
-        found = values.get(name)
-        numbers = [v for v in found if type(v) in (int, float)] if isinstance(found, list) else []
-        if numbers != found or len(numbers) != channels or not np.isfinite(numbers).all():
-            raise ValueError(f"{name} must be {channels} finite numbers, got {found!r}")
+        value = values.get(name)
+        numbers = [v for v in value if type(v) in (int, float)] if isinstance(value, list) else []
+        if numbers != value or len(numbers) != channels or not np.isfinite(numbers).all():
+            raise ValueError(f"{name} must be {channels} finite numbers, got {value!r}")
     if min(values["latents_std"]) <= 0:
         raise ValueError(f"latents_std must be positive, got {values['latents_std']}")
     if values.get("shift_factor"):

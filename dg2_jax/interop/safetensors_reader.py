@@ -162,11 +162,11 @@ def read_index(path: Path, read: Callable[[Path], Any]) -> dict[str, np.ndarray]
     for shard in sorted(set(names.values())):
         if "/" in shard or "\\" in shard or "\0" in shard or shard in ("", ".", ".."):
             raise CheckpointError(f"the index names {shard!r}, which is no plain file name")
-        wanted = {name for name, file in names.items() if file == shard}
+        expected = {name for name, file in names.items() if file == shard}
         held = read(path.parent / shard)
         if not isinstance(held, dict):
             raise CheckpointError(f"{shard} holds a {type(held).__name__}, not a state dict")
-        if missing := sorted(wanted - held.keys()):
+        if missing := sorted(expected - held.keys()):
             raise CheckpointError(f"{shard} lacks {', '.join(missing[:8])}")
-        tensors |= {name: held[name] for name in wanted}
+        tensors |= {name: held[name] for name in expected}
     return tensors

@@ -39,14 +39,14 @@ def _entries(data: mmap.mmap | bytes) -> dict[str, tuple[int, int]]:
         raise CheckpointError("the zip directory lies outside the file")
     if count > _MAX_ENTRIES:
         raise CheckpointError(f"the zip archive claims {count} entries")
-    found: dict[str, tuple[int, int]] = {}
+    files: dict[str, tuple[int, int]] = {}
     for _ in range(count):
         name, contents, position = _central_entry(data, position, end)
-        if name in found:
+        if name in files:
             raise CheckpointError(f"the zip archive has two entries named {name!r}")
-        found[name] = contents
-    _check_overlap(found)
-    return found
+        files[name] = contents
+    _check_overlap(files)
+    return files
 
 
 def _find_directory(data: mmap.mmap | bytes) -> tuple[int, int, int]:
@@ -117,9 +117,9 @@ def _with_zip64(size: int, packed: int, header: int, extra: bytes) -> tuple[int,
     return size, packed, header
 
 
-def _check_overlap(found: dict[str, tuple[int, int]]) -> None:
+def _check_overlap(files: dict[str, tuple[int, int]]) -> None:
     last = 0
-    for name, (offset, size) in sorted(found.items(), key=lambda item: item[1]):
+    for name, (offset, size) in sorted(files.items(), key=lambda item: item[1]):
         if offset < last:
             raise CheckpointError(f"the zip entry {name!r} lies over another entry")
         last = offset + size

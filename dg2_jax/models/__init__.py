@@ -1,1 +1,1 @@
-"""What a model is on disk and in memory, and what can be done to one."""
+"""Models on disk and in memory, and changes to them: adapters, quantization, export."""

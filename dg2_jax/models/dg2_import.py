@@ -31,23 +31,23 @@ def convert(
 ) -> None:
     """Write the model folder of a checkpoint, in float32; config.json last.
 
-    One set of weights is in memory at a time. Where the file has the raw weights or their average
-    only, those stand in for the others. The folder names the autoencoder and the text encoder and
-    holds neither.
+    Only one set of weights is in memory at a time. If the file has only the raw weights or only
+    their average, that set is used for both. The folder names the autoencoder and the text encoder
+    without containing them.
 
     Args:
         path: the checkpoint.
         folder: created if missing.
-        vae: hub id or local folder of the autoencoder; None takes the id that the file names.
-        text_encoder: hub id or local folder of the CLIP; None takes the id that the file names.
-        default_size: side of a picture in pixels, which the file does not tell.
+        vae: hub id or local folder of the autoencoder; None takes the id in the file.
+        text_encoder: hub id or local folder of the CLIP; None takes the id in the file.
+        default_size: side of a picture in pixels, which is not in the file.
 
     Raises:
         FileNotFoundError: there is no such checkpoint, or `vae` or `text_encoder` is neither a
             folder nor a hub id.
         CheckpointError: as `diffusiongen2.load`.
         ValueError: `default_size` is not positive, or `path` is a folder or a safetensors file; the
-            message says of what kind, and what takes it.
+            message names its kind, and what reads it.
     """
     if default_size < 1:
         raise ValueError(f"default_size must be a positive number of pixels, got {default_size}")
@@ -89,7 +89,7 @@ def convert(
 
 
 def _write_safetensors(path: Path, flat: Mapping[str, Any]) -> None:
-    """Tensor after tensor: the usual writer makes a copy of all of them first."""
+    """Writes one tensor at a time; the usual writer would first copy all of them."""
     header, end = {}, 0
     for name, leaf in flat.items():
         begin, end = end, end + 4 * leaf.size

@@ -1,6 +1,6 @@
 """Samplers as files: traced and lowered ahead of time, for any platform, and read back.
 
-Reading takes neither the network's code nor the time of tracing it; the machine that runs a sampler
+Reading needs neither the network's code nor the time to trace it; the machine that runs a sampler
 compiles it.
 """
 
@@ -20,8 +20,8 @@ def serialize(function: Callable, *args: Any, platforms: Sequence[str] = ("cpu",
 
     Args:
         function: pure, such as `Pipeline.sampler`'s.
-        args: arguments as it will be called with; their shapes and dtypes count alone.
-        platforms: some of `PLATFORMS`; this machine needs none of them.
+        args: example arguments; only their shapes and dtypes matter.
+        platforms: some of `PLATFORMS`; this machine need not have them.
 
     Returns:
         StableHLO as `jax.export` serialises it; later releases of JAX read it for six months.
@@ -32,21 +32,22 @@ def serialize(function: Callable, *args: Any, platforms: Sequence[str] = ("cpu",
     known = bool(platforms) and {*platforms} <= {*PLATFORMS}
     check(known, "platforms", f"some of {', '.join(PLATFORMS)}", platforms)
     leaves, tree = jax.tree.flatten(args)
-    # Leaves alone, since the serialised form knows no trees with whole numbers for keys.
+    # Only leaves, since the serialised form cannot hold trees with integer keys.
     flat = jax.jit(lambda leaves: function(*jax.tree.unflatten(tree, leaves)))
     return bytes(jax.export.export(flat, platforms=platforms)(leaves).serialize())
 
 
 def deserialize(data: bytes) -> Callable:
-    """The function that `serialize` was given, jitted, for arguments of the same shapes.
+    """The serialised function, jitted, for arguments of the same shapes.
 
     Raises:
-        ValueError: the data are not whole, or not of `serialize`; or, when the function is called,
-            the arguments have other shapes or dtypes, or the platform is none it was written for.
+        ValueError: the data are incomplete or not from `serialize`; or, when the function is
+            called, the arguments have other shapes or dtypes, or the platform is not one it was
+            lowered for.
     """
     try:
         program = jax.export.deserialize(bytearray(data))
-    except Exception as error:  # struct.error and others, wherever the reader stumbles
+    except Exception as error:  # struct.error and others, depending on the damage
         raise ValueError(
             f"data must be whole and of exported.serialize; these {len(data)} bytes are not"
         ) from error

@@ -1,16 +1,16 @@
-"""The model folder: what a trained or imported latent-diffusion model is on disk.
+"""The model folder: a trained or imported latent-diffusion model on disk.
 
-    config.json                 what it is: denoiser, diffusion process, autoencoder, text encoder;
-                                where it has them, the linear preview of its latents and the
-                                default sampling settings of a set of weights
+    config.json                 denoiser, diffusion process, autoencoder, text encoder; optionally
+                                the linear preview of its latents and the default sampling settings
+                                of each set of weights
     denoiser.ema.safetensors    averaged weights
     denoiser.raw.safetensors    last weights of the training
-    denoiser.fast.safetensors   where there are any: weights distilled to few unguided steps
+    denoiser.fast.safetensors   optional: weights distilled to few unguided steps
     vae.safetensors             autoencoder (unless config.json names a published one)
-    MODEL_CARD.md               on what, how long and with which commands it was trained
+    MODEL_CARD.md               training data, duration and commands
 
-Weights are flat dotted names; config.json holds the SHA-256 of every weights file. A set of the
-denoiser's weights is read when it is first used.
+Weights have flat dotted names; config.json holds the SHA-256 of every weights file. A set of the
+denoiser's weights is read on first use.
 """
 
 import json
@@ -28,7 +28,8 @@ from dg2_jax.models import weights_file
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.model import WEIGHTS, Model, ModelError, Params
 from dg2_jax.nn.abstract import abstract
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 
 FORMAT = 1
 SAMPLING = ("num_inference_steps", "guidance_scale", "solver", "spacing")  # set by config.json
@@ -36,13 +37,20 @@ EMBEDDED = {"demo": Path(__file__).parents[1] / "pretrained" / "demo"}
 
 
 def folder_of(model: str | Path) -> Path:
-    """The folder of an embedded model's name; any other path is a folder already."""
+    """The folder of an embedded model, by name; any other path is returned as a folder."""
     return EMBEDDED.get(str(model), Path(model))
 
 
 def weights_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The sets of weights that a model folder with this config.json has."""
     return tuple(name for name in WEIGHTS if _file(name) in config.get("files", {}))
+
+
+def hash_of(config: Mapping[str, Any], weights: str) -> str | None:
+    """The start of the SHA-256 of a set of weights, by which other tools tell models apart."""
+    files = config.get("files")
+    digest = files.get(_file(weights)) if isinstance(files, Mapping) else None
+    return digest[:10] or None if isinstance(digest, str) else None
 
 
 def _file(weights: str) -> str:
@@ -95,8 +103,8 @@ def _read_weights(folder: Path, name: str, config: Mapping[str, Any], like: Para
 def load(model: str | Path) -> Model:
     """Loads an embedded model by name ("demo") or any model folder by path.
 
-    The denoiser's weights are read, and a damaged file of theirs is reported, when `Model.params`
-    is first asked for them.
+    The denoiser's weights are read, and damage to their files is reported, when `Model.params` is
+    first asked for them.
 
     Raises:
         FileNotFoundError: no such model, or a file of it is missing.
@@ -142,7 +150,7 @@ def save(
         config: config.json without "format" and "files", which are added.
         params: denoiser parameters by the name of their set, at least one of `WEIGHTS`.
         autoencoder_params: None where `config["vae"]` names a published autoencoder.
-        dtype: what the weights are stored as.
+        dtype: of the stored weights.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +174,7 @@ def add_weights(
         name: of the set, one of `WEIGHTS`.
         params: denoiser parameters.
         sampling: defaults of `SAMPLING` for calls with these weights.
-        dtype: what the weights are stored as.
+        dtype: of the stored weights.
 
     Raises:
         FileNotFoundError, ModelError: it is not a model folder.

@@ -1,4 +1,4 @@
-"""The interface between the denoiser networks and everything that trains, samples and saves them.
+"""The interface between the denoiser networks and the code that trains, samples and saves them.
 
 A new family of networks is a module of `dg2_jax.nn` that fulfils `DenoiserNetwork`, and an entry
 in `dg2_jax.models.architectures`: an `Architecture`, which holds what differs between families.
@@ -21,8 +21,8 @@ LORA_TARGETS = ("self", "cross")  # attention of the picture to itself, and to t
 class DenoiserNetwork(Protocol):
     """A network that predicts ε, v or x₀ of noisy latents, conditioned on text.
 
-    It is used in two calls, so that what depends on the text alone is computed once per prompt and
-    not at every sampling step:
+    It is used in two calls, so that anything that depends on the text alone is computed once per
+    prompt instead of at every sampling step:
 
         conditioning = network.project_context(context, mask)
         output = network(x, t, conditioning)
@@ -38,9 +38,9 @@ class DenoiserNetwork(Protocol):
         pooled: Float[Array, "b p"] | None = None,
         time_ids: Float[Array, "b i"] | None = None,
     ) -> Any:
-        """Everything that the conditions contribute.
+        """Everything that depends on the conditions alone.
 
-        Every network takes all four arguments. One without use for the last two ignores them.
+        Every network takes all four arguments and ignores those it does not use.
 
         Args:
             context: text tokens.
@@ -58,7 +58,7 @@ class DenoiserNetwork(Protocol):
     def null_context(self, batch: int, length: int = 1) -> tuple[Context, ContextMask] | None:
         """The learnt "no text" condition, padded to `length` tokens.
 
-        None of a network that has learnt none: the encoding of the empty prompt stands for it.
+        None for a network without one; the encoding of the empty prompt stands for it.
         """
 
     def __call__(
@@ -107,8 +107,8 @@ class Architecture:
 
     Attributes:
         config: its configuration, a dataclass with the field `in_channels` and the property
-            `latent_multiple`, the number of cells of which the height and the width of a latent
-            must be multiples.
+            `latent_multiple`; the height and width of a latent must be multiples of that many
+            cells.
         module: its constructor, `module(config, rngs=...)`, of a `DenoiserNetwork`.
         context_width: the field of `config` that holds the width of the text tokens.
         masks_padding: whether padding tokens are ignored. If not, training and sampling must pad

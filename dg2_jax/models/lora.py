@@ -1,11 +1,11 @@
 """Low-rank adapters of attention layers (LoRA; Hu et al., arXiv 2106.09685).
 
 A layer y = x W with W (in, out) becomes y = x (W + w·(α/r)·A B), where A is (in, r), B is (r, out)
-and w is the weight it is applied with. Adapters are a pytree of their own, and applying them is a
-function from a network's parameters to others: networks know nothing of them.
+and w is the weight it is applied with. Adapters are a separate pytree, and applying them maps a
+network's parameters to other parameters: networks know nothing about them.
 
-    file.safetensors    `<layer>.a` and `<layer>.b` of every adapted layer; as metadata the
-                        architecture, rank, alpha and targets
+    file.safetensors    `<layer>.a` and `<layer>.b` of every adapted layer; the architecture,
+                        rank, alpha and targets as metadata
 """
 
 import dataclasses
@@ -68,7 +68,7 @@ class LoraError(ValueError):
 def layers(
     params: Params, targets: tuple[str, ...], architecture: str
 ) -> dict[str, tuple[int, int]]:
-    """The layers that are adapted, by dotted name, and their widths (in, out).
+    """The adapted layers by dotted name, with their widths (in, out).
 
     Args:
         params: of the network, or their shapes.
@@ -114,7 +114,7 @@ def create(params: Params, config: LoraConfig, seed: int, architecture: str) -> 
 
 
 def apply(params: Params, adapters: Adapters, scale: float | Float[Array, ""]) -> Params:
-    """The network's parameters with W + scale·A B in the place of W.
+    """The network's parameters with W + scale·A B instead of W.
 
     Args:
         params: of the network.
@@ -156,7 +156,7 @@ def adapted(model: Model, path: str | Path, weight: float = 1.0) -> Model:
     """A model with an adapter applied to each of its sets of weights.
 
     Args:
-        model: the model, which stays as it is.
+        model: the model, which is not changed.
         path: what `save` wrote.
         weight: w; 0 changes nothing, 1 is as trained.
 
@@ -187,8 +187,8 @@ def load(path: str | Path, params: Params, architecture: str) -> tuple[Adapters,
 
     Raises:
         FileNotFoundError: there is no such file.
-        LoraError: it is no file of adapters, or they are not for this network; the first layer that
-            does not fit is named.
+        LoraError: it is not a file of adapters, or they are not for this network; the message names
+            the first layer that does not fit.
     """
     path = Path(path)
     if not path.is_file():

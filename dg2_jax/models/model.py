@@ -13,7 +13,8 @@ from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.interface import Architecture
 from dg2_jax.nn.abstract import abstract
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 
 WEIGHTS = ("ema", "raw", "fast")
 DTYPES = ("bfloat16", "int8", "float8_e4m3fn")  # of `dg2_jax.models.quantization`
@@ -27,7 +28,7 @@ class ModelError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """The structure of a network, a static argument of compiled functions: hashed only once.
+    """The structure of a network, a static argument of compiled functions that is hashed only once.
 
     Attributes:
         graphdef: its graph definition, whose hash takes milliseconds.
@@ -59,14 +60,14 @@ def split(module: nnx.Module) -> tuple[Network, Params]:
 
 
 class WeightSets(Mapping[str, Params]):
-    """The denoiser's parameters by the name of their set, each read when it is first asked for."""
+    """The denoiser's parameters by the name of their set, each read on first use."""
 
     def __init__(self, names: tuple[str, ...], read: Callable[[str], Params]):
         """`read` is called once for each of `names` that is used, and may raise a ModelError."""
         self._names, self._anew, self._read = names, read, functools.cache(read)
 
     def mapped(self, change: Callable[[Params], Params]) -> "WeightSets":
-        """These sets, each changed when it is first asked for; the unchanged one is not kept."""
+        """These sets, each changed on first use; the unchanged set is not kept."""
         return WeightSets(self._names, lambda name: change(self._anew(name)))
 
     def __reduce__(self) -> tuple:
@@ -133,7 +134,7 @@ class Model:
 
     @property
     def size_multiple(self) -> int:
-        """The number of pixels of which a picture's height and width must be multiples."""
+        """A picture's height and width must be multiples of this number of pixels."""
         factor = self.autoencoder_config.downsampling_factor
         return factor * self.denoiser_config.latent_multiple
 
@@ -157,7 +158,7 @@ def create(
     Args:
         config: config.json, see `dg2_jax.models.folder`; its "vae" and "files" are not read.
         autoencoder: of the latents.
-        read: from the name of a set of weights and the shapes of the denoiser's parameters to the
+        read: maps the name of a set of weights and the shapes of the denoiser's parameters to the
             parameters; called when a set is first used.
         weights: the names of the sets, some of `WEIGHTS`.
         name: of the model.
@@ -204,7 +205,7 @@ def create(
 
 
 def _schedule(diffusion: Mapping[str, Any]) -> Schedule:
-    """The schedule of a name, or, for an imported one that has none, its table `alpha_bar`."""
+    """The named schedule, or the table `alpha_bar` of an imported schedule without a name."""
     if "alpha_bar" in diffusion:
         return schedules.from_table(diffusion["schedule"], diffusion["alpha_bar"])
     return schedules.make(

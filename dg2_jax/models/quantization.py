@@ -1,8 +1,8 @@
-"""A denoiser whose kernels are kept in fewer bits and expanded for every evaluation.
+"""Denoisers whose kernels are kept in fewer bits and expanded for every evaluation.
 
-Model files hold bfloat16, so bfloat16 halves the memory of the weights and loses nothing of them;
-int8 and float8 have one scale an output channel (by qwix) and take a quarter. Arithmetic stays in
-float32. What it costs is measured in docs/performance.md.
+Model files hold bfloat16, so bfloat16 halves the memory of the weights without loss; int8 and
+float8 have one scale per output channel (by qwix) and take a quarter. Arithmetic stays in float32.
+docs/performance.md has measurements.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ def quantized(model: Model, dtype: str) -> Model:
     """A model with each set of its denoiser's weights in another dtype.
 
     Args:
-        model: the model, which stays as it is.
+        model: the model, which is not changed.
         dtype: one of `DTYPES`.
 
     Raises:
@@ -72,19 +72,19 @@ def expand(params: Params) -> Params:
 
 
 class QuantizedNetwork(Network):
-    """A network whose parameters are those of `quantize`."""
+    """A network with parameters from `quantize`."""
 
     is_quantized = True
 
     def bind(self, params: Params) -> Any:
-        """The network with its parameters, which each call of a method expands."""
+        """The network with its parameters, which are expanded in each call of a method."""
         return _Expanding(super().bind, params)
 
 
 class _Expanding:
-    """A bound network that holds its parameters as they are kept.
+    """A bound network that holds its parameters in quantized form.
 
-    Every method of the network is there; each call of one expands the parameters.
+    It has every method of the network; each call of one expands the parameters.
     """
 
     def __init__(self, bind: Callable[[Params], nnx.Module], params: Params):

@@ -21,7 +21,7 @@ def flatten(tree: Any) -> dict[str, Any]:
     """The leaves of a pytree by dotted names, such as `down.0.conv.kernel`.
 
     Raises:
-        ValueError: two leaves get one name.
+        ValueError: two leaves have the same name.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     flat = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
@@ -36,7 +36,7 @@ def unflatten(flat: dict[str, Any], like: Any) -> Any:
 
 
 def compare(what: str, saved: dict[str, tuple[int, ...]], like: Any) -> None:
-    """Raises WeightsError that lists how names and shapes differ from those of `like`."""
+    """Raises WeightsError listing how names and shapes differ from those of `like`."""
     needed = {name: tuple(leaf.shape) for name, leaf in flatten(like).items()}
     problems = []
     for title, names in (
@@ -64,7 +64,7 @@ def save(path: str | Path, params: Any, dtype: Any = jnp.float32) -> None:
     Args:
         path: the file.
         params: a pytree of arrays.
-        dtype: what they are stored as, e.g. `jnp.bfloat16` for half the size.
+        dtype: to store them in, e.g. `jnp.bfloat16` for half the size.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,8 +85,8 @@ def load(path: str | Path, like: Any) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: it is no good safetensors file, or its names or shapes do not fit; they
-            are listed.
+        WeightsError: it is not a good safetensors file, or its names or shapes do not fit; the
+            message lists them.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,6 +97,6 @@ def load(path: str | Path, like: Any) -> Any:
         file_kinds.refuse_other(path, "safetensors", WeightsError)
         raise WeightsError(f"{path} is not a good safetensors file: {error}") from error
     compare(str(path), {name: tuple(leaf.shape) for name, leaf in flat.items()}, like)
-    # Converted by NumPy, and put as they are: jnp.asarray compiles a program for every shape.
+    # Converted by NumPy and put as they are: jnp.asarray would compile a program for every shape.
     typed = {name: flat[name].astype(leaf.dtype) for name, leaf in flatten(like).items()}
     return unflatten(jax.device_put(typed), like)

@@ -1,4 +1,4 @@
-"""A network's structure without its numbers: what weights from a file are put into."""
+"""A network's structure without numbers, to be filled with weights from a file."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,9 +10,9 @@ _Module = TypeVar("_Module", bound=nnx.Module)
 
 
 class _OneKey(nnx.Rngs):
-    """Gives the same key for every parameter: where no number is drawn, none need differ.
+    """Gives the same key for every parameter, since no numbers are drawn.
 
-    Tracing a stream's counter takes longer than all else that building a network does.
+    Tracing the counter of a stream takes longer than everything else in building a network.
     """
 
     def __init__(self) -> None:

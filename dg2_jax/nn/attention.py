@@ -1,14 +1,14 @@
-"""Scaled dot-product attention, by the best path of each platform behind one function."""
+"""Scaled dot-product attention: one function, with the fastest path for each platform."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-# Softmax over a row with every key masked must stay finite: a large negative number, not -inf.
+# A large negative number instead of -inf keeps the softmax finite when every key is masked.
 _MASKED = -1e9
 
-# Logits a head from which the CPU path goes head by head instead of in one batched product, and
-# how many queries its backward pass takes at once: their logits then stay in the cache.
+# Number of logits per head from which the CPU path goes head by head instead of in one batched
+# product; and how many queries its backward pass takes at once, so that logits stay in the cache.
 _MAPPED_FROM = 128 * 256
 _BLOCK = 256
 
@@ -54,8 +54,8 @@ def _attend_mapped(q: Array, k: Array, v: Array, mask: Array | None = None) -> A
     """One head after another, in float32.
 
     XLA's CPU back end runs a batched product of narrow matrices through a slow generic loop, but a
-    single product through its fast kernel, with the maximum and the exp fused into it; long
-    sequences gain up to tenfold from this. A mask is one more column of the product, since another
+    single product through its fast kernel, with the maximum and the exp fused into it; this makes
+    long sequences up to ten times faster. A mask is an extra column of the product, since another
     pass over the logits would cost as much as the product.
     """
     b, lq, h, d = q.shape
@@ -80,7 +80,7 @@ def _and(matrix: Float[Array, "*n l d"], column: Array | float) -> Float[Array, 
 def _attend_heads(
     q: Float[Array, "n lq c"], k: Float[Array, "n lk c"], v: Float[Array, "n lk d"]
 ) -> Float[Array, "n lq d"]:
-    """softmax(q kᵀ) v of n heads; the backward pass computes the logits again and keeps none."""
+    """softmax(q kᵀ) v of n heads; the backward pass recomputes the logits and keeps none."""
     return _forward(q, k, v)[0]
 
 
@@ -100,9 +100,9 @@ def _forward(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, ...]]:
 def _backward(saved: tuple[Array, ...], gradient: Array) -> tuple[Array, Array, Array]:
     """The gradients (Dao et al., FlashAttention, arXiv 2205.14135, appendix B.2).
 
-    With p = exp(q kᵀ - m)/s the weights and g the gradient of out = p v:
-    dv = pᵀ g; dlogits = p ∘ (g vᵀ - ⟨g, out⟩); dq = dlogits k; dk = dlogitsᵀ q. 1/s is taken into
-    g, both subtractions are one more column of a product, and the logits are held as (keys,
+    With the weights p = exp(q kᵀ - m)/s and the gradient g of out = p v:
+    dv = pᵀ g; dlogits = p ∘ (g vᵀ - ⟨g, out⟩); dq = dlogits k; dk = dlogitsᵀ q. 1/s is absorbed
+    into g, each subtraction is an extra column of a product, and the logits are held as (keys,
     queries), so that only narrow matrices are transposed.
     """
     q, k, v, out, largest, total = saved

@@ -44,7 +44,7 @@ class BertConfig:
 
 
 class Bert(nnx.Module):
-    """Token ids in, one vector a token out; bidirectional, single-segment."""
+    """Token ids in, one vector per token out; bidirectional, single-segment."""
 
     def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
         width, epsilon = config.hidden_size, config.layer_norm_eps
@@ -71,7 +71,7 @@ class Bert(nnx.Module):
         """The last hidden state.
 
         Args:
-            ids: token ids, at most `max_position_embeddings` a row.
+            ids: token ids, at most `max_position_embeddings` per row.
             mask: True where a token is real; padding is never attended to.
         """
         x = self.word_embeddings(ids)
@@ -83,7 +83,7 @@ class Bert(nnx.Module):
 
 
 def mean_pool(hidden: Float[Array, "b l d"], mask: Bool[Array, "b l"]) -> Float[Array, "b d"]:
-    """The sentence vector of Sentence-BERT (arXiv 1908.10084): real tokens' mean, L2-normalised."""
+    """The sentence vector of Sentence-BERT (arXiv 1908.10084): mean of real tokens, normalised."""
     weight = mask[:, :, None].astype(hidden.dtype)
     mean = jnp.sum(hidden * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), 1.0)
     return l2_normalize(mean)

@@ -25,7 +25,7 @@ _Config = TypeVar("_Config", bound="_TowerConfig")
 
 @dataclasses.dataclass(frozen=True)
 class _TowerConfig:
-    """What both towers have; the names are those of a Hugging Face `config.json`."""
+    """The fields of both towers, with the names of a Hugging Face `config.json`."""
 
     hidden_size: int = 512
     intermediate_size: int = 2048
@@ -40,7 +40,7 @@ class _TowerConfig:
 
     @classmethod
     def from_dict(cls: type[_Config], config: Mapping[str, Any]) -> _Config:
-        """From a tower's configuration, or from a whole CLIP one, of which it takes its part."""
+        """From a tower's configuration, or from the tower's part of a whole CLIP's."""
         part = f"{cls._part()}_config"
         if part in config:
             overrides = config.get(f"{part}_dict") or {}  # the first published files have both
@@ -84,7 +84,7 @@ class ClipVisionConfig(_TowerConfig):
 
 
 class ClipOutput(NamedTuple):
-    """What a tower says of a batch."""
+    """The output of a tower for a batch."""
 
     last_hidden_state: Float[Array, "b l d"]  # text: normalised unless asked not; vision: not
     pooled: Float[Array, "b d"]  # normalised: text at the end token, vision at the class token
@@ -113,19 +113,19 @@ class ClipText(nnx.Module):
     ) -> ClipOutput:
         """Encodes token ids.
 
-        The sentence is read off at its first end token. Configurations published before this was
-        settled say `eos_token_id` 2, which no sentence ends with; the end token is then the one
-        with the highest id.
+        The sentence is read off at its first end token. Some early published configurations give
+        `eos_token_id` 2, which no sentence ends with; the end token is then the one with the
+        highest id.
 
         Args:
-            ids: token ids, at most `max_position_embeddings` a row.
+            ids: token ids, at most `max_position_embeddings` per row.
             mask: True where a token is real; padding is never attended to.
             skipped_layers: how many layers before the end `last_hidden_state` is taken (1: the
-                last but one); the sentence vectors always come from the last.
+                penultimate); the sentence vectors always come from the last layer.
             final_norm: whether `last_hidden_state` is normalised.
 
         Raises:
-            ValueError: there are not so many layers.
+            ValueError: there are not that many layers.
         """
         if not 0 <= skipped_layers <= len(self.layers):
             raise ValueError(
@@ -171,13 +171,13 @@ class ClipVision(nnx.Module):
         self.projection = _projection(config, rngs) if projection else None
 
     def __call__(self, pixels: Float[Array, "b s s c"]) -> ClipOutput:
-        """Encodes images of `image_size` pixels a side, normalised as `preprocess` does.
+        """Encodes square images of side `image_size`, normalised as by `preprocess`.
 
         Raises:
             ValueError: for another size.
         """
         if pixels.shape[1] != self.image_size:
-            raise ValueError(f"pixels must be {self.image_size} a side, not {pixels.shape[1]}")
+            raise ValueError(f"pixels must have sides of {self.image_size}, not {pixels.shape[1]}")
         patches = self.patch_embedding(pixels)
         b, width = len(pixels), patches.shape[-1]
         first = jnp.broadcast_to(self.class_embedding[None, None, :], (b, 1, width))

@@ -1,4 +1,4 @@
-"""How the denoisers that are trained here take the time and the text."""
+"""How the denoisers of this project take the time and the text."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,13 +14,13 @@ from dg2_jax.typing import Context, ContextMask, Time
 class Conditioning(NamedTuple):
     """The text as a denoiser uses it; the first axis of every leaf is the batch."""
 
-    pooled: Float[Array, "b e"]  # mean token, projected: joins the time embedding
+    pooled: Float[Array, "b e"]  # mean token, projected; added to the time embedding
     mask: Bool[Array, "b l"]
-    keys_values: tuple[KeysValues, ...]  # one entry a block that attends to the text
+    keys_values: tuple[KeysValues, ...]  # one entry per block that attends to the text
 
 
 class TextConditioned(nnx.Module):
-    """A denoiser with a time embedding that the mean text token joins, and a learnt null text.
+    """A denoiser whose time embedding includes the mean text token, with a learnt null text.
 
     Args:
         context_dim: width of the text tokens.
@@ -57,7 +57,7 @@ class TextConditioned(nnx.Module):
         Args:
             context: text tokens.
             mask: True where a token is real.
-            projections: to keys and values, of the blocks in the order in which they run.
+            projections: to keys and values, of the blocks in the order they run in.
         """
         weight = mask.astype(context.dtype)[:, :, None]
         mean = jnp.sum(context * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), 1.0)

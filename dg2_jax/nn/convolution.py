@@ -1,11 +1,11 @@
-"""Convolutions that XLA's CPU back end does not do at their best: 3x3, and 2x2 transposed.
+"""Convolutions that XLA's CPU back end runs slowly: 3x3, and 2x2 transposed.
 
-3x3 goes by the best path of each platform, behind one function. XLA's CPU back end convolves well
-where there are many pixels and few channels, and takes up to four times as long as a matrix
-product of the same arithmetic where a UNet is deep: few pixels, wide kernels. There the shifted
-inputs of every pixel are laid side by side ("columns") and one product does the rest (Chellapilla
-et al., High performance convolutional neural networks for document processing, 2006). Other
-platforms have fast kernels of their own.
+3x3 takes the best path of each platform, behind one function. XLA's CPU back end convolves well
+with many pixels and few channels. In the deep levels of a UNet (few pixels, wide kernels) it takes
+up to four times as long as a matrix product with the same arithmetic. There the shifted inputs of
+every pixel are laid side by side ("columns") and one product does the rest (Chellapilla et al.,
+High performance convolutional neural networks for document processing, 2006). Other platforms have
+fast kernels of their own.
 """
 
 import itertools
@@ -19,8 +19,8 @@ from jaxtyping import Array, Float
 
 from dg2_jax.nn.product import dot_general
 
-# Measured, see docs/performance.md: forward, columns win for at most so many pixels and at least
-# so large a kernel; in the gradients, while they have at most so many entries.
+# Measured, see docs/performance.md: in the forward pass, columns win up to this many pixels and
+# from this kernel size on; in the gradients, up to this many entries.
 _FEW_PIXELS = 512
 _WIDE_KERNEL = 512 * 512
 _MOST_COLUMNS = 6_000_000
@@ -41,8 +41,8 @@ def conv3x3(in_channels: int, out_channels: int, rngs: nnx.Rngs, **options: Any)
 def convolve(x: Array, kernel: Array, strides: Any, padding: Any, **settings: Any) -> Array:
     """`jax.lax.conv_general_dilated` for `nnx.Conv(conv_general_dilated=convolve)`.
 
-    A 3x3 convolution with one pixel of padding, of stride 1 or 2, has its own path on CPU; all
-    else is passed on as it is.
+    A 3x3 convolution with one pixel of padding, of stride 1 or 2, has its own path on CPU;
+    everything else is passed on unchanged.
 
     Args:
         x: (b, h, w, i).
@@ -69,8 +69,8 @@ def convolve(x: Array, kernel: Array, strides: Any, padding: Any, **settings: An
 class Doubling(nnx.ConvTranspose):
     """A 2x2 transposed convolution of stride 2: each pixel becomes a square of four.
 
-    The four are a batch of products; as a convolution, XLA's CPU back end multiplies zeros, and
-    takes longer still for the gradient of the kernel.
+    The four are computed as a batch of products; as a convolution, XLA's CPU back end would
+    multiply zeros, and take even longer for the gradient of the kernel.
     """
 
     def __init__(self, in_channels: int, out_channels: int, rngs: nnx.Rngs):
@@ -81,10 +81,10 @@ class Doubling(nnx.ConvTranspose):
         b, h, w, i = inputs.shape
         kernels = self.kernel[...].reshape(4, i, -1)
         copies = jnp.broadcast_to(inputs.reshape(1, -1, i), (4, b * h * w, i))
-        # Flax's kernel is that of the convolution of the spread-out input: turned around.
+        # Flax's kernel belongs to the convolution of the dilated input, so it is flipped.
         pixels = jnp.swapaxes((copies @ kernels)[::-1], 0, 1)
         squares = pixels.reshape(b, h, w, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
-        assert self.bias is not None  # none was asked to be left out
+        assert self.bias is not None  # use_bias is never False here
         return squares.reshape(b, 2 * h, 2 * w, -1) + self.bias[...].reshape(1, 1, 1, -1)
 
 

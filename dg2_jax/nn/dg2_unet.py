@@ -1,7 +1,7 @@
-"""DiffusionGen2's UNet, exactly as its weights were trained; called like `nn.unet.UNet`.
+"""DiffusionGen2's UNet, exactly as trained; called like `nn.unet.UNet`.
 
-Attributes carry the names of the published state dict (`encoders.0.attention_blocks.0.ln1`), so
-that importing weights is a matter of layout only.
+Attributes have the names of the published state dict (`encoders.0.attention_blocks.0.ln1`), so
+importing weights is only a matter of layout.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from dg2_jax.typing import Context, ContextMask, Latent, Time
 
 _HALF = math.sqrt(0.5)
 
-Conditioning = tuple[KeysValues, ...]  # one entry an attention block
+Conditioning = tuple[KeysValues, ...]  # one entry per attention block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +31,8 @@ class DG2UNetConfig:
     Attributes:
         in_channels: latent channels, in and out.
         channels: width before the first stage, then of each stage; each stage halves the
-            resolution, so there is one stage less than entries.
-        n_layers: pairs of residual blocks a stage, the second of each pair with attention.
+            resolution, so there is one stage fewer than entries.
+        n_layers: pairs of residual blocks per stage, the second of each pair with attention.
         n_bn: bottleneck stages.
         n_groups: groups of every GroupNorm; divides every width.
         n_heads: attention heads; divides the width of every stage.
@@ -43,8 +43,8 @@ class DG2UNetConfig:
         dropout: rate after each 3x3 convolution, when a dropout key is passed.
         legacy_time_table: look the time up in the table that came with imported weights. The
             published table divides by 1/frequency in float32, so its entries depend on the last
-            bit of that machine's exp: it cannot be computed again, only kept. False: the standard
-            sinusoidal embedding, for models trained here.
+            bit of that machine's exp and cannot be recomputed, only kept. False: the standard
+            sinusoidal embedding, for models trained with this project.
         remat: recompute stage activations in the backward pass (less memory, about 30% slower).
         remat_policy: which, "everything" or "cheap"; see `dg2_jax.nn.precision`.
     """
@@ -113,8 +113,8 @@ class NormConv(nnx.Module):
         return dropout(self.conv(nnx.silu(self.norm(x))), self.rate, key)
 
 
-class Stage(nnx.Module):
-    """The residual and attention blocks of one resolution, and what leads into or out of them.
+class DG2Stage(nnx.Module):
+    """The residual and attention blocks of one resolution, and the layers into or out of it.
 
     Args:
         i: channels of its input.
@@ -174,7 +174,7 @@ class TimeMLP(nnx.Module):
         self.linear2 = nnx.Linear(o, o, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b i"]) -> Float[Array, "b o"]:
-        """The embedding that every stage's shift is made from."""
+        """The embedding that every stage computes its shift from."""
         return self.linear2(nnx.silu(self.linear1(x)))
 
 
@@ -188,14 +188,14 @@ class DG2UNet(nnx.Module):
         self.config = config
         widths = config.channels
         if config.legacy_time_table:
-            # Flat, because weight decay takes hold of everything with two or more axes.
+            # Flat, because weight decay applies to everything with two or more axes.
             shape = (config.num_train_timesteps * config.t_embd,)
             self.time_table = nnx.Param(jnp.zeros(shape, jnp.float32))
         self.time_mlp = TimeMLP(config.t_embd, config.t_embd * config.t_embd_scale, rngs=rngs)
         self.in_conv = conv3x3(config.in_channels, widths[0], rngs)
 
         def stages(pairs, kind):
-            return nnx.List([Stage(i, o, kind, config, rngs=rngs) for i, o in pairs])
+            return nnx.List([DG2Stage(i, o, kind, config, rngs=rngs) for i, o in pairs])
 
         steps = list(itertools.pairwise(widths))
         self.encoders = stages(steps, "encoder")
@@ -212,7 +212,7 @@ class DG2UNet(nnx.Module):
         return jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(len(t), -1)
 
     def null_context(self, batch: int, length: int = 1) -> None:
-        """None: this network has no learnt null; the empty prompt's encoding stands for it."""
+        """None: there is no learnt null context; the empty prompt's encoding stands for it."""
 
     def project_context(
         self,
@@ -260,7 +260,7 @@ class DG2UNet(nnx.Module):
         n = self.config.n_layers
         done = 0
 
-        def run(stage: Stage, h: Array) -> Array:
+        def run(stage: DG2Stage, h: Array) -> Array:
             nonlocal done
             key = None if dropout_key is None else jax.random.fold_in(dropout_key, done)
             done += 1

@@ -1,9 +1,9 @@
-"""A diffusion transformer: what DiffusionGen2 names as its future direction.
+"""A diffusion transformer.
 
 Peebles and Xie, "Scalable Diffusion Models with Transformers" (arXiv 2212.09748): patches of the
 latent as tokens, the time embedding as shift, scale and gate of every block (adaLN-zero); with
-cross-attention to the text as in PixArt-alpha (Chen et al., arXiv 2310.00426). It is called as the
-UNet is:
+cross-attention to the text as in PixArt-alpha (Chen et al., arXiv 2310.00426). It is called like
+the UNet:
 
     conditioning = dit.project_context(context, mask)
     output = dit(x, t, conditioning)
@@ -80,7 +80,7 @@ class DiTConfig:
 
 
 def _normalise(x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
-    """LayerNorm without gain and bias, which the modulation stands for; taken in float32."""
+    """LayerNorm in float32, without gain and bias, which the modulation replaces."""
     x32 = x.astype(jnp.float32)
     mean = jnp.mean(x32, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(x32 - mean), axis=-1, keepdims=True)
@@ -145,7 +145,7 @@ class DiTBlock(nnx.Module):
 
 
 class DiT(TextConditioned):
-    """See the module; a new one predicts zero, as every branch and the last layer start at it."""
+    """See the module; a new network predicts zero: all branches and the last layer start there."""
 
     def __init__(self, config: DiTConfig, *, rngs: nnx.Rngs):
         super().__init__(config.context_dim, config.embed_dim, rngs=rngs)
@@ -189,7 +189,7 @@ class DiT(TextConditioned):
             dropout_key: turns dropout on (training only).
 
         Raises:
-            ValueError: the latent's sides are no multiples of `patch_size`.
+            ValueError: the latent's sides are not multiples of `patch_size`.
         """
         b, height, width, c = x.shape
         p = self.config.patch_size

@@ -30,7 +30,7 @@ def sinusoidal_embedding(t: Int[Array, " b"], dim: int) -> Float[Array, "b {dim}
 
 
 def dropout(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
-    """Inverted dropout; without a key (inference) or at rate 0 the identity."""
+    """Inverted dropout; the identity without a key (inference) or at rate 0."""
     if key is None or rate == 0.0:
         return x
     keep = randomness.bernoulli(key, 1.0 - rate, x.shape)
@@ -54,8 +54,8 @@ def checkpointed(
 class Linear(nnx.Linear):
     """nnx.Linear that takes all tokens as one matrix.
 
-    The gradient of its kernel is then one product. As a contraction over two or more axes, XLA's
-    CPU back end takes two to six times as long for it.
+    The gradient of its kernel is then one product. XLA's CPU back end takes two to six times as
+    long for a contraction over two or more axes.
     """
 
     def __init__(self, in_features: int, out_features: int, **options: Any):

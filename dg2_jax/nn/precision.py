@@ -1,4 +1,4 @@
-"""In which precision a network computes."""
+"""The precision in which a network computes."""
 
 from typing import Any, TypeVar
 
@@ -11,14 +11,14 @@ REMAT_POLICIES = ("everything", "cheap")
 
 
 def with_compute_dtype(module: M, dtype: Any) -> M:
-    """Has every layer of a module compute in `dtype`; parameters stay as they are.
+    """Makes every layer of a module compute in `dtype`; parameters keep theirs.
 
-    Layers cast their inputs and weights to it. Flax takes a normalisation's statistics in float32
-    whatever the dtype, and so does the softmax of `dot_product_attention`.
+    Layers cast their inputs and weights to it. The statistics of Flax's normalisations and the
+    softmax of `dot_product_attention` are computed in float32 in any case.
 
     Args:
         module: changed in place and returned; may be abstract.
-        dtype: float32 leaves the module alone: it then follows its inputs.
+        dtype: float32 leaves the module unchanged, so that it follows its inputs.
     """
     if jnp.dtype(dtype) != jnp.float32:
         layers: list[Any] = [layer for _, layer in nnx.iter_modules(module)]
@@ -31,8 +31,8 @@ def with_compute_dtype(module: M, dtype: Any) -> M:
 def remat_policy(name: str) -> Any:
     """What a rematerialised block keeps for the backward pass, for `jax.checkpoint`.
 
-    "everything" is computed again but the block's inputs; "cheap" keeps the results of convolutions
-    and of products with weights, so that norms, activations and attention alone are done twice.
+    "everything" recomputes all but the block's inputs; "cheap" keeps the results of convolutions
+    and of products with weights, so that only norms, activations and attention run twice.
 
     Raises:
         ValueError: another name.

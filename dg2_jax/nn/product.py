@@ -1,8 +1,8 @@
 """Matrix products of few rows with a large kernel, as at a UNet's deepest level for one picture.
 
-XLA's CPU back end rearranges a kernel for its product from 64 rows on. With fewer it reads the
-kernel as it lies, which takes three times as long as the arithmetic where the kernel is larger than
-the cache. Part by part, each within the cache, takes two thirds of that.
+XLA's CPU back end repacks a kernel for its product from 64 rows on. With fewer it reads the kernel
+in place, which takes three times as long as the arithmetic if the kernel is larger than the cache.
+Going part by part, each within the cache, takes two thirds of that.
 """
 
 import math
@@ -30,7 +30,7 @@ def dot_general(
     """The product by the best path of each platform, for `nnx.Linear(dot_general=dot_general)`.
 
     Args:
-        x: one token a row.
+        x: one token per row.
         kernel: of the layer.
         dimension_numbers: those of a product of two matrices.
         settings: as of `jax.lax.dot_general`.

@@ -1,6 +1,6 @@
 """The two super-resolution networks of Real-ESRGAN: RRDBNet and the small SRVGGNetCompact.
 
-Both take and give RGB in [0, 1] (the output is not clipped) and pad every convolution with zeros.
+Both map RGB in [0, 1] to RGB (the output is not clipped) and pad every convolution with zeros.
 Wang et al., "ESRGAN" (arXiv:1809.00219, section 3.1) and "Real-ESRGAN" (arXiv:2107.10833).
 """
 
@@ -46,13 +46,13 @@ class DenseTrunk(nnx.Module):
     """RRDBNet's residual-in-residual dense blocks, run as one scan over stacked parameters.
 
     A block is three dense blocks of five convolutions, each of which sees the block's input and all
-    that came before it. `kernels[j]` has shape (blocks, 3, 3, 3, in_j, out_j) and `biases[j]`
+    outputs before it. `kernels[j]` has shape (blocks, 3, 3, 3, in_j, out_j) and `biases[j]`
     (blocks, 3, out_j): blocks, dense blocks, and then the convolution. Stacking keeps compilation
-    short, since one block is compiled and not 23.
+    short, since one block is compiled instead of 23.
     """
 
     def __init__(self, num_block: int, features: int, growth: int, *, rngs: nnx.Rngs):
-        # A tenth of He's standard deviation, as in ESRGAN: a deep stack starts near identity.
+        # A tenth of He's standard deviation, as in ESRGAN: a deep stack starts near the identity.
         init = nnx.initializers.variance_scaling(0.02, "fan_in", "normal", batch_axis=(0, 1))
         outs = [growth] * 4 + [features]
         self.kernels = nnx.List(
@@ -66,7 +66,7 @@ class DenseTrunk(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """All blocks in turn."""
+        """All blocks, one after another."""
 
         def block(x, params):
             y = x

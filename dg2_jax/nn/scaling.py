@@ -1,4 +1,4 @@
-"""The scaling between an autoencoder's latents and those that diffusion works on."""
+"""The scaling between the latents of an autoencoder and those of diffusion."""
 
 from typing import NamedTuple, TypeVar
 
@@ -9,7 +9,7 @@ Latents = TypeVar("Latents", float, Array, np.ndarray)
 
 
 class Scaling(NamedTuple):
-    """z -> (z - shift_factor) * scaling_factor, which gives latents about unit variance.
+    """z -> (z - shift_factor) * scaling_factor, which gives latents of about unit variance.
 
     >>> Scaling(0.5, 1.0).scale(np.array([5.0]))
     array([2.])

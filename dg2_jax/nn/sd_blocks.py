@@ -1,6 +1,6 @@
 """Blocks of Stable Diffusion's UNet: residual blocks and transformers, in stages.
 
-Attributes carry the names of the published state dicts (`resnets.0.norm1`, `attn2.to_k`), so that
+Attributes have the names of the published state dicts (`resnets.0.norm1`, `attn2.to_k`), so that
 reading weights is a matter of spelling (`dg2_jax.interop.stable_diffusion`).
 """
 
@@ -17,7 +17,7 @@ from dg2_jax.nn.layers import NORM_EPS, KeysValues, Linear, dropout
 from dg2_jax.nn.transformer import layer_norm
 from dg2_jax.typing import Context
 
-TRANSFORMER_NORM_EPS = 1e-6  # of the GroupNorm in front of a transformer, whatever `norm_eps` is
+TRANSFORMER_NORM_EPS = 1e-6  # of the GroupNorm before a transformer, independent of `norm_eps`
 
 # Runs a block, with or without rematerialisation.
 Run = Callable[..., Array]
@@ -35,7 +35,7 @@ def timestep_embedding(
         freq_shift: see the formula.
     """
     half = dim // 2
-    # In float32 throughout, as the weights were trained: t times a frequency's last bit is seen.
+    # In float32 throughout, as in training: t times the last bit of a frequency is visible.
     exponent = np.float32(-np.log(10000.0)) * np.arange(half, dtype=np.float32)
     frequency = np.exp(exponent / np.float32(half - freq_shift))
     angle = t.astype(jnp.float32)[:, None] * frequency[None, :]
@@ -107,7 +107,7 @@ class ResnetBlock(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Multi-head attention: to the tokens themselves, or to keys and values made beforehand."""
+    """Multi-head attention: to the tokens themselves, or to precomputed keys and values."""
 
     def __init__(self, channels: int, context_dim: int, heads: int, *, rngs: nnx.Rngs):
         self.heads = heads
@@ -195,22 +195,22 @@ class Transformer(nnx.Module):
         return x + self.proj_out(tokens).reshape(x.shape)
 
 
-class Stage(nnx.Module):
-    """The blocks of one resolution: residual blocks, each followed by a transformer or by none.
+class SDStage(nnx.Module):
+    """The blocks of one resolution: residual blocks, some followed by a transformer.
 
     Args:
         inputs: channels that come into each residual block, skips included.
-        channels: that come out of every block.
-        depths: of the transformers that follow the first, second, … residual block; none follows
-            those beyond its length.
+        channels: output channels of every block.
+        depths: of the transformers after the first, second, … residual block; further blocks have
+            none.
         heads: of every attention.
         embed_dim: width of the time embedding.
         context_dim: width of the text tokens.
         groups: of every GroupNorm.
         epsilon: of the residual blocks' norms.
         rate: of dropout.
-        resample: "down" or "up": a convolution that halves the resolution comes last, or one that
-            follows its doubling.
+        resample: "down" ends with a convolution that halves the resolution, "up" with a doubling
+            and a convolution.
         rngs: for the initial parameters.
     """
 
@@ -257,14 +257,14 @@ class Stage(nnx.Module):
                 yield block.attn2.project(context)
 
     def layer(self, index: int, x: Array, run: Run, keys_values: Iterator[KeysValues]) -> Array:
-        """One residual block, and the transformer behind it if there is one.
+        """One residual block, and the transformer after it if there is one.
 
         Args:
             index: of the residual block.
             x: (b, h, w, c), the skip already joined.
-            run: `run(block, x, ...)`; gives residual blocks the time embedding where nothing else
-                is passed.
-            keys_values: from which the transformer takes its entries.
+            run: `run(block, x, ...)`; passes residual blocks the time embedding unless something
+                else is given.
+            keys_values: the transformer takes its entries from it.
         """
         x = run(self.resnets[index], x)
         if index < len(self.attentions):
@@ -275,7 +275,7 @@ class Stage(nnx.Module):
 
 
 def doubled(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b H W c"]:
-    """Nearest neighbours of twice the size, or of one less where the skip to be joined is so."""
+    """Nearest-neighbour doubling to `size`, which may be one less than twice to match a skip."""
     h, w = x.shape[1:3]
     if size == (2 * h, 2 * w):
         return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)

@@ -4,7 +4,7 @@ import dataclasses
 
 from dg2_jax.nn.precision import remat_policy
 
-# Beyond any published network: a damaged configuration must not ask for all memory.
+# Above any published network; a damaged configuration must not exhaust the memory.
 _MOST_LAYERS, _MOST_DEPTH = 16, 100
 
 Depths = tuple[tuple[int, ...], ...]
@@ -15,15 +15,15 @@ class SDUNetConfig:
     """Shape of the UNet; the defaults are Stable Diffusion 1.5's.
 
     Attributes:
-        in_channels: of the input: latent channels, and for in-painting models mask and picture.
+        in_channels: of the input: latent channels, plus mask and picture for in-painting models.
         out_channels: latent channels.
         block_out_channels: width of each level; each level halves the resolution of the one before.
         layers_per_block: residual blocks of each level on the way down (one more on the way up).
-        down_depths: for each level on the way down, the number of transformer blocks behind each
-            of its residual blocks; empty where the level does not attend.
+        down_depths: for each level on the way down, the number of transformer blocks after each
+            of its residual blocks; empty if the level has no attention.
         mid_layers: residual blocks between the way down and the way up: 0, 1 or 2.
-        mid_depths: the number of transformer blocks behind each of them but the last.
-        up_depths: as `down_depths`, of the way up in its order: deepest level first.
+        mid_depths: the number of transformer blocks after each of them but the last.
+        up_depths: as `down_depths` for the way up, in its order: deepest level first.
         num_attention_heads: of each level on the way down.
         cross_attention_dim: width of the text tokens.
         norm_num_groups: groups of every GroupNorm; divides every width.
@@ -34,7 +34,7 @@ class SDUNetConfig:
         time_cond_proj_dim: width of the guidance embedding; 0: the network takes none.
         addition_time_embed_dim: width for each number of `time_ids`; 0: the network takes neither
             these nor a pooled vector.
-        projection_class_embeddings_input_dim: width of the pooled vector and all of `time_ids`.
+        projection_class_embeddings_input_dim: total width of the pooled vector and `time_ids`.
         dropout: rate inside residual blocks, when a dropout key is passed.
         remat: recompute block activations in the backward pass (less memory, about 30% slower).
         remat_policy: which, "everything" or "cheap"; see `dg2_jax.nn.precision`.
@@ -111,7 +111,7 @@ class SDUNetConfig:
 
     @property
     def latent_multiple(self) -> int:
-        """1: the way up takes the sizes of the skips, so that a latent may have any size."""
+        """1: the way up takes the sizes of the skips, so a latent may have any size."""
         return 1
 
     @property

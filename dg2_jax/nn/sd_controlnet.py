@@ -1,6 +1,6 @@
 """ControlNet (Zhang et al., arXiv 2302.05543): a picture that steers Stable Diffusion's UNet.
 
-Used like the UNet, in two calls, and its result given to it:
+It is used in two calls, like the UNet, which takes its result:
 
     conditioning = controlnet.project_context(context)
     residuals = controlnet.residuals(x, t, conditioning, image, scale)
@@ -26,10 +26,10 @@ class ControlNetConfig:
     """Shape of a ControlNet.
 
     Attributes:
-        unet: of the UNet whose way down it is a copy of; what concerns the way up is not used.
+        unet: of the UNet whose way down it copies; fields of the way up are not used.
         conditioning_channels: of the picture.
-        embedding_channels: widths that the picture goes through; each but the last halves it.
-        bgr: the weights take blue first; pictures are given red first all the same.
+        embedding_channels: widths of the picture's embedding; all but the last halve the size.
+        bgr: the weights expect blue first; pictures are still given red first.
     """
 
     unet: SDUNetConfig
@@ -44,7 +44,7 @@ class ControlNetConfig:
 
 
 class ImageEmbedding(nnx.Module):
-    """The picture at the resolution of the latents, by convolutions."""
+    """Convolutions that bring the picture to the resolution of the latents."""
 
     def __init__(self, config: ControlNetConfig, *, rngs: nnx.Rngs):
         widths = config.embedding_channels
@@ -86,14 +86,14 @@ class ControlNet(Encoder):
         image: Float[Array, "b H W i"],
         scale: Float[Array, ""] | float = 1.0,
     ) -> Residuals:
-        """What is added to the UNet's skips and middle.
+        """The residuals to add to the UNet's skips and middle.
 
         Args:
             x: noisy latents (b, h, w, in_channels).
             t: training timesteps.
             conditioning: from `project_context`.
             image: (b, h·f, w·f, conditioning_channels) in [0, 1], red first.
-            scale: of the residuals; 0 is no control.
+            scale: of the residuals; 0 for no control.
 
         Raises:
             ValueError: the picture is not f times as high and wide as the latents.

@@ -5,9 +5,9 @@ Used in two calls, so that the text's keys and values are computed once per prom
     conditioning = unet.project_context(context)
     output = unet(x, t, conditioning)
 
-XL (Podell et al., arXiv 2307.01952) also takes a pooled text vector and the picture's sizes, models
-distilled for few steps the guidance scale (Luo et al., arXiv 2310.04378); both are given to
-`project_context`. A ControlNet's residuals are given to the second call.
+XL (Podell et al., arXiv 2307.01952) also takes a pooled text vector and the picture's sizes; models
+distilled for few steps take the guidance scale (Luo et al., arXiv 2310.04378). Both are given to
+`project_context`, a ControlNet's residuals to the second call.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from dg2_jax.nn.layers import KeysValues, checkpointed
 from dg2_jax.nn.sd_blocks import (
     ResnetBlock,
     Run,
-    Stage,
+    SDStage,
     TimeEmbedding,
     doubled,
     group_norm,
@@ -38,19 +38,19 @@ class Conditioning(NamedTuple):
     """The prompt as the UNet uses it; the first axis of every leaf is the batch."""
 
     keys_values: tuple[KeysValues, ...]  # one entry for each transformer block
-    added: Float[Array, "b e"] | None  # XL: joins the time embedding
+    added: Float[Array, "b e"] | None  # XL: added to the time embedding
     guidance: Float[Array, "b c"] | None  # distilled models: embedding of the guidance scale
 
 
 class Residuals(NamedTuple):
-    """What a ControlNet adds to the UNet."""
+    """A ControlNet's additions to the UNet."""
 
     down: tuple[Float[Array, "b _ _ _"], ...]  # to each skip
     mid: Float[Array, "b h w c"]
 
 
 class Encoder(nnx.Module):
-    """The way down and the middle, with the time embedding: what a ControlNet is a copy of."""
+    """The way down and the middle, with the time embedding; a ControlNet copies this part."""
 
     def __init__(self, config: SDUNetConfig, *, rngs: nnx.Rngs):
         self.config = config
@@ -88,9 +88,9 @@ class Encoder(nnx.Module):
         depths: Sequence[int],
         resample: str | None,
         rngs: nnx.Rngs,
-    ) -> Stage:
+    ) -> SDStage:
         config = self.config
-        return Stage(
+        return SDStage(
             inputs,
             config.block_out_channels[level],
             depths,
@@ -104,7 +104,7 @@ class Encoder(nnx.Module):
             rngs=rngs,
         )
 
-    def _stages(self) -> list[Stage]:
+    def _stages(self) -> list[SDStage]:
         return [*self.down_blocks, *([] if self.mid_block is None else [self.mid_block])]
 
     def project_context(
@@ -115,25 +115,25 @@ class Encoder(nnx.Module):
         time_ids: Array | None = None,
         guidance: Float[Array, "b g"] | None = None,
     ) -> Conditioning:
-        """All that does not change from one sampling step to the next.
+        """Everything that stays the same from one sampling step to the next.
 
         Args:
             context: (b, l, cross_attention_dim).
-            mask: taken for the common interface; the published models attend to padding too.
+            mask: for the common interface only; the published models attend to padding too.
             pooled: XL: the text vector.
             time_ids: XL: (b, 6): height and width in pixels of the original, top and left of the
                 crop, height and width of the target.
-            guidance: distilled models: `guidance_embedding` of the scale; None is none.
+            guidance: distilled models: `guidance_embedding` of the scale; None for none.
 
         Raises:
-            ValueError: the network needs `pooled` and `time_ids`, and they are missing or not of
-                its width.
+            ValueError: the network needs `pooled` and `time_ids`, and they are missing or of
+                another width.
         """
         keys_values = tuple(e for stage in self._stages() for e in stage.project_context(context))
         return Conditioning(keys_values, self._added(pooled, time_ids), guidance)
 
     def null_context(self, batch: int, length: int = 1) -> None:
-        """None: no null is learnt; the empty prompt's encoding, or zeros, stand for it."""
+        """None: no null context is learnt; the empty prompt's encoding or zeros replace it."""
 
     def _added(self, pooled: Array | None, time_ids: Array | None) -> Array | None:
         if self.add_embedding is None:
@@ -157,7 +157,7 @@ class Encoder(nnx.Module):
         return self.add_embedding(joined)
 
     def _runner(self, t: Time, conditioning: Conditioning, key: PRNGKeyArray | None) -> Run:
-        """Runs blocks by `Stage.layer`, with the activated time embedding and dropout."""
+        """Runs blocks by `SDStage.layer`, with the activated time embedding and dropout."""
         config = self.config
         time = timestep_embedding(
             t,
@@ -219,7 +219,7 @@ class SDUNet(Encoder):
         self.conv_norm_out = group_norm(width, config.norm_num_groups, config.norm_eps, rngs)
         self.conv_out = conv3x3(width, config.out_channels, rngs)
 
-    def _stages(self) -> list[Stage]:
+    def _stages(self) -> list[SDStage]:
         return [*super()._stages(), *self.up_blocks]
 
     def __call__(

@@ -1,7 +1,7 @@
-"""`TinyAutoencoder`: a small fast stand-in for Stable Diffusion's autoencoder, known as TAESD.
+"""`TinyAutoencoder`: a small fast replacement for Stable Diffusion's autoencoder, known as TAESD.
 
-Convolutions and ReLU alone, distilled so that its latents are those of the large one; for
-previews, and as a fast decoder where some detail may be lost.
+It has only convolutions and ReLU, distilled to produce the latents of the large one; for previews,
+and as a fast decoder where some loss of detail is acceptable.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.sd_blocks import doubled
 from dg2_jax.typing import Latent
 
-_RANGE = 3.0  # latents beyond are squeezed
+_RANGE = 3.0  # latents beyond it are compressed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class _Block(nnx.Module):
 
 
 class _Side(nnx.Module):
-    """Layers in a row; the decoder doubles the resolution in front of convolutions without bias."""
+    """A sequence of layers; the decoder doubles the resolution before convolutions without bias."""
 
     def __init__(self, layers: Sequence[nnx.Module]):
         self.layers = nnx.List(layers)
@@ -97,7 +97,7 @@ class _Side(nnx.Module):
 class TinyAutoencoder(nnx.Module):
     """Images in [-1, 1] to scaled latents and back.
 
-    Called like `AutoencoderKL`, but that a latent is no distribution:
+    Called like `AutoencoderKL`, except that a latent is not a distribution:
 
         z = vae.scale(vae.encode(pixels))
         pixels = vae.decode(vae.unscale(z))

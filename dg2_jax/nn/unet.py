@@ -1,4 +1,4 @@
-"""The text-conditioned UNet that this project trains.
+"""The text-conditioned UNet of this project.
 
 Used in two calls, so that the text's keys and values are computed once per prompt and not at every
 sampling step:
@@ -34,8 +34,8 @@ class UNetConfig:
     Attributes:
         in_channels: latent channels, in and out.
         channels: width of each level; each level halves the resolution of the one before.
-        blocks_per_level: residual blocks a level on the way down (one more on the way up).
-        attention_levels: whether the blocks of a level are followed by attention.
+        blocks_per_level: residual blocks per level on the way down (one more on the way up).
+        attention_levels: for each level, whether its blocks are followed by attention.
         head_dim: width of an attention head; divides the channels of every attention level.
         context_dim: width of the text tokens.
         embed_dim: width of the time and pooled-text embedding.
@@ -227,7 +227,7 @@ class UNet(TextConditioned):
         *,
         dropout_key: PRNGKeyArray | None = None,
     ) -> tuple[Latent, Float[Array, "b h w d"] | None]:
-        """The output of a call, and the deep features: what the levels below the first pass up.
+        """The output of a call, and the deep features, which the levels below the first pass up.
 
         Those levels do most of the work, and their result changes little from one sampling step to
         the next. Given as `deep`, the result of an earlier step replaces them, and only the first

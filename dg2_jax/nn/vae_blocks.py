@@ -1,6 +1,6 @@
 """Building blocks of the variational autoencoder: residual, attention, re-sampling, patch layers.
 
-Attribute names follow the Hugging Face checkpoints, so that reading one is a matter of spelling
+Attributes have the names of Hugging Face checkpoints, so that reading one is a matter of spelling
 (`dg2_jax.interop.diffusers_vae`).
 """
 
@@ -81,7 +81,7 @@ class Downsample(nnx.Module):
 
     `asymmetric`: pad one row below and one column to the right, then a 3x3 convolution of stride 2
     (Stable Diffusion). Its output cells are not centred on the 2x2 pixels they stand for, so it
-    commutes with no rotation or flip, whatever its kernel.
+    commutes with no rotation or flip, for any kernel.
     `symmetric`: 2x2 mean, then a 3x3 convolution: D(v x) = v D(x) for a quarter turn or flip v
     whenever the kernel is unchanged by v.
     """
@@ -111,7 +111,7 @@ class Upsample(nnx.Module):
         return self.conv(einops.repeat(x, "b h w c -> b (h p) (w q) c", p=2, q=2))
 
 
-class Stage(nnx.Module):
+class AutoencoderStage(nnx.Module):
     """Residual blocks of one width, then at most one re-sampling layer."""
 
     def __init__(

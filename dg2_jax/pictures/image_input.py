@@ -1,4 +1,4 @@
-"""Pictures from outside: any size and mode in, uint8 RGB of the wanted size out, undistorted."""
+"""Pictures from outside: any size and mode in, uint8 RGB of the requested size out, undistorted."""
 
 import contextlib
 import io
@@ -13,16 +13,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 ImageSource = str | Path | bytes | Image.Image | np.ndarray
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-DATA_FORMATS = (*FORMATS, "GIF", "TIFF", "BMP")  # of data sets; of several frames the first counts
+DATA_FORMATS = (*FORMATS, "GIF", "TIFF", "BMP")  # of data sets; only the first frame is read
 _FORMAT_NAMES = {"WEBP": "WebP"}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 RESIZE_MODES = ("crop", "pad")
+LANCZOS = "lanczos"  # resizing by a filter, where a network may be asked for instead
 MAX_PIXELS = 2**26  # 64 megapixels; a decoded picture then takes 256 MB at most
 
 
 class Placement(NamedTuple):
-    """Which part of a source goes to which part of a target.
+    """Which part of a source goes into which part of a target.
 
     Attributes:
         box: (left, top, right, bottom) of the source, in fractions of pixels too.
@@ -36,13 +37,13 @@ class Placement(NamedTuple):
 def fit(
     source_size: tuple[int, int], target_size: tuple[int, int], resize_mode: str = "crop"
 ) -> Placement:
-    """How a source is put into a target without distortion; a mask takes the way of its image.
+    """How a source is placed in a target without distortion; a mask is placed like its image.
 
     Args:
         source_size: (width, height).
         target_size: (width, height).
-        resize_mode: "crop" fills the target with the middle of the source; "pad" shows all of the
-            source in the middle of the target, its sides rounded to whole pixels.
+        resize_mode: "crop" fills the target with the middle of the source; "pad" shows the whole
+            source in the middle of the target, with its sides rounded to whole pixels.
 
     Raises:
         ValueError: another resize_mode.
@@ -67,10 +68,10 @@ def load_image(
     resize_mode: str = "crop",
     formats: tuple[str, ...] = FORMATS,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture at the size that is wanted, never distorted.
+    """A picture at the requested size, never distorted.
 
-    Transparency is laid over white, an animation gives its first frame, the orientation noted in
-    EXIF is applied, and what "pad" leaves free repeats the picture's outermost pixels.
+    Transparency is laid over white, an animation gives its first frame, the EXIF orientation is
+    applied, and the margins of "pad" repeat the picture's outermost pixels.
 
     Args:
         source: a PNG, JPEG or WebP file (told by content, not by name) as path or bytes; a PIL
@@ -78,7 +79,7 @@ def load_image(
         width: of the result.
         height: of the result.
         resize_mode: "crop" or "pad", see `fit`.
-        formats: of files that are read: `FORMATS`, or `DATA_FORMATS`.
+        formats: of the files to read: `FORMATS` or `DATA_FORMATS`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -136,13 +137,13 @@ def decode(
 ) -> Image.Image:
     """Decodes the first frame of a file.
 
-    A PNG whose text or colour profile cannot be read (Pillow refuses those of more than a megabyte)
-    is decoded without them: the pixels do not need them.
+    A PNG whose text or colour profile cannot be read (Pillow refuses those above a megabyte) is
+    decoded without them, since the pixels do not depend on them.
 
     Args:
         content: of the file.
-        formats: of Pillow, those that are read.
-        check_size: raises where the picture is too large to be decoded.
+        formats: the Pillow formats to read.
+        check_size: raises if the picture is too large to be decoded.
 
     Raises:
         Exception: what `check_size` or Pillow raises.
@@ -163,7 +164,7 @@ def decode(
 
 
 def _without_texts(png: bytes) -> bytes:
-    """A PNG without the chunks of its texts and of its colour profile."""
+    """A PNG without its text and colour-profile chunks."""
     kept, start = [_PNG_SIGNATURE], len(_PNG_SIGNATURE)
     while start < len(png):
         end = start + 12 + int.from_bytes(png[start : start + 4], "big")  # length, type, data, CRC
@@ -176,8 +177,8 @@ def _without_texts(png: bytes) -> bytes:
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Any PIL mode to RGB.
 
-    16 bits become 8; the modes of one integer or float a pixel are taken as 0-1, 0-255 or 0-65535,
-    the smallest that holds them (floats only: 0-1). Transparency is laid over white.
+    16 bits become 8; modes with one integer or float per pixel are taken as 0-1 (floats only),
+    0-255 or 0-65535, the smallest range that holds them. Transparency is laid over white.
     """
     if picture.mode == "F" or picture.mode.startswith("I"):
         values = np.asarray(picture, np.float64)
@@ -204,7 +205,7 @@ class _BadImageError(ValueError):
 
 @contextlib.contextmanager
 def clear_errors(name: str, formats: tuple[str, ...] = FORMATS):
-    """Turns whatever decoding or converting a picture raises into one ValueError naming `name`."""
+    """Turns any error in decoding or converting a picture into one ValueError naming `name`."""
     try:
         yield
     except _BadImageError as error:

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from dg2_jax import files
 
 METADATA_KEY = "dg2_jax"  # JSON, read back by `read_metadata`
-PARAMETERS_KEY = "parameters"  # one readable text, the form other tools show
+PARAMETERS_KEY = "parameters"  # one readable text, in the form that other tools show
 NEGATIVE = "Negative prompt: "
 LABELS = {
     "Steps": "num_inference_steps",
@@ -26,6 +26,7 @@ LABELS = {
     "Size": "size",
     "Model hash": "model_hash",
     "Model": "model",
+    "Weights": "weights",
     "Denoising strength": "strength",
     "Mask blur": "mask_feather",
 }
@@ -44,20 +45,21 @@ def from_uint8(images: UInt8[Array | np.ndarray, "*shape"]) -> Float[Array, "*sh
 def cell_means(
     images: UInt8[np.ndarray, "n H W c"], height: int, width: int
 ) -> Float[np.ndarray, "n h w c"]:
-    """Means over equal cells, `height` x `width` of them; H and W are multiples of these."""
+    """Means over `height` x `width` equal cells; H and W are multiples of these."""
     n, full_height, full_width, channels = images.shape
     shape = n, height, full_height // height, width, full_width // width, channels
     return images.reshape(shape).mean((2, 4), dtype=np.float64)
 
 
-def parameters_text(metadata: Mapping[str, Any]) -> str:
-    """A picture's settings in the form that other tools write and read.
+def parameters_text(metadata: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> str:
+    """A picture's settings as text, in the form that other tools write and read.
 
     The prompt, a line "Negative prompt: …" where there is one, and a line of pairs "Label: value"
-    (LABELS); values that hold a comma, a colon, a quote or a line break are quoted as JSON.
+    (LABELS); texts that hold a comma, a colon, a quote or a line break are quoted as JSON.
 
     Args:
-        metadata: as of `Result.metadata`; what only edits have is told where "kind" names one.
+        metadata: from `Result.metadata`; fields of edits are included if "kind" is one.
+        more: further pairs, values by label.
     """
     values = dict(metadata) | {"size": f"{metadata.get('width')}x{metadata.get('height')}"}
     edited = metadata.get("kind") in ("img2img", "inpaint")
@@ -66,6 +68,7 @@ def parameters_text(metadata: Mapping[str, Any]) -> str:
         for label, name in LABELS.items()
         if values.get(name) is not None and (edited or name not in ("strength", "mask_feather"))
     ]
+    pairs += [f"{label}: {_quoted(value)}" for label, value in (more or {}).items()]
     lines = [str(metadata.get("prompt", ""))]
     if metadata.get("negative_prompt"):
         lines.append(NEGATIVE + str(metadata["negative_prompt"]))
@@ -73,15 +76,21 @@ def parameters_text(metadata: Mapping[str, Any]) -> str:
 
 
 def _quoted(value: Any) -> str:
-    text = str(value)
-    return json.dumps(text, ensure_ascii=False) if re.search(r'[,:\n"]', text) else text
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    plain = text == text.strip() and not re.search(r'[,:\n"]', text)
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
-def png_info(metadata: Mapping[str, Any]) -> PngInfo:
-    """The text blocks of a PNG that carries its settings: as JSON, and readable."""
+def png_info(metadata: Mapping[str, Any], text: str | None = None) -> PngInfo:
+    """The text blocks of a PNG that carries its settings.
+
+    Args:
+        metadata: stored as JSON.
+        text: the readable form; `parameters_text` if None.
+    """
     info = PngInfo()
     info.add_itxt(METADATA_KEY, json.dumps(dict(metadata), ensure_ascii=False))
-    info.add_itxt(PARAMETERS_KEY, parameters_text(metadata))
+    info.add_itxt(PARAMETERS_KEY, parameters_text(metadata) if text is None else text)
     return info
 
 
@@ -116,7 +125,7 @@ def save_png(
 
 
 def save_numbered(folder: str | Path, image: np.ndarray, metadata: Mapping[str, Any]) -> Path:
-    """`save_png` as `<number>-<prompt>-<seed>.png`, with the first number that is free."""
+    """`save_png` as `<number>-<prompt>-<seed>.png`, with the first free number."""
     folder = Path(folder)
     words = re.sub(r"[^a-z0-9]+", "-", str(metadata.get("prompt", "")).lower()).strip("-")
     taken = [int(m[1]) for p in folder.glob("*.png") if (m := re.match(r"(\d+)-", p.name))]
@@ -149,12 +158,12 @@ def contact_sheet(
     labels: Sequence[str] | None = None,
     gap: int = 6,
 ) -> np.ndarray:
-    """Pictures of one size in rows, white between them, each with its label below.
+    """Pictures of one size in rows, separated by white, each with its label below.
 
     Args:
         images: uint8 (h, w, 3) each.
-        columns: pictures a row, at least 1.
-        labels: one a picture, wrapped to its width; None for none.
+        columns: pictures per row, at least 1.
+        labels: one per picture, wrapped to its width; None for none.
         gap: pixels between pictures.
     """
     if columns < 1 or len(images) == 0:

@@ -1,7 +1,7 @@
-"""In-painting masks: reading and fitting them, their latents' cells, feather and paste-back.
+"""In-painting masks: reading, fitting, masks of latent cells, feathering and paste-back.
 
-A mask is float32 in [0, 1]: 1 is repainted, 0 stays, and what lies between may change for that last
-part of the way (`dg2_jax.diffusion.inpaint`).
+A mask is float32 in [0, 1]: 1 is repainted, 0 stays, and a value in between may change for that
+last fraction of the steps (`dg2_jax.diffusion.inpaint`).
 """
 
 import numpy as np
@@ -15,20 +15,20 @@ from dg2_jax.pictures.image_input import ImageSource
 
 Mask = Float[np.ndarray, "h w"]
 
-_NOISE = 8 / 255  # how far JPEG takes black and white from what they were
-_RING = 4.0  # pixels around the mask where colours are compared, if the feather is narrower
+_NOISE = 8 / 255  # how far JPEG may move black and white
+_RING = 4.0  # pixels around the mask where colours are compared, unless the feather is wider
 _GAIN = (0.8, 1.25)  # bounds of the colour match: a, and the shift of the ring's mean
 _SHIFT = 32.0
 
 
 def load_mask(source: ImageSource, width: int, height: int, resize_mode: str = "crop") -> Mask:
-    """A mask at a given size, fitted as a picture of the same shape is.
+    """A mask at a given size, fitted like a picture of the same shape.
 
-    It shrinks by maximum, so that thin strokes keep their value, and grows by repetition; what
-    "pad" leaves free is 0. If any pixel of a picture is transparent, the alpha channel is the mask:
-    above 128 is repainted, whatever the colours (the convention of the AUTOMATIC1111 web UI).
-    Otherwise lightness is the mask, and values within 3% of black or white count as black or white.
-    A mask of 8 bits that holds no value above 1 is one of zeros and ones.
+    It shrinks by maximum, so that thin strokes keep their value, and grows by repetition; the
+    margins of "pad" are 0. If any pixel of a picture is transparent, the alpha channel is the mask:
+    above 128 is repainted, regardless of colour (the convention of the AUTOMATIC1111 web UI).
+    Otherwise the lightness is the mask, and values within 3% of black or white count as black or
+    white. An 8-bit mask without values above 1 is taken as zeros and ones.
 
     Args:
         source: a picture as for `image_input.load_image` (white is repainted), or a bool or float
@@ -59,8 +59,8 @@ def load_pair(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: not such pictures.
-        ParameterError: `mask` has another shape than the picture, or marks nothing, or only what is
-            cropped away.
+        ParameterError: `mask` has another shape than the picture, marks nothing, or marks only what
+            is cropped away.
     """
     picture, values = _read_pair(image, mask)
     fitted = _fitted(values, width, height, resize_mode)
@@ -93,7 +93,7 @@ def _read_pair(image: ImageSource, mask: ImageSource) -> tuple[Image.Image, Mask
     picture = image_input.read(image, "image")
     values = _read(mask)
     (w, h), (mask_h, mask_w) = picture.size, values.shape
-    # Sides may have been rounded to whole pixels when either was resized.
+    # Either may have had its sides rounded to whole pixels when it was resized.
     if abs(mask_w * h - w * mask_h) > max(w, h, mask_w, mask_h):
         raise ParameterError(
             "mask", f"must have the shape of image, {w}x{h} pixels, got {mask_w}x{mask_h}"
@@ -149,7 +149,7 @@ def _check_values(values: np.ndarray) -> Mask:
 def _resize_by_maximum(
     values: Mask, start: float, stop: float, count: int
 ) -> Float[np.ndarray, "count w"]:
-    """Rows start … stop to `count` rows, each the maximum of the rows that it covers."""
+    """Resizes rows start … stop to `count` rows, each the maximum of the rows it covers."""
     edges = np.linspace(start, stop, count + 1)
     first = np.minimum(np.floor(edges[:-1] + 1e-6).astype(int), len(values) - 1)
     last = np.maximum(np.ceil(edges[1:] - 1e-6).astype(int), first + 1)
@@ -157,12 +157,12 @@ def _resize_by_maximum(
 
 
 def latent_mask(mask: Mask, factor: int, dilate: int = 1) -> Float[np.ndarray, "hf wf"]:
-    """The mask of a latent's cells: the maximum over each cell, then grown by whole cells.
+    """The mask of the latent cells: the maximum over each cell, then dilated by whole cells.
 
     Args:
-        mask: of pixels; a cell is soft where all that it covers is.
-        factor: pixels a cell and axis.
-        dilate: cells to grow by, also diagonally: a cell's neighbours show some of its content.
+        mask: of pixels; a cell is soft only if all of its pixels are.
+        factor: pixels per cell along each axis.
+        dilate: cells to grow by, also diagonally, as the neighbours show some of a cell's content.
 
     Raises:
         ValueError: `factor` does not divide the mask's sides.
@@ -188,7 +188,7 @@ def feather(mask: Mask, radius_px: float) -> Mask:
 
 
 def _distance(mask: Mask) -> np.ndarray:
-    """Distance in pixels of each pixel to the next one where the mask is above 0."""
+    """Distance in pixels from each pixel to the nearest one where the mask is above 0."""
     if not (mask > 0).any():
         return np.full(mask.shape, np.inf)
     return ndimage.distance_transform_edt(mask <= 0)
@@ -209,11 +209,11 @@ def paste_back(
     feather_px: float = 4.0,
     colour_match: bool = True,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The repainted part, laid into the original.
+    """Pastes the repainted part into the original.
 
         out = m (a · generated + b) + (1 - m) · original,   m = feather(mask, feather_px)
 
-    where a and b of each channel bring the generated colours closest to the original's on a ring
+    where a and b of each channel match the generated colours best to the original's on a ring
     around the mask. Pixels with m = 0 are exactly the original's.
 
     Args:
@@ -237,10 +237,10 @@ def paste_back(
 def _match_colours(
     generated: Float[np.ndarray, "n 3"], original: Float[np.ndarray, "n 3"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gain a and offset b of each channel, by least squares, as far as the two pictures agree.
+    """Gain a and offset b of each channel by least squares, to the extent that the pictures agree.
 
-    Where they show different things, the slope of a regression says how little they have to do
-    with each other and nothing about contrast; so only the share ρ² that it explains counts.
+    Where they show different things, a regression's slope measures how little they are related and
+    says nothing about contrast; so only the share ρ² that it explains counts.
     """
     if len(generated) < 8:
         return np.ones(3), np.zeros(3)
@@ -258,8 +258,8 @@ def outpaint_canvas(
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
     """A smaller copy of a picture with a border to be painted.
 
-    The picture is cropped to the shape of what the border leaves, never distorted. The border
-    mirrors it and loses its detail with the distance, so that nothing begins at the seam.
+    The picture is cropped to the shape inside the border, never distorted. The border mirrors it
+    and loses detail with distance, so that no edge appears at the seam.
 
     Args:
         image: as for `image_input.load_image`.

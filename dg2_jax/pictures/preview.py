@@ -1,6 +1,6 @@
-"""Previews of a denoising: latents to colours by one small matrix, and animations.
+"""Previews of a denoising run: latents to colours by one small matrix, and animations.
 
-A cell of a latent is nearly a linear image of the colour of the pixels it stands for, so that
+The colour of the pixels that a latent cell stands for is nearly linear in the cell, so
 rgb = z W + b shows a picture at no cost. Show the estimate of x₀, never the noisy sample.
 """
 
@@ -17,7 +17,7 @@ from dg2_jax.pictures.images import cell_means, to_uint8
 from dg2_jax.typing import Latent
 
 ANIMATIONS = (".gif", ".webp")
-MAX_FPS = 50.0  # a GIF's shortest time that viewers respect
+MAX_FPS = 50.0  # the fastest GIFs that viewers play at full speed
 _LAST_FRAME_MS = 1500
 
 
@@ -76,7 +76,7 @@ STABLE_DIFFUSION = LatentToRGB(
 def fit_latent_to_rgb(
     latents: Float[np.ndarray, "n h w c"], images: UInt8[np.ndarray, "m H W 3"]
 ) -> LatentToRGB:
-    """The least-squares map from a latent's cells to the mean colours of their pixels.
+    """The least-squares map from latent cells to the mean colours of their pixels.
 
     Args:
         latents: scaled.
@@ -96,16 +96,16 @@ def fit_latent_to_rgb(
     cells = cell_means(images, h, w)
     ones = np.ones((n * h * w, 1))
     inputs = np.concatenate([latents.reshape(-1, c).astype(np.float64), ones], axis=1)
-    found = np.linalg.lstsq(inputs, cells.reshape(-1, 3) / 127.5 - 1.0, rcond=None)[0]
-    return LatentToRGB(found[:-1], found[-1])
+    weights = np.linalg.lstsq(inputs, cells.reshape(-1, 3) / 127.5 - 1.0, rcond=None)[0]
+    return LatentToRGB(weights[:-1], weights[-1])
 
 
 def apply(latents: Latent, linear: LatentToRGB) -> UInt8[Array, "b h w 3"]:
-    """Pictures of a latent's height and width; pure JAX.
+    """Pictures with the height and width of the latents; pure JAX.
 
     Args:
         latents: scaled, x₀ estimates.
-        linear: the map of their autoencoder.
+        linear: the map of the autoencoder.
     """
     weight, bias = (jnp.asarray(a, jnp.float32) for a in linear)
     rgb = latents @ weight + bias[None, None, None]
@@ -115,8 +115,8 @@ def apply(latents: Latent, linear: LatentToRGB) -> UInt8[Array, "b h w 3"]:
 def of_model(config: Mapping[str, Any], latent_channels: int) -> LatentToRGB:
     """The map of a model folder's configuration.
 
-    A folder without one has the published factors if its latents have four channels; otherwise
-    the first three channels are shown, which is better than nothing.
+    Without one, latents of four channels use the published factors; for others the first three
+    channels are shown, which is better than nothing.
 
     Raises:
         ValueError: the configuration's map does not fit.
@@ -138,7 +138,7 @@ def animation_path(path: str | Path) -> Path:
     """The path of an animation, checked.
 
     Raises:
-        ValueError: it does not end in one of ANIMATIONS.
+        ValueError: the suffix is not one of ANIMATIONS.
     """
     path = Path(path)
     if path.suffix.lower() not in ANIMATIONS:
@@ -147,14 +147,14 @@ def animation_path(path: str | Path) -> Path:
 
 
 def save_animation(frames: Sequence[np.ndarray], path: str | Path, fps: float = 8.0) -> Path:
-    """Writes an endless animation whose last frame stays for a second and a half.
+    """Writes a looping animation whose last frame stays for a second and a half.
 
     An existing file is replaced.
 
     Args:
         frames: uint8 (h, w, 3) each, of one size.
-        path: ends in .gif (256 colours a frame) or .webp (lossless); its folder is made if missing.
-        fps: frames a second, above 0 and at most MAX_FPS.
+        path: .gif (256 colours per frame) or .webp (lossless); its folder is created if missing.
+        fps: frames per second, above 0 and at most MAX_FPS.
 
     Returns:
         The path.

@@ -14,11 +14,9 @@ from PIL import Image
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.pictures import image_input, masks
-from dg2_jax.pictures.image_input import ImageSource
+from dg2_jax.pictures.image_input import LANCZOS, ImageSource
 from dg2_jax.pictures.masks import Mask
 from dg2_jax.pictures.upscaling import MAX_SCALE, upscale
-
-LANCZOS = "lanczos"
 
 
 class Box(NamedTuple):

@@ -1,9 +1,9 @@
 """Enlarges images with Real-ESRGAN, tile by tile.
 
-Tiles lie wholly inside the image and overlap; each output pixel comes from the tile that sees most
-around it. Since no tile is padded, the network meets the image's true border exactly as it would
-without tiles. All tiles of an image have one shape: one compilation, and memory that depends on
-`tile` and `overlap`, not on the image (besides the output itself).
+Tiles lie wholly inside the image and overlap; each output pixel comes from the tile that sees the
+most around it. No tile is padded, so the network sees the image's true border exactly as it would
+without tiles. All tiles of an image have the same shape, so there is one compilation, and memory
+depends on `tile` and `overlap`, not on the image (besides the output itself).
 """
 
 import functools
@@ -40,19 +40,21 @@ def upscale(
 ) -> np.ndarray:
     """Enlarges RGB images.
 
-    The network enlarges by its own factor (4 for the three named models); where `scale` is another,
-    the result is resized with a Lanczos filter.
+    The network enlarges by its own factor (2 for x2plus, 4 for the other named models); for any
+    other `scale` the result is resized with a Lanczos filter. With 1 the network cleans the image
+    and its size stays.
 
     Args:
         images: uint8, (height, width, 3) or (n, height, width, 3).
-        model: "x4plus" (photographs), "x4plus-anime", "animevideov3" (small and fast), the path of
-            a `.param` or `.pth` file, or a network of `dg2_jax.interop.realesrgan.load`.
+        model: "x4plus" (photographs), "x4plus-anime", "animevideov3" (small and fast), "x2plus"
+            (photographs, by 2), the path of a `.param` or `.pth` file, or a network of
+            `dg2_jax.interop.realesrgan.load`.
         scale: output size over input size, from 1 to 8; sides are rounded to whole pixels.
-        tile: input pixels a side of what one run of the network yields; at least 16. Memory grows
-            with its square; the default needs about 1 GB with x4plus.
-        overlap: input pixels a run also sees beyond each cut, at least 0. The networks see far:
-            next to a cut x4plus differs from a run on the whole image by 0.6, 0.3 and 0.07 grey
-            levels on average with an overlap of 16, 32 and 48 (measured on one photograph).
+        tile: side, in input pixels, of what one run of the network yields; at least 16. Memory
+            grows with its square; the default needs about 1 GB with x4plus.
+        overlap: input pixels that a run also sees beyond each cut, at least 0. The networks see
+            far: next to a cut, x4plus differs from a run on the whole image by 0.6, 0.3 and 0.07
+            grey levels on average with an overlap of 16, 32 and 48 (measured on one photograph).
         progress: called as `progress(done, total)` after every tile of the whole call.
 
     Returns:
@@ -85,9 +87,9 @@ def upscale(
         for top, bottom, y0, y1 in np.multiply(rows, unit):
             for left, right, x0, x1 in np.multiply(cols, unit):
                 seen = image[None, top:bottom, left:right]
-                made = np.asarray(_enlarge(graphdef, params, seen))[0]
+                output = np.asarray(_enlarge(graphdef, params, seen))[0]
                 r = network.scale
-                big[y0 * r : y1 * r, x0 * r : x1 * r] = made[
+                big[y0 * r : y1 * r, x0 * r : x1 * r] = output[
                     (y0 - top) * r : (y1 - top) * r, (x0 - left) * r : (x1 - left) * r
                 ]
                 done += 1
@@ -101,9 +103,12 @@ def tile_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int
     """Cuts a side into tiles of equal size.
 
     Returns:
-        (start, end, first, last) for every tile: what it sees, and the part of it that is kept,
+        (start, end, first, last) for every tile: the span it sees, and the part of it that is kept,
         both half-open. The kept parts follow each other from 0 to `length`; cuts are in the middle
         of what two neighbours share, at least `overlap` from the end of either.
+
+        >>> tile_spans(100, tile=64, overlap=8)
+        [(0, 64, 0, 50), (36, 100, 50, 100)]
     """
     count = max(1, math.ceil((length - 2 * overlap) / tile))
     if count == 1:
@@ -141,7 +146,7 @@ def _network(model: str | Path | Upscaler) -> Upscaler:
 
 @functools.lru_cache(maxsize=2)
 def _load(path: Path, changed: int) -> Upscaler:
-    """`changed`, the file's time, makes an edited file load anew."""
+    """`changed`, the file's modification time, reloads an edited file."""
     return realesrgan.load(path)
 
 

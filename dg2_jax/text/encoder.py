@@ -3,8 +3,8 @@
     encoder = load_text_encoder("minilm")
     context, mask, pooled = encoder.encode(["a volcano at night"])
 
-Every encoder is a `TextEncoder`; what differs between them is data (weights, tokenizer, a pure
-forward function), so nothing downstream needs to know which one it holds.
+Every encoder is a `TextEncoder`. They differ only in data (weights, tokenizer, a pure forward
+function), so callers need not know which one they hold.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ _BERT_LENGTHS = (8, 16, 24, 32, 48, 64, 128, 256)  # few compilations, little pa
 
 
 class Encoding(NamedTuple):
-    """What the denoiser and the prompt bank use of a list of B prompts."""
+    """The encodings of B prompts, for the denoiser and the prompt bank."""
 
     context: Float[Array, "b l d"]  # token embeddings
     mask: Bool[Array, "b l"]  # True where a token is real
@@ -49,19 +49,19 @@ class TextEncoder:
     """A frozen text encoder.
 
     Attributes:
-        name: what it was loaded as.
+        name: it was loaded by.
         context_dim: D, width of a token embedding.
-        max_length: L, tokens of a prompt, its start and end tokens included.
+        max_length: L, tokens of a prompt, including its start and end tokens.
         tokenizer: a `tokenizers.Tokenizer` that adds the start and end token and does not pad.
-        pad_id: id that fills a row up.
+        pad_id: the id of padding.
         forward: compiled (params, ids (b, l), mask (b, l)) -> (context (b, l, D), pooled (b, E)),
             such as a `Forward`.
         params: the weights.
         lengths: ascending row lengths that `forward` is compiled for; the last is `max_length`. A
-            prompt runs at the shortest that holds it, and is padded with zeros afterwards.
-        long_prompts: "cut" drops what exceeds the limit, with a warning; "chunk" encodes it in
-            pieces of L - 2 tokens and joins their embeddings, so that L grows.
-        mask_padding: False: `encode` marks padding as real, for denoisers that were trained to
+            prompt runs at the shortest length that holds it, and the result is padded with zeros.
+        long_prompts: "cut" drops tokens beyond the limit, with a warning; "chunk" encodes the
+            prompt in pieces of L - 2 tokens and joins their embeddings, so that L grows.
+        mask_padding: if False, `encode` marks padding as real, for denoisers that were trained to
             attend to it.
     """
 
@@ -92,7 +92,7 @@ class TextEncoder:
         return Tokens(*(array.reshape(len(prompts), pieces * self.max_length) for array in tokens))
 
     def offsets(self, prompts: Sequence[str]) -> np.ndarray:
-        """Where the tokens of `tokenize` stand in their prompts, int32 (B, L, 2).
+        """The positions of the tokens of `tokenize` in their prompts, int32 (B, L, 2).
 
         First character and last + 1; (0, 0) for start, end and padding.
 
@@ -107,18 +107,23 @@ class TextEncoder:
                 out[i, j, : len(piece)] = piece
         return out.reshape(len(prompts), -1, 2)
 
+    def measure(self, prompt: str) -> tuple[int, str]:
+        """The tokens of a prompt, without start and end, and its text beyond `max_length`."""
+        encoded = self.tokenizer.encode(prompt)
+        return len(encoded.ids) - 2, self._beyond(prompt, encoded)
+
     def encode(self, prompts: Sequence[str]) -> Encoding:
         """Encodes prompts; a prompt's result does not depend on the others (to about 1e-6).
 
-        Any number of prompts may be given: they run sorted by length, 256 at a time. The result
-        holds B x L x D float32 numbers, so a hundred thousand captions are better given in parts.
+        Any number of prompts may be given; they run sorted by length, 256 at a time. The result
+        holds B x L x D float32 numbers, so split a hundred thousand captions into several calls.
 
         Args:
             prompts: B prompts; see `tokenize`.
 
         Returns:
-            Context (B, L, D) (where padding was not run, zeros), mask (B, L) and pooled (B, E).
-            With "chunk", L is k times as long and pooled is the normalised mean over the pieces.
+            Context (B, L, D) (zeros where padding was not run), mask (B, L) and pooled (B, E). With
+            "chunk", L is k times as long, and pooled is the normalised mean over the pieces.
 
         Raises:
             ValueError: as `tokenize`.
@@ -133,7 +138,7 @@ class TextEncoder:
                 pooled = np.zeros((len(rows), vectors.shape[1]), np.float32)
             context[index, :length] = hidden[: len(index)]
             pooled[index] = vectors[: len(index)]
-        assert pooled is not None  # there is at least one row, and one that is not empty
+        assert pooled is not None  # at least one row is not empty
         mask = self._pad(rows, self.max_length).mask
         if not self.mask_padding:
             mask = np.ones_like(mask)
@@ -142,7 +147,7 @@ class TextEncoder:
     def _join(
         self, context: np.ndarray, mask: np.ndarray, pooled: np.ndarray, pieces: int
     ) -> Encoding:
-        """Puts the pieces of each prompt side by side; an absent piece weighs nothing."""
+        """Joins the pieces of each prompt; an absent piece has no weight."""
         count = len(context) // pieces
         if pieces > 1:
             sums = pooled.reshape(count, pieces, -1).sum(axis=1)
@@ -151,7 +156,7 @@ class TextEncoder:
         return Encoding(*jax.device_put((context, mask.reshape(count, -1), pooled)))
 
     def _batches(self, rows: list[list[int]]) -> Iterator[tuple[int, np.ndarray]]:
-        """Compiled length and row numbers of each forward pass; empty rows take part in none."""
+        """Compiled length and row numbers of each forward pass; empty rows are skipped."""
         sizes = np.array([len(row) for row in rows])
         shorter = 0
         for length in self.lengths:
@@ -170,13 +175,13 @@ class TextEncoder:
         return Tokens(ids, mask)
 
     def _rows(self, prompts: Sequence[str]) -> tuple[list[list[int]], int]:
-        """Ids of every piece, prompt after prompt, and the pieces a prompt has (some empty)."""
+        """Ids of every piece (some empty), prompt by prompt, and the pieces per prompt."""
         check_prompts(prompts)
         room = self.max_length - 2
         split = []
         for prompt, encoded in zip(prompts, self.tokenizer.encode_batch(prompts), strict=True):
-            if len(encoded.ids) > room + 2 and self.long_prompts == "cut":
-                lost = prompt[encoded.offsets[room + 1][0] :]
+            lost = self._beyond(prompt, encoded)
+            if lost and self.long_prompts == "cut":
                 warnings.warn(
                     f"the prompt is longer than the {room} tokens that {self.name!r} takes; "
                     f"ignored: {lost!r}",
@@ -186,8 +191,12 @@ class TextEncoder:
         longest = max(map(len, split))
         return [row for rows in split for row in rows + [[]] * (longest - len(rows))], longest
 
+    def _beyond(self, prompt: str, encoded: Any) -> str:
+        last = self.max_length - 1  # the place of the end token
+        return prompt[encoded.offsets[last][0] :] if len(encoded.ids) > last + 1 else ""
+
     def _pieces(self, tokens: list) -> list[list]:
-        """A prompt's tokens, cut or in chunks, each piece between the start and the end token."""
+        """A prompt's tokens, cut or in chunks, each piece between a start and an end token."""
         room = self.max_length - 2
         start, *body, end = tokens
         if self.long_prompts == "cut":
@@ -215,17 +224,17 @@ def load_text_encoder(
     """Loads a text encoder.
 
     Args:
-        source: "minilm", the default that needs no network (all-MiniLM-L6-v2; D = E = 384);
+        source: "minilm", the default, which needs no download (all-MiniLM-L6-v2; D = E = 384);
             "clip", which is `openai/clip-vit-base-patch32` (D = E = 512); or a folder or hub id of
-            a BERT or CLIP model in Hugging Face layout. For BERT, padding is zeros in the context;
-            CLIP's context is its last hidden state at all L places, as DiffusionGen2 takes it.
-        max_length: L; None is 64 for BERT and what the model takes (77) for CLIP.
-        long_prompts: what becomes of prompts beyond L, see `TextEncoder`.
+            a BERT or CLIP model in Hugging Face layout. BERT's context is zero at padding; CLIP's
+            is its last hidden state at all L positions, as in DiffusionGen2.
+        max_length: L; None is 64 for BERT, and the model's own limit (77) for CLIP.
+        long_prompts: how prompts beyond L are handled, see `TextEncoder`.
 
     Raises:
-        ValueError: for another kind of model, a `max_length` outside what the model takes, or
+        ValueError: for another kind of model, a `max_length` that the model does not support, or
             weights that do not fit.
-        FileNotFoundError: naming the files that are missing.
+        FileNotFoundError: naming the missing files.
     """
     if source == "minilm":
         name, folder = source, hf_text.minilm_folder()

@@ -4,10 +4,10 @@ r"""The prompt syntax of the web UIs: emphasis, and prompts joined by AND.
     [word]       weight 1/1.1     \( \) \[ \] \\   the character itself
     a castle AND a lake :0.7      two prompts, of weights 1 and 0.7 (from -2 to 2)
 
-Brackets may be nested, and then multiply. As users of AUTOMATIC1111's web UI know it, a closing
-bracket that was not opened is text, an opening one that is not closed acts to the end, and AND is
-written in capitals. What would silently become something else is an error instead: a number whose
-brackets do not match, AND within brackets, and prompt editing ([from:to:when], [a|b]).
+Weights of nested brackets multiply. As in AUTOMATIC1111's web UI, a closing bracket that was not
+opened is text, an opening one that is not closed acts to the end, and AND is written in capitals.
+Prompts that would silently mean something else are errors: a number whose brackets do not match,
+AND within brackets, and prompt editing ([from:to:when], [a|b]).
 """
 
 import itertools
@@ -34,7 +34,7 @@ _FACTOR = {"(": EMPHASIS, "[": 1.0 / EMPHASIS}
 
 
 class Span(NamedTuple):
-    """Characters start ≤ i < end of a text, and their weight."""
+    """The characters start ≤ i < end of a text, and their weight."""
 
     start: int
     end: int
@@ -45,8 +45,8 @@ class SubPrompt(NamedTuple):
     """A prompt without its syntax.
 
     Attributes:
-        text: what is encoded.
-        weight: of the whole, among those joined by AND (the aᵢ of `guidance.classifier_free`).
+        text: to encode.
+        weight: of the whole among prompts joined by AND (aᵢ of `guidance.adaptive_projected`).
         spans: the parts of `text` whose weight is not 1, in order, not overlapping.
     """
 
@@ -56,7 +56,7 @@ class SubPrompt(NamedTuple):
 
 
 def parse(prompt: str, name: str = "prompt") -> list[SubPrompt]:
-    r"""The prompts joined by AND (one, if there is no AND), the syntax taken out.
+    r"""The prompts joined by AND (one, if there is no AND), with the syntax removed.
 
     >>> castle, lake = parse("a (red:1.5) castle AND a lake :0.7")
     >>> castle
@@ -64,16 +64,16 @@ def parse(prompt: str, name: str = "prompt") -> list[SubPrompt]:
     >>> lake
     SubPrompt(text='a lake', weight=0.7, spans=())
 
-    A prompt without brackets, backslashes and AND is returned as it is. Prompts joined by AND lose
+    A prompt without brackets, backslashes and AND is returned unchanged. Prompts joined by AND lose
     the white space around them.
 
     Args:
-        prompt: what the user wrote.
+        prompt: as written by the user.
         name: of the parameter, for the messages.
 
     Raises:
-        ValueError: a weight that is no number or out of range, also where nested brackets multiply
-            to it; a number in brackets that do not match; AND within brackets, or without a text
+        ValueError: a weight that is not a number or out of range, alone or multiplied by nested
+            brackets; a number in brackets that do not match; AND within brackets, or without a text
             on either side; more than 4 prompts; or prompt editing.
     """
     parts = _scan(prompt, name)
@@ -119,11 +119,11 @@ def apply_weights(context: Context, weights: Float[Array, "b l"], mask: ContextM
 
         eᵢ ← eᵢ + (wᵢ - 1)(eᵢ - m),   m = meanⱼ eⱼ over the tokens that the mask admits
 
-    What sets a token apart from the rest of its prompt is multiplied by its weight: 0 makes it say
-    nothing of its own, though an encoder has let its neighbours know of it. Scaling about 0, as web
-    UIs do for CLIP, and then restoring the mean of all numbers would not do here: m is most of a
-    token of MiniLM, and that mean is so close to 0 that the quotient can have any sign.
-    Padding does not change, and with all weights 1 the context is returned exactly.
+    The weight multiplies what sets a token apart from the rest of its prompt: 0 leaves it nothing
+    of its own, though the encoder has already passed some of it to its neighbours. Scaling about 0
+    and then restoring the overall mean, as web UIs do for CLIP, does not work here: m is most of a
+    MiniLM token, and the overall mean is so close to 0 that the quotient can have any sign. Padding
+    does not change, and with all weights 1 the context is returned exactly.
 
     Args:
         context: token embeddings.
@@ -137,7 +137,7 @@ def apply_weights(context: Context, weights: Float[Array, "b l"], mask: ContextM
 
 
 class _Part:
-    """A text without brackets as it is read, with the weight of each character."""
+    """A text read so far, without brackets, with the weight of each character."""
 
     def __init__(self, name: str):
         self.name = name
@@ -171,7 +171,7 @@ class _Part:
         self._multiply(self.opened["("].pop(), _number(number, 0.0, self.name))
 
     def finish(self) -> None:
-        """What is still open acts to the end."""
+        """Brackets that are still open act to the end."""
         for start in self.opened["("]:
             if _HAS_NUMBER.search(self.text, start):
                 raise ValueError(
@@ -228,7 +228,7 @@ def _joined(text: str, weights: list[float], name: str) -> SubPrompt:
 
 def _sub_prompt(text: str, weights: list[float], weight: float, name: str) -> SubPrompt:
     spans, start = [], 0
-    # Rounded, so that ([word]) is the plain word again.
+    # Rounded, so that ([word]) equals the plain word.
     for value, run in itertools.groupby(round(w, 6) for w in weights):
         end = start + len(list(run))
         if not value <= MAX_WEIGHT:

@@ -1,9 +1,9 @@
-"""The adversarial stage of an autoencoder: what a mean of errors leaves soft is made crisp.
+"""The adversarial stage of an autoencoder, which makes crisp what a mean error leaves soft.
 
-A discriminator learns to tell patches of decoded pictures from those of true ones, and the decoder
-learns to have its own taken for true (Esser et al., arXiv 2012.09841, section 3.1). Both learn in
-one step: the parameters of a run hold the discriminator's under `DISCRIMINATOR` beside the
-autoencoder's, and neither's loss reaches the other's parameters.
+A discriminator learns to tell patches of decoded pictures from patches of true ones, and the
+decoder learns to fool it (Esser et al., arXiv 2012.09841, section 3.1). Both learn in one step: the
+parameters of a run hold the discriminator's under `DISCRIMINATOR` beside the autoencoder's, and
+neither loss reaches the other's parameters.
 """
 
 import itertools
@@ -32,7 +32,7 @@ from dg2_jax.training.step import LossFn, Metrics
 from dg2_jax.typing import Pixels
 
 DISCRIMINATOR = "discriminator"
-R1_EVERY = 16  # steps, on average, between penalties that count as many times
+R1_EVERY = 16  # mean number of steps between penalties, each weighted by it
 _MAX_FACTOR = 1e4  # as in Esser et al.
 _TINY = 1e-8
 
@@ -44,17 +44,17 @@ class AdversarialConfig:
     """The adversarial stage of a run of scripts/train_vae.py.
 
     Attributes:
-        weight: strength of the adversarial term: the norm of its gradient at the decoded pixels,
-            as a share of the norm of the reconstruction's (an adaptive weight); at least 0.
+        weight: strength of the adversarial term, at least 0: the norm of its gradient at the
+            decoded pixels as a share of the reconstruction's (an adaptive weight).
         feature_matching: weight of the mean difference of the discriminator's features between
             decoded and true pictures (arXiv 1711.11585, equation 5); at least 0.
-        perceptual: weight of the difference of the attribute probe's features; at least 0, and 0
-            for pictures of another kind than `dg2_scenes`.
-        r1: weight of the penalty of the discriminator's gradient at true pictures (arXiv
-            1801.04406, equation 9), which is drawn every 16th step on average; at least 0.
-        own_share: share of each batch, 0 to 1, for which latents of `own_latents` are decoded
-            beside the batch, by the adversarial term alone: they have no true picture.
-        channels: of the discriminator's levels; each halves height and width.
+        perceptual: weight of the difference of the attribute probe's features; at least 0. Use 0
+            for pictures other than `dg2_scenes`.
+        r1: weight of the penalty on the discriminator's gradient at true pictures (arXiv
+            1801.04406, equation 9), applied in one step out of 16 on average; at least 0.
+        own_share: number of latents from `own_latents` to decode beside the batch, as a share of
+            the batch, 0 to 1; only the adversarial term judges them, as they have no true picture.
+        channels: of the discriminator's levels; each level halves height and width.
         learning_rate: of the discriminator's Adam.
     """
 
@@ -83,7 +83,7 @@ class AdversarialConfig:
 
 
 class Discriminator(nnx.Module):
-    """4x4 convolutions of stride 2, and a last 3x3 one to a logit a patch: high for true ones."""
+    """4x4 convolutions of stride 2, and a last 3x3 one to a logit per patch, high for true ones."""
 
     def __init__(self, config: AdversarialConfig, *, rngs: nnx.Rngs):
         widths = (3, *config.channels)
@@ -126,10 +126,10 @@ def hinge(real: Array, fake: Array) -> Float[Array, ""]:
 
 
 def gradient_penalty(judge: Callable[[Pixels], Array], pixels: Pixels) -> Float[Array, ""]:
-    """R1: the mean over pictures and patches of ½ ‖∂D/∂x‖², where patches hardly overlap.
+    """R1: the mean of ½ ‖∂D/∂x‖² over pictures and patches, as if patches did not overlap.
 
     Args:
-        judge: from pictures to logits (b, h, w, 1) of their patches.
+        judge: maps pictures to the logits (b, h, w, 1) of their patches.
         pixels: true pictures.
     """
     logits, back = jax.vjp(judge, pixels)
@@ -173,11 +173,11 @@ def make_loss(
 ) -> LossFn:
     """The loss of both networks on batches {"image": uint8 (b, h, w, 3)}.
 
-    With `own_share` a batch holds "latents" (b, h/f, w/f, c) too, unscaled.
+    With `own_share` a batch also holds "latents" (b, h/f, w/f, c), unscaled.
 
-    The decoder's gradient is put together at its pixels: with r that of the reconstruction, m that
-    of the features and a that of the adversarial term -mean D(x̂), it is
-    r + m + weight · ‖r‖/‖a‖ · a, which is then carried back once.
+    The decoder's gradient is assembled at its pixels. With the gradients r of the reconstruction, m
+    of the features and a of the adversarial term -mean D(x̂), it is r + m + weight · ‖r‖/‖a‖ · a,
+    which is then propagated back once.
 
     Args:
         autoencoder: of an `AutoencoderKL`.
@@ -203,7 +203,7 @@ def make_loss(
         decoded = vae.decode(latents)
         fixed = jax.lax.stop_gradient(decoded)
         parts, gradient = _pixel_gradient(fixed, target, judged_by)
-        # Its value says nothing; its gradient carries that of the pixels back into the decoder.
+        # The value is meaningless; the gradient carries that of the pixels back into the decoder.
         carried = jnp.sum(decoded * jax.lax.stop_gradient(gradient))
         carried += weights.kl * kl
 
@@ -229,8 +229,8 @@ def make_loss(
             return reconstruction_loss(x[:count], target, weights)
 
         def matching(x: Pixels) -> tuple[Array, Metrics]:
-            found = [level[:count] for level in judge(x)[1]]
-            parts = {"feature_matching": feature_difference(found, true_features)}
+            features = [level[:count] for level in judge(x)[1]]
+            parts = {"feature_matching": feature_difference(features, true_features)}
             total = config.feature_matching * parts["feature_matching"]
             if config.perceptual and probe is not None:
                 parts["perceptual"] = perceptual_difference(probe, x[:count], target)
@@ -243,11 +243,11 @@ def make_loss(
         (_, parts), r = jax.value_and_grad(reconstruction, has_aux=True)(decoded)
         (_, more), m = jax.value_and_grad(matching, has_aux=True)(decoded)
         adversarial, a = jax.value_and_grad(fooling)(decoded)
-        # Of the reconstructed part alone: latents without a true picture have no r.
+        # Only over the reconstructed part: latents without a true picture have no r.
         norms = [jnp.linalg.norm(g[:count].ravel()) for g in (r, a)]
         factor = jnp.minimum(config.weight * norms[0] / (norms[1] + _TINY), _MAX_FACTOR)
-        found = {"adversarial": adversarial, "adversarial_factor": factor}
-        return parts | more | found, r + m + factor * a
+        parts |= more | {"adversarial": adversarial, "adversarial_factor": factor}
+        return parts, r + m + factor * a
 
     return loss_fn
 
@@ -256,7 +256,7 @@ def own_latents(latents: np.ndarray, side: int) -> Transform:
     """A transform of the loader: adds a crop of one of `latents` (n, h, w, c), drawn at random.
 
     Args:
-        latents: unscaled; an array, which may be mapped from a file.
+        latents: unscaled; may be memory-mapped.
         side: of the crop, in cells.
     """
 

@@ -12,7 +12,7 @@ from dg2_jax.typing import Pixels
 
 Square = Float[Array, "b _ _ _"]  # pictures and their latents differ in size and channels
 
-# The turns and flips of a square that are not the identity.
+# The turns and flips of a square except the identity.
 TRANSFORMS: tuple[Callable[[Array], Array], ...] = (
     lambda x: jnp.rot90(x, 1, (1, 2)),
     lambda x: jnp.rot90(x, 2, (1, 2)),
@@ -32,7 +32,8 @@ class LossWeights:
         gradient: of the multi-scale gradient error.
         kl: of the divergence from N(0, I), a mean over latent elements.
         equivariant_share: share of each batch, 0 to 1, that is decoded from a turned or flipped
-            latent and compared with the picture turned or flipped alike (EQ-VAE, arXiv 2502.09509).
+            latent and compared with the picture turned or flipped likewise (EQ-VAE, arXiv
+            2502.09509).
     """
 
     squared: float = 4.0
@@ -57,9 +58,9 @@ class LossWeights:
 
 
 def gradient_error(a: Pixels, b: Pixels, scales: int = 3) -> Float[Array, ""]:
-    """Mean |∇a - ∇b| over scales 1, 2, 4, …: blur costs at edges, which a plain error forgives.
+    """Mean |∇a - ∇b| over scales 1, 2, 4, …, which penalises blurred edges more than a plain error.
 
-    ∇ are forward differences along both axes; each further scale averages 2 x 2 pixels first.
+    ∇ are forward differences along both axes; each further scale first averages 2 x 2 pixels.
     """
     error, total = a - b, jnp.zeros((), jnp.float32)
     for scale in range(scales):
@@ -73,7 +74,7 @@ def gradient_error(a: Pixels, b: Pixels, scales: int = 3) -> Float[Array, ""]:
 
 
 def transform_tail(key: PRNGKeyArray, share: float, *arrays: Square) -> list[Square]:
-    """Turns or flips the last `share` of a batch, every array alike, by one drawn transform."""
+    """Applies one random turn or flip to the last `share` of a batch, the same to every array."""
     kept = round(arrays[0].shape[0] * (1.0 - share))
     which = jax.random.randint(key, (), 0, len(TRANSFORMS), jnp.int32)
     return [
@@ -98,7 +99,7 @@ def autoencoder_loss(
         decoder_only: lets no gradient through to the encoder.
 
     Raises:
-        ValueError: for pictures that are not square and would have to be turned.
+        ValueError: pictures that would be turned are not square.
     """
     latents, target, kl = latents_and_targets(vae, pixels, key, weights, decoder_only)
     loss, parts = reconstruction_loss(vae.decode(latents), target, weights)
@@ -108,7 +109,7 @@ def autoencoder_loss(
 def reconstruction_loss(
     rebuilt: Pixels, target: Pixels, weights: LossWeights
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """The weighted loss of decoded pictures, and its parts: all terms but the latents' prior."""
+    """The weighted loss of decoded pictures, without the prior of the latents, and its parts."""
     parts = {
         "squared": jnp.mean(jnp.square(rebuilt - target)),
         "absolute": jnp.mean(jnp.abs(rebuilt - target)),
@@ -121,9 +122,10 @@ def reconstruction_loss(
 def latents_and_targets(
     vae: AutoencoderKL, pixels: Pixels, key: PRNGKeyArray, weights: LossWeights, decoder_only: bool
 ) -> tuple[Square, Pixels, Float[Array, ""]]:
-    """Latents drawn from the posteriors, what they should be decoded to, and the prior's term.
+    """Latents drawn from the posteriors, the pictures they should decode to, and the prior's term.
 
-    A share of both is turned or flipped alike. Arguments and errors as of `autoencoder_loss`.
+    A share of both is turned or flipped alike. Arguments and errors are those of
+    `autoencoder_loss`.
     """
     if weights.equivariant_share > 0 and pixels.shape[1] != pixels.shape[2]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The averages that a run keeps for later, and the average of any width reconstructed from them."""
+"""The averages that a run keeps, and averages of any width reconstructed from them."""
 
 import re
 from collections.abc import Sequence
@@ -29,13 +29,13 @@ def write(folder: Path, step: int, sigmas: Sequence[float], averages: Sequence[P
 
 
 def reconstruct(folder: Path, like: Params, sigma_rel: float, step: int | None = None) -> Params:
-    """The power average of a width that was not kept; see `ema.posthoc_weights`.
+    """Reconstructs the power average of another width; see `ema.posthoc_weights`.
 
     Args:
-        folder: that `write` wrote to.
+        folder: the one given to `write`.
         like: the weights, or their shapes (`jax.eval_shape`).
         sigma_rel: the width relative to `step`, in (0, 0.28).
-        step: where the average ends; None for the last kept.
+        step: where the average ends; None for the last kept one.
 
     Returns:
         A tree like `like`, float32, on the host.

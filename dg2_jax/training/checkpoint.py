@@ -2,10 +2,10 @@
 
 A checkpoint is a folder `<step>/` with the items raw, ema, opt and averages (Orbax, by flat dotted
 names), config.json and data.json, and manifest.json, which holds the SHA-256 of every other file.
-It is written in the background beside its place and renamed as the last act, so that a folder with
-a number for a name is complete; what was damaged later is found by the manifest. In a gs://
-folder, where nothing can be renamed, Orbax's commit comes first and the manifest, one object and
-so whole or absent, is the last act instead: there a step is listed once it has one.
+It is written in the background under another name and renamed last, so that a folder named by a
+number is complete; the manifest detects later damage. In a gs:// folder nothing can be renamed:
+there Orbax's commit comes first, and the manifest, a single object that is whole or absent, last. A
+step is listed once it has a manifest.
 """
 
 import concurrent.futures
@@ -31,7 +31,7 @@ _PARTIAL = ".partial"
 
 
 class Restored(NamedTuple):
-    """What a checkpoint held."""
+    """The content of a checkpoint."""
 
     step: int
     state: TrainState
@@ -42,7 +42,7 @@ class Restored(NamedTuple):
 class CheckpointManager:
     """The checkpoints of one run: `<folder>/<step>/`.
 
-    Where a run has several processes, every one calls `save`, `wait` and `restore`; each writes and
+    If a run has several processes, all of them call `save`, `wait` and `restore`; each writes and
     reads its own shards, and the first does the rest.
     """
 
@@ -51,8 +51,8 @@ class CheckpointManager:
 
         Args:
             folder: holds the checkpoints of one run; a path, or a gs:// address.
-            keep: the newest so many are kept, at least 1.
-            keep_every: its multiples are kept for ever; 0 for none.
+            keep: number of newest checkpoints to keep, at least 1.
+            keep_every: checkpoints of multiples of it are kept for ever; 0 for none.
 
         Raises:
             ValueError: keep is below 1, or keep_every below 0.
@@ -88,7 +88,7 @@ class CheckpointManager:
     ) -> None:
         """Copies the state to the host and writes it in the background; see `wait`.
 
-        When it is complete, those beyond `keep` are deleted; one of the same step is replaced.
+        Afterwards, checkpoints beyond `keep` are deleted; one of the same step is replaced.
 
         Args:
             step: at least 0.
@@ -97,8 +97,8 @@ class CheckpointManager:
             data_position: JSON data, from `Loader.position`.
 
         Raises:
-            OSError: this one, or the one before, could not be written (a full disk, say); the older
-                ones stay.
+            OSError: this checkpoint or the previous one could not be written (on a full disk, say);
+                older ones are kept.
         """
         self.wait()
         target = self.folder / (f"{step}{_PARTIAL}" if self._renames else str(step))
@@ -117,7 +117,7 @@ class CheckpointManager:
         """Waits until the last checkpoint is complete.
 
         Raises:
-            OSError: it could not be written; the older ones stay, and it is not listed.
+            OSError: it could not be written; it is not listed, and older ones are kept.
         """
         if self._writing is None:
             return
@@ -130,7 +130,7 @@ class CheckpointManager:
     def _finish(
         self, step: int, target: epath.Path, config: dict[str, Any], data_position: dict[str, Any]
     ) -> None:
-        """The second half of `save`, in its thread; the first process ends it with the commit."""
+        """The second half of `save`, in a thread; the first process commits at the end."""
         try:
             self._orbax.wait_until_finished()
             if not self._primary:
@@ -151,13 +151,13 @@ class CheckpointManager:
 
     def _failure(self, step: int, error: Exception) -> OSError:
         """Cleans up after a failed save and gives the error to raise."""
-        with contextlib.suppress(OSError):  # Orbax may be at it yet; the next save sweeps again
+        with contextlib.suppress(OSError):  # Orbax may still be writing; the next save sweeps again
             if self._primary:
                 self._sweep()
         return OSError(f"checkpoint {step} could not be written to {self.folder}: {error}")
 
     def _sweep(self) -> None:
-        """Deletes what a save that failed or was killed has left."""
+        """Deletes the remains of saves that failed or were killed."""
         for left_over in self.folder.glob(f"*{_PARTIAL}*"):
             left_over.rmtree()
 
@@ -166,7 +166,8 @@ class CheckpointManager:
             if self.keep_every and old % self.keep_every == 0:
                 continue
             doomed = self.folder / str(old)
-            # First what makes it a checkpoint: a kill must not leave a numbered half.
+            # First what makes it a checkpoint, so that a kill leaves no numbered folder half
+            # deleted.
             if self._renames:
                 doomed = doomed.rename(self.folder / f"{old}{_PARTIAL}")
             else:
@@ -177,14 +178,14 @@ class CheckpointManager:
         """Reads a checkpoint, onto the devices that `like` names.
 
         Args:
-            like: a state, or its shapes (`jax.eval_shape`), of the structure to restore. Leaves
-                that have a sharding give it to what is restored, however that was saved.
-            step: which one; None takes the newest that is not damaged, and warns of each that is.
+            like: a state, or its shapes (`jax.eval_shape`), with the structure to restore. Leaves
+                with a sharding pass it on to what is restored, however that was saved.
+            step: which one; None takes the newest undamaged one, and warns of each damaged one.
 
         Raises:
             FileNotFoundError: there is no such checkpoint, or none at all.
-            WeightsError: the checkpoint, or every one of them, is damaged, or holds other names
-                or shapes than `like`.
+            WeightsError: the checkpoint (without a `step`, every one) is damaged, or has other
+                names or shapes than `like`.
         """
         self.wait()
         known = self.steps()
@@ -195,7 +196,7 @@ class CheckpointManager:
         candidates = [step] if step is not None else known[::-1]
         failures: list[str] = []
         chosen = self._first_good(candidates, failures) if self._primary else 0
-        if jax.process_count() > 1:  # all take the first one's choice
+        if jax.process_count() > 1:  # all processes follow the first one's choice
             chosen = int(multihost_utils.broadcast_one_to_all(np.int32(chosen)))
         if chosen < 0:
             raise WeightsError(f"no good checkpoint in {self.folder}: {'; '.join(failures)}")
@@ -209,13 +210,13 @@ class CheckpointManager:
         """
         for step in reversed(self.steps()):
             with contextlib.suppress(OSError, ValueError):
-                found = json.loads((self.folder / str(step) / "config.json").read_text())
-                if isinstance(found, dict):
-                    return step, found
+                config = json.loads((self.folder / str(step) / "config.json").read_text())
+                if isinstance(config, dict):
+                    return step, config
         raise WeightsError(f"no good checkpoint in {self.folder}: none has its config.json")
 
     def _first_good(self, candidates: list[int], failures: list[str]) -> int:
-        """The first that is whole, or -1; what is wrong with the others goes to `failures`."""
+        """The first undamaged one, or -1; damage to the others is added to `failures`."""
         for candidate in candidates:
             damage = files.damage(self.folder / str(candidate))
             if damage is None:

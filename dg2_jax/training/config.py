@@ -1,6 +1,6 @@
-"""The parts of a training run's configuration: typed, checked data.
+"""The configuration of a training run in parts: typed, checked data.
 
-`dg2_jax.config.from_mapping` makes them of the open dictionaries in `configs/`.
+`dg2_jax.config.from_mapping` builds them from the open dictionaries in `configs/`.
 """
 
 import dataclasses
@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 
 from dg2_jax import config as config_lib
 from dg2_jax.checks import check
-from dg2_jax.diffusion import prediction, schedules
-from dg2_jax.diffusion.schedules import SCHEDULES, Schedule
 from dg2_jax.models.interface import TensorRules
 
 Run = TypeVar("Run", bound="RunConfig")
@@ -29,18 +27,18 @@ class OptimConfig:
 
     Attributes:
         name: "adamw", or "muon" (orthogonalised momentum for matrices and kernels, NAdam for the
-            rest), whose update has the size of AdamW's: its rates are of the same order.
+            rest). Muon's updates have the size of AdamW's, so learning rates are similar.
         learning_rate: the peak, reached after `warmup_steps`.
-        final_learning_rate: what the cosine ends at, on the last step.
+        final_learning_rate: the end of the cosine, at the last step.
         warmup_steps: steps from 0 to the peak.
-        decay_steps: steps at the end of the run in which the rate falls; it is constant between
-            the warm-up and these. Such a run may be prolonged, or ended sooner, by another
-            num_steps until they begin. 0: the rate falls from the warm-up on.
+        decay_steps: steps at the end of the run in which the rate falls; between the warm-up and
+            these it is constant. Until they begin, another num_steps lengthens or shortens the
+            run. 0: the rate falls from the warm-up on.
         momentum: of Muon.
         b1, b2, eps: of Adam.
         weight_decay: decoupled; on matrices and kernels only, not on biases and gains.
-        clip_norm: the largest global norm of the gradient that is let through.
-        frozen: top-level names of parameters that stay as they are, such as "encoder".
+        clip_norm: the largest global norm of the gradient; larger ones are scaled down.
+        frozen: top-level names of parameters that are not trained, such as "encoder".
     """
 
     name: str = "adamw"
@@ -74,12 +72,12 @@ class EmaConfig:
     """The moving average of the weights; see `training.ema`.
 
     Attributes:
-        profile: "warmup" (a constant decay, less at first) or "power" (EDM2).
+        profile: "warmup" (a constant decay, lower at first) or "power" (EDM2).
         decay: of the warm-up profile, in [0, 1).
         sigma_rel: width of the power profile relative to the length of the run, in (0, 0.28).
-        posthoc: widths of further power averages that are kept beside it, such as (0.05, 0.10), and
-            written to averages/: from two, `scripts.reconstruct_ema` makes an average of any width.
-        snapshot_every: steps between the averages that are written.
+        posthoc: widths of further power averages to keep, such as (0.05, 0.10), which are written
+            to averages/; from two, `scripts.reconstruct_ema` makes an average of any width.
+        snapshot_every: steps between writing these averages.
     """
 
     profile: str = "warmup"
@@ -99,31 +97,33 @@ class EmaConfig:
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """What the loop does beside the steps. It does not change the result: a resumed run may differ.
+    """What the loop does besides the steps.
+
+    None of it changes the result, so a resumed run may have another.
 
     Attributes:
         log_every: steps between lines of metrics.jsonl.
         loss_smoothing: β of the smoothed loss m ← β m + (1 - β) loss, shown as m / (1 - βⁿ) after n
             steps.
         validate_every: steps between validations; 0 for none.
-        validate_epochs: where above 0, epochs between them; then `validate_every` is not given.
+        validate_epochs: if above 0, epochs between them, instead of `validate_every`.
         sample_every: steps between sample grids; 0 for none.
         sample_epochs: likewise for these.
         checkpoint_every: steps between checkpoints; the last step is always saved.
         checkpoint_epochs: likewise for these.
-        checkpoint_folder: where they go, if not to the run's checkpoints/; a path, or a gs://
+        checkpoint_folder: of the checkpoints, if not the run's checkpoints/; a path, or a gs://
             address, which needs the package gcsfs.
-        keep: how many checkpoints are kept.
-        keep_every: checkpoints of multiples of so many steps are kept for ever; 0 for none.
+        keep: number of newest checkpoints to keep.
+        keep_every: checkpoints of multiples of this number are kept for ever; 0 for none.
         read_threads: threads that read and decode records.
-        prefetch: batches that are read ahead.
-        skip_damaged: an encoded record that cannot be read gives way to the next that can, instead
-            of ending the run.
+        prefetch: number of batches to read ahead.
+        skip_damaged: replace an encoded record that cannot be read with the next one that can,
+            instead of ending the run.
         wandb: "offline", "online" or "disabled".
-        wandb_project: the project that the run is filed under.
-        tensorboard: also write event files, by the extra `tensorboard`.
-        peak_tflops: of one device, which the steps' FLOP/s are compared with (MFU); 0 measures it
-            by a matrix product, None leaves it out.
+        wandb_project: the project of the run.
+        tensorboard: also write event files; needs the extra `tensorboard`.
+        peak_tflops: of one device, the reference for MFU; 0 measures it with a matrix product,
+            None leaves MFU out.
     """
 
     log_every: int = 20
@@ -167,7 +167,7 @@ class LoopConfig:
         check(peak is None or peak >= 0, "loop.peak_tflops", "at least 0 or None", peak)
 
     def in_steps(self, steps: Callable[[float], int]) -> "LoopConfig":
-        """The same with every interval in steps, given the steps of a number of epochs."""
+        """The same with every interval in steps; `steps` converts a number of epochs."""
         values: dict[str, Any] = {}
         for name in ("validate", "sample", "checkpoint"):
             if epochs := getattr(self, f"{name}_epochs"):
@@ -179,13 +179,13 @@ class LoopConfig:
 class DevicesConfig:
     """How a step is spread over devices and memory; see `dg2_jax.training.sharding`.
 
-    It changes the result by rounding only: a resumed run may have another.
+    It changes the result only by rounding, so a resumed run may have another.
 
     Attributes:
-        data: devices along which the batch alone is divided; -1 for as many as are left.
-        fsdp: devices along which the batch and also weights, average and optimiser are divided.
-        tensor: devices along which the wide layers themselves are divided.
-        accumulation_steps: parts of a batch that go through the network one after the other.
+        data: devices along which only the batch is divided; -1 for all remaining ones.
+        fsdp: devices along which the batch, the weights, the average and the optimiser are divided.
+        tensor: devices along which the wide layers are divided.
+        accumulation_steps: parts of a batch that go through the network one after another.
     """
 
     data: int = -1
@@ -201,86 +201,20 @@ class DevicesConfig:
 
 
 @dataclass(frozen=True)
-class DiffusionConfig:
-    """The diffusion process and its loss.
-
-    Attributes:
-        schedule: a name of `dg2_jax.diffusion.schedules.SCHEDULES`.
-        prediction_type: a name of `dg2_jax.diffusion.prediction`.
-        num_train_timesteps: T.
-        zero_terminal_snr: rescale the schedule so that its last level is pure noise.
-        beta1: β of the first level of "linear" and "curved".
-        beta2: β of their last level.
-        s: offset of the cosine schedules.
-        min_snr_gamma: cap of the loss weight (arXiv 2303.09556); None for equal weights.
-        caption_dropout: share of captions replaced by the trained null context.
-        assign_noise: give each picture of a batch the noise that makes the sum of their squared
-            distances least (immiscible diffusion, arXiv 2406.12303).
-    """
-
-    schedule: str = "curved"
-    prediction_type: str = "v_prediction"
-    num_train_timesteps: int = 1000
-    zero_terminal_snr: bool = False
-    beta1: float = schedules.BETA1
-    beta2: float = schedules.BETA2
-    s: float = schedules.S
-    min_snr_gamma: float | None = 5.0
-    caption_dropout: float = 0.1
-    assign_noise: bool = False
-
-    def __post_init__(self) -> None:
-        check(
-            self.schedule in SCHEDULES,
-            "diffusion.schedule",
-            f"one of {', '.join(SCHEDULES)}",
-            self.schedule,
-        )
-        prediction.check(self.prediction_type)
-        value: float | None = self.num_train_timesteps
-        check(self.num_train_timesteps >= 2, "diffusion.num_train_timesteps", "at least 2", value)
-        value = self.caption_dropout
-        check(0 <= value <= 1, "diffusion.caption_dropout", "in [0, 1]", value)
-        value = self.min_snr_gamma
-        allowed = "a positive number or None"
-        check(value is None or value > 0, "diffusion.min_snr_gamma", allowed, value)
-        if self.zero_terminal_snr and self.prediction_type == "epsilon":
-            raise ValueError(
-                "diffusion.zero_terminal_snr needs prediction_type v_prediction or sample: at its "
-                "last level the noise says nothing about the picture"
-            )
-        try:
-            self.noise_schedule()
-        except ValueError as error:
-            raise ValueError(f"diffusion.{error}") from error
-
-    def noise_schedule(self) -> Schedule:
-        """The schedule that the fields describe."""
-        return schedules.make(
-            self.schedule,
-            self.num_train_timesteps,
-            self.zero_terminal_snr,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            s=self.s,
-        )
-
-
-@dataclass(frozen=True)
 class RunConfig:
-    """What every training run has.
+    """The configuration that every training run has.
 
     Attributes:
-        num_steps: its length.
-        num_epochs: where above 0, its length in epochs; then `num_steps` is not given.
-        batch_size: examples a step, over all devices and processes.
+        num_steps: length of the run.
+        num_epochs: if above 0, its length in epochs, instead of `num_steps`.
+        batch_size: examples per step, over all devices and processes.
         seed: of weights, order and noise.
         compute_dtype: of matrix products and activations, "float32" or "bfloat16"; weights,
             averages, normalisation and softmax are float32 always.
         optim: the optimiser.
         ema: the average of the weights.
         devices: how a step is spread.
-        loop: what is done beside the steps.
+        loop: what is done besides the steps.
     """
 
     num_steps: int = 1000
@@ -310,10 +244,10 @@ class RunConfig:
             )
 
     def in_steps(self: Run, examples: int) -> Run:
-        """The same run with its length and all intervals in steps.
+        """The same run, with its length and all intervals in steps.
 
         Args:
-            examples: of an epoch, which is examples / batch_size steps; a batch may span two.
+            examples: per epoch, which is examples / batch_size steps; a batch may span two epochs.
         """
 
         def steps(epochs: float) -> int:
@@ -326,7 +260,7 @@ class RunConfig:
 
     @property
     def result(self) -> str:
-        """What of its workdir another run's `init_from` takes; "" for the workdir itself."""
+        """The part of its workdir that another run's `init_from` takes; "" for all of it."""
         return "model"
 
     @property

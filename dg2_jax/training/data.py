@@ -1,4 +1,4 @@
-"""What a denoiser is trained on: an encoded data set, or DiffusionGen2's latent shards."""
+"""The training data of a denoiser: an encoded data set, or DiffusionGen2's latent shards."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -18,19 +18,19 @@ from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.text import encoder
 from dg2_jax.text.encoder import TextEncoder
-from dg2_jax.training import runs
+from dg2_jax.training import runs, starting
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Examples, and what is needed to sample from and to export what learns from them.
+    """Examples, and what is needed to sample from and export a network trained on them.
 
     Attributes:
-        train: the examples; buckets of several sizes.
-        transform: of the loader; None leaves the examples as they are.
+        train: the examples, in buckets if there are several sizes.
+        transform: of the loader; None for none.
         collate: of the loader.
-        validation: batches of examples that are held out.
-        latent_shape: (h, w, c), of a square picture where there are several sizes.
+        validation: batches of held-out examples.
+        latent_shape: (h, w, c), of a square picture if there are several sizes.
         context_dim: width of the text tokens.
         scaling: of the examples' latents.
         vae: the autoencoder, as `dg2_jax.models.folder` describes it.
@@ -39,7 +39,7 @@ class TrainingData:
         default_size: side of a picture in pixels.
         preview: the linear preview of the latents, as `dg2_jax.models.folder` describes it; None
             for the published one.
-        captions: of pictures that are held out; empty where the data does not hold them as text.
+        captions: of held-out pictures; empty if the data does not contain them as text.
     """
 
     train: Source | Buckets
@@ -72,8 +72,8 @@ def open_data(
     Args:
         folder: the output of `scripts.prepare`, or latent shards (`.pt`).
         config: the run.
-        vae: the autoencoder of latent shards, which do not name theirs: a folder or hub id.
-        text_encoder: theirs too, as `dg2_jax.text.encoder.load_text_encoder` takes it.
+        vae: the autoencoder of latent shards, which do not name it: a folder or hub id.
+        text_encoder: likewise, as for `dg2_jax.text.encoder.load_text_encoder`.
 
     Raises:
         FileNotFoundError: there is no data.
@@ -96,8 +96,8 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
     if len(train) > 1:
         side = manifest["size"] // vae.downsampling_factor
         latent_shape = side, side, latent_shape[-1]
-    runs.check_data(config, latent_shape, manifest["context_dim"])
-    runs.check_scaling(config, vae.config)
+    starting.check_data(config, latent_shape, manifest["context_dim"])
+    starting.check_scaling(config, vae.config)
     text = manifest["text_encoder"]
     transform: Transform = latents.caption_drawer(config.max_length)
     if not config.architecture.has_null_context:
@@ -139,7 +139,7 @@ def _shards(
 ) -> TrainingData:
     shards = LatentShards(folder)
     latent_shape, (length, context_dim) = shards[0]["mean"].shape, shards.null.shape
-    runs.check_data(config, latent_shape, context_dim)
+    starting.check_data(config, latent_shape, context_dim)
     count = len(shards) - config.validation_images
     if count < 1:
         raise ValueError(
@@ -162,7 +162,7 @@ def _shards(
         context_dim,
         Scaling(),
         vae={"pretrained": lasting_name(vae)},
-        # The shards hold no masks, so that what learns from them attends to padding.
+        # The shards hold no masks, so networks trained on them attend to padding.
         text_encoder={"name": name, "max_length": length, "mask_padding": False},
         load_autoencoder=functools.partial(diffusers_vae.from_pretrained, vae),
         default_size=latent_shape[0] * factor,

@@ -1,14 +1,14 @@
-"""Distillation to few steps: a student that takes one step where its teacher takes several.
+"""Distillation to few steps: the student takes one step where its teacher takes several.
 
-Progressive distillation (Salimans and Ho, arXiv 2202.00512) of a guided teacher (Meng et al.,
-arXiv 2210.03142): from a noised latent at one of the student's levels, the teacher goes by guided
-DDIM steps to the student's next level; the student learns the x₀ from which a single DDIM step,
-unguided, arrives at the same place. Guidance is thus in the student's weights, and a picture costs
-`student_steps` evaluations of the network instead of twice the steps of the teacher.
+Progressive distillation (Salimans and Ho, arXiv 2202.00512) of a guided teacher (Meng et al., arXiv
+2210.03142). From a noised latent at one of the student's levels, the teacher takes guided DDIM
+steps to the student's next level; the student learns the x₀ with which one unguided DDIM step
+arrives at the same latent. So guidance is built into the student's weights, and a picture costs
+`student_steps` evaluations of the network instead of twice the teacher's steps.
 
-The latents it learns at are mostly those of its own sampling, as in DAgger (Ross et al., arXiv
-1011.0686): guided samples do not have the data's distribution, and what one step blurs the teacher
-shows the next one how to mend. The rest are noised data, where img2img begins.
+Most latents come from the student's own sampling, as in DAgger (Ross et al., arXiv 1011.0686):
+guided samples do not have the data's distribution, and the teacher shows each step how to mend what
+the one before has blurred. The rest are noised data, where img2img begins.
 """
 
 from collections.abc import Callable
@@ -30,10 +30,10 @@ from dg2_jax.diffusion import (
     solvers,
 )
 from dg2_jax.diffusion.schedules import Schedule
-from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.diffusion.solver_table import SolverTable
 from dg2_jax.models.model import Network, Params
 from dg2_jax.nn.scaling import Scaling
-from dg2_jax.training.config import DiffusionConfig
+from dg2_jax.training.process import DiffusionConfig
 from dg2_jax.training.state import TrainState
 from dg2_jax.training.step import LossFn, StepFn, draw_latents
 from dg2_jax.typing import Latent
@@ -46,9 +46,9 @@ class Segments(NamedTuple):
 
     Attributes:
         table: of the teacher, DDIM, `student_steps` · `substeps` rows.
-        alpha, sigma: levels that the student visits, and last the clean one.
+        alpha, sigma: levels that the student visits, then the clean level.
         timestep: of the levels it visits.
-        substeps: rows of the teacher that one step of the student stands for.
+        substeps: rows of the teacher per step of the student.
     """
 
     table: SolverTable
@@ -62,7 +62,7 @@ def segments(schedule: Schedule, student_steps: int, substeps: int) -> Segments:
     """Trailing timesteps of both, so that every level of the student is one of the teacher's.
 
     Raises:
-        ValueError: there are not so many timesteps, or a number is below 1.
+        ValueError: there are not enough timesteps, or a number is below 1.
     """
     total = schedule.num_train_timesteps
     if student_steps < 1 or substeps < 1 or student_steps * substeps > total:
@@ -87,17 +87,17 @@ def make_teacher(
     scaling: Scaling,
     own_share: float = 0.75,
 ) -> Teach:
-    """What turns encoded batches into the student's.
+    """The function that turns encoded batches into the student's.
 
     Args:
-        network: the structure of teacher and student, which have a learnt null context.
+        network: the structure of teacher and student, with a learnt null context.
         params: of the teacher.
         config: the process.
         guidance_scale: of the teacher; 1 is unguided.
         parts: the segments.
         scaling: of the latents.
-        own_share: of the latents that are where the student's own steps have led, 0 to 1; the
-            others are noised data.
+        own_share: share of latents from the student's own steps, 0 to 1; the rest are noised
+            data.
 
     Returns:
         (student, batch of b, key) to a batch of b latents at each of the n segments' first levels:
@@ -124,7 +124,7 @@ def make_teacher(
         null = model.project_context(*model.null_context(*mask.shape))
         conditioning = guidance.pair(model.project_context(context, mask), null)
         learner_context = learner.project_context(context, mask)
-        unused = sampling.image_keys(jnp.arange(len(x0)))  # of noise that DDIM does not add
+        unused = sampling.image_keys(jnp.arange(len(x0)))  # DDIM adds no noise
         step = sampling.make_step(denoise, conditioning, table, unused)
 
         def segment(own: Latent, row: tuple) -> tuple[Latent, tuple[Latent, Latent]]:
@@ -167,7 +167,7 @@ def make_teacher(
 
 
 def student_loss(network: Network, config: DiffusionConfig) -> LossFn:
-    """The weighted squared error of the student's x₀ on batches of a teacher."""
+    """The weighted squared error of the student's x₀ on a teacher's batches."""
 
     def loss_fn(params: Params, batch: Batch, key: PRNGKeyArray):
         model = network.bind(params)
@@ -181,7 +181,7 @@ def student_loss(network: Network, config: DiffusionConfig) -> LossFn:
 
 
 def taught(step_fn: StepFn, teach: Teach, seed: int) -> StepFn:
-    """A training step that asks the teacher first; its noise is a function of (seed, step) alone.
+    """A training step on the teacher's answers; its noise is a function of (seed, step) alone.
 
     Args:
         step_fn: of `make_train_step` with a `student_loss`.

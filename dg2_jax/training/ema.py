@@ -15,7 +15,7 @@ Decay = Callable[[Int[Array, ""]], Float[Array, ""]]
 
 
 def warmup_decay(decay: float) -> Decay:
-    """β_t = min(decay, (1 + s)/(10 + s)), s = t - 1: a short memory while the weights move fast.
+    """β_t = min(decay, (1 + s)/(10 + s)), s = t - 1: a short memory while weights change fast.
 
     Args:
         decay: the limit, in [0, 1).
@@ -34,8 +34,8 @@ def warmup_decay(decay: float) -> Decay:
 def power_decay(sigma_rel: float) -> Decay:
     """β_t = (1 - 1/t)^(γ+1): the power-function profile of EDM2 (arXiv 2312.02696, section 3.1).
 
-    The average then weighs the weights of time τ in proportion to τ^γ, whatever the length of the
-    run; at t = 1, β = 0 and the initial weights are forgotten.
+    The average then weights time τ in proportion to τ^γ, for a run of any length. At t = 1, β = 0,
+    which forgets the initial weights.
 
     Args:
         sigma_rel: the profile's standard deviation as a share of the run, in (0, 0.28).
@@ -50,7 +50,7 @@ def power_decay(sigma_rel: float) -> Decay:
 def power_gamma(sigma_rel: float) -> float:
     """γ of the profile whose relative width is `sigma_rel`: σ² = (γ+1) / ((γ+2)² (γ+3)).
 
-    That is the cubic γ³ + 7γ² + (16 - σ⁻²)γ + 12 - σ⁻² = 0; its largest real root is meant.
+    It is the largest real root of the cubic γ³ + 7γ² + (16 - σ⁻²)γ + 12 - σ⁻² = 0.
 
     >>> round(power_gamma(0.10), 2)
     6.94
@@ -90,24 +90,24 @@ def profile_product(
 def posthoc_weights(
     steps: Sequence[int], sigmas: Sequence[float], step: int, sigma_rel: float
 ) -> Float[np.ndarray, " n"]:
-    """Weights that make an average of any width of averages that were kept (EDM2, section 3.2).
+    """Weights that combine kept averages into one of any width (EDM2, section 3.2).
 
-    The weighted sum of the kept profiles comes closest, in the least-squares sense, to the power
-    profile of `sigma_rel` that ends at `step`. It is divided by the sum of its weights: where the
-    kept profiles span the one asked for badly, the least squares alone do not add up to 1 and would
-    scale the network's weights.
+    The weighted sum of the kept profiles is the least-squares fit to the power profile of
+    `sigma_rel` that ends at `step`, divided by the sum of its weights: if the kept profiles span
+    the requested one badly, the least-squares weights do not add up to 1 and would scale the
+    network's weights.
 
     Args:
-        steps: of the n averages kept, at least 1.
+        steps: of the n kept averages, at least 1.
         sigmas: their relative widths, in (0, 0.28).
-        step: where the wanted profile ends, in [1, max(steps)].
+        step: where the profile ends, in [1, max(steps)].
         sigma_rel: its relative width, in (0, 0.28).
 
     Returns:
         n weights; they add up to 1.
 
     Raises:
-        ValueError: there are no averages, or `step` lies beyond the last.
+        ValueError: there are no averages, or `step` is beyond the last one.
     """
     if len(steps) == 0 or not 1 <= step <= max(steps):
         last = max(steps, default=0)

@@ -1,4 +1,4 @@
-"""The model folder of a run."""
+"""Writes the model folder of a run."""
 
 import dataclasses
 import json
@@ -16,16 +16,10 @@ from dg2_jax.interop import diffusers_vae
 from dg2_jax.models import folder as folder_lib
 from dg2_jax.models.model import Model, Params, split
 from dg2_jax.nn.autoencoder import AutoencoderKL
-from dg2_jax.training import sharding, tuning
+from dg2_jax.training import sharding, starting, tuning
 from dg2_jax.training.checkpoint import CheckpointManager
 from dg2_jax.training.data import TrainingData, open_data
-from dg2_jax.training.runs import (
-    DenoiserRunConfig,
-    DistillationRunConfig,
-    abstract_denoiser,
-    initial_state,
-    starting_weights,
-)
+from dg2_jax.training.runs import DenoiserRunConfig, DistillationRunConfig
 from dg2_jax.training.state import TrainState
 
 _PROCESS = (
@@ -56,7 +50,7 @@ def description(config: DenoiserRunConfig, data: TrainingData) -> dict[str, Any]
 
     Args:
         config: of the run.
-        data: what it is trained on.
+        data: of the run.
     """
     diffusion = config_lib.to_dict(config.diffusion)
     described = {
@@ -75,12 +69,12 @@ def export(
 ) -> None:
     """Writes the folder, which `dg2_jax.Pipeline.load` opens; see `dg2_jax.models.folder`.
 
-    Of several processes each must call it, and the first writes.
+    With several processes, all must call it, and the first writes.
 
     Args:
         folder: created if missing.
         config: of the run.
-        data: what it was trained on.
+        data: of the run.
         raw: the denoiser's last parameters.
         ema: their average.
     """
@@ -105,7 +99,7 @@ def export_checkpoint(
 
     Args:
         workdir: of the run.
-        data_dir: what it was trained on.
+        data_dir: the data of the run.
         folder: created if missing.
         step: of the checkpoint; None takes the newest.
         vae: of latent shards, as of `open_data`.
@@ -127,11 +121,11 @@ def export_checkpoint(
     config = DenoiserRunConfig.from_saved(values)
     data = open_data(data_dir, config, vae, text_encoder)
     if config.lora is not None:
-        start = starting_weights(config)
+        start = starting.weights(config)
         tuned = tuning.adapters(start, config.lora, config.seed, config.model)
     else:
-        tuned = tuning.full(abstract_denoiser(config)[1])
-    like = jax.eval_shape(lambda params: initial_state(config, params), tuned.params)
+        tuned = tuning.full(starting.abstract_denoiser(config)[1])
+    like = jax.eval_shape(lambda params: starting.initial_state(config, params), tuned.params)
     state = CheckpointManager(saved).restore(like, step).state
     export(folder, config, data, tuned.weights(state.params), tuned.weights(state.ema))
     return step
@@ -140,8 +134,8 @@ def export_checkpoint(
 def export_distilled(folder: str | Path, config: DistillationRunConfig, state: TrainState) -> None:
     """Writes the teacher's folder with the student's averaged weights in it, as "fast".
 
-    They are sampled as they were trained unless a call says otherwise. Of several processes each
-    must call it, and the first writes.
+    By default they are sampled as they were trained. With several processes, all must call it, and
+    the first writes.
     """
     average = sharding.to_host(state.ema)
     if jax.process_index() > 0:
@@ -157,12 +151,12 @@ def export_distilled(folder: str | Path, config: DistillationRunConfig, state: T
 
 
 def export_model(folder: str | Path, source: Model, dtype: Any = jnp.bfloat16) -> None:
-    """Writes a loaded model, which may have adapters, as a folder of its own.
+    """Writes a loaded model, which may have adapters, to a new folder.
 
     Args:
         folder: created if missing.
-        source: the model; all its sets of weights are written.
-        dtype: what the weights are stored as.
+        source: the model; all of its sets of weights are written.
+        dtype: of the stored weights.
     """
     config = {k: v for k, v in source.config.items() if k not in ("format", "files")}
     own_vae = None if "pretrained" in config["vae"] else source.autoencoder_params
@@ -172,7 +166,7 @@ def export_model(folder: str | Path, source: Model, dtype: Any = jnp.bfloat16) -
 def with_autoencoder(source: Model, vae: AutoencoderKL) -> Model:
     """A model with another autoencoder of the same latents, such as one with a new decoder.
 
-    Its pictures have the size that its own latents are decoded to.
+    The size of its pictures is the decoded size of the model's latents.
 
     Raises:
         ValueError: its latents have other channels, or another scaling.
@@ -195,7 +189,7 @@ def with_autoencoder(source: Model, vae: AutoencoderKL) -> Model:
 
 
 def write_card(folder: Path, source: str) -> None:
-    """Writes README.md, the model card of Hugging Face's hub, from what config.json says."""
+    """Writes README.md, a model card for Hugging Face's hub, from config.json."""
     model = folder_lib.load(folder)
     text = _CARD.format(
         name=folder.name,

@@ -1,4 +1,4 @@
-"""Where the time of a run goes, and how much of the device's peak its steps use."""
+"""Where the time of a run goes, and what share of the device's peak its steps reach."""
 
 import contextlib
 import time
@@ -12,10 +12,10 @@ BUCKETS = ("compile", "step", "input", "save", "validate", "sample")
 
 
 class Goodput:
-    """Seconds by bucket since the start; what belongs to no other bucket is `step`.
+    """Seconds by bucket since the start; time in no other bucket counts as `step`.
 
-    The host's time is meant: steps run while it goes on, and it waits for them when it fetches
-    their numbers, so that what is left over is theirs.
+    This is the host's time. Steps run asynchronously and the host waits for them when it fetches
+    their metrics, so the remaining time is theirs.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
@@ -24,7 +24,7 @@ class Goodput:
 
     @contextlib.contextmanager
     def measure(self, bucket: str) -> Iterator[None]:
-        """Books the time of the block."""
+        """Adds the time of the block to a bucket."""
         start = self._clock()
         try:
             yield
@@ -41,9 +41,9 @@ class Goodput:
 def step_flops(step_fn: Any, *args: Any) -> float | None:
     """Floating-point operations of one call over all devices, by XLA's analysis of the program.
 
-    It counts the body of a loop once, so that accumulated parts, and attention that goes head by
-    head on CPU, are counted low. None where `step_fn` is not one compiled program. Nothing is
-    compiled for it.
+    It counts the body of a loop once, so it underestimates gradient accumulation, and attention
+    that goes head by head on CPU. None if `step_fn` is not a single compiled program. Nothing is
+    compiled.
     """
     if not hasattr(step_fn, "lower"):
         return None
@@ -52,9 +52,9 @@ def step_flops(step_fn: Any, *args: Any) -> float | None:
 
 
 def measured_peak(dtype: Any = jnp.float32, size: int = 1024, repeats: int = 8) -> float:
-    """FLOP/s of the first local device in a product of two matrices of `size`², the best of some.
+    """FLOP/s of the first local device in a product of square matrices, the best of `repeats`.
 
-    A square product is what comes closest to a device's peak in practice. It counts 2·size³.
+    A product of square matrices comes closest to a device's peak in practice; it is 2·size³ FLOP.
     """
     device = jax.local_devices()[0]
     a = jax.device_put(jnp.ones((size, size), dtype), device)

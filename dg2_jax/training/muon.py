@@ -1,8 +1,8 @@
-"""Muon (Jordan et al. 2024) with its Newton-Schulz steps taken on small square matrices.
+"""Muon (Jordan et al. 2024) with Newton-Schulz steps on small square matrices.
 
-`optax.contrib.muon` multiplies each whole momentum matrix ten times a step: for a small batch that
-is a third of a training step. The numbers here are its numbers to rounding, and so is the state, so
-that a checkpoint of one serves the other.
+`optax.contrib.muon` multiplies each whole momentum matrix ten times per step, which is a third of a
+training step for a small batch. Results here equal its results up to rounding, and the state is the
+same, so a checkpoint of one can be used with the other.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from optax.contrib import MuonState
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic: a steep rise at 0, then near 1
-# Five steps in two groups. In one group of five, the small singular values would lose digits.
+# Five steps in two groups: in a single group, small singular values would lose digits.
 _GROUPS = (2, 3)
 
 
@@ -31,14 +31,14 @@ def muon(
 ) -> optax.GradientTransformation:
     """Muon for every array of two or more axes, NAdam for the rest.
 
-    The last axis of an array is its matrix's columns, all others together are the rows. Updates are
-    scaled to a root mean square of 0.2, AdamW's (Liu et al., arXiv 2502.16982).
+    The last axis of an array gives the columns of its matrix, all others together the rows. Updates
+    are scaled to a root mean square of 0.2, as AdamW's (Liu et al., arXiv 2502.16982).
 
     Args:
         learning_rate: of both.
         momentum: decay of Muon's (Nesterov) momentum, in [0, 1).
         weight_decay: decoupled, of the matrices.
-        weight_decay_mask: parameters to a tree of bool, which of them decay.
+        weight_decay_mask: parameters to a tree of bool, True where they decay.
         b1: of NAdam.
         b2: of NAdam.
         eps: of NAdam.
@@ -94,10 +94,10 @@ def _matrix(x: Array) -> Float[Array, "m n"]:
 def orthogonalized(x: Float[Array, "m n"], coefficients: Float[Array, "3"]) -> Float[Array, "m n"]:
     """Five steps x ← x (a + b g + c g²), g = xᵀx, from x of Frobenius norm 1.
 
-    Every factor is a polynomial of the first g, so they commute: a group of steps is one product
-    x (p₁ p₂ …), with g itself carried along as g ← p g p. For m rows and n < m columns that is
-    8 m n² operations instead of 20 m n², and the rest is of n x n. Singular values end between 0.7
-    and 1.2, as in the original.
+    Every factor is a polynomial of the first g, so they commute, and a group of steps is one
+    product x (p₁ p₂ …), with g carried along as g ← p g p. For m rows and n < m columns that is 8 m
+    n² operations instead of 20 m n², plus products of n x n. Singular values end between 0.7 and
+    1.2, as in the original.
     """
     a, b, c = coefficients
     wide = x.shape[0] < x.shape[1]

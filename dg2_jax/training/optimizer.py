@@ -14,7 +14,7 @@ def learning_rate(config: OptimConfig, num_steps: int) -> optax.Schedule:
     """0 to the peak in `warmup_steps`, the peak, half a cosine down to `final_learning_rate`.
 
     Args:
-        config: the rates; the cosine takes its last `decay_steps`, or all behind the warm-up.
+        config: the rates; the cosine takes the last `decay_steps`, or everything after the warm-up.
         num_steps: length of the run, where the cosine ends.
 
     Raises:
@@ -77,7 +77,7 @@ def make(config: OptimConfig, num_steps: int) -> optax.GradientTransformation:
 
 
 def _labels(params: Any, frozen: tuple[str, ...]) -> Any:
-    """Raises ValueError where a name of `frozen` is not one of the parameters'."""
+    """Labels for frozen and trained parameters; raises ValueError for unknown names."""
     unknown = sorted(set(frozen) - set(params))
     if unknown:
         raise ValueError(

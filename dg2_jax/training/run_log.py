@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl always, Weights & Biases and TensorBoard if wanted."""
+"""The log of a run: metrics.jsonl, and optionally Weights & Biases and TensorBoard."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """A place that numbers and pictures go to."""
+    """A destination for numbers and pictures."""
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Adds numbers."""
@@ -25,10 +25,10 @@ class Sink(Protocol):
 
 
 class MetricsLog:
-    """Hands numbers and pictures to `<workdir>` and to whatever services were asked for.
+    """Writes numbers and pictures to `<workdir>` and to the configured services.
 
-    The files are the record. A service that cannot be had, or that raises, is reported once and
-    switched off; it never stops a run.
+    The files are the record. A service that is unavailable or raises is reported once and switched
+    off; it never stops a run.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class MetricsLog:
 
         Args:
             workdir: an existing folder.
-            after_step: the step that is resumed from; lines beyond it, of steps that were lost and
-                come again, are dropped.
+            after_step: the step to resume from; later lines, of steps that will be repeated, are
+                dropped.
             wandb_mode: "offline", "online" or "disabled".
             project: wandb's project.
             tensorboard: also writes `<workdir>/tensorboard/`, by tensorboardX.
             config: shown by the services.
-            enabled: False for all but the first process of a run: nothing is written.
+            enabled: False for all but the first process of a run; nothing is written then.
         """
         self._files = [Files(workdir, after_step)] if enabled else []
         self._services: dict[str, Sink] = {}
@@ -95,7 +95,7 @@ class MetricsLog:
 
 
 class Files:
-    """metrics.jsonl, one JSON object a line with `step` and numbers in order, and samples/."""
+    """metrics.jsonl, one JSON object per line with `step` and numbers in order, and samples/."""
 
     def __init__(self, workdir: Path, after_step: int):
         self._workdir, path = workdir, workdir / "metrics.jsonl"
@@ -175,7 +175,7 @@ class TensorBoard:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; a last one cut short by a kill is left out."""
+    """The lines of a log, without a last one cut short by a kill."""
     if not path.exists():
         return []
     lines = []

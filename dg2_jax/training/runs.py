@@ -1,45 +1,25 @@
-"""The configurations of the training scripts, whole, and what follows from them alone."""
+"""The configurations of the training scripts, whole."""
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
-
-import jax
-import optax
-from flax import nnx
 
 from dg2_jax import config as config_lib
 from dg2_jax.checks import check, check_choice
-from dg2_jax.data import encoding
-from dg2_jax.data.loader import Batch, Buckets, Example, Loader, Source, Transform
 from dg2_jax.evaluation.probe import ProbeConfig
-from dg2_jax.models import folder
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.interface import Architecture, TensorRules
 from dg2_jax.models.lora import LoraConfig
-from dg2_jax.models.model import Network, Params, split
-from dg2_jax.nn.abstract import abstract
-from dg2_jax.nn.autoencoder import AutoencoderConfig
-from dg2_jax.nn.precision import with_compute_dtype
-from dg2_jax.nn.scaling import Scaling
-from dg2_jax.training import optimizer, state
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.training.adversarial import AdversarialConfig
 from dg2_jax.training.autoencoder import LossWeights
-from dg2_jax.training.config import DiffusionConfig, RunConfig
+from dg2_jax.training.config import RunConfig
+from dg2_jax.training.process import DiffusionConfig
 
 Run = TypeVar("Run", bound="DenoiserRunConfig")
 
-# Saved configurations of version 0.1.0 lack the key `model`; a field of `denoiser` stands for it.
+# Saved configurations of version 0.1.0 lack the key `model`; a field of `denoiser` implies it.
 _MODEL_OF_FIELD = {"attention_levels": "unet", "patch_size": "dit", "n_heads": "dg2_unet"}
-
-_OF_THE_DECODER = (
-    "out_channels",
-    "decoder_block_out_channels",
-    "decoder_layers_per_block",
-    "head_channels",
-)
 
 
 @dataclass(frozen=True)
@@ -49,20 +29,20 @@ class AutoencoderRunConfig(RunConfig):
     Attributes:
         vae: the network.
         loss: weights of the terms of its loss.
-        init_from: an embedded model's name, a model folder, or the folder of another such run,
-            whose autoencoder the run starts from; empty for new weights.
-        dataset: configuration of `dg2_scenes`: full, tiny, or train12000 for so many pictures.
-        source: pictures of one's own instead, as scripts.prepare takes them: a folder, .tar or
-            .parquet files, or tfds:NAME (which is in --data_dir). Captions are not needed.
-        size: side in pixels of the pictures of `source`, whose middle squares are taken.
-        dead_leaves: pictures of `data.dead_leaves` among those trained on; 0 for none.
-        crop: side of the random crops that are trained on; 0 for whole pictures. The networks are
-            convolutional, so crops teach them what pictures do, for less; a last stage should see
-            whole ones.
-        adversarial: with it, the decoder learns from a discriminator too.
+        init_from: an embedded model's name, a model folder, or the folder of another such run; its
+            autoencoder is the starting point. Empty for new weights.
+        dataset: configuration of `dg2_scenes`: full, tiny, or such as train12000 for 12,000
+            pictures.
+        source: your own pictures instead, as for scripts.prepare: a folder, .tar or .parquet
+            files, or tfds:NAME (in --data_dir). Captions are not needed.
+        size: side in pixels of the pictures of `source`, which are cropped to their middle square.
+        dead_leaves: number of pictures of `data.dead_leaves` to add; 0 for none.
+        crop: side of the random crops to train on; 0 for whole pictures. The networks are
+            convolutional, so crops teach the same for less; a last stage should see whole pictures.
+        adversarial: the adversarial stage of the decoder; None for none.
         own_latents: for `adversarial.own_share`, an .npy file of latents (n, h, w, c) that the
-            denoiser made (scripts/make_latents.py).
-        validation_images: how many pictures of the validation split are rebuilt.
+            denoiser sampled (scripts/make_latents.py).
+        validation_images: how many pictures of the validation split are reconstructed.
     """
 
     vae: AutoencoderConfig = field(default_factory=AutoencoderConfig)
@@ -106,7 +86,8 @@ class ProbeRunConfig(RunConfig):
 
     Attributes:
         probe: the network.
-        dataset: configuration of `dg2_scenes`: full, tiny, or train12000 for so many pictures.
+        dataset: configuration of `dg2_scenes`: full, tiny, or such as train12000 for 12,000
+            pictures.
     """
 
     probe: ProbeConfig = field(default_factory=ProbeConfig)
@@ -127,17 +108,17 @@ class DenoiserRunConfig(RunConfig):
         model: the architecture, a name in `dg2_jax.models.architectures.ARCHITECTURES`.
         denoiser: the network, of the architecture's configuration class; None for its defaults.
         diffusion: the process and its loss.
-        init_from: an embedded model's name or a model folder, whose EMA weights the run starts
-            from; empty for new weights. The latents may be of another size than that model's.
-        lora: with it, low-rank adapters of `init_from` are trained and nothing else.
-        max_length: tokens that a caption is cut to; those of latent shards are left as they are.
-        validation_images: how many of the validation split the loss is taken over. Latent shards
-            have no splits: there, so many at the end are held out.
-        sample_prompts: what the sample grids show, a column each; empty for captions of pictures
-            that are held out, where the data has any.
-        sample_prompts_file: more of them: a text file of one per line, or DiffusionGen2's `.pt` of
-            prompts and their tokens, which are then sampled alone.
-        sample_guidance: guidance scales of the sample grids, a row each.
+        init_from: an embedded model's name or a model folder, whose EMA weights are the starting
+            point; empty for new weights. Its latents may be of another size.
+        lora: trains only low-rank adapters of `init_from`; None trains all weights.
+        max_length: tokens that a caption is cut to; those of latent shards are not cut.
+        validation_images: number of validation pictures that the loss is taken over. Latent shards
+            have no splits; their last examples are held out instead.
+        sample_prompts: prompts of the sample grids, one per column; empty for captions of held-out
+            pictures, if the data has any.
+        sample_prompts_file: more prompts: a text file with one per line, or DiffusionGen2's `.pt`
+            of prompts and their tokens, which then replace all others.
+        sample_guidance: guidance scales of the sample grids, one per row.
     """
 
     model: str = "unet"
@@ -201,10 +182,10 @@ class DistillationRunConfig(DenoiserRunConfig):
     Attributes:
         student: the weights of `init_from` that the student starts from: "ema", the teacher's, or
             "fast", to continue a student.
-        student_steps: steps that a picture takes afterwards.
-        substeps: guided steps of the teacher that the student does in one.
-        guidance_scale: of the teacher, which becomes the student's own; 1 is unguided.
-        own_share: of the latents of a batch that are where the student's own steps lead, 0 to 1.
+        student_steps: sampling steps of the student.
+        substeps: guided steps of the teacher per step of the student.
+        guidance_scale: of the teacher, built into the student; 1 is unguided.
+        own_share: share of a batch's latents that come from the student's own steps, 0 to 1.
     """
 
     student: str = "ema"
@@ -222,147 +203,3 @@ class DistillationRunConfig(DenoiserRunConfig):
         for name in ("student_steps", "substeps", "guidance_scale"):
             check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         check(bool(self.init_from), "init_from", "the teacher's name or folder", self.init_from)
-
-
-def initial_state(
-    config: RunConfig, params: Params, transform: optax.GradientTransformation | None = None
-) -> state.TrainState:
-    """The state of a run before its first step; the averages start as copies of the weights.
-
-    Args:
-        config: the run.
-        params: its weights.
-        transform: the optimiser, by default what `config.optim` asks for.
-    """
-    transform = transform or optimizer.make(config.optim, config.num_steps)
-    return state.create(params, transform, averages=len(config.ema.posthoc))
-
-
-def make_loader(
-    config: RunConfig,
-    source: Source | Buckets,
-    transform: Transform | None = None,
-    collate: Callable[[Sequence[Example]], Batch] | None = None,
-) -> Loader:
-    """The batches of a run, this process's rows of them; the other arguments as of `Loader`."""
-    return Loader(
-        source,
-        config.batch_size,
-        seed=config.seed,
-        transform=transform,
-        collate=collate,
-        read_threads=config.loop.read_threads,
-        prefetch=config.loop.prefetch,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-
-
-def abstract_denoiser(config: DenoiserRunConfig) -> tuple[Network, Params]:
-    """The run's network, which computes in `compute_dtype`, and the shapes of its parameters."""
-    return split(abstract(lambda rngs: _denoiser(config, rngs)))
-
-
-def build_denoiser(config: DenoiserRunConfig) -> tuple[Network, Params]:
-    """The run's network, which computes in `compute_dtype`, and the parameters it starts from.
-
-    Raises:
-        ValueError, FileNotFoundError: as `starting_weights`.
-    """
-    return state.network(
-        lambda rngs: _denoiser(config, rngs), config.seed, starting_weights(config)
-    )
-
-
-def _denoiser(config: DenoiserRunConfig, rngs: nnx.Rngs) -> nnx.Module:
-    module = config.architecture.module(config.denoiser, rngs=rngs)
-    return with_compute_dtype(module, config.compute_dtype)
-
-
-def check_data(
-    config: DenoiserRunConfig, latent_shape: tuple[int, int, int], context_dim: int
-) -> None:
-    """Raises ValueError unless the denoiser fits the latents (h, w, c) and the text's width."""
-    width = config.architecture.context_width
-    for name, needed in (("in_channels", latent_shape[-1]), (width, context_dim)):
-        value = getattr(config.denoiser, name)
-        check(value == needed, f"denoiser.{name}", f"{needed}, as the encoded data has", value)
-
-
-def check_scaling(config: DenoiserRunConfig, vae: AutoencoderConfig) -> None:
-    """Raises ValueError unless the latents are scaled as those that `config.init_from` learnt."""
-    if not config.init_from:
-        return
-    start = folder.load(config.init_from).autoencoder_config.scaling
-    ratio = vae.scaling_factor / start.scaling_factor
-    if abs(ratio - 1.0) > 0.01 or abs(start.scale(vae.shift_factor)) > 0.01:
-        raise ValueError(
-            f"data_dir: its latents are scaled by {vae.scaling_factor:.4g} and shifted by "
-            f"{vae.shift_factor:.4g}, those of init_from by {start.scaling_factor:.4g} and "
-            f"{start.shift_factor:.4g}; prepare them with: "
-            f"python -m scripts.prepare --model={config.init_from} ..."
-        )
-
-
-def starting_weights(config: DenoiserRunConfig, weights: str = "ema") -> Params | None:
-    """The weights of `config.init_from`, None where it is empty.
-
-    Args:
-        config: the run's.
-        weights: which set of them.
-
-    Raises:
-        ValueError: that model has another network, or predicts something else.
-        FileNotFoundError: there is no such model.
-    """
-    if not config.init_from:
-        return None
-    start = folder.load(config.init_from)
-    name = start.config["model"]
-    check(config.model == name, "model", f"{name!r}, as in init_from", config.model)
-    theirs = config_lib.to_dict(start.denoiser_config)
-    for key, value in config_lib.to_dict(config.denoiser).items():
-        check(value == theirs[key], f"denoiser.{key}", f"{theirs[key]!r}, as in init_from", value)
-    predicted = config.diffusion.prediction_type
-    check(
-        predicted == start.prediction_type,
-        "diffusion.prediction_type",
-        f"{start.prediction_type}, as in init_from",
-        predicted,
-    )
-    return start.params[weights]
-
-
-def starting_autoencoder(
-    config: AutoencoderRunConfig, params: Params
-) -> tuple[AutoencoderConfig, Params]:
-    """The autoencoder that a run starts from: new, or of `config.init_from`.
-
-    Its encoder is that model's, and where the encoder is frozen so is the scaling of its latents.
-    The decoder may be another: what of it has a name and a shape of that model's takes its weights.
-
-    Args:
-        config: the run.
-        params: new weights.
-
-    Raises:
-        ValueError: that model has another encoder.
-        FileNotFoundError: there is no such model.
-    """
-    if not config.init_from:
-        return config.vae, params
-    if (Path(config.init_from) / "vae.json").is_file():
-        vae = encoding.load_autoencoder(config.init_from)
-        found, weights = vae.config, nnx.to_pure_dict(nnx.state(vae))
-    else:
-        start = folder.load(config.init_from)
-        found, weights = start.autoencoder_config, start.autoencoder_params
-    theirs = found.to_dict()
-    for key, value in config.vae.to_dict().items():
-        if key in Scaling._fields or key in _OF_THE_DECODER:
-            continue
-        check(value == theirs[key], f"vae.{key}", f"{theirs[key]!r}, as in init_from", value)
-    network = config.vae
-    if "encoder" in config.optim.frozen:
-        network = dataclasses.replace(network, **{key: theirs[key] for key in Scaling._fields})
-    return network, state.graft(params, weights)

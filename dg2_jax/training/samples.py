@@ -1,4 +1,4 @@
-"""Sample grids: a column per prompt, a row per guidance scale, and always the same noise."""
+"""Sample grids: one column per prompt, one row per guidance scale, always the same noise."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ def make_sample_grid(
     Args:
         network: the denoiser.
         config: the run, with its prompts and guidance scales; 1 is unguided.
-        data: what it is trained on.
+        data: of the run.
 
     Raises:
         FileNotFoundError, ValueError: the file of prompts is missing, damaged or of other tokens.
@@ -69,7 +69,7 @@ def make_sample_grid(
 
 
 def prompts_of(config: DenoiserRunConfig, data: TrainingData) -> tuple[str, ...]:
-    """What the columns of a sample grid show."""
+    """The prompts of a sample grid's columns."""
     path = Path(config.sample_prompts_file)
     if path.suffix == ".pt":
         return read_evaluation_prompts(path).prompts
@@ -81,7 +81,7 @@ def prompts_of(config: DenoiserRunConfig, data: TrainingData) -> tuple[str, ...]
 
 
 def write_prompts(workdir: Path, config: DenoiserRunConfig, data: TrainingData) -> None:
-    """Writes samples/prompts.txt, a line per column of the grids."""
+    """Writes samples/prompts.txt, one line per column of the grids."""
     folder = workdir / "samples"
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "prompts.txt") as partial:
@@ -90,17 +90,17 @@ def write_prompts(workdir: Path, config: DenoiserRunConfig, data: TrainingData) 
 
 @dataclass(frozen=True, eq=False)
 class _Recorded(TextEncoder):
-    """Gives tokens that were encoded before, to names that stand for the prompts."""
+    """A text encoder of pre-encoded tokens, looked up by names that stand for the prompts."""
 
     tokens: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def prompts(self) -> list[str]:
-        """The names, in order, without that of the empty prompt."""
+        """The names in order, without the one of the empty prompt."""
         return [name for name in self.tokens if name]
 
     def encode(self, prompts: Sequence[str]) -> Encoding:
-        """The tokens of some of the names; all count as real."""
+        """The tokens of some names; all of them count as real."""
         context = jnp.asarray(np.stack([self.tokens[name] for name in prompts]))
         return Encoding(
             context, jnp.ones(context.shape[:2], bool), jnp.zeros((len(prompts), 1), jnp.float32)

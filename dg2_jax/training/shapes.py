@@ -1,4 +1,4 @@
-"""Runs as shapes alone: what follows from a configuration before there are any weights."""
+"""The shapes of a run, computed from its configuration without any weights."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ import jax.numpy as jnp
 
 from dg2_jax.models.model import Network
 from dg2_jax.nn.scaling import Scaling
-from dg2_jax.training import runs, step
+from dg2_jax.training import runs, starting, step
 from dg2_jax.training.state import TrainState
 
 
 class AbstractRun(NamedTuple):
-    """A run's network, loss and state; the state's leaves are shapes.
+    """A run's network, loss and state, whose leaves are shapes.
 
     Attributes:
         network: the denoiser.
@@ -32,11 +32,13 @@ def abstract_run(config: runs.DenoiserRunConfig, side: int, batch_size: int = 0)
 
     Args:
         config: the run.
-        side: of its latents, which are square.
-        batch_size: another than the configuration's.
+        side: of its square latents.
+        batch_size: if not 0, replaces the configuration's.
     """
-    network, params = runs.abstract_denoiser(config)
-    state = jax.eval_shape(lambda p: runs.initial_state(config, p), jax.tree.map(_shape, params))
+    network, params = starting.abstract_denoiser(config)
+    state = jax.eval_shape(
+        lambda p: starting.initial_state(config, p), jax.tree.map(_shape, params)
+    )
     rows = batch_size or config.batch_size
     width = config.architecture.context_dim(config.denoiser)
     latent = jax.ShapeDtypeStruct((rows, side, side, config.denoiser.in_channels), jnp.float16)

@@ -1,13 +1,13 @@
-"""How a training step is spread over devices: a mesh, and a few rules for what lies where.
+"""How a training step is spread over devices: a mesh, and a few rules for placing arrays.
 
 The mesh has the axes data, fsdp and tensor. The batch is divided over data and fsdp. Weights,
 averages and optimiser are copied along data and divided along fsdp (ZeRO stage 3, arXiv 1910.02054:
-XLA gathers a weight where it is used and scatters its gradient), and the layers that the network's
-architecture names along tensor (Megatron, arXiv 1909.08053). XLA divides the computation
+XLA gathers a weight where it is used and scatters its gradient). The layers named by the network's
+architecture are divided along tensor (Megatron, arXiv 1909.08053). XLA divides the computation
 accordingly.
 
-Random numbers are drawn for the whole batch at once by a generator that gives every element its
-own, so that they do not depend on the layout; results differ by rounding only.
+Random numbers are drawn for the whole batch at once by a generator that depends on each element's
+position alone, so they do not depend on the layout; results differ only by rounding.
 """
 
 import math
@@ -28,13 +28,13 @@ T = TypeVar("T")
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))
 
-# Arrays with fewer elements stay whole: to gather them would cost more than it saves.
+# Arrays with fewer elements stay whole: gathering them would cost more than it saves.
 MIN_DIVIDED = 1 << 14
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where states and batches lie on a mesh; of a single device, wherever JAX puts them.
+    """The placement of states and batches on a mesh; on a single device, JAX's own.
 
     Attributes:
         mesh: with the axes `AXES`.
@@ -45,7 +45,7 @@ class Layout:
     tensor_rules: TensorRules
 
     def spec(self, name: str, shape: tuple[int, ...]) -> PartitionSpec:
-        """How an array is divided: by its rule along tensor, then its longest axis along fsdp."""
+        """How an array is divided: along tensor by its rule, then its longest axis along fsdp."""
         axes: list[str | None] = [None] * len(shape)
         if math.prod(shape) < MIN_DIVIDED:
             return PartitionSpec()
@@ -59,7 +59,7 @@ class Layout:
         return PartitionSpec(*axes)
 
     def shardings(self, state: T) -> T:
-        """The sharding of every array of a state; its optimiser's go by the weights' names."""
+        """The sharding of every array of a state; the optimiser's follow the weights' names."""
 
         def of(path: Any, leaf: Any) -> NamedSharding:
             name = jax.tree_util.keystr(path, simple=True, separator=".")
@@ -68,7 +68,7 @@ class Layout:
         return jax.tree_util.tree_map_with_path(of, state)
 
     def constrain(self, state: T) -> T:
-        """Inside a compiled function: keeps a state where it lies."""
+        """Keeps a state where it is, inside a compiled function."""
         if self.mesh.size == 1:
             return state
         return jax.lax.with_sharding_constraint(state, self.shardings(state))
@@ -101,16 +101,16 @@ def join_processes(
     process_id: int | None = None,
     patience: int = 60,
 ) -> None:
-    """Makes this process one of several that train together; before anything touches a device.
+    """Joins the processes that train together; call it before anything touches a device.
 
-    Where Slurm, Kubernetes, MPI or a cloud TPU started them, JAX finds out by itself who they are;
-    elsewhere all three arguments are needed. When one of them dies, the others end too.
+    If Slurm, Kubernetes, MPI or a cloud TPU started them, JAX detects the others by itself;
+    otherwise all three arguments are needed. When one process dies, the others end too.
 
     Args:
         coordinator_address: host:port of the first process.
-        num_processes: how many there are.
-        process_id: which one this is, from 0.
-        patience: seconds without a sign of life after which a process counts as dead.
+        num_processes: number of processes.
+        process_id: of this process, from 0.
+        patience: seconds without a heartbeat after which a process counts as dead.
 
     Raises:
         ValueError: nothing is known of the other processes.
@@ -136,19 +136,19 @@ def make_layout(
     tensor_rules: TensorRules,
     devices: Sequence[jax.Device] | None = None,
 ) -> Layout:
-    """The layout that a configuration asks for.
+    """The layout of a configuration.
 
-    Devices of one process lie next to each other along tensor and fsdp, where most is exchanged.
+    Devices of one process are neighbours along tensor and fsdp, where most data is exchanged.
 
     Args:
         config: the axes.
-        batch_size: examples a step.
+        batch_size: examples per step.
         tensor_rules: the layers that the axis tensor divides, as of `RunConfig.tensor_rules`.
         devices: all devices of all processes by default.
 
     Raises:
-        ValueError: the axes do not multiply to the number of devices, or the batch, or a part of it
-            under accumulation, cannot be divided among them.
+        ValueError: the axes do not multiply to the number of devices, or they do not divide the
+            batch (with accumulation, its parts).
     """
     devices = jax.devices() if devices is None else devices
     count = len(devices)
@@ -170,7 +170,7 @@ def make_layout(
 
 
 def to_host(tree: T) -> T:
-    """The whole of every array, in NumPy; every process must call it, and gets it."""
+    """Every array as a whole, in NumPy, in every process; all processes must call it."""
 
     def fetch(leaf: Any) -> np.ndarray:
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:

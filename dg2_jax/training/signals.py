@@ -1,4 +1,4 @@
-"""How a run is stopped from outside, and kept from being run twice."""
+"""Stopping a run from outside, and keeping it from running twice."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class FolderInUseError(OSError):
-    """Another trainer works in the folder; the message names its process and host."""
+    """Another trainer uses the folder; the message names its process and host."""
 
 
 @contextlib.contextmanager
@@ -48,15 +48,15 @@ def _holder(path: Path) -> str:
         holder = json.loads(path.read_text("utf-8"))
         return f"process {holder['pid']} on {holder['host']}"
     except (OSError, ValueError, LookupError, TypeError):
-        return "another process"  # which has not yet written who it is
+        return "another process"  # it has not yet written its name
 
 
 class Stop(threading.Event):
     """Set by SIGTERM or SIGINT.
 
     Attributes:
-        first: the one that came first; None where it was set otherwise.
-        compiling: set by the block while it compiles: the end of that is not waited for.
+        first: the first signal; None if the event was set otherwise.
+        compiling: set by the block while it compiles, which is not waited for.
     """
 
     first: signal.Signals | None = None
@@ -73,15 +73,15 @@ def stop_event(
 ) -> Iterator[Stop]:
     """An event that SIGTERM or SIGINT sets; a second one has its usual effect.
 
-    Python runs a handler only between two of its own instructions, and a compilation is one that
-    may take minutes. So a thread, which the system tells of the signal at once, waits for the block
-    to end; where that takes longer than `patience`, or a second signal comes, it calls `rescue` and
-    ends the process: with 0 after SIGTERM, after SIGINT with 130, as shells expect of Ctrl-C.
+    Python runs signal handlers only between two of its own instructions, and a compilation is a
+    single one that may take minutes. So a thread, which the system notifies at once, waits for the
+    block to end. If that takes longer than `patience`, or a second signal comes, it calls `rescue`
+    and ends the process: with 0 after SIGTERM, with 130 after SIGINT, as shells expect of Ctrl-C.
 
     Args:
-        rescue: saves what would be lost, from another thread; returns what is kept.
+        rescue: saves what would be lost, from another thread; returns a message on what is kept.
         patience: in seconds.
-        watch: False leaves the signals alone: the event is never set.
+        watch: False ignores signals; the event is never set then.
     """
     stopped, ended = Stop(), threading.Event()
     if not watch or threading.current_thread() is not threading.main_thread():

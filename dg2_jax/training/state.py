@@ -1,4 +1,4 @@
-"""What a training run carries from step to step."""
+"""The state that a training run carries from step to step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ class TrainState(NamedTuple):
         params: the weights as trained ("raw").
         ema: their moving average.
         opt_state: the optimiser's.
-        averages: further averages, one for each width of `ema.posthoc`.
+        averages: further averages, one per width of `ema.posthoc`.
     """
 
     step: Int[Array, ""]
@@ -35,13 +35,13 @@ class TrainState(NamedTuple):
 def network(
     build: Callable[[nnx.Rngs], nnx.Module], seed: int, weights: Params | None = None
 ) -> tuple[Network, Params]:
-    """A network and its first weights.
+    """A network and its initial weights.
 
-    New weights are drawn in one compiled program by the device's own generator: threefry would be
-    compiled once per shape, which takes longer than the drawing.
+    New weights are drawn in one compiled program by the device's own generator. Threefry would be
+    compiled once per shape, which takes longer than drawing.
 
     Args:
-        build: from random streams to the module.
+        build: maps random streams to the module.
         seed: of new weights, at least 0.
         weights: to start from instead of new ones.
     """
@@ -57,7 +57,7 @@ def network(
 
 
 def graft(params: Params, donor: Params) -> Params:
-    """`params` with those leaves of `donor` that have the same path and shape."""
+    """`params`, with the leaves of `donor` that have the same path and shape."""
 
     def join(own: Any, other: Any) -> Any:
         if isinstance(own, dict):

@@ -1,4 +1,4 @@
-"""The compiled training step, which the autoencoder and the denoiser share, and their losses.
+"""The compiled training step of the autoencoder and the denoiser, and their losses.
 
 The randomness of a step is a function of (seed, step) alone, so a resumed run repeats it.
 """
@@ -21,7 +21,8 @@ from dg2_jax.models.model import Network, Params
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.pictures import images
 from dg2_jax.training import ema, optimizer, sharding
-from dg2_jax.training.config import DiffusionConfig, RunConfig
+from dg2_jax.training.config import RunConfig
+from dg2_jax.training.process import DiffusionConfig
 from dg2_jax.training.sharding import Layout
 from dg2_jax.training.state import TrainState
 
@@ -32,15 +33,15 @@ StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 @dataclass(frozen=True)
 class DrawnLoss:
-    """A loss in two parts, so that a batch can be divided after all that is random is drawn.
+    """A loss in two parts, so that a batch can be divided after all random numbers are drawn.
 
-    It is a `LossFn` itself. Drawing per part would change the noise, and stratify the timesteps
-    within each part only.
+    It is a `LossFn` itself. Drawing per part would change the noise, and stratify timesteps only
+    within each part.
 
     Attributes:
-        draw: (batch, key) to a batch of arrays that have the examples as their first axis.
+        draw: (batch, key) to a batch of arrays whose first axis is the examples.
         of: (params, drawn batch or a part of it, key) to the loss and further metrics; the key is
-            for dropout alone.
+            only for dropout.
     """
 
     draw: Callable[[Batch, PRNGKeyArray], Batch]
@@ -63,12 +64,12 @@ def make_train_step(
 
     Args:
         loss_fn: (params, batch, key) to the loss and further metrics, all scalars and means over
-            the batch. With `devices.accumulation_steps` a `DrawnLoss` gives the whole batch's
-            gradient to rounding (but for dropout, which is drawn per part); any other loss gets a
-            different key for each part.
+            the batch. With `devices.accumulation_steps`, a `DrawnLoss` gives the gradient of the
+            whole batch up to rounding (except for dropout, which is drawn per part); any other
+            loss gets a different key for each part.
         config: optimiser, averages, seed, devices and length of the run.
-        layout: where the state stays; by default what `config.devices` asks for.
-        transform: the optimiser, by default what `config.optim` asks for.
+        layout: of the state; by default the one of `config.devices`.
+        transform: the optimiser; by default the one of `config.optim`.
 
     Returns:
         (state, batch) to (state, metrics): `loss`, `grad_norm` (before clipping),
@@ -106,7 +107,7 @@ def make_train_step(
 
 
 def _make_gradient(loss_fn: LossFn, parts: int) -> Callable[..., Any]:
-    """(params, batch, key) to ((loss, metrics), gradient), from `parts` parts in turn."""
+    """(params, batch, key) to ((loss, metrics), gradient), from `parts` parts one after another."""
     if parts == 1:
         return jax.value_and_grad(loss_fn, has_aux=True)
     if isinstance(loss_fn, DrawnLoss):
@@ -116,7 +117,7 @@ def _make_gradient(loss_fn: LossFn, parts: int) -> Callable[..., Any]:
     of_part = jax.value_and_grad(of, has_aux=True)
 
     def divide(array: Array) -> Array:
-        # Every parts-th example, so that a batch that lies on several devices stays where it is.
+        # Every parts-th example, so that a batch on several devices stays where it is.
         return jnp.swapaxes(jnp.reshape(array, (-1, parts, *array.shape[1:])), 0, 1)
 
     def gradient(params: Params, batch: Batch, key: PRNGKeyArray) -> Any:
@@ -154,11 +155,10 @@ def autoencoder_loss(autoencoder: Network, loss: Callable, **options: Any) -> Lo
 def diffusion_loss(network: Network, config: DiffusionConfig, scaling: Scaling) -> DrawnLoss:
     """The loss of a denoiser on encoded batches.
 
-    A batch holds `mean` and `logvar` (b, h, w, c) of the posterior of the unscaled latents, and of
-    one caption per image `context` (b, l, d) and `mask` (b, l). Every step draws from the
-    posterior, timesteps are stratified, and a share of the captions is replaced by the learnt null
-    context. For a denoiser without one, the loader drops captions
-    (`data.latents.caption_dropout`).
+    A batch holds `mean` and `logvar` (b, h, w, c), the posterior of the unscaled latents, and
+    `context` (b, l, d) and `mask` (b, l) of one caption per image. Each step draws from the
+    posterior, stratifies timesteps, and replaces a share of the captions by the learnt null
+    context. For a denoiser without one, the loader drops captions (`data.latents.caption_dropout`).
 
     Args:
         network: the structure of a `DenoiserNetwork`.
@@ -216,7 +216,7 @@ def with_null(
 ) -> tuple[Float[Array, "b l d"], Array]:
     """The context in float32, with the captions marked in `dropped` (b,) replaced by the null.
 
-    A network that has learnt no null keeps all captions.
+    A network without a learnt null keeps all captions.
     """
     tokens = jnp.asarray(context, jnp.float32)
     learnt = model.null_context(*context.shape[:2])
@@ -230,11 +230,11 @@ def with_null(
 def make_validation(
     network: Network, config: DiffusionConfig, scaling: Scaling
 ) -> Callable[[Params, Sequence[Batch]], dict[str, float]]:
-    """The loss over a fixed grid of (t, noise), so that two steps, or two runs, compare.
+    """The loss over a fixed grid of (t, noise), so that steps and runs can be compared.
 
-    Image i of the n given is noised to t_i = ⌊(i·φ mod 1)·T⌋ (the golden-ratio sequence: even
-    cover of [0, T) within each batch and overall) by noise of a fixed seed; latents are posterior
-    means, nothing is dropped.
+    Image i is noised to t_i = ⌊(i·φ mod 1)·T⌋ (the golden-ratio sequence, which covers [0, T)
+    evenly within each batch and overall) with noise of a fixed seed; latents are posterior means,
+    and no caption is dropped.
 
     Returns:
         (params, batches) to `val_loss`, weighted as in training, and `val_mse`, unweighted.

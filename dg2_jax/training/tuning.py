@@ -1,4 +1,4 @@
-"""What of a network a run trains: all of it, or low-rank adapters beside it."""
+"""What a run trains: a whole network, or low-rank adapters of it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,8 +18,8 @@ class Tuning(NamedTuple):
     """A way to train.
 
     Attributes:
-        params: what is trained, averaged and saved.
-        weights: from these to the network's parameters.
+        params: the parameters that are trained, averaged and saved.
+        weights: maps them to the network's parameters.
         make_step: (loss of the network's parameters, run) to its training step.
     """
 
@@ -34,7 +34,7 @@ def full(params: Params) -> Tuning:
 
 
 def adapters(params: Params, config: lora.LoraConfig, seed: int, architecture: str) -> Tuning:
-    """Trains new adapters; the network's own parameters stay as they are.
+    """Trains new adapters; the network's own parameters do not change.
 
     Args:
         params: of the network.
@@ -48,7 +48,7 @@ def adapters(params: Params, config: lora.LoraConfig, seed: int, architecture: s
     apply = jax.jit(lora.apply)
 
     def make_step(loss_fn: LossFn, run: RunConfig) -> StepFn:
-        # The network's parameters are an argument of the compiled step and no constants in it.
+        # The network's parameters are an argument of the compiled step, not constants in it.
         def step(state: TrainState, batch: Batch, params: Params) -> tuple[TrainState, Metrics]:
             loss = _of_trained(loss_fn, lambda trained: lora.apply(params, trained, config.scale))
             return make_train_step(loss, run)(state, batch)
@@ -64,7 +64,7 @@ def adapters(params: Params, config: lora.LoraConfig, seed: int, architecture: s
 
 
 def _of_trained(loss_fn: LossFn, weights: Callable[[Params], Params]) -> LossFn:
-    """The loss of what is trained; a `DrawnLoss` stays one, so that its batch can be divided."""
+    """The loss of the trained parameters; a `DrawnLoss` stays one, so batches can be divided."""
     if isinstance(loss_fn, DrawnLoss):
         return dataclasses.replace(loss_fn, of=_of_trained(loss_fn.of, weights))
     return lambda trained, batch, key: loss_fn(weights(trained), batch, key)

@@ -1,4 +1,4 @@
-"""The numbers of a run between two lines of its log, and the smoothed loss."""
+"""Means of a run's metrics between two lines of its log, and the smoothed loss."""
 
 import math
 import time
@@ -18,10 +18,10 @@ class NonFiniteLossError(RuntimeError):
 
 
 class Smoothed:
-    """Exponential average whose start is corrected: m ← β m + (1 - β) x, shown as m / (1 - βⁿ).
+    """Bias-corrected exponential average: m ← β m + (1 - β) x, shown as m / (1 - βⁿ).
 
     The correction is that of Adam's moments (arXiv 1412.6980, section 3): after one value the
-    average is that value.
+    average equals it.
 
     >>> average = Smoothed(0.9)
     >>> [round(average.add(x), 3) for x in (2.0, 4.0)]
@@ -32,7 +32,7 @@ class Smoothed:
         self._beta, self._mean, self._count = beta, 0.0, 0
 
     def add(self, value: float) -> float:
-        """Takes a value in; returns the average."""
+        """Adds a value; returns the average."""
         self._mean = self._beta * self._mean + (1.0 - self._beta) * value
         self._count += 1
         return self.value
@@ -48,7 +48,7 @@ class Smoothed:
         return {"mean": self._mean, "count": self._count}
 
     def restore(self, values: Mapping[str, Any]) -> None:
-        """Goes on from what `to_dict` gave."""
+        """Restores the result of `to_dict`."""
         self._mean, self._count = float(values["mean"]), int(values["count"])
 
 
@@ -64,7 +64,7 @@ class Window:
         self.restart_clock()
 
     def measure_flops(self, loop: LoopConfig, step_fn: StepFn, *args: Any) -> None:
-        """Finds what the rate of steps is to be compared with."""
+        """Determines the reference for the model FLOP/s utilisation (MFU)."""
         if loop.peak_tflops is None:
             return
         flops = goodput.step_flops(step_fn, *args)
@@ -73,7 +73,7 @@ class Window:
             self._flops = flops / (peak * jax.device_count())
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Waits for the metrics of `step`; raises NonFiniteLossError if they are no numbers."""
+        """Waits for the metrics of `step`; raises NonFiniteLossError if they are not finite."""
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
         for name in ("loss", "grad_norm"):
             if not math.isfinite(values[name]):
@@ -100,5 +100,5 @@ class Window:
         return shown
 
     def restart_clock(self) -> None:
-        """Leaves out of the rate what is not a step."""
+        """Excludes the time since the last step from the rate."""
         self._clock, self._clock_steps = time.perf_counter(), 0

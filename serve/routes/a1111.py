@@ -10,18 +10,18 @@ from fastapi.concurrency import run_in_threadpool
 from PIL import Image, ImageOps
 
 from dg2_jax.controls.arguments import expand_seed
-from dg2_jax.pictures.images import parameters_text
 from serve import a1111_names, infotext, intake, pictures
 from serve.a1111_schemas import Change, Create, ExtraBatch, ExtraSingle, Generate, PngInfo
 from serve.context import Client, Context, Ctx
 from serve.problems import ProblemError
+from serve.records import Job
 from serve.routes import a1111_lists
 from serve.routes.images import read_info
-from serve.store import Job
 from serve.waiting import Watched, submit
 
 router = APIRouter(tags=["A1111"])
 router.include_router(a1111_lists.router)
+_HERE = "a1111"
 _OPAQUE = 128  # of 255: opacity above it means "repaint"
 
 
@@ -29,7 +29,7 @@ _OPAQUE = 128  # of 255: opacity above it means "repaint"
 async def txt2img(context: Ctx, client: Client, request: Request, asked: Create) -> dict[str, Any]:
     """Pictures from a prompt."""
     fields = {"kind": "txt2img", **_common(context, asked)}
-    watched = await submit(context, intake.request_from(fields), client)
+    watched = await submit(context, intake.request_from(fields), client, _HERE)
     await watched.finish(request)
     return await run_in_threadpool(_reply, context, [watched], asked)
 
@@ -40,7 +40,7 @@ async def img2img(context: Ctx, client: Client, request: Request, asked: Change)
     done: list[Watched] = []
     for text in asked.init_images:
         fields = await run_in_threadpool(_change, context, asked, text)
-        watched = await submit(context, intake.request_from(fields), client)
+        watched = await submit(context, intake.request_from(fields), client, _HERE)
         done.append(watched)
         if (await watched.finish(request)).status == "cancelled":
             break
@@ -111,7 +111,8 @@ def _reply(context: Context, done: Sequence[Watched], asked: Generate) -> dict[s
 def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
     """What was used, which is not always what was asked for."""
     request = jobs[0].request
-    model = context.models.details(request.model)
+    checkpoint = a1111_lists.checkpoint_of(context, request.model, request.weights)
+    own_size = context.models.details(request.model)["size"]
     images = [image for job in jobs for image in job.images]
     seeds = [seed for job in jobs for seed in expand_seed(job.request.seed, job.num_images)]
     count = len(seeds)
@@ -125,23 +126,24 @@ def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
         "subseed": 0,
         "all_subseeds": [0] * count,
         "subseed_strength": 0,
-        "width": images[0].width if images else model["size"],
-        "height": images[0].height if images else model["size"],
+        "width": images[0].width if images else own_size,
+        "height": images[0].height if images else own_size,
         "sampler_name": a1111_names.sampler(request.solver),
         "cfg_scale": request.guidance_scale,
         "steps": request.num_inference_steps,
         "batch_size": count,
         "restore_faces": False,
         "face_restoration_model": None,
-        "sd_model_name": model["name"],
-        "sd_model_hash": model["hash"],
+        "sd_model_name": checkpoint.name,
+        "sd_model_hash": checkpoint.hash,
         "sd_vae_name": None,
         "seed_resize_from_w": -1,
         "seed_resize_from_h": -1,
         "denoising_strength": getattr(request, "strength", None),
         "extra_generation_params": {},
+        "comments": "\n".join(note for job in jobs for note in job.notes),
         "index_of_first_image": 0,
-        "infotexts": [parameters_text(image.metadata) for image in images],
+        "infotexts": [infotext.write(image.metadata) for image in images],
         "styles": [],
         "job_timestamp": datetime.fromtimestamp(jobs[0].created_at, UTC).strftime("%Y%m%d%H%M%S"),
         "clip_skip": 1,
@@ -154,7 +156,7 @@ def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
 async def progress(
     context: Ctx, client: Client, skip_current_image: bool = False
 ) -> dict[str, Any]:
-    """How far this client's oldest request is; of nobody else's."""
+    """How far this client's oldest request through this interface is; of no other's."""
     watched = _oldest(context, client)
     view = context.engine.progress(watched.job.id) if watched is not None else None
     current = None
@@ -181,12 +183,13 @@ async def progress(
 
 
 def _oldest(context: Context, client: str) -> Watched | None:
-    return next((watched for watched in context.watched if watched.client == client), None)
+    theirs = (w for w in context.watched if (w.interface, w.client) == (_HERE, client))
+    return next(theirs, None)
 
 
 @router.post("/interrupt")
 async def interrupt(context: Ctx, client: Client) -> dict[str, Any]:
-    """Stops this client's oldest request, which then answers with what there is."""
+    """Stops this client's oldest request through this interface, which answers with what it has."""
     watched = _oldest(context, client)
     if watched is not None:
         await run_in_threadpool(context.engine.cancel, watched.job.id)
@@ -242,7 +245,7 @@ async def _enlarge(
         stored = await run_in_threadpool(intake.store_decoded, context, source)
         upscale = 2 if factor <= 2 else 4
         fields = {"kind": "upscale", "image": stored, "upscale": upscale, "upscaler": network}
-        watched = await submit(context, intake.request_from(fields), client)
+        watched = await submit(context, intake.request_from(fields), client, _HERE)
         job = await watched.finish(request)
         larger = context.files.read(job.images[0].id) if job.images else None
         if larger is not None:

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from serve import a1111_names
 from serve.a1111_schemas import Options
 from serve.context import Context, Ctx
+from serve.job_controls import installed_upscalers
 from serve.problems import ProblemError
 
 router = APIRouter()
@@ -21,8 +22,8 @@ class Checkpoint(NamedTuple):
         name: the model's; with "-raw" or "-fast" for weights that are not its usual ones.
         model: the model's name.
         weights: the set.
-        hash: of the model.
-        sampling: what the weights want.
+        hash: of the weights.
+        sampling: the defaults for these weights.
     """
 
     name: str
@@ -44,12 +45,18 @@ def checkpoints(context: Context) -> list[Checkpoint]:
             model["name"] if i == 0 else f"{model['name']}-{weights}",
             model["name"],
             weights,
-            model["hash"],
+            model["hashes"][weights],
             model["sampling"].get(weights, {}),
         )
         for model in context.models.describe()
         for i, weights in enumerate(model["weights"])
     ]
+
+
+def checkpoint_of(context: Context, model: str, weights: str) -> Checkpoint:
+    """That of a set of a model's weights."""
+    found = [c for c in checkpoints(context) if (c.model, c.weights) == (model, weights)]
+    return found[0] if found else Checkpoint(model, model, weights, None, {})
 
 
 def find_checkpoint(context: Context, title: str | None) -> Checkpoint:
@@ -127,23 +134,28 @@ def set_options(context: Ctx, asked: Options) -> None:
 @router.get("/upscalers")
 def upscalers() -> list[dict[str, Any]]:
     """Ways to enlarge."""
-    names = [*a1111_names.RESIZED, *a1111_names.UPSCALERS]
+    names = [*a1111_names.RESIZED, *_networks()]
     return [
         {
             "name": name,
             "model_name": a1111_names.UPSCALERS.get(name),
             "model_path": None,
             "model_url": None,
-            "scale": 4,
+            "scale": 2 if a1111_names.UPSCALERS.get(name) == "x2plus" else 4,
         }
         for name in names
     ]
 
 
+def _networks() -> list[str]:
+    there = installed_upscalers()
+    return [name for name, ours in a1111_names.UPSCALERS.items() if ours in there]
+
+
 @router.get("/realesrgan-models")
 def realesrgan_models() -> list[dict[str, Any]]:
     """The networks among them."""
-    return [{"name": name, "path": None, "scale": 4} for name in a1111_names.UPSCALERS]
+    return [one for one in upscalers() if one["name"] in a1111_names.UPSCALERS]
 
 
 @router.get("/scripts")

@@ -36,12 +36,12 @@ def gallery(
 def picture(
     context: Ctx, image_id: str, suffix: Literal["png", "webp", "jpeg"], download: bool = False
 ) -> Response:
-    """A picture; a PNG carries its settings."""
+    """A picture, which carries its settings."""
     data = context.files.read(image_id)
     if data is None:
         raise ProblemError(404, f"there is no picture {image_id[:80]}")
     if suffix != "png":
-        data = pictures.encode(intake.decode(context, data, "image"), fmt=suffix.upper())
+        data = pictures.converted(intake.decode(context, data, "image"), suffix.upper())
     headers = {"Cache-Control": "private, max-age=31536000, immutable"}
     if download:
         headers["Content-Disposition"] = f'attachment; filename="{image_id}.{suffix}"'
@@ -57,8 +57,8 @@ def delete(context: Ctx, image_id: str) -> None:
     job = context.store.get(image.job_id)
     if job is not None and not job.finished:
         raise ProblemError(409, "its job is not finished: cancel it first")
-    context.store.delete_image(image_id)
-    context.files.delete(image_id)
+    context.files.delete(image_id)  # first: that makes room for what the database writes
+    context.disk.insist(lambda: context.store.delete_image(image_id))
 
 
 class Input(BaseModel):

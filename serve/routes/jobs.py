@@ -11,8 +11,8 @@ from serve import intake
 from serve.context import Client, Context, Ctx
 from serve.events import Event, EventStream
 from serve.problems import ProblemError
+from serve.records import Job
 from serve.schemas import EXAMPLES, JobRequest
-from serve.store import Job
 from serve.views import JobPage, JobView, job_view
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -26,7 +26,9 @@ Search = Annotated[str | None, Query(max_length=200, description="words of the p
 
 def view(context: Context, job: Job) -> dict[str, Any]:
     """A job with what only the engine knows."""
-    return job_view(job, context.engine.position(job.id), context.engine.progress(job.id))
+    engine = context.engine
+    waiting = None if job.finished else context.disk.trouble
+    return job_view(job, engine.position(job.id), engine.progress(job.id), waiting)
 
 
 def find(context: Context, job_id: str) -> Job:
@@ -86,8 +88,9 @@ def cancel(context: Ctx, job_id: str, forget: bool = False) -> JobView:
     find(context, job_id)
     context.engine.cancel(job_id)
     if forget:
-        for image_id in context.store.forget(job_id):
-            context.files.delete(image_id)
+        for image in find(context, job_id).images:  # first: that makes room for the database
+            context.files.delete(image.id)
+        context.disk.insist(lambda: context.store.forget(job_id))
         return Response(status_code=204)  # type: ignore[return-value]
     return view(context, find(context, job_id))  # type: ignore[return-value]
 

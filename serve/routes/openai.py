@@ -19,9 +19,9 @@ from serve.context import Client, Context, Ctx
 from serve.events import EventStream
 from serve.openai_schemas import ImageRequest, VariationRequest
 from serve.problems import ProblemError
+from serve.records import Job
 from serve.security import picture_token
 from serve.sizes import Size
-from serve.store import Job
 from serve.waiting import Watched, submit
 
 router = APIRouter(tags=["OpenAI"])
@@ -134,7 +134,7 @@ async def _answer(
     fields: dict[str, Any],
     event: str,
 ) -> Any:
-    watched = await submit(context, intake.request_from(fields), client)
+    watched = await submit(context, intake.request_from(fields), client, "openai")
     if asked.stream:
         return EventStream(_stream(context, watched, asked, event))
     job = await watched.finish(request)
@@ -154,7 +154,7 @@ def _described(job: Job, asked: ImageRequest) -> dict[str, Any]:
 
 
 def _usage(job: Job) -> dict[str, Any]:
-    """Nothing is charged for; clients want numbers all the same: words, and latents' cells."""
+    """Nothing is charged, but clients expect numbers: words, and cells of latents."""
     words = len(job.request.prompt.split())
     cells = sum(image.width * image.height // 64 for image in job.images)
     return {
@@ -177,7 +177,7 @@ def _encoded(context: Context, image_id: str, asked: ImageRequest) -> str:
 def _compressed(picture: Image.Image, asked: ImageRequest) -> str:
     quality = 92 if asked.output_compression is None else asked.output_compression
     fmt = asked.suffix.upper()
-    return pictures.base64_text(pictures.encode(picture, fmt=fmt, quality=quality))
+    return pictures.base64_text(pictures.converted(picture, fmt, quality))
 
 
 def _reply(context: Context, request: Request, job: Job, asked: ImageRequest) -> dict[str, Any]:
@@ -205,30 +205,37 @@ async def _stream(
 ) -> AsyncGenerator[bytes, None]:
     """Partial pictures as they come, then each finished one."""
     partial = 0
-    async with aclosing(watched.events(None)) as events:
-        async for event in events:
-            if event.name == "preview" and partial < (asked.partial_images or 0):
-                size = _size(context, watched.job)
-                shown = await run_in_threadpool(_partial, context, event.data, asked, size)
-                data = {
-                    "b64_json": shown,
-                    "partial_image_index": partial,
-                    "size": f"{size[0]}x{size[1]}",
-                    "quality": "high",
-                    "background": "opaque",
-                    "output_format": asked.suffix,
-                }
-                partial += 1
-                yield _event(f"{kind}.partial_image", data)
+    try:
+        async with aclosing(watched.events(None)) as events:
+            async for event in events:
+                if event.name == "preview" and partial < (asked.partial_images or 0):
+                    size = _size(context, watched.job)
+                    shown = await run_in_threadpool(_partial, context, event.data, asked, size)
+                    data = {
+                        "b64_json": shown,
+                        "partial_image_index": partial,
+                        "size": f"{size[0]}x{size[1]}",
+                        "quality": "high",
+                        "background": "opaque",
+                        "output_format": asked.suffix,
+                    }
+                    partial += 1
+                    yield _event(f"{kind}.partial_image", data)
+    except ProblemError as error:
+        yield _failure(error.detail)
+        return
     job = watched.job
     if job.status != "done":
-        detail = (job.error or {}).get("detail", "the job was cancelled")
-        yield f"data: {json.dumps({'error': {'message': detail}})}\n\n".encode()
+        yield _failure((job.error or {}).get("detail", "the job was cancelled"))
         return
     for image in job.images:
         text = await run_in_threadpool(_encoded, context, image.id, asked)
         data = {"b64_json": text, "usage": _usage(job), **_described(job, asked)}
         yield _event(f"{kind}.completed", data)
+
+
+def _failure(detail: str) -> bytes:
+    return f"data: {json.dumps({'error': {'message': detail}})}\n\n".encode()
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:

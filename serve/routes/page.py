@@ -37,7 +37,7 @@ def favicon() -> FileResponse:
 
 
 class PageFiles(StaticFiles):
-    """The page's files, asked for anew each time (304 if unchanged): no page of mixed versions."""
+    """The page's files, revalidated each time (304 if unchanged): no page of mixed versions."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """See `StaticFiles`."""

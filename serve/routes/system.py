@@ -3,23 +3,24 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.settings import MAX_STEPS
+from dg2_jax.text import lengths
 from serve.context import Ctx
-from serve.job_controls import CHOICES, offered
+from serve.job_controls import CHOICES, installed_upscalers, offered
 from serve.problems import ProblemError
-from serve.schemas import MAX_PROMPT
+from serve.schemas import MAX_PROMPT, Text
 from serve.security import COOKIE, COOKIE_SECONDS, authenticated, same, session_token
 
 router = APIRouter(tags=["server"])
 
 
 @router.get("/health")
-async def health() -> dict[str, str]:
-    """Whether the process answers."""
-    return {"status": "ok"}
+async def health(context: Ctx) -> dict[str, Any]:
+    """That the process answers; on which device it computes, and what is in memory."""
+    return {"status": "ok", **context.engine.health()}
 
 
 @router.get("/ready", responses={503: {"description": "not yet, or no longer"}})
@@ -79,6 +80,38 @@ def weights(
     }
 
 
+class TokensRequest(BaseModel):
+    """A prompt to be counted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: Text
+    model: str | None = Field(None, max_length=200)
+
+
+class TokensAnswer(BaseModel):
+    """How long a prompt is; null where this is not known, or where there is no limit."""
+
+    tokens: int | None = Field(description="of the longest of the texts that AND joins")
+    limit: int | None = Field(description="that are read")
+    cut: str = Field(description="what is beyond the limit, and ignored")
+
+
+@router.post("/tokens")
+def tokens(context: Ctx, asked: TokensRequest) -> TokensAnswer:
+    """Counts a prompt's tokens by the text encoder of a model that is in memory."""
+    try:
+        pipe = context.models.loaded(context.models.resolve(asked.model))
+        length = lengths.measure(getattr(pipe, "text_encoder", None), asked.prompt)
+    except ParameterError as error:
+        raise ProblemError.of(error) from error
+    except ValueError as error:  # of the syntax
+        raise ProblemError(422, str(error), "prompt") from error
+    if length is None:
+        return TokensAnswer(tokens=None, limit=None, cut="")
+    return TokensAnswer(**length._asdict())
+
+
 @router.get("/upscalers")
 def upscalers() -> dict[str, Any]:
     """The networks that enlarge pictures."""
@@ -86,8 +119,8 @@ def upscalers() -> dict[str, Any]:
 
 
 def _upscalers() -> list[dict[str, Any]]:
-    factors = list(CHOICES["upscale"])
-    return [{"name": name, "factors": factors} for name in CHOICES["upscaler"]]
+    factors = [factor for factor in CHOICES["upscale"] if factor > 1]
+    return [{"name": name, "factors": factors} for name in installed_upscalers()]
 
 
 class Login(BaseModel):

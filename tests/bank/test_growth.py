@@ -22,9 +22,9 @@ def test_add_and_remove(words):
     assert len(words) == before + 2
     assert "kitchen things" in words.categories()
     assert "kitchen things" not in words.categories("validation")
-    found = best(words, "a green kettle")
-    assert (found.id, found.category, found.split) == (ids[1], "kitchen things", "train")
-    assert found.score == pytest.approx(1, abs=1e-3)
+    actual = best(words, "a green kettle")
+    assert (actual.id, actual.category, actual.split) == (ids[1], "kitchen things", "train")
+    assert actual.score == pytest.approx(1, abs=1e-3)
     words.remove(ids)
     assert len(words) == before
     assert "kitchen things" not in words.categories()
@@ -238,9 +238,9 @@ def test_inverted_lists_find_what_exhaustive_search_finds(clustered):
     assert index.cells == 512
     truth = ids[np.argsort(-(queries @ vectors.T), axis=1)[:, :5]]
     start = time.perf_counter()
-    found = [index.search(query, 5)[1] for query in queries]
+    actual = [index.search(query, 5)[1] for query in queries]
     assert (time.perf_counter() - start) / len(queries) < 0.05
-    recall = np.mean([len(np.intersect1d(a, b)) / 5 for a, b in zip(truth, found, strict=True)])
+    recall = np.mean([len(np.intersect1d(a, b)) / 5 for a, b in zip(truth, actual, strict=True)])
     assert recall >= 0.95
     assert index.recall(queries, 5) == pytest.approx(recall, abs=0.01)
 
@@ -254,12 +254,12 @@ def test_inverted_lists_add_and_remove(clustered):
     assert len(index) == 1_300
     assert not np.isin(index.search(vectors[3], 50)[1], ids[:700]).any()
     index.add(ids[:1], vectors[3:4])
-    scores, found = index.search(vectors[3], 1)
-    assert (found[0], scores[0]) == (0, pytest.approx(1, abs=1e-2))
+    scores, actual = index.search(vectors[3], 1)
+    assert (actual[0], scores[0]) == (0, pytest.approx(1, abs=1e-2))
     np.testing.assert_allclose(index.vectors(ids[800:803]), vectors[800:803], atol=1e-3)
     index.add(ids[1:700], vectors[1:700])
     index.add(ids + 2_000, vectors[2_000:4_000])
-    index.add(ids + 4_000, vectors[4_000:6_000])  # outgrows its cells: trained and filled anew
+    index.add(ids + 4_000, vectors[4_000:6_000])  # outgrows its cells: retrained and refilled
     assert len(index) == 6_000
     assert index.search(vectors[1_500], 1)[1] == [1_500]
 

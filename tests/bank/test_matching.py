@@ -25,8 +25,8 @@ def test_paraphrases_find_their_category(shipped, split):
     missed = []
     for category, wording in cases:
         assert wording not in texts
-        found = {c.category for c in shipped.match(wording, k=5, bank=split).candidates}
-        if category not in found:
+        actual = {c.category for c in shipped.match(wording, k=5, bank=split).candidates}
+        if category not in actual:
             missed.append(wording)
     assert len(missed) <= 0.05 * len(cases), missed
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 from dg2_jax.data import preparation
 from dg2_jax.data.recipe import Recipe
-from dg2_jax.data.sources import SourceSpec
+from dg2_jax.data.sources.spec import SourceSpec
 from tests.interop import published
 
 

@@ -58,8 +58,8 @@ def test_captions_name_no_other_value(attribute):
 @pytest.mark.parametrize("attribute", Scene._fields)
 def test_names_are_what_a_reader_finds(attribute):
     read = reader(attribute)
-    for found in WRITTEN:
-        for text, names in found:
+    for actual in WRITTEN:
+        for text, names in actual:
             assert bool(read(text)) == (attribute in names), (text, names)
 
 
@@ -92,10 +92,10 @@ def test_two_captions_of_each_picture_name_subject_time_and_weather():
 
 
 def test_one_caption_of_five_is_long_and_names_all_that_can_be_seen():
-    for scene, found in zip(SCENES, WRITTEN, strict=True):
+    for scene, actual in zip(SCENES, WRITTEN, strict=True):
         parts = vocabulary.composition(scene)
-        long = [caption for caption in found if all(part in caption.text for part in parts)]
-        assert len(long) == 1, found
+        long = [caption for caption in actual if all(part in caption.text for part in parts)]
+        assert len(long) == 1, actual
         seen = set(Scene._fields) if vocabulary.season_shows(scene) else set(Scene._fields[:3])
         assert long[0].names == seen
 

@@ -9,7 +9,8 @@ import pytest
 
 from dg2_jax.data import encoding, latents
 from dg2_jax.data.loader import Loader
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.text.encoder import Encoding
 from tests.networks import random_network
 
@@ -170,10 +171,10 @@ def test_bad_shards_are_named_or_skipped(tmp_path, how):
     message = r"train-8x8-00001\.array_record: record 1" if how == "record" else "train-8x8-00001"
     with pytest.raises(ValueError, match=message):
         numbers(tmp_path)
-    source, found = numbers(tmp_path, skip_damaged=True)
+    source, actual = numbers(tmp_path, skip_damaged=True)
     # What cannot be read gives way to the next record that can, after the last to the first.
     expected = [0, 1, 2, 3, 5, 5, 6] if how == "record" else [0, 1, 2, 0, 0, 0, 0]
-    assert found == expected
+    assert actual == expected
     assert source.damaged == ({4} if how == "record" else {3, 4, 5, 6})
 
 

@@ -60,7 +60,7 @@ def test_the_rows_of_all_processes_are_the_batch_of_one(source):
     ]
     rows = [take(share, 5) for share in shares]
     np.testing.assert_array_equal(np.concatenate(rows, axis=1), whole[:5])
-    # They may go on with another number of processes, from the position that all of them have.
+    # They may continue with another number of processes, from the position they share.
     assert shares[0].position() == shares[1].position()
     again = Loader(source, 4, seed=1, transform=draw)
     again.seek(shares[0].position())

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dg2_jax.data import latents, screening
-from dg2_jax.data.sources import SourceSpec
+from dg2_jax.data.sources.spec import SourceSpec
 from dg2_jax.pictures import image_input
 from tests.data.pictures import prepare, write_picture
 from tests.interop import published
@@ -88,10 +88,10 @@ def test_what_is_no_caption_is_named(tmp_path, value, problem):
         json.dumps({"file_name": f"{n}.png", "text": t}) for n, t in (("a", value), ("b", "x"))
     ]
     write(tmp_path, {"a.png": picture(0), "b.png": picture(1), "metadata.jsonl": "\n".join(lines)})
-    found = said(tmp_path)
-    assert found["b.png"] == ("x",)
+    actual = said(tmp_path)
+    assert actual["b.png"] == ("x",)
     with pytest.raises(AssertionError, match=problem):
-        raise AssertionError(found["a.png"])
+        raise AssertionError(actual["a.png"])
 
 
 def test_an_object_by_language_is_taken_by_its_key(tmp_path):
@@ -156,11 +156,11 @@ def test_text_beside_a_picture(tmp_path):
             "latin.txt": b"ok\ncaf\xe9",
         },
     )
-    found = said(tmp_path)
-    assert found["a.png"] == ("a lake\u2028at dawn", "a lake")
-    assert found["IMG.v1.png"] == ("one",)
-    assert found["IMG.v2.png"] == "it has no caption"
-    assert "latin.txt must be UTF-8, and its line 2 is not" in found["latin.png"]
+    actual = said(tmp_path)
+    assert actual["a.png"] == ("a lake\u2028at dawn", "a lake")
+    assert actual["IMG.v1.png"] == ("one",)
+    assert actual["IMG.v2.png"] == "it has no caption"
+    assert "latin.txt must be UTF-8, and its line 2 is not" in actual["latin.png"]
 
 
 def test_names_with_dots_and_repeated_keys_in_a_tar(tmp_path):
@@ -240,16 +240,16 @@ def test_formats_of_data_sets_are_read_or_named(tmp_path):
     write(tmp_path, {"j.png": b"version https://git-lfs.github.com/spec/v1\noid sha256:00"})
     for path in list(tmp_path.iterdir()):
         path.with_suffix(".txt").write_text("a lake")
-    found = said(tmp_path)
-    assert [n for n, v in found.items() if v == ("a lake",)] == [*files, "e.gif", "f.tif"]
+    actual = said(tmp_path)
+    assert [n for n, v in actual.items() if v == ("a lake",)] == [*files, "e.gif", "f.tif"]
     for name in ("e.gif", "f.tif"):
         pixels = image_input.load_image(
             (tmp_path / name).read_bytes(), 4, 4, formats=image_input.DATA_FORMATS
         )
         assert (pixels == (255, 0, 0)).all()
-    assert "must be finite" in found["g.tif"]
-    assert "must be a PNG, JPEG, WebP, GIF, TIFF or BMP picture" in found["h.avif"]
-    assert "it is a Git LFS pointer" in found["j.png"]
+    assert "must be finite" in actual["g.tif"]
+    assert "must be a PNG, JPEG, WebP, GIF, TIFF or BMP picture" in actual["h.avif"]
+    assert "it is a Git LFS pointer" in actual["j.png"]
 
 
 def test_a_png_with_large_or_bad_ancillary_chunks_is_read(tmp_path):

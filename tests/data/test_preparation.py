@@ -86,8 +86,8 @@ def test_records_are_what_the_networks_give(whole, clip):
         images = np.stack([load_image(root / f"{i:03d}.png", 16, 16) for i in indices])
         np.testing.assert_array_equal(images[0], pixels(indices[0], 20, 16)[:, 2:-2])
         posterior = vae.encode(from_uint8(images))
-        found = np.stack([record["mean"] for record in records[split]])
-        np.testing.assert_allclose(found, posterior.mean, rtol=2e-3, atol=2e-3)
+        actual = np.stack([record["mean"] for record in records[split]])
+        np.testing.assert_allclose(actual, posterior.mean, rtol=2e-3, atol=2e-3)
     assert records["train"][0]["offsets"].tolist() == [0, 4, 10]  # words, start and end
     for shard in manifest["shards"]:
         assert sha256(output / shard["file"]) == shard["sha256"]

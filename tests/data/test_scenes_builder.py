@@ -55,8 +55,8 @@ def test_held_out_combinations_are_in_heldout_only(split):
 
 def test_every_trainable_scene_is_drawn():
     every = (Scene(a, t, w, s) for a in SUBJECTS for t in TIMES for w in WEATHERS for s in SEASONS)
-    wanted = {scene for scene in every if is_possible(scene) and not is_held_out(scene)}
-    assert {draw_scene(i, "train") for i in range(16_000)} == wanted
+    expected = {scene for scene in every if is_possible(scene) and not is_held_out(scene)}
+    assert {draw_scene(i, "train") for i in range(16_000)} == expected
 
 
 def test_seeds_of_splits_and_data_sets_never_meet():

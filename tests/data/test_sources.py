@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from dg2_jax.data.sources import SourceSpec
+from dg2_jax.data.sources.spec import SourceSpec
 from scripts import make_balloons
 
 CAPTIONS = {"a": ("a lake", "water under a hill"), "b": ("ein Wald, früh",), "c": ("a dune",)}
@@ -95,11 +95,11 @@ ROWS = ["part-0.parquet/0", "part-0.parquet/1", "part-1.parquet/0"]
 )
 def test_every_form_gives_the_same_pictures(tmp_path, write, names):
     source = SourceSpec(str(write(tmp_path))).open()
-    found = [source[i] for i in range(len(source))]
-    assert [p.name for p in found] == names == [source.name(i) for i in range(3)]
-    assert [p.captions for p in found] == list(CAPTIONS.values())
-    assert [p.image for p in found] == list(PICTURES.values())
-    assert {p.split for p in found} == {None}
+    actual = [source[i] for i in range(len(source))]
+    assert [p.name for p in actual] == names == [source.name(i) for i in range(3)]
+    assert [p.captions for p in actual] == list(CAPTIONS.values())
+    assert [p.image for p in actual] == list(PICTURES.values())
+    assert {p.split for p in actual} == {None}
     before = source.fingerprint()
     assert SourceSpec(str(tmp_path)).open().fingerprint() == before
     for file in tmp_path.iterdir():
@@ -140,14 +140,14 @@ def test_a_tfds_data_set_by_name(tmp_path):
         SourceSpec("tfds:captioned", str(tmp_path)).open()
     Captioned(data_dir=tmp_path, file_format="array_record").download_and_prepare()
     source = SourceSpec("tfds:captioned", str(tmp_path)).open()
-    found = [source[i] for i in range(len(source))]
-    assert [p.captions for p in found] == list(CAPTIONS.values())
-    for picture, content in zip(found, PICTURES.values(), strict=True):
+    actual = [source[i] for i in range(len(source))]
+    assert [p.captions for p in actual] == list(CAPTIONS.values())
+    for picture, content in zip(actual, PICTURES.values(), strict=True):
         np.testing.assert_array_equal(picture.image, np.asarray(Image.open(io.BytesIO(content))))
-    assert [p.name for p in found] == ["train/0", "train/1", "validation/0"]
-    assert [p.split for p in found] == ["train", "train", "validation"]
+    assert [p.name for p in actual] == ["train/0", "train/1", "validation/0"]
+    assert [p.split for p in actual] == ["train", "train", "validation"]
     assert source.attributes == {"place": ("water", "land")}
-    assert [p.attributes["place"] for p in found] == [0, 1, 1]
+    assert [p.attributes["place"] for p in actual] == [0, 1, 1]
     with pytest.raises(ValueError, match=r"caption_key must be a feature of tfds:captioned"):
         SourceSpec("tfds:captioned", str(tmp_path), caption_key="words").open()
     with pytest.raises(FileNotFoundError, match="TFDS has no data set 'captioneD2'"):

@@ -26,5 +26,5 @@ def test_concealment_averages_both_directions():
         return 1 / (1 + np.exp(-x))
 
     _, concealment = anagram.alignment_and_concealment(scores, temperature=1.0)
-    wanted = (logistic(2) + logistic(1) + logistic(3) + logistic(0)) / 4
-    np.testing.assert_allclose(concealment, wanted, rtol=1e-6)
+    expected = (logistic(2) + logistic(1) + logistic(3) + logistic(0)) / 4
+    np.testing.assert_allclose(concealment, expected, rtol=1e-6)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax.diffusion import inpaint, sampling, schedules, solvers
+from dg2_jax.diffusion import inpaint, sampling, schedules, solver_table, solvers
 from dg2_jax.diffusion.denoiser import Level, stateless
 
 SHAPE = (1, 4, 4, 2)
@@ -42,7 +42,7 @@ def test_equals_blending_at_the_next_level(case):
     for i in range(len(t)):
         level = Level(t[i], table.alpha[i], table.sigma[i])
         x0 = np.asarray(toy_estimate(x, level, None))
-        moved = table.matrix[i, 0, solvers.X] * x + table.matrix[i, 0, solvers.M0] * x0
+        moved = table.matrix[i, 0, solver_table.X] * x + table.matrix[i, 0, solver_table.M0] * x0
         at_next = table.next_alpha[i] * original + table.next_sigma[i] * noise
         x = np.where(np.asarray(change) > 0, moved, at_next)
     np.testing.assert_allclose(run(denoise, start, table), x, atol=2e-5)
@@ -89,7 +89,7 @@ def test_resampling_keeps_the_marginal():
         variance = level.alpha**2 * std**2 + level.sigma**2
         return mean + level.alpha * std**2 / variance * (x - level.alpha * mean)
 
-    table = solvers.resampled(solvers.make_table("ddim", schedule, t), 3)
+    table = solver_table.resampled(solvers.make_table("ddim", schedule, t), 3)
     assert len(table.timestep) == 3 * 49 + 1
     keys = sampling.image_keys(jnp.arange(4))
     x = sampling.initial_noise(keys, (5000, 1, 1))

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax.diffusion import denoiser, inversion, sampling, schedules, solvers
+from dg2_jax.diffusion import denoiser, inversion, sampling, schedules, solver_table, solvers
 
 SHAPE = (2, 4, 4, 2)
 MEAN, STD = 0.4, 0.7
@@ -54,11 +54,26 @@ def test_more_iterations_are_nearer(original):
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
+def test_rows_of_the_inversion_carry_consecutive_levels():
+    schedule = schedules.make("curved")
+    t = schedules.timesteps(6, 1000, "linspace")
+    table = inversion.ddim_table(schedule, t, iterations=3)
+    visited = t[::-1].repeat(3)
+    np.testing.assert_array_equal(table.timestep, visited)
+    for now, to, level in (
+        (table.alpha, table.next_alpha, schedule.alpha),
+        (table.sigma, table.next_sigma, schedule.sigma),
+    ):
+        np.testing.assert_array_equal(now, level[visited])
+        # A row leaves the sample where the next one evaluates it, the last row where it was.
+        np.testing.assert_array_equal(to, np.append(now[1:], now[-1]))
+
+
 @pytest.mark.parametrize("skipped", [0, 5])
 def test_ddpm_inversion_returns_the_original_and_follows_edits(original, skipped):
     schedule = schedules.make("curved", 1000, True)
     t = schedules.timesteps(15, 1000, "trailing")[skipped:]
-    table = solvers.without_noise(solvers.make_table("ddpm", schedule, t))
+    table = solver_table.without_noise(solvers.make_table("ddpm", schedule, t))
     keys = sampling.image_keys(jnp.arange(2))
     start = inversion.source_path(
         original, keys, jnp.int32(0), jnp.float32(table.alpha[0]), jnp.float32(table.sigma[0])

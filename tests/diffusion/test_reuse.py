@@ -42,9 +42,9 @@ def dates(denoise, conditioning, sigma):
 @pytest.mark.parametrize("every", [1, 2, 4, 100])
 def test_the_first_row_and_every_nth_are_computed(every):
     denoise = reuse.denoiser(Dated(), "sample", jnp.int32(every))
-    found = dates(denoise, jnp.zeros(2), np.ones(ROWS))
+    actual = dates(denoise, jnp.zeros(2), np.ones(ROWS))
     for row in range(ROWS):
-        np.testing.assert_array_equal(found[row], row - row % every)
+        np.testing.assert_array_equal(actual[row], row - row % every)
 
 
 def guided(every, sigma_interval=None):
@@ -58,16 +58,16 @@ def guided(every, sigma_interval=None):
 
 def test_guidance_keeps_its_own_memory_beside_the_features():
     paired = guidance.pair(jnp.zeros(2), jnp.zeros(2))
-    found = dates(guided(3), paired, np.ones(ROWS))
-    np.testing.assert_array_equal(found[:, 0, 0, 0, 0], np.arange(ROWS) // 3 * 3)
+    actual = dates(guided(3), paired, np.ones(ROWS))
+    np.testing.assert_array_equal(actual[:, 0, 0, 0, 0], np.arange(ROWS) // 3 * 3)
 
 
 def test_a_branch_that_was_not_evaluated_is_computed_when_it_comes_back():
     """Rows 2 to 5 are inside; at row 2 the null text's features were never computed."""
     paired = guidance.pair(jnp.zeros(2), jnp.zeros(2))
     sigma = np.linspace(0.9, 0.1, ROWS)
-    found = dates(guided(3, (sigma[5] - 0.01, sigma[2] + 0.01)), paired, sigma)
-    np.testing.assert_array_equal(found[:, 0, 0, 0, 0], [0, 0, 2, 2, 2, 5, 5, 5, 8])
+    actual = dates(guided(3, (sigma[5] - 0.01, sigma[2] + 0.01)), paired, sigma)
+    np.testing.assert_array_equal(actual[:, 0, 0, 0, 0], [0, 0, 2, 2, 2, 5, 5, 5, 8])
 
 
 def test_autoguidance_remembers_for_both_networks():
@@ -80,9 +80,9 @@ def test_autoguidance_remembers_for_both_networks():
         reuse.denoiser(Minus(), "sample", jnp.int32(3)),
         jnp.full(2, 2.0),
     )
-    found = dates(both, (jnp.zeros(2), jnp.zeros(2)), np.ones(ROWS))
+    actual = dates(both, (jnp.zeros(2), jnp.zeros(2)), np.ones(ROWS))
     good, worse = np.arange(ROWS) // 2 * 2, -(np.arange(ROWS) // 3 * 3)
-    np.testing.assert_array_equal(found[:, 0, 0, 0, 0], worse + 2.0 * (good - worse))
+    np.testing.assert_array_equal(actual[:, 0, 0, 0, 0], worse + 2.0 * (good - worse))
 
 
 def by_hand(pipe, every, steps, scale):
@@ -118,11 +118,11 @@ def by_hand(pipe, every, steps, scale):
 
 @pytest.mark.parametrize(("every", "scale"), [(1, 2.5), (3, 2.5), (2, 1.0)])
 def test_the_pipeline_samples_as_written_out(pipe, every, scale):
-    found = pipe(
+    actual = pipe(
         "a lake", "fog", num_inference_steps=7, solver="ddim", guidance_scale=scale,
         reuse_every=every,
     )  # fmt: skip
-    np.testing.assert_allclose(found.latents, by_hand(pipe, every, 7, scale), atol=2e-4)
+    np.testing.assert_allclose(actual.latents, by_hand(pipe, every, 7, scale), atol=2e-4)
 
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)

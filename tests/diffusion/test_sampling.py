@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax.diffusion import sampling, schedules, solvers
+from dg2_jax.diffusion import sampling, schedules, solver_table, solvers
 from dg2_jax.diffusion.denoiser import Denoiser, stateless
 
 SHAPE = (4, 4, 2)
@@ -78,7 +78,11 @@ def test_a_step_is_the_row_applied_to_the_estimate(table, start):
         ]
     )
     m = table.matrix[0, 0]
-    expected = (m[solvers.X] + m[solvers.ANCHOR]) * x + m[solvers.M0] * m0 + m[solvers.Z] * noise
+    expected = (
+        (m[solver_table.X] + m[solver_table.ANCHOR]) * x
+        + m[solver_table.M0] * m0
+        + m[solver_table.Z] * noise
+    )
     np.testing.assert_allclose(progress.x0, m0, atol=1e-5)
     np.testing.assert_allclose(progress.state.x, expected, atol=1e-5)
     np.testing.assert_array_equal(progress.state.m1, progress.x0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dg2_jax.diffusion import schedules
-from dg2_jax.training.config import DiffusionConfig
+from dg2_jax.training.process import DiffusionConfig
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "dg2_schedules.npz")
 
@@ -124,7 +124,9 @@ def test_figures_of_the_schedules(name, figures):
         ("linear", {"beta1": 0.02, "beta2": 0.01}, "0 < beta1 <= beta2 < 1"),
         ("linear", {"beta2": 1.0}, "0 < beta1 <= beta2 < 1"),
         ("curved", {"beta1": 0.9, "beta2": 0.999}, "beta2 must leave some signal"),
+        ("linear", {"beta1": 0.0}, "0 < beta1 <= beta2 < 1"),
         ("cosine", {"s": -0.1}, r"s must be in \[0, 1\)"),
+        ("cosine", {"s": 1.0}, r"s must be in \[0, 1\)"),
     ],
 )
 def test_figures_out_of_place_are_named(name, figures, message):
@@ -132,3 +134,20 @@ def test_figures_out_of_place_are_named(name, figures, message):
         schedules.make(name, **figures)
     with pytest.raises(ValueError, match=r"diffusion\..*" + message):
         DiffusionConfig(schedule=name, **figures)
+
+
+def test_a_table_is_taken_as_it_is():
+    schedule = schedules.from_table("imported", [1.0, 0.64, 0.36, 0.0])
+    assert schedule.num_train_timesteps == 4
+    np.testing.assert_allclose(schedule.alpha, [1.0, 0.8, 0.6, 0.0])
+    np.testing.assert_allclose(schedule.sigma, [0.0, 0.6, 0.8, 1.0])
+    assert schedule.is_zero_terminal
+    assert schedules.from_table("imported", [0.9, 0.1]).num_train_timesteps == 2
+
+
+@pytest.mark.parametrize(
+    "table", [[0.9], [0.5, 0.5], [0.1, 0.9], [1.2, 0.5], [0.5, -0.1], [[0.9, 0.1]], "noise", None]
+)
+def test_bad_tables(table):
+    with pytest.raises(ValueError, match="at least two decreasing numbers"):
+        schedules.from_table("imported", table)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dg2_jax.diffusion import sampling, schedules, solvers
+from dg2_jax.diffusion import sampling, schedules, solver_table, solvers
 from dg2_jax.diffusion.denoiser import Level, stateless
 from dg2_jax.diffusion.schedules import Schedule
 
@@ -32,17 +32,17 @@ def uniform_in_lambda(levels):
 
 
 def run(table, x, noise=None):
-    """The rows of a table from `x` by `solvers.step` itself, in float64.
+    """The rows of a table from `x` by `solver_table.step` itself, in float64.
 
     `noise` (rows, *x.shape) is what the rows draw; zero if left out.
     """
     with jax.enable_x64(True):
-        state = solvers.init(jnp.asarray(x, jnp.float64))
+        state = solver_table.init(jnp.asarray(x, jnp.float64))
         for row in range(len(table.timestep)):
             level = Level(table.timestep[row], table.alpha[row], table.sigma[row])
             m0 = gaussian_denoiser(state.x, level, None)
             z = jnp.zeros_like(m0) if noise is None else jnp.asarray(noise[row], jnp.float64)
-            state = solvers.step(state, jnp.asarray(table.matrix[row]), m0, z)
+            state = solver_table.step(state, jnp.asarray(table.matrix[row]), m0, z)
         assert state.x.dtype == jnp.float64
         return np.asarray(state.x)
 
@@ -175,9 +175,9 @@ def test_a_constant_estimate_is_integrated_exactly(solver):
     schedule = schedules.make("cosine")
     table = solvers.make_table(solver, schedule, schedules.timesteps(9, 1000, "linspace"))
     constant = jnp.full((1, 1, 1, 1), 0.7)
-    state = solvers.init(jnp.full((1, 1, 1, 1), -1.3))
+    state = solver_table.init(jnp.full((1, 1, 1, 1), -1.3))
     for row in range(len(table.timestep) - 1):
-        state = solvers.step(
+        state = solver_table.step(
             state, jnp.asarray(table.matrix[row]), constant, jnp.zeros_like(constant)
         )
     ratio = table.sigma[-1] / table.sigma[0]
@@ -203,7 +203,7 @@ def test_order_of_convergence(solver, order):
     for stride in (64, 32, 16, 8):
         t = np.arange(1280, -1, -stride)
         table = solvers.make_table(solver, schedule, t)
-        before_clean = solvers.SolverTable(*(a[:-1] for a in table))
+        before_clean = solver_table.SolverTable(*(a[:-1] for a in table))
         a, s = schedule.alpha, schedule.sigma
         truth = exact_flow(x, a[-1], s[-1], a[0], s[0])
         errors.append(float(np.abs(run(before_clean, x) - truth).max()))
@@ -271,7 +271,9 @@ def test_first_order_rows_use_no_earlier_estimate():
     t = schedules.timesteps(8, 1000, "linspace")
     for solver in solvers.SOLVERS:
         matrix = solvers.make_table(solver, schedule, t).matrix
-        uses_history = bool(np.any(matrix[:, 0, [solvers.ANCHOR, solvers.M1, solvers.M2]]))
+        uses_history = bool(
+            np.any(matrix[:, 0, [solver_table.ANCHOR, solver_table.M1, solver_table.M2]])
+        )
         assert uses_history == (solver not in solvers.FIRST_ORDER), solver
 
 
@@ -290,7 +292,7 @@ def test_lcm_noises_each_estimate_again():
     table = solvers.make_table("lcm", schedule, np.array([999, 759, 499, 259]))
     x, m0, noise = (jnp.full((1, 1, 1, 1), n) for n in (5.0, 2.0, 3.0))
     matrix = jnp.asarray(table.matrix[0], jnp.float32)
-    state = solvers.step(solvers.init(x), matrix, m0, noise)
+    state = solver_table.step(solver_table.init(x), matrix, m0, noise)
     expected = 2.0 * schedule.alpha[759] + 3.0 * schedule.sigma[759]
     assert state.x.item() == pytest.approx(expected, rel=1e-6)
 

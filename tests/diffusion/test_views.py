@@ -140,13 +140,13 @@ def test_jigsaw_moves_turned_pieces_and_keeps_the_border():
     before, after = pieces_of(x), pieces_of(seen(x, "jigsaw"))
     turned = 0
     for place, piece in after.items():
-        found = [
+        actual = [
             (p, k)
             for p, other in before.items()
             for k in range(4)
             if np.array_equal(piece, np.rot90(other, k))
         ]
-        ((source, turns),) = found
+        ((source, turns),) = actual
         turned += turns > 0
         assert kind(source) == kind(place)
     assert turned >= 8

@@ -24,24 +24,24 @@ def test_free_prompts():
 
 
 def test_renders_are_the_data_sets(tmp_path):
-    found = renders("test", 3, seed=2, size=64)
+    actual = renders("test", 3, seed=2, size=64)
     for i in range(3):
         png = render_png(i, "test", 2, 64, tmp_path)
         example = make_example(i, "test", 2, png)
-        np.testing.assert_array_equal(found.images[i], np.asarray(Image.open(io.BytesIO(png))))
-        assert found.captions[i] == example["captions"][i]
+        np.testing.assert_array_equal(actual.images[i], np.asarray(Image.open(io.BytesIO(png))))
+        assert actual.captions[i] == example["captions"][i]
         for name, values in ATTRIBUTES.items():
-            assert values[found.shown[name][i]] == example[name]
+            assert values[actual.shown[name][i]] == example[name]
 
 
 def test_only_what_a_caption_names_is_asked_for():
-    found = renders("test", 12, size=16)
-    for i, text in enumerate(found.captions):
+    actual = renders("test", 12, size=16)
+    for i, text in enumerate(actual.captions):
         for name in ATTRIBUTES:
-            assert found.asked[name][i] in (-1, found.shown[name][i])
-        assert found.asked["subject"][i] >= 0
+            assert actual.asked[name][i] in (-1, actual.shown[name][i])
+        assert actual.asked["subject"][i] >= 0
         if len(text.split()) == 1:
-            assert found.asked["time"][i] == found.asked["weather"][i] == -1
-    shares = {name: np.mean(found.asked[name] >= 0) for name in ATTRIBUTES}
+            assert actual.asked["time"][i] == actual.asked["weather"][i] == -1
+    shares = {name: np.mean(actual.asked[name] >= 0) for name in ATTRIBUTES}
     assert 0.3 < shares["weather"] < 1.0
     assert 0.3 < shares["time"] < 1.0

@@ -25,10 +25,10 @@ def test_embeddings_are_the_recorded_ones(monkeypatch):
     monkeypatch.setattr(
         clip, "preprocess", lambda images, size: recorded["pixel_values"].transpose(0, 2, 3, 1)
     )
-    found = judge.images(np.zeros((len(recorded["pixel_values"]), 32, 32, 3), np.uint8))
-    wanted = recorded["image_embeds"]
-    wanted = wanted / np.linalg.norm(wanted, axis=-1, keepdims=True)
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    actual = judge.images(np.zeros((len(recorded["pixel_values"]), 32, 32, 3), np.uint8))
+    expected = recorded["image_embeds"]
+    expected = expected / np.linalg.norm(expected, axis=-1, keepdims=True)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_a_picture_does_not_depend_on_its_batch(monkeypatch):

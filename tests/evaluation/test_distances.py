@@ -55,5 +55,5 @@ def test_nearest_neighbours():
 
 
 def test_too_few():
-    with pytest.raises(ValueError, match="features must be at least 2 a set, got 1 and 3"):
+    with pytest.raises(ValueError, match="features must be at least 2 per set, got 1 and 3"):
         distances.kid(np.zeros((1, 2)), np.zeros((3, 2)))

@@ -53,9 +53,9 @@ def test_the_shipped_probe_on_renders_it_never_saw():
     assert shares["time"] > 0.93
     assert shares["weather"] > 0.93
     for name, values in ATTRIBUTES.items():
-        found = seen.log_probabilities[name]
-        assert found.shape == (96, len(values))
-        np.testing.assert_allclose(np.exp(found).sum(-1), 1, atol=1e-5)
+        actual = seen.log_probabilities[name]
+        assert actual.shape == (96, len(values))
+        np.testing.assert_allclose(np.exp(actual).sum(-1), 1, atol=1e-5)
     # Alone and in a batch the same is seen.
     np.testing.assert_allclose(
         Probe.load()(images[70:71]).features[0], seen.features[70], atol=1e-4
@@ -87,9 +87,9 @@ def test_through_files(tmp_path):
 
 def test_augmented_pictures_are_near_and_differ():
     pixels = jnp.linspace(-1, 1, 4 * 32 * 32 * 3).reshape(4, 32, 32, 3)
-    found = augment(pixels, jax.random.key(0))
-    assert found.shape == pixels.shape
-    assert len({float(x) for x in found[:, 0, 0, 0]}) == 4
+    actual = augment(pixels, jax.random.key(0))
+    assert actual.shape == pixels.shape
+    assert len({float(x) for x in actual[:, 0, 0, 0]}) == 4
     flat = augment(jnp.full((8, 16, 16, 3), 0.25), jax.random.key(1))
     np.testing.assert_allclose(flat.mean((1, 2, 3)), 0.25, atol=0.02)  # but for the noise
 

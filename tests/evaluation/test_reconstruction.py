@@ -14,12 +14,12 @@ def test_quality_is_that_of_each_picture(folder):
     model = model_lib.load(folder)
     size = model.default_size
     images = np.random.default_rng(0).integers(0, 256, (18, size, size, 3), dtype=np.uint8)
-    found = reconstruction.quality(model, images)
+    actual = reconstruction.quality(model, images)
     vae = model.autoencoder.bind(model.autoencoder_params)
     pixels = np.asarray(from_uint8(images))
     rebuilt = np.clip(vae.decode(vae.encode(jnp.asarray(pixels)).mode()), -1, 1)
     decibels = 10 * np.log10(4 / ((rebuilt - pixels) ** 2).mean((1, 2, 3)))
-    assert found["psnr"] == pytest.approx(decibels.mean(), abs=1e-3)
+    assert actual["psnr"] == pytest.approx(decibels.mean(), abs=1e-3)
 
 
 def test_photographs(tmp_path):
@@ -31,8 +31,8 @@ def test_photographs(tmp_path):
     exif[0x0112] = 6
     turned.save(tmp_path / "a.jpg", exif=exif)
     (tmp_path / "notes.txt").write_text("no picture")
-    found = reconstruction.photographs(tmp_path, 16)
-    assert found.shape == (2, 16, 16, 3)
-    assert found[:, 2:-2, 2:-2].min() > 190  # JPEG rings at the edges
+    actual = reconstruction.photographs(tmp_path, 16)
+    assert actual.shape == (2, 16, 16, 3)
+    assert actual[:, 2:-2, 2:-2].min() > 190  # JPEG rings at the edges
     with pytest.raises(ValueError, match="photos must be a folder with pictures"):
         reconstruction.photographs(tmp_path / "..", 16)

@@ -1,4 +1,4 @@
-"""Anagrams on a small untrained model: symmetries that hold whatever the weights."""
+"""Anagrams on a small untrained model: symmetries that hold for any weights."""
 
 import dataclasses
 

@@ -28,7 +28,7 @@ class Listening(nnx.Module):
 
 
 def text(first):
-    """Two texts of three tokens; the second is no text."""
+    """Two texts of three tokens; the second is the null text."""
     context = first + jnp.arange(12.0).reshape(2, 3, 2)
     mask = jnp.array([[True, True, False]] * 2)
     return Text(context, mask, first + jnp.arange(8.0).reshape(2, 4), jnp.array([False, True]))

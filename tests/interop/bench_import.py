@@ -70,7 +70,7 @@ def write_checkpoint(path: Path) -> None:
 
 
 def main() -> None:
-    """Write, import in a process of its own, report."""
+    """Write, import in a separate process, report."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "base.pt"

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.nn.abstract import abstract
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from tests.interop.torch_files import write_torch
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "hf_vae_tiny"

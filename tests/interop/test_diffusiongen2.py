@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from dg2_jax import config
-from dg2_jax.diffusion import denoiser, sampling, schedules, solvers
+from dg2_jax.diffusion import denoiser, sampling, schedules, solver_table, solvers
 from dg2_jax.interop import diffusiongen2
 from dg2_jax.interop.torch_checkpoint import CheckpointError, read_safetensors
 from dg2_jax.models import dg2_import as dg2_folder
@@ -109,7 +109,7 @@ def run(loaded, recorded, solver, timesteps, x, *prompts):
     denoise, conditioning = guided(loaded, recorded, len(x), *prompts)
     table = solvers.make_table(solver, loaded.schedule, timesteps)
     matrix = table.matrix.copy()
-    matrix[:, :, solvers.Z] = 0.0
+    matrix[:, :, solver_table.Z] = 0.0
     keys = sampling.image_keys(jnp.arange(len(x)))
     return sampling.sample(denoise, conditioning, x, table._replace(matrix=matrix), keys)
 

@@ -320,7 +320,7 @@ BOMBS = {
 }
 
 
-# In a process of its own, without the suite's type checks, which make the reader very slow.
+# In a separate process, without the suite's type checks, which make the reader very slow.
 MEASURE = """
 import sys, tracemalloc
 from dg2_jax.interop.torch_checkpoint import CheckpointError, read_torch

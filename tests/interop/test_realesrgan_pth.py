@@ -1,4 +1,4 @@
-"""Files of Real-ESRGAN and ESRGAN, whatever trainer wrote them: the same network comes of them."""
+"""Files of Real-ESRGAN and ESRGAN by any trainer: they give the same network."""
 
 import re
 from pathlib import Path

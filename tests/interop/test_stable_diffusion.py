@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from sd_files import GOLDEN, PROMPTS, WEIGHTS, error, reference
 from torch_files import write_torch
 
-from dg2_jax.diffusion import prediction, solvers
+from dg2_jax.diffusion import prediction, solver_table
 from dg2_jax.interop import stable_diffusion
 from dg2_jax.interop.hf_folder import read_weights
 from dg2_jax.interop.stable_diffusion.folder import STEM, files_to_fetch
@@ -46,7 +46,7 @@ def guided_ddim(model, x, prompt, negative, steps, scale):
     """The sampling that the recorded run did, with this model's scheduler."""
     context, pooled = model.encode([prompt, negative])
     table = model.scheduler.table(steps)
-    state = solvers.init(jnp.asarray(x))
+    state = solver_table.init(jnp.asarray(x))
     for i in range(steps):
         pair = jnp.concatenate([state.x, state.x])
         given, free = model.apply(model.params, pair, table.timestep[i], context, pooled)[:, None]
@@ -54,7 +54,7 @@ def guided_ddim(model, x, prompt, negative, steps, scale):
         level = (float(table.alpha[i]), float(table.sigma[i]))
         x0 = prediction.to_x0(model.prediction_type, state.x, output, *level)
         matrix = jnp.asarray(table.matrix[i], jnp.float32)
-        state = solvers.step(state, matrix, x0, jnp.zeros_like(x0))
+        state = solver_table.step(state, matrix, x0, jnp.zeros_like(x0))
     return state.x
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
+from dg2_jax.nn.autoencoder import AutoencoderKL, Posterior
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.nn.vae_blocks import Downsample, depth_to_space, space_to_depth
 from tests.networks import random_network
 
@@ -47,10 +48,10 @@ def test_a_longer_decoder_doubles_what_the_encoder_sees():
     side = 2 * double.downsampling_factor
     pixels = jax.random.uniform(jax.random.key(0), (2, side, side, 3), minval=-1.0)
     means = pixels.reshape(2, side // 2, 2, side // 2, 2, 3).mean((2, 4))
-    found, expected = double.encode(pixels), plain.encode(means)
-    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-5)
-    np.testing.assert_allclose(found.logvar, expected.logvar, atol=1e-5)
-    assert double.decode(found.mode()).shape == pixels.shape
+    actual, expected = double.encode(pixels), plain.encode(means)
+    np.testing.assert_allclose(actual.mean, expected.mean, atol=1e-5)
+    np.testing.assert_allclose(actual.logvar, expected.logvar, atol=1e-5)
+    assert double.decode(actual.mode()).shape == pixels.shape
     with pytest.raises(ValueError, match="multiples of"):
         double.encode(pixels[:, :-2])
 

@@ -51,7 +51,7 @@ def test_vision_matches_the_reference():
     out = vision(jnp.asarray(REFERENCE["pixel_values"].transpose(0, 2, 3, 1)))
     assert_close(out.last_hidden_state, REFERENCE["vision_last_hidden_state"])
     assert_close(out.projected, REFERENCE["image_embeds"])
-    with pytest.raises(ValueError, match="32 a side, not 16"):
+    with pytest.raises(ValueError, match="sides of 32, not 16"):
         vision(jnp.zeros((1, 16, 16, 3)))
 
 

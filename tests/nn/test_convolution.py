@@ -35,8 +35,8 @@ def test_values_and_gradients_are_those_of_the_convolution(shape, most, monkeypa
         for size in ((b, h, w, i), (3, 3, i, o), (b, h, w, o))
     )
     expected, expected_vjp = jax.vjp(plain, x, kernel)
-    found, found_vjp = jax.vjp(convolution.convolve_on_cpu, x, kernel)
-    pairs = zip((found, *found_vjp(gradient)), (expected, *expected_vjp(gradient)), strict=True)
+    actual, found_vjp = jax.vjp(convolution.convolve_on_cpu, x, kernel)
+    pairs = zip((actual, *found_vjp(gradient)), (expected, *expected_vjp(gradient)), strict=True)
     for a, b in pairs:
         np.testing.assert_allclose(a, b, atol=2e-6 * float(jnp.abs(b).max()) * i**0.5)
 

@@ -46,8 +46,8 @@ def test_block_is_its_definition():
     y = y + g2 * linear(block.outer, gelu(linear(block.inner, normalise(y) * (1 + k2) + s2)))
     x, embedding, text = (jnp.asarray(a, jnp.float32)[None] for a in (x, embedding, text))
     mask = jnp.ones((1, 3), bool)
-    found = block(x, embedding, block.project_context(text), mask)
-    np.testing.assert_allclose(found[0], y, atol=1e-4)
+    actual = block(x, embedding, block.project_context(text), mask)
+    np.testing.assert_allclose(actual[0], y, atol=1e-4)
 
 
 def test_a_patch_is_read_and_written_at_its_place():

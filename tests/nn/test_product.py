@@ -24,8 +24,8 @@ def loops(function, *args, platform="cpu"):
 @pytest.mark.parametrize(("rows", "k", "m"), [(8, 1024, 1024), (63, 2304, 512), (9, 1025, 1024)])
 def test_values_and_gradients_are_those_of_one_product(rows, k, m):
     x, kernel, gradient = drawn((rows, k), (k, m), (rows, m))
-    found, vjp = jax.vjp(dot_general, x, kernel)
-    pairs = [(found, x @ kernel)]
+    actual, vjp = jax.vjp(dot_general, x, kernel)
+    pairs = [(actual, x @ kernel)]
     pairs += zip(vjp(gradient), (gradient @ kernel.T, x.T @ gradient), strict=True)
     for a, b in pairs:
         np.testing.assert_allclose(a, b, atol=2e-6 * float(jnp.abs(b).max()) * k**0.5)

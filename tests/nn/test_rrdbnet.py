@@ -61,9 +61,9 @@ def rrdbnet(net, x):
             seen = [z]
             for j in range(5):
                 kernel, bias = trunk.kernels[j][...][n, r], trunk.biases[j][...][n, r]
-                made = conv(np.concatenate(seen, -1), kernel, bias)
-                seen.append(leaky(made))
-            z = z + 0.2 * made
+                output = conv(np.concatenate(seen, -1), kernel, bias)
+                seen.append(leaky(output))
+            z = z + 0.2 * output
         y = y + 0.2 * z
     y = first + plain(net.conv_body, y)
     y = leaky(plain(net.conv_up1, double(y)))

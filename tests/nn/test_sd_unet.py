@@ -137,10 +137,10 @@ def test_timestep_embedding():
     frequency = 10000.0 ** (-np.arange(4) / 3.0)
     angle = np.asarray(t)[:, None] * frequency
     expected = np.concatenate([np.sin(angle), np.cos(angle), np.zeros((3, 1))], axis=1)
-    found = timestep_embedding(t, 9, flip_sin_to_cos=False, freq_shift=1.0)
-    np.testing.assert_allclose(found, expected, atol=2e-4)
+    actual = timestep_embedding(t, 9, flip_sin_to_cos=False, freq_shift=1.0)
+    np.testing.assert_allclose(actual, expected, atol=2e-4)
     flipped = timestep_embedding(t, 9, freq_shift=1.0)
-    np.testing.assert_array_equal(flipped[:, :4], found[:, 4:8])
+    np.testing.assert_array_equal(flipped[:, :4], actual[:, 4:8])
 
 
 def test_doubling_to_an_odd_size_drops_a_copy():
@@ -221,14 +221,14 @@ def test_divided_weights_give_the_same_output(tensor, fsdp, tmp_path):
     flags = os.environ.get("XLA_FLAGS", "") + count
     subprocess.run(command, env=os.environ | {"XLA_FLAGS": flags}, check=True)
     expected = jax.jit(functools.partial(evaluate, SDUNet(ONE_LEVEL, rngs=nnx.Rngs(0))))
-    with np.load(tmp_path / "out.npz") as found:
-        np.testing.assert_allclose(found["output"], expected(*inputs(ONE_LEVEL)), atol=1e-4)
-        assert found["share"] == 1 / (tensor * fsdp)
+    with np.load(tmp_path / "out.npz") as actual:
+        np.testing.assert_allclose(actual["output"], expected(*inputs(ONE_LEVEL)), atol=1e-4)
+        assert actual["share"] == 1 / (tensor * fsdp)
 
 
 def test_norms_take_their_statistics_in_two_passes():
     """Features far from zero, as trained weights make them: one pass would lose them."""
     x = 300.0 + jnp.sin(jnp.arange(64.0))[None, :]
     expected = (np.asarray(x, np.float64) - np.mean(x)) / np.std(np.asarray(x, np.float64))
-    found = layer_norm(64, 1e-5, nnx.Rngs(0))(x)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    actual = layer_norm(64, 1e-5, nnx.Rngs(0))(x)
+    np.testing.assert_allclose(actual, expected, atol=1e-3)

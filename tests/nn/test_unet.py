@@ -71,8 +71,8 @@ def test_attention_without_a_key_stays_finite(path):
     q = jnp.ones((1, 4, 2, 8))
     mask = jnp.zeros((1, 4), bool)
     attend = getattr(attention, path)
-    for found in jax.jit(jax.value_and_grad(lambda q: attend(q, q, q, mask).sum()))(q):
-        assert np.isfinite(found).all()
+    for actual in jax.jit(jax.value_and_grad(lambda q: attend(q, q, q, mask).sum()))(q):
+        assert np.isfinite(actual).all()
 
 
 @pytest.mark.parametrize("lengths", [(6, 5), (256, 256)])

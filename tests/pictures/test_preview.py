@@ -28,10 +28,10 @@ def test_the_fit_finds_the_map():
     images = levels[:, :, None, :, None] + detail
     assert 0 < images.min() < images.max() < 255
     images = np.round(images).astype(np.uint8).reshape(16, 32, 32, 3)
-    found = preview.fit_latent_to_rgb(latents, images)
-    np.testing.assert_allclose(found.weight, truth.weight, atol=5e-4)
-    np.testing.assert_allclose(found.bias, truth.bias, atol=5e-4)
-    shown = np.asarray(preview.apply(jnp.asarray(latents), found))
+    actual = preview.fit_latent_to_rgb(latents, images)
+    np.testing.assert_allclose(actual.weight, truth.weight, atol=5e-4)
+    np.testing.assert_allclose(actual.bias, truth.bias, atol=5e-4)
+    shown = np.asarray(preview.apply(jnp.asarray(latents), actual))
     assert shown.dtype == np.uint8
     assert np.abs(shown - levels).max() < 1.5
 
@@ -41,9 +41,9 @@ def test_the_fit_is_the_least_squares_one():
     rng = np.random.default_rng(2)
     latents = rng.normal(size=(4, 8, 8, 3)).astype(np.float32)
     images = rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
-    found = preview.fit_latent_to_rgb(latents, images)
+    actual = preview.fit_latent_to_rgb(latents, images)
     cells = images.reshape(4, 8, 2, 8, 2, 3).mean((2, 4)) / 127.5 - 1
-    residual = (latents @ found.weight + found.bias - cells).reshape(-1, 3)
+    residual = (latents @ actual.weight + actual.bias - cells).reshape(-1, 3)
     np.testing.assert_allclose(latents.reshape(-1, 3).T @ residual, 0, atol=1e-9)
     np.testing.assert_allclose(residual.sum(0), 0, atol=1e-9)
 

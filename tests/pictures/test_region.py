@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.pictures import masks, region
+from dg2_jax.pictures.image_input import LANCZOS
 
 side = st.integers(1, 60)
 
@@ -66,7 +67,7 @@ def test_the_padding_has_room_for_the_feather():
     mask[100, 100] = 1.0
     part = region.load(photograph, mask, 32, 32, 0, 20.0)
     assert part.box == (80, 80, 121, 121)
-    whole = part.paste(np.full((32, 32, 3), 250, np.uint8), 20.0, region.LANCZOS)
+    whole = part.paste(np.full((32, 32, 3), 250, np.uint8), 20.0, LANCZOS)
     faded = masks.feather(mask, 20.0)
     assert (whole[faded == 0] == 50).all()
     assert (whole[faded > 0.1] > 50).all()
@@ -82,7 +83,7 @@ def test_what_was_not_repainted_comes_back():
     for size in ((20, 20), (64, 64), (16, 16), (48, 24)):
         part = region.load(photograph, mask, *size, 0, 0.0)
         assert part.pixels.shape[:2] == size[::-1]
-        whole = part.paste(part.pixels, 0.0, region.LANCZOS)
+        whole = part.paste(part.pixels, 0.0, LANCZOS)
         assert np.abs(whole.astype(int) - photograph).max() <= 4
         np.testing.assert_array_equal(whole[mask == 0], photograph[mask == 0])
 

@@ -87,18 +87,21 @@ class LiveServer:
 class Process:
     """`tests.serve.live` as a process of its own."""
 
-    def __init__(self, data: Path, step_seconds: float = 0.0, **settings):
+    def __init__(
+        self, data: Path, step_seconds: float = 0.0, errors: Path | None = None, **settings
+    ):
         env = {**os.environ, "FAKE_STEP_SECONDS": str(step_seconds), "DG2_WARMUP": "false"}
         env |= {f"DG2_{name.upper()}": str(value) for name, value in settings.items()}
         command = [sys.executable, "-m", "tests.serve.live", "--port=0", f"--data={data}"]
-        self.process = subprocess.Popen(
-            command,
-            cwd=_ROOT,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        with (errors or Path(os.devnull)).open("w") as standard_error:
+            self.process = subprocess.Popen(
+                command,
+                cwd=_ROOT,
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=standard_error,
+                text=True,
+            )
         line = self.process.stdout.readline()
         self.url = re.search(r"http://\S+", line).group()
         self.client = httpx.Client(base_url=self.url, timeout=30)

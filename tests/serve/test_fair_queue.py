@@ -1,4 +1,4 @@
-"""What the queue promises whatever is pushed."""
+"""What the queue promises for any sequence of jobs."""
 
 from collections import Counter
 

@@ -110,3 +110,5 @@ def test_what_this_model_cannot_do_is_refused_before_it_is_stored(real):
     assert refused(width=32 + 8) == "width"
     outside = {**edit, "outpaint": [8, 0, 0, 0], "inpaint_area": "only_masked"}
     assert refused(**outside) == "inpaint_area"
+    region = {"mask": "eA==", "inpaint_area": "only_masked", "inpaint_upscaler": "x2plus"}
+    assert refused(**edit, **region) == "inpaint_upscaler"  # its weights are not here

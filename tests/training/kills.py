@@ -48,9 +48,9 @@ def main(argv: list[str]) -> None:
                 sys.exit(f"a restart of {folder} ended with {process.exitcode}")
             kills[point or "at a random moment"] += 1
             lost[lost_steps(folder)] += 1
-        found = processes.outcome(folder)
-        if found != expected:
-            sys.exit(f"{folder} differs from the unbroken run: {found} and {expected}")
+        actual = processes.outcome(folder)
+        if actual != expected:
+            sys.exit(f"{folder} differs from the unbroken run: {actual} and {expected}")
     print(f"{kills.total()} kills in {runs} runs, every one equal to the unbroken run")
     for point, count in kills.most_common():
         print(f"  {point}: {count}")

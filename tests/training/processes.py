@@ -1,4 +1,4 @@
-"""Training runs in processes of their own, which can be killed.
+"""Training runs in separate processes, which can be killed.
 
 They are forked from a server that has the imports behind it and no devices yet, so that one costs a
 second and not five.
@@ -114,7 +114,7 @@ def outcome(workdir):
 
 
 def waiting(workdir, ready):
-    """A run that stays in its third step until it is told to stop."""
+    """A run that stays in its third step until it is stopped."""
 
     def before(count):
         if count == 4:

@@ -19,15 +19,10 @@ from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.nn.unet import UNet, UNetConfig
-from dg2_jax.training import runs, sharding, step
+from dg2_jax.training import sharding, starting, step
 from dg2_jax.training.checkpoint import CheckpointManager
-from dg2_jax.training.config import (
-    DevicesConfig,
-    DiffusionConfig,
-    EmaConfig,
-    OptimConfig,
-    RunConfig,
-)
+from dg2_jax.training.config import DevicesConfig, EmaConfig, OptimConfig, RunConfig
+from dg2_jax.training.process import DiffusionConfig
 from tests.networks import random_params
 from tests.training import helpers, processes
 
@@ -73,7 +68,7 @@ def make(network):
 def train(network, config, layout, rows=slice(0, 8)):
     """The losses of the run, and the last state."""
     loss_fn, _, params = make(network)
-    state = layout.place_state(runs.initial_state(config, params))
+    state = layout.place_state(starting.initial_state(config, params))
     step_fn = step.make_train_step(loss_fn, config, layout)
     losses = []
     for i in range(config.num_steps):
@@ -86,7 +81,7 @@ def curves(path):
     """Trains on parts of 8 virtual devices, and hands one state from layout to layout."""
     jax.config.update("jax_num_cpu_devices", 8)
     sharding.MIN_DIVIDED = 64
-    found = {"unet": {}, "dit": {}}
+    actual = {"unet": {}, "dit": {}}
     for network, axes in (
         ("unet", (1, 1, 1)),
         ("unet", (1, 2, 1)),
@@ -98,18 +93,18 @@ def curves(path):
         config = dataclasses.replace(RUN, devices=DevicesConfig(data, fsdp, tensor))
         used = jax.devices()[: data * fsdp * tensor]
         layout = sharding.make_layout(config.devices, config.batch_size, RULES[network], used)
-        found[network][" x ".join(map(str, axes))], state = train(network, config, layout)
+        actual[network][" x ".join(map(str, axes))], state = train(network, config, layout)
         if network == "dit" and axes == (1, 1, 1):
-            found["alone"] = found["dit"]["1 x 1 x 1"]
+            actual["alone"] = actual["dit"]["1 x 1 x 1"]
             validate = make("dit")[1]
-            found["alone val_loss"] = validate(state.ema, [make_batch(7)])["val_loss"]
-    Path(path).write_text(json.dumps(found | reshard(Path(path).parent, state)))
+            actual["alone val_loss"] = validate(state.ema, [make_batch(7)])["val_loss"]
+    Path(path).write_text(json.dumps(actual | reshard(Path(path).parent, state)))
 
 
 def reshard(folder, state):
     """Saves and restores a state on 1, 2, 8 and 1 devices; the digests of what there was."""
     state = jax.tree.map(np.asarray, state)
-    found = {"restored on": [], "digests": [], "largest part": []}
+    actual = {"restored on": [], "digests": [], "largest part": []}
     for i, (fsdp, tensor) in enumerate(((1, 1), (2, 1), (4, 2), (1, 1))):
         devices = jax.devices()[: fsdp * tensor]
         layout = sharding.make_layout(DevicesConfig(1, fsdp, tensor), 8, RULES["dit"], devices)
@@ -123,12 +118,12 @@ def reshard(folder, state):
         for leaf in jax.tree.leaves(state):
             digest.update(np.asarray(leaf).tobytes())
             part = max(part, leaf.addressable_shards[0].data.size)
-        found["restored on"].append(len(state.params["patch"]["kernel"].sharding.device_set))
-        found["digests"].append(digest.hexdigest())
-        found["largest part"].append(part)
+        actual["restored on"].append(len(state.params["patch"]["kernel"].sharding.device_set))
+        actual["digests"].append(digest.hexdigest())
+        actual["largest part"].append(part)
         manager.save(20, state, {}, {})
         manager.wait()
-    return found
+    return actual
 
 
 def free_address():
@@ -162,8 +157,8 @@ def curve_of_two(index, address, folder):
         config = dataclasses.replace(RUN, devices=DevicesConfig(1, fsdp=2))
         layout = sharding.make_layout(config.devices, config.batch_size, RULES["dit"])
         losses, state = train("dit", config, layout, slice(4 * index, 4 * index + 4))
-        found = make("dit")[1](state.ema, [make_batch(7)])
-        (folder / f"{index}.json").write_text(json.dumps({"losses": losses, **found}))
+        actual = make("dit")[1](state.ema, [make_batch(7)])
+        (folder / f"{index}.json").write_text(json.dumps({"losses": losses, **actual}))
 
 
 def killed_of_two(index, address, folder, victim, point):

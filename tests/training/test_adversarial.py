@@ -9,7 +9,8 @@ from flax import nnx
 
 from dg2_jax.evaluation.probe import AttributeProbe, ProbeConfig
 from dg2_jax.models.model import split
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.pictures.images import from_uint8
 from dg2_jax.training import adversarial, state, step
 from dg2_jax.training.adversarial import DISCRIMINATOR, AdversarialConfig, Discriminator
@@ -82,8 +83,8 @@ def test_gradient_penalty_of_a_linear_judge_is_the_closed_form():
         patches = x.reshape(2, 4, 4, 4, 4, 3)
         return jnp.einsum("bhpwqc,pqc->bhw", patches, w)[..., None]
 
-    found = adversarial.gradient_penalty(judge, jnp.zeros((2, 16, 16, 3)))
-    assert found == pytest.approx(0.5 * float(jnp.sum(w**2)), rel=1e-5)
+    actual = adversarial.gradient_penalty(judge, jnp.zeros((2, 16, 16, 3)))
+    assert actual == pytest.approx(0.5 * float(jnp.sum(w**2)), rel=1e-5)
 
 
 def test_gradient_penalty_reaches_the_run_in_the_mean():
@@ -94,8 +95,8 @@ def test_gradient_penalty_reaches_the_run_in_the_mean():
     def added(key):
         return loss(params, BATCH, key)[0] - without(params, BATCH, key)[0]
 
-    found = np.array([added(jax.random.key(i)) for i in range(160)])
-    drawn = found[np.abs(found) > 1e-6]
+    actual = np.array([added(jax.random.key(i)) for i in range(160)])
+    drawn = actual[np.abs(actual) > 1e-6]
     true = adversarial.gradient_penalty(lambda x: judge(x)[0], from_uint8(BATCH["image"]))
     np.testing.assert_allclose(drawn, adversarial.R1_EVERY * true, rtol=1e-3)
     assert 3 <= len(drawn) <= 22  # a sixteenth of 160
@@ -103,7 +104,7 @@ def test_gradient_penalty_reaches_the_run_in_the_mean():
 
 def test_without_its_terms_the_decoder_learns_as_without_a_discriminator():
     params, loss, vae, _ = setup(weight=0.0, feature_matching=0.0)
-    found, metrics = gradients(params, loss)
+    actual, metrics = gradients(params, loss)
     graphdef, own = nnx.split(vae)
     draw_key = jax.random.split(jax.random.key(1))[0]
 
@@ -117,11 +118,11 @@ def test_without_its_terms_the_decoder_learns_as_without_a_discriminator():
     expected = nnx.to_pure_dict(jax.grad(plain)(own))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5),
-        found["decoder"],
+        actual["decoder"],
         expected["decoder"],
     )
-    assert norm(found["encoder"]) == 0.0
-    assert norm(found[DISCRIMINATOR]) > 0.0
+    assert norm(actual["encoder"]) == 0.0
+    assert norm(actual[DISCRIMINATOR]) > 0.0
     assert {"squared", "absolute", "gradient", "adversarial", "discriminator"} <= set(metrics)
 
 
@@ -170,15 +171,15 @@ def test_perceptual_difference_is_zero_for_equal_pictures_and_reaches_the_decode
     assert adversarial.perceptual_difference(probe, pixels, pixels) == 0.0
     assert 0.0 < adversarial.perceptual_difference(probe, pixels, -pixels) <= 4.0
     params, loss, _, _ = setup(probe=probe, perceptual=1.0, weight=0.0, feature_matching=0.0)
-    found, metrics = gradients(params, loss)
+    actual, metrics = gradients(params, loss)
     base = gradients(*setup(weight=0.0, feature_matching=0.0)[:2])[0]
     assert metrics["perceptual"] > 0
-    assert norm(difference(found["decoder"], base["decoder"])) > 1e-4
+    assert norm(difference(actual["decoder"], base["decoder"])) > 1e-4
 
 
 def test_an_encoder_that_is_trained_gets_its_gradient():
-    found, _ = gradients(*setup(decoder_only=False)[:2])
-    assert norm(found["encoder"]) > 0.0
+    actual, _ = gradients(*setup(decoder_only=False)[:2])
+    assert norm(actual["encoder"]) > 0.0
 
 
 def test_steps_of_both_networks_learn():
@@ -208,10 +209,10 @@ def test_a_transform_adds_a_crop_of_a_drawn_latent():
     transform = adversarial.own_latents(latents, 3)
     seen = set()
     for seed in range(60):
-        found = transform({"image": 0}, np.random.default_rng(seed))["latents"]
-        assert found.shape == (3, 3, 1)
-        which, top, left = (int(i) for i in np.argwhere(latents[..., 0] == found[0, 0, 0])[0])
-        np.testing.assert_array_equal(found, latents[which, top : top + 3, left : left + 3])
+        actual = transform({"image": 0}, np.random.default_rng(seed))["latents"]
+        assert actual.shape == (3, 3, 1)
+        which, top, left = (int(i) for i in np.argwhere(latents[..., 0] == actual[0, 0, 0])[0])
+        np.testing.assert_array_equal(actual, latents[which, top : top + 3, left : left + 3])
         seen.add((which, top, left))
     assert len(seen) == 2 * 2 * 3
 

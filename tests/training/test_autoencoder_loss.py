@@ -14,7 +14,8 @@ from dg2_jax.evaluation.metrics import (
     sharpness,
     ssim,
 )
-from dg2_jax.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
+from dg2_jax.nn.autoencoder import AutoencoderKL, Posterior
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.training.autoencoder import (
     TRANSFORMS,
     LossWeights,

@@ -34,10 +34,10 @@ def test_a_model_gets_an_average_of_another_width(folder, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "model_0.07")
-    made = model.load(tmp_path / "model_0.07")
+    output = model.load(tmp_path / "model_0.07")
     # Stored as bfloat16; the widths that were kept are 2% and 4% away.
-    for name, wanted in (("ema", average(0.07, steps)), ("raw", trained.params["raw"])):
+    for name, expected in (("ema", average(0.07, steps)), ("raw", trained.params["raw"])):
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=8e-3), made.params[name], wanted
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=8e-3), output.params[name], expected
         )
-    assert made.config["denoiser"] == trained.config["denoiser"]
+    assert output.config["denoiser"] == trained.config["denoiser"]

@@ -11,8 +11,9 @@ from dg2_jax.diffusion import prediction, schedules
 from dg2_jax.models import folder as model
 from dg2_jax.models.model import split
 from dg2_jax.nn.unet import UNetConfig
-from dg2_jax.training import distillation, export, optimizer, runs, state, step
-from dg2_jax.training.config import DiffusionConfig, OptimConfig, RunConfig
+from dg2_jax.training import distillation, export, optimizer, starting, state, step
+from dg2_jax.training.config import OptimConfig, RunConfig
+from dg2_jax.training.process import DiffusionConfig
 from dg2_jax.training.runs import DistillationRunConfig
 from tests import tiny_model
 from tests.networks import random_network
@@ -48,8 +49,8 @@ def test_one_step_to_the_target_ends_where_the_teacher_does(teacher, segment):
     """The teacher's guided DDIM steps written out, from equation 12 of arXiv 2010.02502."""
     parts = distillation.segments(SCHEDULE, 3, 2)
     batch = make_batch(0, 4)
-    made = make_teacher(teacher, parts)(teacher[1], batch, jax.random.key(1))
-    made = {name: rows[4 * segment : 4 * segment + 4] for name, rows in made.items()}
+    result = make_teacher(teacher, parts)(teacher[1], batch, jax.random.key(1))
+    result = {name: rows[4 * segment : 4 * segment + 4] for name, rows in result.items()}
     network, params = teacher
     model = network.bind(params)
     null = model.null_context(4, 3)
@@ -67,7 +68,7 @@ def test_one_step_to_the_target_ends_where_the_teacher_does(teacher, segment):
 
     visited = schedules.timesteps(6, 1000, "trailing")[2 * segment : 2 * segment + 2]
     following = [*schedules.timesteps(6, 1000, "trailing"), None][2 * segment + 1 :][:2]
-    x = made["x"]
+    x = result["x"]
     for t, t_next in zip(visited, following, strict=True):
         a, s = float(SCHEDULE.alpha[t]), float(SCHEDULE.sigma[t])
         a1, s1 = (1.0, 0.0) if t_next is None else (SCHEDULE.alpha[t_next], SCHEDULE.sigma[t_next])
@@ -76,9 +77,9 @@ def test_one_step_to_the_target_ends_where_the_teacher_does(teacher, segment):
     a, s, a1, s1 = (
         float(level[segment + i]) for i in (0, 1) for level in (parts.alpha, parts.sigma)
     )
-    one_step = a1 * made["target"] + s1 * (made["x"] - a * made["target"]) / s
+    one_step = a1 * result["target"] + s1 * (result["x"] - a * result["target"]) / s
     np.testing.assert_allclose(one_step, x, atol=2e-3)
-    assert made["timestep"].tolist() == [visited[0]] * 4
+    assert result["timestep"].tolist() == [visited[0]] * 4
 
 
 @pytest.mark.parametrize("own_share", [0.0, 1.0])
@@ -88,16 +89,16 @@ def test_the_student_is_asked_where_its_own_steps_lead(teacher, own_share):
     parts = distillation.segments(SCHEDULE, 3, 2)
     student = jax.tree.map(lambda leaf: 1.01 * leaf, params)
     batch = make_batch(0, 4)
-    made = make_teacher(teacher, parts, own_share)(student, batch, jax.random.key(1))
+    result = make_teacher(teacher, parts, own_share)(student, batch, jax.random.key(1))
     model = network.bind(student)
     output = nnx.jit(lambda x, t, *text: model(x, t, model.project_context(*text)))(
-        made["x"], made["timestep"], made["context"], made["mask"]
+        result["x"], result["timestep"], result["context"], result["mask"]
     )
     levels = [
         np.asarray(level, np.float32)[:, None, None, None, None]
         for level in (parts.alpha, parts.sigma)
     ]
-    x, output = (a.reshape(3, 4, *a.shape[1:]) for a in (made["x"], output))
+    x, output = (a.reshape(3, 4, *a.shape[1:]) for a in (result["x"], output))
     (a, a1), (s, s1) = ((level[:-1], level[1:]) for level in levels)
     x0 = a * x - s * output  # of v-prediction, Salimans and Ho
     led = (a1 * x0 + s1 * (x - a * x0) / s)[:2]
@@ -120,8 +121,8 @@ def test_a_student_learns_its_teacher_at_every_level(teacher):
 
     def losses(student):
         """One a level, at what the student of that time meets."""
-        made = teach(student, make_batch(1000), jax.random.key(1))
-        levels = ({name: np.split(rows, 2)[i] for name, rows in made.items()} for i in (0, 1))
+        result = teach(student, make_batch(1000), jax.random.key(1))
+        levels = ({name: np.split(rows, 2)[i] for name, rows in result.items()} for i in (0, 1))
         return np.array([float(measure(student, level)) for level in levels])
 
     current = state.create(jax.tree.map(jnp.copy, params), optimizer.make(config.optim, 60))
@@ -136,14 +137,14 @@ def test_the_model_folder_is_the_teachers_with_the_student_in_it(folder, tmp_pat
     student = jax.tree.map(lambda leaf: leaf + 1, teacher.params["ema"])
     config = DistillationRunConfig(init_from=str(folder))
     export.export_distilled(tmp_path / "model", config, state.TrainState(0, None, student, None))
-    made = model.load(tmp_path / "model")
-    assert list(made.params) == ["ema", "raw", "fast"]
-    assert made.config["sampling"] == {"fast": tiny_model.FAST}
+    result = model.load(tmp_path / "model")
+    assert list(result.params) == ["ema", "raw", "fast"]
+    assert result.config["sampling"] == {"fast": tiny_model.FAST}
     for name in ("ema", "raw"):
-        jax.tree.map(np.testing.assert_array_equal, made.params[name], teacher.params[name])
+        jax.tree.map(np.testing.assert_array_equal, result.params[name], teacher.params[name])
     jax.tree.map(  # stored as bfloat16
         lambda found, given: np.testing.assert_allclose(found, given, rtol=4e-3),
-        made.params["fast"],
+        result.params["fast"],
         student,
     )
 
@@ -164,5 +165,5 @@ def test_a_run_starts_from_the_weights_that_are_asked_for(folder):
         diffusion=DiffusionConfig(prediction_type=start.prediction_type),
     )
     for weights in ("ema", "raw"):
-        found = runs.starting_weights(config, weights)
-        jax.tree.map(np.testing.assert_array_equal, found, start.params[weights])
+        actual = starting.weights(config, weights)
+        jax.tree.map(np.testing.assert_array_equal, actual, start.params[weights])

@@ -68,22 +68,22 @@ def test_any_width_can_be_had_afterwards(sigma_rel, end):
 
     def track(sigma):
         """The average after every step."""
-        average, found = np.zeros(64), []
+        average, actual = np.zeros(64), []
         for t, value in enumerate(walk, start=1):
             beta = (1 - 1 / t) ** (ema.power_gamma(sigma) + 1)
             average = beta * average + (1 - beta) * value
-            found.append(average)
-        return np.stack(found)
+            actual.append(average)
+        return np.stack(actual)
 
     pairs = [(sigma, step) for sigma in (0.05, 0.10) for step in range(32, 513, 32)]
     kept = np.concatenate([track(sigma)[31::32] for sigma in (0.05, 0.10)])
     weights = ema.posthoc_weights([t for _, t in pairs], [s for s, _ in pairs], end, sigma_rel)
-    wanted = track(sigma_rel)[end - 1]
+    target = track(sigma_rel)[end - 1]
     # Relative to how far the average is from the weights themselves.
-    scale = np.linalg.norm(walk[end - 1] - wanted)
-    assert np.linalg.norm(weights @ kept - wanted) < 0.01 * scale
+    scale = np.linalg.norm(walk[end - 1] - target)
+    assert np.linalg.norm(weights @ kept - target) < 0.01 * scale
     if sigma_rel != 0.05:  # and no average that was kept would do
-        assert np.linalg.norm(kept - wanted, axis=1).min() > 0.05 * scale
+        assert np.linalg.norm(kept - target, axis=1).min() > 0.05 * scale
 
 
 @pytest.mark.parametrize(("sigma_rel", "end"), [(0.02, 512), (0.2, 480), (0.25, 512), (0.15, 200)])
@@ -93,11 +93,11 @@ def test_a_width_that_is_hard_to_reach_keeps_the_scale_of_the_weights(sigma_rel,
     drifting = 10.0 + time[:, None] ** np.array([0.5, 1.0, 2.0])
 
     def average(sigma, step):
-        found = np.zeros(3)
+        actual = np.zeros(3)
         for t, value in enumerate(drifting[:step], start=1):
             beta = (1 - 1 / t) ** (ema.power_gamma(sigma) + 1)
-            found = beta * found + (1 - beta) * value
-        return found
+            actual = beta * actual + (1 - beta) * value
+        return actual
 
     pairs = [(0.05, 128), (0.05, 256), (0.05, 512), (0.10, 512)]
     weights = ema.posthoc_weights([t for _, t in pairs], [s for s, _ in pairs], end, sigma_rel)

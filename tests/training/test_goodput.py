@@ -14,12 +14,12 @@ from tests.training import helpers
 
 def test_shares_are_of_all_the_time():
     clock = iter([0.0, 1.0, 3.0, 4.0, 5.0, 10.0])  # input from 1 to 3, a save from 4 to 5
-    found = goodput.Goodput(lambda: next(clock))
-    with found.measure("input"):
+    actual = goodput.Goodput(lambda: next(clock))
+    with actual.measure("input"):
         pass
-    with found.measure("save"):
+    with actual.measure("save"):
         pass
-    assert found.shares() == {
+    assert actual.shares() == {
         "goodput/compile": 0.0,
         "goodput/step": 0.7,
         "goodput/input": 0.2,

@@ -28,8 +28,8 @@ def test_linear_regression_finds_its_weights(tmp_path):
     state = helpers.run(tmp_path, config)
     np.testing.assert_allclose(state.params["w"], helpers.TRUE_WEIGHTS, atol=1e-3)
     np.testing.assert_allclose(state.ema["w"], helpers.TRUE_WEIGHTS, atol=1e-2)
-    found = lines(tmp_path)
-    assert found[-1]["loss"] < 1e-5 < 1.0 < found[0]["loss"]
+    actual = lines(tmp_path)
+    assert actual[-1]["loss"] < 1e-5 < 1.0 < actual[0]["loss"]
     assert CheckpointManager(tmp_path / "checkpoints").steps() == [200]
 
 
@@ -97,15 +97,15 @@ def tensorboard_values(folder):
     """Every value of the event files by step and tag."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = {}
+    actual = {}
     for path in sorted(folder.iterdir()):
         data = path.read_bytes()
         while data:  # TFRecord: length, its checksum, data, its checksum
             (length,) = struct.unpack("<Q", data[:8])
             event = Event.FromString(data[12 : 12 + length])
-            found |= {(event.step, value.tag): value for value in event.summary.value}
+            actual |= {(event.step, value.tag): value for value in event.summary.value}
             data = data[16 + length :]
-    return found
+    return actual
 
 
 def test_tensorboard_has_what_the_files_have(tmp_path):
@@ -117,24 +117,24 @@ def test_tensorboard_has_what_the_files_have(tmp_path):
     config = helpers.make_config(tensorboard=True, sample_every=10)
     helpers.run(tmp_path, config, sample=sample, stop_after=12)
     helpers.run(tmp_path, config, sample=sample)
-    found = tensorboard_values(tmp_path / "tensorboard")
+    actual = tensorboard_values(tmp_path / "tensorboard")
     logged = lines(tmp_path)
     assert [line["step"] for line in logged] == list(range(1, 21))
     for line in logged:
         for name, value in line.items():
             if name != "step":
-                assert found.pop((line["step"], name)).simple_value == pytest.approx(value, 1e-6)
+                assert actual.pop((line["step"], name)).simple_value == pytest.approx(value, 1e-6)
     for step in (10, 20):
-        with Image.open(io.BytesIO(found.pop((step, "grid")).image.encoded_image_string)) as image:
+        with Image.open(io.BytesIO(actual.pop((step, "grid")).image.encoded_image_string)) as image:
             np.testing.assert_array_equal(image, np.full((4, 6, 3), step))
-    assert not found
+    assert not actual
 
 
 def test_learning_rate_warms_up_and_decays():
     config = OptimConfig(learning_rate=1.0, final_learning_rate=0.1, warmup_steps=10)
     rate = optimizer.learning_rate(config, 110)
-    found = [float(rate(s)) for s in (0, 5, 10, 60, 110)]
-    np.testing.assert_allclose(found, [0.0, 0.5, 1.0, 0.55, 0.1], atol=1e-6)
+    actual = [float(rate(s)) for s in (0, 5, 10, 60, 110)]
+    np.testing.assert_allclose(actual, [0.0, 0.5, 1.0, 0.55, 0.1], atol=1e-6)
     with pytest.raises(ValueError, match=r"optim\.warmup_steps must be below num_steps"):
         optimizer.learning_rate(config, 10)
 

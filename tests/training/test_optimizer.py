@@ -46,12 +46,12 @@ def test_muon_turns_a_gradient_into_its_orthogonal_factor(shape):
     update = first_update(config(), grads, grads)["w"]
     matrix = np.asarray(grads["w"]).reshape(-1, shape[-1])
     left, _, right = np.linalg.svd(matrix, full_matrices=False)
-    wanted = -0.2 * np.sqrt(max(matrix.shape)) * left @ right
+    expected = -0.2 * np.sqrt(max(matrix.shape)) * left @ right
     got = np.asarray(update).reshape(matrix.shape)
-    cosine = np.sum(got * wanted) / np.linalg.norm(got) / np.linalg.norm(wanted)
+    cosine = np.sum(got * expected) / np.linalg.norm(got) / np.linalg.norm(expected)
     # Five Newton-Schulz steps leave singular values between 0.7 and 1.2, not at 1.
     assert cosine > 0.97
-    assert 0.7 < np.linalg.norm(got) / np.linalg.norm(wanted) < 1.2
+    assert 0.7 < np.linalg.norm(got) / np.linalg.norm(expected) < 1.2
 
 
 def test_muon_is_optax_muon():
@@ -84,9 +84,9 @@ def test_muon_is_optax_muon():
         grads = draw(step)
         left, _, right = jnp.linalg.svd(grads["tall"], full_matrices=False)
         grads["tall"] = left @ jnp.diag(jnp.logspace(0, -6, 8)) @ right
-        found, wanted = (u(grads, s, draw(9)) for u, s in zip(updates, states, strict=True))
-        states = [found[1], wanted[1]]
-        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        actual, expected = (u(grads, s, draw(9)) for u, s in zip(updates, states, strict=True))
+        states = [actual[1], expected[1]]
+        for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 * np.abs(b).max())
 
 
@@ -110,8 +110,8 @@ def test_adamw_is_optax_adamw():
     params = {"w": jax.random.normal(KEY, (4, 4))}
     update = first_update(config(name="adamw"), params, params)
     reference = optax.adamw(1.0, b1=0.9, b2=0.99, weight_decay=0.0)
-    wanted = reference.update(params, reference.init(params), params)[0]
-    np.testing.assert_allclose(update["w"], wanted["w"], rtol=1e-6)
+    expected = reference.update(params, reference.init(params), params)[0]
+    np.testing.assert_allclose(update["w"], expected["w"], rtol=1e-6)
 
 
 def test_unknown_name():
@@ -128,8 +128,8 @@ def test_what_is_frozen_stays_and_has_no_state(name):
     update = transform.update(params, state, params)[0]
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(update["encoder"]))
     half = {"decoder": params["decoder"]}
-    wanted = alone.update(half, alone.init(half), half)[0]
-    jax.tree.map(np.testing.assert_array_equal, update["decoder"], wanted["decoder"])
+    expected = alone.update(half, alone.init(half), half)[0]
+    jax.tree.map(np.testing.assert_array_equal, update["decoder"], expected["decoder"])
     sizes = [sum(leaf.size for leaf in jax.tree.leaves(s)) for s in (state, alone.init(half))]
     assert sizes[0] == sizes[1]
     with pytest.raises(ValueError, match=r"optim\.frozen must be among encoder, decoder, got vae"):

@@ -51,10 +51,10 @@ def test_arrays_are_bit_equal_after_resharding(curves):
 
 def test_two_processes_train_as_one(tmp_path, curves):
     finished(spread.start_two(spread.curve_of_two, tmp_path))
-    found = [json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2)]
-    assert found[0] == found[1]
-    np.testing.assert_allclose(found[0]["losses"], curves["alone"], rtol=1e-5)
-    assert found[0]["val_loss"] == pytest.approx(curves["alone val_loss"], rel=1e-5)
+    actual = [json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2)]
+    assert actual[0] == actual[1]
+    np.testing.assert_allclose(actual[0]["losses"], curves["alone"], rtol=1e-5)
+    assert actual[0]["val_loss"] == pytest.approx(curves["alone val_loss"], rel=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.training import optimizer, state, step
-from dg2_jax.training.config import DiffusionConfig, EmaConfig, OptimConfig, RunConfig
+from dg2_jax.training.config import EmaConfig, OptimConfig, RunConfig
+from dg2_jax.training.process import DiffusionConfig
 from tests.networks import random_network, random_params
 from tests.training import helpers
 
@@ -67,30 +68,30 @@ def make(config=RUN, diffusion=DIFFUSION, network=lambda rngs: UNet(TINY, rngs=r
 def trained():
     """A whole run: its initial weights, its last state and its losses."""
     structure, current, _, step_fn = make()
-    initial, found = jax.device_get(current.params), []
+    initial, actual = jax.device_get(current.params), []
     for i in range(RUN.num_steps):
         current, metrics = step_fn(current, make_batch(i))
-        found.append(metrics["loss"])
-    return structure, initial, current, np.array(jax.device_get(found))
+        actual.append(metrics["loss"])
+    return structure, initial, current, np.array(jax.device_get(actual))
 
 
 def test_loss_falls(trained):
     # The output starts at zero, so the first losses are E[w v²]; the ramp's sign is in the caption,
     # so almost all of it can be learnt.
-    _, _, _, found = trained
-    assert found[:10].mean() > 0.2
-    assert found[-20:].mean() < 0.04
+    _, _, _, actual = trained
+    assert actual[:10].mean() > 0.2
+    assert actual[-20:].mean() < 0.04
 
 
 def test_loss_of_a_diffusion_transformer_falls_too():
     longer = dataclasses.replace(RUN, num_steps=300)
     _, current, _, step_fn = make(longer, network=lambda rngs: DiT(TINY_DIT, rngs=rngs))
-    found = []
+    actual = []
     for i in range(longer.num_steps):
         current, metrics = step_fn(current, make_batch(i))
-        found.append(metrics["loss"])
-    assert np.mean(found[:10]) > 0.2
-    assert np.mean(found[-20:]) < 0.04
+        actual.append(metrics["loss"])
+    assert np.mean(actual[:10]) > 0.2
+    assert np.mean(actual[-20:]) < 0.04
 
 
 def test_average_does_better_than_the_start_on_the_fixed_grid(trained):
@@ -116,10 +117,10 @@ def test_untrained_validation_is_the_mean_square_of_the_target():
     batch = make_batch(0)
     x0 = (batch["mean"].astype(np.float32) - 1.0) * 0.5
     validate = step.make_validation(structure, DIFFUSION, SCALING)
-    found = validate(current.params, [batch] * 32)["val_mse"]
+    actual = validate(current.params, [batch] * 32)["val_mse"]
     alpha_bar = np.asarray(step._alpha_bar(DIFFUSION))
     expected = np.mean(alpha_bar) + np.mean(1 - alpha_bar) * np.mean(x0**2)
-    assert found == pytest.approx(expected, rel=0.02)
+    assert actual == pytest.approx(expected, rel=0.02)
 
 
 def test_randomness_is_of_seed_and_step():
@@ -138,13 +139,13 @@ def test_randomness_is_of_seed_and_step():
 def test_noise_is_assigned_to_the_nearest_pictures():
     """Against all orders of five."""
     x0, noise = (jax.random.normal(jax.random.key(i), (5, 2, 2, 1)) for i in range(2))
-    found = losses.assign_noise(x0, noise)
+    actual = losses.assign_noise(x0, noise)
     costs = {
         order: float(jnp.sum((x0 - noise[jnp.array(order)]) ** 2))
         for order in itertools.permutations(range(5))
     }
     best = min(costs, key=costs.__getitem__)
-    np.testing.assert_array_equal(found, noise[jnp.array(best)])
+    np.testing.assert_array_equal(actual, noise[jnp.array(best)])
 
 
 def test_dropped_captions_get_the_null_and_its_mask():
@@ -190,8 +191,8 @@ def gradient(parts=1, **options):
     """The loss and its gradient."""
     loss_fn, params = dit_loss(**options)
     compiled = jax.jit(step._make_gradient(loss_fn, parts))
-    (loss, _), found = compiled(params, make_batch(0), jax.random.key(0))
-    return np.asarray(loss), jax.tree.map(np.asarray, found)
+    (loss, _), actual = compiled(params, make_batch(0), jax.random.key(0))
+    return np.asarray(loss), jax.tree.map(np.asarray, actual)
 
 
 def assert_close(found, wanted, rtol):
@@ -205,13 +206,13 @@ def test_accumulated_gradient_is_the_whole_batchs():
 
 def products(jaxpr):
     """The matrix products of a program and of what it calls."""
-    found = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
+    actual = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
     for equation in jaxpr.eqns:
         for value in equation.params.values():
             for part in value if isinstance(value, tuple | list) else (value,):
                 part = getattr(part, "jaxpr", part)
-                found += products(part) if hasattr(part, "eqns") else []
-    return found
+                actual += products(part) if hasattr(part, "eqns") else []
+    return actual
 
 
 def gradient_program(**options):
@@ -221,9 +222,9 @@ def gradient_program(**options):
 
 
 def test_bfloat16_is_for_products_alone():
-    loss, found = gradient(compute_dtype="bfloat16")
+    loss, actual = gradient(compute_dtype="bfloat16")
     assert loss == pytest.approx(gradient()[0], rel=0.02)
-    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(actual)} == {np.dtype(np.float32)}
     program = gradient_program(compute_dtype="bfloat16")
     inputs = [str(e.invars[0].aval.dtype) for e in products(program)]
     assert inputs.count("bfloat16") > 0.9 * len(inputs) > 20

@@ -17,10 +17,10 @@ from dg2_jax import config as config_lib
 from dg2_jax.interop.diffusers_vae import published_config
 from dg2_jax.models import folder as model
 from dg2_jax.text.encoder import load_text_encoder
-from dg2_jax.training import data, runs, samples
+from dg2_jax.training import data, samples, starting
 from dg2_jax.training.checkpoint import CheckpointManager
-from dg2_jax.training.config import DiffusionConfig
-from dg2_jax.training.runs import DenoiserRunConfig, check_scaling, starting_weights
+from dg2_jax.training.process import DiffusionConfig
+from dg2_jax.training.runs import DenoiserRunConfig
 from scripts import train
 from tests.data import pictures
 from tests.interop import published
@@ -142,17 +142,17 @@ def test_our_unet_on_an_encoded_data_set(tmp_path, encoded):
     assert (loaded.config["model"], loaded.latent_shape) == ("unet", (8, 8, 4))
     quiet = dataclasses.replace(run.loop, validate_every=0, sample_every=0)  # less to compile
     again = dataclasses.replace(run, init_from=str(tmp_path / "model"), loop=quiet)
-    jax.tree.map(np.testing.assert_array_equal, starting_weights(again), loaded.params["ema"])
+    jax.tree.map(np.testing.assert_array_equal, starting.weights(again), loaded.params["ema"])
     assert train.run(again, tmp_path / "again", encoded, "unused", "unused")
     scaled = dataclasses.replace(published_config(published.VAE), scaling_factor=0.5)
     with pytest.raises(ValueError, match=r"scaled by 0\.5 .*scripts\.prepare --model="):
-        check_scaling(again, scaled)
+        starting.check_scaling(again, scaled)
     other = dataclasses.replace(again, denoiser=dataclasses.replace(run.denoiser, embed_dim=64))
     with pytest.raises(ValueError, match=r"denoiser\.embed_dim must be 32, as in init_from"):
-        starting_weights(other)
+        starting.weights(other)
     other = dataclasses.replace(again, diffusion=DiffusionConfig(prediction_type="epsilon"))
     with pytest.raises(ValueError, match=r"diffusion\.prediction_type must be .*, as in init_from"):
-        starting_weights(other)
+        starting.weights(other)
 
 
 def test_dg2_unet_on_an_encoded_data_set(encoded):
@@ -171,7 +171,7 @@ def test_dg2_unet_on_an_encoded_data_set(encoded):
 
 
 def test_two_processes_of_the_script_train_as_one(tmp_path, encoded):
-    """One is told by flags who they are, the other by what Slurm sets."""
+    """One process learns of the others from flags, the other from Slurm's variables."""
     network = {"in_channels": 4, "width": 32, "depth": 1, "head_dim": 16, "embed_dim": 32}
     run = make_config(
         network | {"context_dim": published.CLIP_WIDTH},
@@ -207,7 +207,7 @@ def test_two_processes_of_the_script_train_as_one(tmp_path, encoded):
     alone, together = (open_lines(tmp_path / name) for name in ("one", "two"))
     assert [line["step"] for line in together] == [1, 2, 3]
     for name in ("loss", "grad_norm"):
-        losses = [[line[name] for line in found] for found in (together, alone)]
+        losses = [[line[name] for line in actual] for actual in (together, alone)]
         np.testing.assert_allclose(*losses, rtol=1e-5)
     jax.tree.map(  # stored as bfloat16
         lambda a, b: np.testing.assert_allclose(a, b, rtol=8e-3, atol=1e-6),
@@ -243,7 +243,7 @@ def test_samples_of_evaluation_prompts_with_their_tokens(tmp_path, encoded, clip
     )
     opened = data.open_data(encoded, run)
     assert samples.prompts_of(run, opened) == ("one", "two")
-    network, params = runs.build_denoiser(run)
+    network, params = starting.build_denoiser(run)
     params = jax.tree.map(lambda a: a + 0.1, params)  # new ones give zeros
     grid = samples.make_sample_grid(network, run, opened)(params)
     assert grid.shape == (16, 32, 3)

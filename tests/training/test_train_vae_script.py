@@ -15,9 +15,9 @@ from dg2_jax import config as config_lib
 from dg2_jax.data import encoding, loader
 from dg2_jax.data.pixels import open_pixels
 from dg2_jax.data.scenes import builder
-from dg2_jax.data.sources import SourceSpec
+from dg2_jax.data.sources.spec import SourceSpec
 from dg2_jax.models import folder
-from dg2_jax.training import export, runs, state
+from dg2_jax.training import export, starting, state
 from dg2_jax.training.runs import AutoencoderRunConfig
 from scripts import train_vae
 from tests.data import pictures
@@ -68,9 +68,9 @@ def test_both_stages_train_the_decoder_alone(data_dir, tmp_path):
         assert logged["val_sharpness"] > 0
     changed = export.with_autoencoder(demo, vae)
     export.export_model(tmp_path / "model", changed)
-    made = folder.load(tmp_path / "model")
-    assert (made.default_size, made.latent_shape) == (256, demo.latent_shape)
-    pixels = made.autoencoder.bind(made.autoencoder_params).decode(jnp.zeros((1, 16, 16, 8)))
+    output = folder.load(tmp_path / "model")
+    assert (output.default_size, output.latent_shape) == (256, demo.latent_shape)
+    pixels = output.autoencoder.bind(output.autoencoder_params).decode(jnp.zeros((1, 16, 16, 8)))
     assert pixels.shape == (1, 256, 256, 3)
     other = dataclasses.replace(vae.config, scaling_factor=1.0)
     vae.config = other
@@ -84,7 +84,7 @@ def test_a_decoder_takes_what_fits_of_the_one_it_starts_from():
     _, params = state.network(
         lambda rngs: train_vae.AutoencoderKL(config.vae, rngs=rngs), config.seed
     )
-    network, started = runs.starting_autoencoder(config, params)
+    network, started = starting.autoencoder(config, params)
     assert network.shift_factor == demo.autoencoder_config.shift_factor
     for path in (("conv_in", "kernel"), ("mid_block", "resnets", 0, "conv1", "kernel")):
         own, other = started["decoder"], demo.autoencoder_params["decoder"]
@@ -98,7 +98,7 @@ def test_a_decoder_takes_what_fits_of_the_one_it_starts_from():
         config, vae=dataclasses.replace(config.vae, block_out_channels=(64, 64))
     )
     with pytest.raises(ValueError, match=r"vae\.block_out_channels must be .* as in init_from"):
-        runs.starting_autoencoder(other, params)
+        starting.autoencoder(other, params)
 
 
 def test_crops_are_of_the_picture_and_not_larger():
@@ -106,10 +106,10 @@ def test_crops_are_of_the_picture_and_not_larger():
     crop = loader.in_turn(loader.only("image"), loader.random_crop(4))
     corners = set()
     for seed in range(40):
-        found = crop({"image": image, "id": 1}, np.random.default_rng(seed))
-        assert list(found) == ["image"]
-        top, left = divmod(int(found["image"][0, 0, 0]) // 3, 6)
-        np.testing.assert_array_equal(found["image"], image[top : top + 4, left : left + 4])
+        actual = crop({"image": image, "id": 1}, np.random.default_rng(seed))
+        assert list(actual) == ["image"]
+        top, left = divmod(int(actual["image"][0, 0, 0]) // 3, 6)
+        np.testing.assert_array_equal(actual["image"], image[top : top + 4, left : left + 4])
         corners.add((top, left))
     assert len(corners) == 2 * 3
     with pytest.raises(ValueError, match="crop must be at most 5, got 6"):
@@ -126,7 +126,7 @@ def test_bad_settings_are_named(change, name):
 
 
 def own_pictures(source, **changes):
-    """A tiny autoencoder on pictures of one's own."""
+    """A tiny autoencoder on a folder of pictures."""
     values = demo_vae.get_config().to_dict()
     values["vae"] |= {"block_out_channels": [8, 8], "norm_num_groups": 4, "head_channels": 4}
     values["loop"] |= LOOP | {"sample_every": 2}
@@ -152,11 +152,11 @@ def test_pictures_of_ones_own_of_any_size_without_captions(tmp_path):
     assert len(train) + len(held_out) == 17
     lines = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == -(-(len(train) + 2) // 8)
-    found = next(train[i]["image"] for i in range(len(train)) if train._indices[i] == 1)
-    np.testing.assert_array_equal(found, pictures.pixels(1, 32, 32))
-    # A run goes on from the result of another.
+    actual = next(train[i]["image"] for i in range(len(train)) if train._indices[i] == 1)
+    np.testing.assert_array_equal(actual, pictures.pixels(1, 32, 32))
+    # A run starts from the result of another.
     again = own_pictures(root, init_from=str(tmp_path / "run"))
-    _, params = runs.starting_autoencoder(again, encoding_params(tmp_path / "run", scale=0.0))
+    _, params = starting.autoencoder(again, encoding_params(tmp_path / "run", scale=0.0))
     jax.tree.map(np.testing.assert_array_equal, params, encoding_params(tmp_path / "run"))
 
 

@@ -8,7 +8,7 @@ from configs import demo_lora
 from dg2_jax import config as config_lib
 from dg2_jax.models import folder as model
 from dg2_jax.models import lora
-from dg2_jax.training import export, optimizer, runs, state, tuning
+from dg2_jax.training import export, optimizer, starting, state, tuning
 from dg2_jax.training.checkpoint import CheckpointManager
 from dg2_jax.training.config import DevicesConfig, OptimConfig, RunConfig
 from dg2_jax.training.runs import DenoiserRunConfig
@@ -67,7 +67,7 @@ def test_adapters_do_not_depend_on_accumulation():
         )
         tuned = tuning.adapters(params, lora.LoraConfig(rank=2), 0, "dit")
         step_fn = tuned.make_step(loss_fn, config)
-        current = runs.initial_state(config, tuned.params)
+        current = starting.initial_state(config, tuned.params)
         for i in range(config.num_steps):
             current, _ = step_fn(current, make_batch(i))
         return current.params

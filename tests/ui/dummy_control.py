@@ -1,6 +1,6 @@
 """Declares one more control before anything else is imported, and tells where it shows up.
 
-Run by `test_page_controls`, in a process of its own: the declaration is what all else derives from.
+Run by `test_page_controls` in a separate process: everything else derives from the declaration.
 """
 
 import contextlib

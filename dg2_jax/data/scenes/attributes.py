@@ -1,9 +1,9 @@
-"""The attributes of a `dg2_scenes` picture: what can be seen in it and what its captions say.
+"""The attributes of a `dg2_scenes` picture, visible in it and named in its captions.
 
-A `Scene` is everything the renderer is told by name; the rest of a picture (ridge shapes, cloud
-positions, palette jitter) comes from its seed. The combinations in `is_held_out` never occur in the
-train, validation and test splits: they make up the `heldout` split, which asks whether the
-attributes were learnt or the combinations memorised.
+A `Scene` is everything that the renderer gets by name; the rest of a picture (ridge shapes, cloud
+positions, palette jitter) follows from its seed. The combinations in `is_held_out` never occur in
+the train, validation and test splits. They form the `heldout` split, which tests whether a model
+has learnt the attributes or memorised the combinations.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The TFDS builder of `dg2_scenes`, its reader, and nothing that needs TensorFlow.
+"""The TFDS builder of `dg2_scenes` and its reader; neither needs TensorFlow.
 
 Build with `python -m scripts.make_scenes --data_dir=DIR`; read with `load("train", DIR)`.
 """
@@ -35,10 +35,10 @@ class ScenesConfig(tfds.core.BuilderConfig):
     """The data set's sizes.
 
     Attributes:
-      train: pictures of the split of that name, as are the next three.
-      validation: see `train`.
-      test: see `train`.
-      heldout: see `train`.
+      train: number of pictures in this split.
+      validation: likewise.
+      test: likewise.
+      heldout: likewise.
       seed: at least 0; every picture's own seed derives from it.
       image_size: height and width of the pictures, at least 16.
     """
@@ -72,7 +72,7 @@ def render_png(index: int, split: str, seed: int, size: int, folder: Path) -> by
     scene, own_seed = draw_scene(index, split, seed), picture_seed(index, split, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
-        # Speed before the last tenth of the size.
+        # Fast rather than a tenth smaller.
         Image.fromarray(render(scene, own_seed, size)).save(partial, "PNG", compress_level=1)
     return path.read_bytes()
 
@@ -80,14 +80,14 @@ def render_png(index: int, split: str, seed: int, size: int, folder: Path) -> by
 class DG2Scenes(tfds.core.GeneratorBasedBuilder):
     """Illustrated landscapes, square, with four attributes and five captions each.
 
-    The order is that of the ids: `source[i]["id"] == i`. Its version is the renderer's, so that
+    Pictures are ordered by id: `source[i]["id"] == i`. The version is the renderer's, so that
     pictures of two renderers never mix.
     """
 
     name = "dg2_scenes"
     VERSION = tfds.core.Version(VERSION)
     BUILDER_CONFIGS = (
-        ScenesConfig(name="full", description="42,000 pictures of 256 pixels a side, to train on."),
+        ScenesConfig(name="full", description="42,000 pictures of 256 x 256, to train on."),
         ScenesConfig(
             name="tiny",
             description="For tests.",
@@ -99,12 +99,12 @@ class DG2Scenes(tfds.core.GeneratorBasedBuilder):
         ),
     )
 
-    # Nothing is downloaded; and where TFDS 4.9 looks for checksums it imports importlib_resources,
-    # which it does not require.
+    # Nothing is downloaded. To look for checksums, TFDS 4.9 would import importlib_resources, which
+    # it does not require.
     url_infos = None
 
     def __init__(self, *, num_workers: int | None = None, **kwargs: Any):
-        """Makes a builder; `num_workers` processes render (default: one a CPU).
+        """Creates a builder; `num_workers` processes render (default: one per CPU).
 
         The pictures do not depend on it. `kwargs` are those of `tfds.core.DatasetBuilder`
         (data_dir, config); the files are array records, which are read without TensorFlow.
@@ -118,8 +118,8 @@ class DG2Scenes(tfds.core.GeneratorBasedBuilder):
             raise ValueError(f"num_workers must be at least 1; got {num_workers}")
         self._num_workers = num_workers
         super().__init__(**{"file_format": "array_record", **kwargs})
-        # Where pictures wait until the data set is whole, so that a build may be interrupted. TFDS
-        # lets data_path be another folder while it builds.
+        # Keeps the pictures until the data set is complete, so that a build can be interrupted.
+        # While it builds, TFDS sets data_path to another folder.
         self.rendered = Path(f"{self.data_path}.rendered")
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -174,16 +174,16 @@ def build(
 ) -> DG2Scenes:
     """Builds the data set under `data_dir`; what is already there is kept.
 
-    Run again after an interruption, it renders only what had not been rendered.
+    Run again after an interruption, it renders only what is missing.
 
     Args:
       data_dir: the folder that gets `dg2_scenes/<config>/<version>/`.
-      config: `full`, `tiny`, `full` with another number of pictures to train on, such as
+      config: `full`, `tiny`, `full` with another number of training pictures, such as
         `train12000` (the other splits in proportion), or sizes of your own under another name.
-      num_workers: how many processes render; one a CPU by default.
+      num_workers: how many processes render; one per CPU by default.
     """
     builder = _builder(data_dir, config, num_workers)
-    tfds.disable_progress_bar()  # the builder shows its own, which knows the total
+    tfds.disable_progress_bar()  # the builder shows its own bar, which knows the total
     builder.download_and_prepare()
     shutil.rmtree(builder.rendered, ignore_errors=True)
     return builder
@@ -240,7 +240,7 @@ def _builder(
 
 
 def contact_sheet(source: Sequence[dict[str, Any]], columns: int = 16, rows: int = 10):
-    """The first pictures of a data source, side by side, as a PIL image; black behind the last."""
+    """The first pictures of a data source, side by side, as a PIL image; black after the last."""
     shown = [source[i]["image"] for i in range(min(len(source), columns * rows))]
     blank = np.zeros_like(shown[0])
     shown += [blank] * (columns * rows - len(shown))

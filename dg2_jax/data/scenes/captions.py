@@ -17,7 +17,7 @@ from dg2_jax.data.scenes.vocabulary import Words
 # How often a caption names an attribute, beyond the two of each picture that name them all.
 _NAME_TIME = 0.75
 _NAME_WEATHER = 0.65
-_NAME_CLEAR = 0.3  # fair weather is what one expects when nothing is said
+_NAME_CLEAR = 0.3  # fair weather is expected when nothing is said
 _NAME_SEASON = 0.35
 _FULL_CAPTIONS = 2
 
@@ -27,7 +27,7 @@ class Caption(NamedTuple):
 
     Attributes:
       text: the caption.
-      names: the attributes of the scene that can be told from it, "subject" always among them.
+      names: the attributes of the scene that it names, always including "subject".
     """
 
     text: str
@@ -37,9 +37,9 @@ class Caption(NamedTuple):
 def captions(scene: Scene, seed: int, n: int = 5) -> tuple[Caption, ...]:
     """Writes different captions of one picture; a function of its arguments alone.
 
-    Each names the subject, most the time of day and the weather, some the season where it can be
-    seen; at least two (if n >= 2) name subject, time and weather together. One of those is long:
-    it names the season too where it can be seen, and says how the picture is composed.
+    Each names the subject, most name the time of day and the weather, and some name the season if
+    it is visible; at least two (if n >= 2) name subject, time and weather together. One of those is
+    long: it also names a visible season and describes the composition.
 
     Args:
       scene: what the picture shows.
@@ -56,13 +56,13 @@ def captions(scene: Scene, seed: int, n: int = 5) -> tuple[Caption, ...]:
         raise ValueError(f"n must be at least 1; got {n}")
     rng = random.Random(f"captions {seed} {'/'.join(scene)}")
     long = _long(rng, scene, seed)
-    found = {long.text: long}
-    while len(found) < n:
-        caption = _caption(rng, scene, full=len(found) < _FULL_CAPTIONS)
-        found.setdefault(caption.text, caption)
-    written = list(found.values())
-    rng.shuffle(written)
-    return tuple(written)
+    by_text = {long.text: long}
+    while len(by_text) < n:
+        caption = _caption(rng, scene, full=len(by_text) < _FULL_CAPTIONS)
+        by_text.setdefault(caption.text, caption)
+    shuffled = list(by_text.values())
+    rng.shuffle(shuffled)
+    return tuple(shuffled)
 
 
 def _caption(rng: random.Random, scene: Scene, full: bool) -> Caption:
@@ -94,7 +94,7 @@ def _long(rng: random.Random, scene: Scene, seed: int) -> Caption:
 
 
 def _light(scene: Scene, seed: int) -> list[str]:
-    """From where the light comes, where that can be seen."""
+    """Where the light comes from, if that is visible."""
     if scene.time == "dusk" or scene.weather == "rain" or scene.subject == "aurora":
         return []
     side = "right" if is_mirrored(seed) else "left"
@@ -105,13 +105,13 @@ def _light(scene: Scene, seed: int) -> list[str]:
 
 
 def _in_the_sky(scene: Scene, text: str) -> str:
-    """The others lie under the sky, an aurora is in it."""
+    """Other subjects lie under the sky; an aurora is in it."""
     if scene.subject != "aurora":
         return text
     return text.replace("under a", "in a").replace("beneath a", "in a")
 
 
-# The shapes: each writes the subject and all that is named.
+# The shapes: each writes the subject and all named attributes.
 
 
 def _phrase(rng: random.Random, scene: Scene, named: dict[str, Words], article=True) -> str:

@@ -1,7 +1,7 @@
 """Smooth random fields: cubic B-spline value noise and its fractal sums, in one and two dimensions.
 
 A field is the product basis @ lattice @ basis.T of a small random lattice, so it may be sampled at
-any row and column coordinates (perspective, stretching) for the price of two matrix products.
+any row and column coordinates (perspective, stretching) at the cost of two matrix products.
 """
 
 import numpy as np
@@ -37,11 +37,11 @@ def fbm(
     """Fractal value noise, float32 (len(v), len(u)), about [-1, 1] with mean zero.
 
     Args:
-      rng: where the lattices come from.
+      rng: draws the lattices.
       v: row coordinates in cells of the first octave, any sign.
       u: column coordinates in cells of the first octave, any sign.
       octaves: how many; each doubles the frequency.
-      gain: amplitude of an octave over that of the one before.
+      gain: ratio of an octave's amplitude to the previous one's.
     """
     v, u = np.ravel(v) - np.min(v), np.ravel(u) - np.min(u)
     total = np.zeros((len(v), len(u)), np.float32)

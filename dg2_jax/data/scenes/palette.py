@@ -1,7 +1,7 @@
 """Colours: what the time of day, the weather and the season do to sky, light, haze and leaves.
 
 Colours are float32 arrays (3,), sRGB in [0, 1]. Time and weather make one `Light`; every surface is
-then `albedo * (ambient + lit * sun)`, seen through haze, so that a picture is of one piece.
+then `albedo * (ambient + lit * sun)`, seen through haze, so that a picture looks consistent.
 """
 
 from typing import NamedTuple
@@ -90,7 +90,7 @@ def light_of(scene: Scene, rng: np.random.Generator) -> Light:
     stops, sun, ambient, haze, disc, cloud_lit, cloud_dark = _TIMES[scene.time]
     greyness, brightness, direct, fog = _WEATHERS[scene.weather]
     if scene.time in ("dusk", "night"):
-        brightness = brightness**0.25  # what is dark already must stay readable
+        brightness = brightness**0.25  # dark scenes must stay readable
     if scene.time in ("sunset", "dusk", "night"):
         greyness *= 0.7  # clouds take on the colours of a low sun, or of the moon
     tint = rng.normal(1, 0.035, 3).astype(np.float32)

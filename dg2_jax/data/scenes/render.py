@@ -9,7 +9,7 @@ from dg2_jax.data.scenes.sampling import is_mirrored
 from dg2_jax.data.scenes.sky import paint_sky, paint_weather, place_sun
 from dg2_jax.data.scenes.subjects import HORIZONS, PAINTERS
 
-VERSION = "2.0.0"  # of the pictures: a change that alters any pixel changes it
+VERSION = "2.0.0"  # of the pictures: raised by any change that alters a pixel
 
 _SUPERSAMPLING = 2
 _ALLOWED = {

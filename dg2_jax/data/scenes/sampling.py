@@ -16,9 +16,9 @@ from dg2_jax.data.scenes.attributes import (
 SPLITS = ("train", "validation", "test", "heldout")
 MAX_SPLIT_SIZE = 10_000_000  # keeps the seed ranges of the splits apart
 
-# Dusk and night get less of the other subjects because the aurora has no other time: so the five
-# times are equally frequent over all subjects. A short prompt ("a volcano at sunset") means fair
-# weather, hence more of it.
+# Dusk and night are rarer for the other subjects because an aurora has no other time; so all five
+# times are equally frequent over all subjects. Fair weather is more frequent because a short prompt
+# ("a volcano at sunset") implies it.
 _TIME_WEIGHTS = {"dawn": 0.32, "day": 0.32, "sunset": 0.32, "dusk": 0.27, "night": 0.27}
 _WEATHER_WEIGHTS = {"clear": 0.28, "cloudy": 0.18, "foggy": 0.18, "rain": 0.18, "snow": 0.18}
 
@@ -49,7 +49,7 @@ def picture_seed(index: int, split: str, seed: int = 0) -> int:
 def is_mirrored(seed: int) -> bool:
     """Whether the picture of a seed is turned left to right: the light then comes from the right.
 
-    It is decided apart from all else that the seed decides, so that captions may know it.
+    It is drawn independently of everything else the seed decides, so that captions can know it.
     """
     return random.Random(f"mirror {seed}").random() < 0.5
 

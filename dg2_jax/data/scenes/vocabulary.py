@@ -1,4 +1,4 @@
-"""The words of the captions: for each attribute value, what people call it; the commonest first."""
+"""The words of the captions: what people call each attribute value, the most common first."""
 
 from typing import NamedTuple
 
@@ -85,7 +85,7 @@ _VERBS = {
 }
 VERBS = {subject: _list(text) for subject, text in _VERBS.items()}
 
-# What is to be seen in every picture of a subject; no word of it names another attribute.
+# What every picture of a subject shows; no word here names another attribute.
 _COMPOSITIONS = {
     "mountain": "a white crest, conifers at the foot",
     "volcano": "glowing lava on its sides, smoke above",
@@ -142,7 +142,7 @@ _TIME = {
         "night lies over, darkness covers, the night is dark over, night has come to",
     ),
 }
-# What can be said of a time only under a clear sky.
+# What can be said of a time of day only under a clear sky.
 _CLEAR_TIME = {
     "day": _words(
         "sunny, sunlit, sun-drenched",
@@ -260,12 +260,12 @@ def nouns(scene: Scene) -> tuple[str, ...]:
 
 
 def land_nouns(scene: Scene) -> tuple[str, ...]:
-    """What weather or light can lie over: an aurora is itself in the sky, its landscape is not."""
+    """What weather or light can lie over: an aurora is in the sky itself, its landscape is not."""
     return _AURORA_LANDS if scene.subject == "aurora" else nouns(scene)
 
 
 def composition(scene: Scene) -> tuple[str, ...]:
-    """What a long caption says of the picture beside its attributes."""
+    """What a long caption says about the picture besides its attributes."""
     parts = _list(_COMPOSITIONS[scene.subject])
     if scene.subject == "meadow" and scene.season in _BLOOMS and scene.weather != "snow":
         return (*parts, "bright blossoms in the grass")

@@ -1,6 +1,4 @@
-"""Captions out of text files, JSON and table cells: everything that is said of a picture, or why it
-cannot be used.
-"""
+"""Captions from text files, JSON and table cells, or the reason why they cannot be used."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,10 +12,10 @@ KEYS = ("captions", "caption", "text")
 
 
 def parse_json(text: str) -> Any:
-    """JSON in which a key may be repeated: its values are then a list.
+    """Parses JSON; the values of a repeated key become a list.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
     """
     try:
         return json.loads(text, object_pairs_hook=_object)
@@ -29,9 +27,9 @@ def of_record(record: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """The captions of a record.
 
     Args:
-        record: of a line, an object or a row.
-        key: where they are, "text.en" for what is in an object; empty for the first of `KEYS` that
-            is not blank.
+        record: a line, an object or a row.
+        key: of the captions, such as "text.en" inside an object; empty for the first of `KEYS`
+            that is not blank.
 
     Raises:
         ValueError: as `checked` does.
@@ -43,10 +41,10 @@ def of_record(record: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def checked(value: Any) -> tuple[str, ...]:
-    """Captions from a text, its bytes, or a list of these; what is blank or repeated is left out.
+    """Captions from a text, its bytes, or a list of these, without blanks and repeats.
 
     Raises:
-        ValueError: it is something else, or no valid text.
+        ValueError: it is something else, or not valid text.
     """
     if isinstance(value, Mapping):
         raise ValueError(
@@ -79,7 +77,7 @@ def _text(value: Any) -> str:
 
 
 def _at(value: Any, key: str) -> Any:
-    """What is under a dotted key; None if nothing is."""
+    """The value of a dotted key; None if there is none."""
     if not isinstance(value, Mapping):
         return None
     if key in value:

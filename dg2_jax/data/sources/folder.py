@@ -9,18 +9,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dg2_jax.data.sources import SPLITS, SUFFIXES, Picture, captions
+from dg2_jax.data.sources import captions
+from dg2_jax.data.sources.interface import SPLITS, SUFFIXES, Picture
 from dg2_jax.data.text_files import decode, lines
 
 Line = Mapping[str, Any]
 
 
 class FolderPictures:
-    """Pictures of a folder and below, in the order of their names; see `PictureSource`.
+    """Pictures in a folder and its subfolders, ordered by name; see `PictureSource`.
 
-    The captions of a picture are those of its lines in metadata.jsonl or metadata.csv (`file_name`,
-    relative to that file, and `text`, `caption` or `captions`), or the lines of the text file of
-    its name. A first folder called train, validation or test is the picture's split.
+    The captions of a picture are in its lines of metadata.jsonl or metadata.csv (`file_name`,
+    relative to that file, and `text`, `caption` or `captions`), or are the lines of the text file
+    with its name. A top-level folder called train, validation or test is the picture's split.
     """
 
     attributes: Mapping[str, tuple[str, ...]] = {}
@@ -30,7 +31,7 @@ class FolderPictures:
 
         Args:
             root: the folder.
-            files: those in it and below, but for hidden ones.
+            files: all files in it and its subfolders, except hidden ones.
             caption_key: of the captions in the metadata; empty for any of the usual ones.
 
         Raises:
@@ -58,8 +59,8 @@ class FolderPictures:
 
     def __getitem__(self, index: int) -> Picture:
         file = self._files[index]
-        found = self._captions(file)
-        return Picture(self.name(index), file.read_bytes(), found, split=self._split(file))
+        texts = self._captions(file)
+        return Picture(self.name(index), file.read_bytes(), texts, split=self._split(file))
 
     def name(self, index: int) -> str:
         """Of the picture at `index`."""
@@ -98,7 +99,7 @@ def _suffix(path: Path) -> str:
 
 
 def _entries(path: Path, read: Any) -> Iterator[tuple[Path, Line]]:
-    """The pictures that a metadata file names, with a line each."""
+    """The pictures that a metadata file names, each with its line."""
     text = decode(path.read_bytes(), f"source: {path}")
     try:
         for number, line in read(text):

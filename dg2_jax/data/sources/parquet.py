@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from dg2_jax.data.sources import SPLITS, Picture, captions
+from dg2_jax.data.sources import captions
+from dg2_jax.data.sources.interface import SPLITS, Picture
 from dg2_jax.interop import file_kinds
 
 IMAGE_KEYS = ("image", "jpg", "png", "webp", "bytes", "image_bytes")
@@ -112,13 +113,13 @@ def _split(path: Path) -> str | None:
 
 
 def _column(
-    path: Path, names: Sequence[str], parameter: str, wanted: str, usual: Sequence[str]
+    path: Path, names: Sequence[str], parameter: str, key: str, usual: Sequence[str]
 ) -> str:
     # Of "text.en" the column is "text", whose values are objects.
-    possible = (wanted, wanted.partition(".")[0]) if wanted else usual
-    found = [name for name in possible if name in names]
-    if not found:
+    possible = (key, key.partition(".")[0]) if key else usual
+    column = next((name for name in possible if name in names), None)
+    if column is None:
         raise ValueError(
-            f"{parameter} must be a column of {path}, one of {', '.join(names)}; got {wanted!r}"
+            f"{parameter} must be a column of {path}, one of {', '.join(names)}; got {key!r}"
         )
-    return found[0]
+    return column

@@ -9,11 +9,12 @@ from typing import Any
 import tensorflow_datasets
 
 import dg2_jax.data.scenes.builder  # noqa: F401, registers dg2_scenes
-from dg2_jax.data.sources import Picture, captions
+from dg2_jax.data.sources import captions
+from dg2_jax.data.sources.interface import Picture
 
 
 class TfdsPictures:
-    """The splits train and validation of a data set; see `PictureSource`.
+    """The train and validation splits of a data set; see `PictureSource`.
 
     Every class label of the data set is an attribute.
     """
@@ -23,7 +24,7 @@ class TfdsPictures:
     def __init__(
         self, name: str, data_dir: str | Path | None, image_key: str = "", caption_key: str = ""
     ):
-        """Opens a data set that has been built.
+        """Opens a data set that is already built.
 
         Args:
             name: "mnist", or with a configuration "dg2_scenes/full".

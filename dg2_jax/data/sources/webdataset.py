@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from dg2_jax.data.sources import SUFFIXES, Picture, captions
+from dg2_jax.data.sources import captions
+from dg2_jax.data.sources.interface import SUFFIXES, Picture
 from dg2_jax.data.text_files import decode, lines
 from dg2_jax.interop import file_kinds
 
@@ -41,7 +42,7 @@ class TarPictures:
     """The pictures of tar files, in their order; see `PictureSource`.
 
     The captions are the lines of `key.txt`, and `caption`, `captions` or `text` in `key.json`
-    where there are none. A key that comes again with another picture is another example.
+    where there are none. A key that is repeated with another picture is another example.
     """
 
     attributes: Mapping[str, tuple[str, ...]] = {}
@@ -80,8 +81,8 @@ class TarPictures:
                     for caption in self._captions(part, decode(content(part), part.name))
                 )
 
-            found = of_texts(".txt") or of_texts(".json")
-            return Picture(self.name(index), content(example.picture), found)
+            texts = of_texts(".txt") or of_texts(".json")
+            return Picture(self.name(index), content(example.picture), texts)
 
     def name(self, index: int) -> str:
         """Of the picture at `index`."""
@@ -120,7 +121,8 @@ def _parts(tar: Path, ignored: Counter[str]) -> list[_Part]:
                     parts.append(_Part(path.as_posix(), member.offset_data, member.size))
                 else:
                     ignored[path.suffix.lower()] += 1
-            # Where a file was cut within a header, tarfile takes it for the archive's end.
+            # Where a file is cut off within a header, tarfile takes that for the end of the
+            # archive.
             with tar.open("rb") as file:
                 file.seek(archive.offset)
                 if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
@@ -135,8 +137,9 @@ def _parts(tar: Path, ignored: Counter[str]) -> list[_Part]:
 def _examples(tar: Path, parts: Sequence[_Part]) -> Iterator[_Example]:
     """The examples of a tar file: each picture with the texts that belong to it.
 
-    Those are the texts of its name. WebDataset's own keys end at the first dot of a name, so that
-    a.txt also belongs to a.left.png, and a.caption.txt to a.png, where these have none of theirs.
+    These are the texts with its name. WebDataset's own keys end at the first dot of a name, so
+    a.txt also belongs to a.left.png, and a.caption.txt to a.png, if these have no text of their
+    own.
     """
     loose: dict[str, list[_Part]] = {}
     of_stem: dict[str, list[_Part]] = {}
@@ -161,9 +164,9 @@ class _Group(NamedTuple):
 
 
 def _groups(parts: Sequence[_Part]) -> list[_Group]:
-    """The files of one name: a suffix that comes again begins a group; each has a picture.
+    """The files of one name in groups, each with a picture: a repeated suffix begins a new group.
 
-    Only where there is no picture at all is there one group without.
+    Without any picture there is a single group.
     """
     groups = [_Group([], [])]
     suffixes: set[str] = set()

@@ -8,7 +8,7 @@ import numpy as np
 
 from dg2_jax.diffusion import prediction, schedules, solvers
 from dg2_jax.diffusion.schedules import Schedule
-from dg2_jax.diffusion.solvers import SolverTable
+from dg2_jax.diffusion.solver_table import SolverTable
 
 # The solver here that stands for a scheduler class; for other classes the last.
 _SOLVERS = {

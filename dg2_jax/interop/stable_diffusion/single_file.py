@@ -15,7 +15,7 @@ from dg2_jax.interop.stable_diffusion import folder as folders
 from dg2_jax.interop.stable_diffusion import original_names as original
 from dg2_jax.interop.stable_diffusion.parts import Parts, Tensors, TextPart
 from dg2_jax.interop.stable_diffusion.scheduler import Scheduler, parse_scheduler
-from dg2_jax.nn.autoencoder import AutoencoderConfig
+from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.nn.clip import ClipTextConfig
 from dg2_jax.nn.sd_config import SDUNetConfig
 

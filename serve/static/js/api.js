@@ -4,7 +4,7 @@ import { S } from "./strings.js";
 
 const ROOT = "/api/v1";
 const FINAL = ["done", "failed", "cancelled"];
-const EVENTS = ["queued", "position", "started", "progress", "preview", "image", ...FINAL];
+const EVENTS = ["queued", "position", "started", "waiting", "notes", "progress", "preview", "image", ...FINAL];
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** What the server refused, or that it was not there: `status` 0. */
@@ -85,6 +85,7 @@ export const api = {
   jobs: (parameters) => call(`/jobs${query(parameters)}`),
   cancel: (id) => call(`/jobs/${encodeURIComponent(id)}`, { method: "DELETE" }, 3),
 
+  tokens: (prompt, model) => call("/tokens", { method: "POST", json: { prompt, model } }),
   images: (parameters) => call(`/images${query(parameters)}`, {}, 2),
   deleteImage: (id) => call(`/images/${encodeURIComponent(id)}`, { method: "DELETE" }),
   upload: (file) => upload("/inputs", file),

@@ -11,6 +11,7 @@ import { Settings } from "./settings.js";
 import { Region, Source, SourceSettings } from "./source.js";
 import { change, dialog, errors, form, MODES } from "./state.js";
 import { S } from "./strings.js";
+import { Tokens } from "./tokens.js";
 
 const ICONS = { txt2img: "text", img2img: "image", inpaint: "brush", anagram: "turn", upscale: "enlarge" };
 
@@ -43,6 +44,7 @@ function Text({ name, label, placeholder, rows }) {
     <${Field} name=${name} label=${label}>
       <textarea ref=${element} ...${described(name)} rows=${rows} placeholder=${placeholder} maxlength=${control(name).maximum}
         spellcheck="true" value=${value} onInput=${(e) => change({ [name]: e.currentTarget.value })}></textarea>
+      <${Tokens} name=${name} />
     <//>
   `;
 }

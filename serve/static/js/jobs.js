@@ -66,6 +66,8 @@ export function show(job) {
 
 function onEvent(id, name, data) {
   if (name === "queued" || name === "position") patch(id, { queue_position: data.position });
+  else if (name === "waiting") patch(id, data.reason ? { status: "queued", notes: [data.reason] } : { notes: [] });
+  else if (name === "notes") patch(id, data);
   else if (name === "started") patch(id, { status: "running", queue_position: null });
   else if (name === "progress") patch(id, { status: "running", progress: data });
   else if (name === "preview") preview.value = data;
@@ -127,8 +129,8 @@ export function explain(problem) {
     found[root === "anagram" ? name : key in form.value ? key : "form"] = message;
   }
   if (!Object.keys(found).length) {
-    const busy = problem.retryAfter && [429, 503].includes(problem.status);
-    found.form = busy ? `${problem.message} ${S.errors.busy(problem.retryAfter)}` : problem.message;
+    const busy = problem.retryAfter && [429, 503, 507].includes(problem.status);
+    found.form = busy ? `${problem.message}. ${S.errors.busy(problem.retryAfter)}` : problem.message;
   }
   errors.value = found;
   focusError();
@@ -235,7 +237,7 @@ export const took = (job) =>
 
 /** What a job is doing, in words. */
 export function describe(job) {
-  if (job.status === "queued") return S.run.queued(job.queue_position);
+  if (job.status === "queued") return job.notes?.[0] ?? S.run.queued(job.queue_position);
   const { step, num_steps: steps, images_done: done, num_images: all, eta_seconds: eta } = job.progress;
   if (!step && !done) return S.run.starting;
   const parts = [S.run.step(step, steps)];

@@ -133,9 +133,8 @@ export function SourceSettings() {
     `;
   }
   if (mode === "upscale") {
-    const factors = control("upscale").choices;
     return html`
-      <${Segmented} name="upscale_upscale" label=${S.source.factor} choices=${factors.map((f) => [f, `${f}×`])} />
+      <${Segmented} name="upscale_upscale" label=${S.source.factor} choices=${control("upscale").choices.map((f) => [f, S.controls.upscale.choices[f]])} />
       <${Select} name="upscaler" label=${labelOf(control("upscaler"))} choices=${choicesOf(control("upscaler"))} />
     `;
   }

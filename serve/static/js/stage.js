@@ -54,6 +54,7 @@ function Job({ job }) {
         ${job.matched_from && html`<p class="hint">${S.prompt.matched(job.matched_from)}</p>`}
         ${running && html`<${Progress} job=${job} />`}
         ${job.status === "done" && html`<p class="hint">${took(job)}</p>`}
+        ${(job.status === "running" || !running) && job.notes.map((note) => html`<p class="note" key=${note}>${note}</p>`)}
         ${job.status === "cancelled" && html`<p class="note"><${Icon} name="close" />${S.run.cancelled}</p>`}
         ${job.status === "failed" && html`<div class="failure" role="alert"><b>${S.run.failed}</b><p>${job.error?.detail}</p></div>`}
         ${(job.status === "failed" || job.status === "cancelled") && html`<button type="button" class="secondary strong" onClick=${() => retry(job)}><${Icon} name="reset" />${S.run.retry}</button>`}

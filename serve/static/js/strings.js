@@ -30,6 +30,7 @@ export const S = {
     loading: "Loading the model…",
     warming: (done, total) => `Warming up ${done}/${total}`,
     draining: "Restarting…",
+    "no room": "Disk full",
     failed: "Model failed to load",
     offline: "Offline, retrying…",
     unknown: "Connecting…",
@@ -38,6 +39,8 @@ export const S = {
   prompt: {
     label: "Prompt",
     placeholder: "Describe a landscape: a misty pine forest at dawn",
+    tokens: (tokens, limit) => `${tokens} of ${limit} tokens`,
+    cut: (text) => `Too long for this model, which will not read: “${text}”`,
     negative: "Negative prompt",
     negativePlaceholder: "What to keep out",
     random: "Random",
@@ -166,6 +169,7 @@ export const S = {
         x4plus: "Real-ESRGAN",
         "x4plus-anime": "Real-ESRGAN for drawings",
         animevideov3: "Real-ESRGAN, small and quick",
+        x2plus: "Real-ESRGAN 2×",
       },
     },
     num_resamples: {
@@ -176,13 +180,14 @@ export const S = {
       label: "Method",
       choices: { latent: "Latent", corrected: "Corrected", pixel: "Pixel" },
     },
-    upscale: { label: "Upscale results", choices: { 2: "2×", 4: "4×" }, none: "Off" },
+    upscale: { label: "Upscale results", choices: { 1: "Enhance, keep the size", 2: "2×", 4: "4×" }, none: "Off" },
     upscaler: {
       label: "Upscaler",
       choices: {
         x4plus: "Real-ESRGAN",
         "x4plus-anime": "Real-ESRGAN for drawings",
         animevideov3: "Real-ESRGAN, small and quick",
+        x2plus: "Real-ESRGAN 2×",
       },
     },
     preview_mode: { label: "Live preview", choices: { none: "Off", linear: "Fast", vae: "Full" } },
@@ -446,7 +451,7 @@ export const S = {
   errors: {
     offline: "The server does not answer. Is it running?",
     status: (status) => `The server answered ${status}.`,
-    busy: (seconds) => `The server is busy. Try again in ${duration(seconds)}.`,
+    busy: (seconds) => `Try again in ${duration(seconds)}.`,
     number: "A number is needed.",
     whole: "A whole number is needed.",
     range: (low, high) => `From ${low} to ${high}.`,
