@@ -70,6 +70,6 @@ class Controls(SamplerControls, total=False):
     """One latent ("latent"; "corrected" keeps its variance) or one per view, synchronised in pixels
     ("pixel")."""
     upscale: int | None
-    """Enlarge the finished images by this factor; None does not."""
+    """Enlarge the finished images by this factor; 1 enhances them at their size, None does not."""
     upscaler: str
     """The network that enlarges."""
