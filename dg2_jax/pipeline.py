@@ -8,36 +8,50 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from dg2_jax import compile_cache as cache_lib
 from dg2_jax import settings as settings_lib
 from dg2_jax.checks import check_choice
+from dg2_jax.controls import declaration
 from dg2_jax.controls.arguments import takes_settings
 from dg2_jax.controls.keywords import Controls, SamplerControls
 from dg2_jax.generation import call, drivers, previews, text
 from dg2_jax.generation.text import TextInputs
-from dg2_jax.models import folder as model_lib
-from dg2_jax.models import lora
+from dg2_jax.models import adapters as adapter_lib
+from dg2_jax.models import sources
+from dg2_jax.models.adapters import Library
+from dg2_jax.models.controlnets import ControlNets
+from dg2_jax.models.interface import MASK
 from dg2_jax.models.model import Model, Params
+from dg2_jax.models.sources import SourceOptions
 from dg2_jax.pictures import preview
 from dg2_jax.pictures.image_input import ImageSource
 from dg2_jax.result import Preview, Result
 from dg2_jax.settings import SAMPLER_GROUPS
-from dg2_jax.text import encoder
-from dg2_jax.text.encoder import TextEncoder
+from dg2_jax.text.interface import PromptEncoder
 from dg2_jax.typing import Keys, Latent
 
 
 class Pipeline:
     """A model with its text encoder, ready to be called."""
 
-    def __init__(self, model: Model, text_encoder: TextEncoder, *, preview_transport: str = "poll"):
-        """`preview_transport` is "poll" or "callback", see `dg2_jax.generation.drivers`."""
+    def __init__(
+        self,
+        model: Model,
+        text_encoder: PromptEncoder,
+        *,
+        preview_transport: str = "poll",
+        adapters: Library | None = None,
+        controlnets: ControlNets | None = None,
+    ):
+        """Wraps a model; see `load` for the arguments."""
         check_choice("preview_transport", preview_transport, drivers.TRANSPORTS)
         self.model = model
         self.text_encoder = text_encoder
         self.preview_transport = preview_transport
+        self.adapters = adapters or Library()
+        self.controlnets = controlnets or ControlNets()
         self._weaker = call.WeakerModels()
         preview.of_model(model.config, model.latent_channels)  # raises if the map does not fit
 
@@ -47,34 +61,57 @@ class Pipeline:
         model: str | Path = "demo",
         *,
         preview_transport: str = "poll",
+        loras: str | Path | None = None,
+        embeddings: str | Path | None = None,
+        controlnets: str | Path | None = None,
         compile_cache: bool = True,
+        on_progress: Callable[[int, int], None] | None = None,
+        **options: Any,
     ) -> "Pipeline":
-        """Loads an embedded model by name or a model folder by path.
+        """Loads a model: an embedded one by name, a model folder, or Stable Diffusion.
 
-        Compiled programs are kept on disk unless `compile_cache` is False: `dg2_jax.compile_cache`.
+        Args:
+            model: see `dg2_jax.models.sources`: also a diffusers folder, the hub id of one, or one
+                `.safetensors` or `.ckpt` file under the original names.
+            preview_transport: "poll" or "callback", see `dg2_jax.generation.drivers`.
+            loras: a folder of LoRA files, which prompts then name: `<lora:name:0.8>`.
+            embeddings: a folder of textual-inversion embeddings, whose names are then words.
+            controlnets: a folder of ControlNets, which calls then name without it.
+            compile_cache: whether compiled programs are kept on disk, see `dg2_jax.compile_cache`.
+            on_progress: called with the bytes of Stable Diffusion's weights read so far and in all.
+            options: fields of `dg2_jax.models.sources.SourceOptions`: what files of Stable
+                Diffusion cannot tell, such as prediction_type="v_prediction".
 
         Raises:
             FileNotFoundError: no such model, or a file of it is missing.
-            dg2_jax.models.model.ModelError: a damaged file, or one that does not fit.
+            ValueError: a damaged or hostile file, or one of another kind of model; nothing in it
+                was run.
         """
         if compile_cache:
             cache_lib.enable()
-        loaded = model_lib.load(model)
-        text_encoder = encoder.from_config(loaded.config["text_encoder"])
-        return cls(loaded, text_encoder, preview_transport=preview_transport)
+        declaration.check_names(options, SourceOptions.__annotations__, "Pipeline.load")
+        known = SourceOptions(**options) if options else None
+        loaded = sources.load(model, known, on_progress)
+        return cls(
+            *loaded,
+            preview_transport=preview_transport,
+            adapters=Library(loras, embeddings),
+            controlnets=ControlNets(controlnets),
+        )
 
     def with_lora(self, path: str | Path, weight: float = 1.0) -> "Pipeline":
-        """This pipeline with an adapter of `dg2_jax.models.lora` added; add others to the result.
+        """This pipeline with a LoRA file added; add others to the result.
 
         Args:
-            path: a file that scripts.train wrote.
+            path: a file that scripts.train wrote, or for Stable Diffusion one in kohya's or PEFT's
+                layout.
             weight: 1 is as trained, 0 changes nothing; also above 1 and below 0.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: it is damaged or for another model, or the weight is not finite.
         """
-        return self._with_model(lora.adapted(self.model, path, weight))
+        return self._with(*adapter_lib.adapted(self.model, self.text_encoder, path, weight))
 
     def quantized(self, dtype: str) -> "Pipeline":
         """This pipeline with the denoiser's weights in less memory: `dg2_jax.models.quantization`.
@@ -87,7 +124,7 @@ class Pipeline:
         """
         from dg2_jax.models import quantization  # late: it imports qwix, which takes a second
 
-        return self._with_model(quantization.quantized(self.model, dtype))
+        return self._with(quantization.quantized(self.model, dtype), self.text_encoder)
 
     @takes_settings()
     def __call__(
@@ -103,6 +140,7 @@ class Pipeline:
         *,
         image: ImageSource | None = None,
         mask: ImageSource | None = None,
+        control_image: ImageSource | None = None,
         on_preview: Callable[[Preview], bool | None] | None = None,
         preview_every: int = 5,
         preview_mode: str = "linear",
@@ -125,6 +163,7 @@ class Pipeline:
             image: a picture to start from (img2img): a path, a PIL image or uint8 (h, w, 3).
             mask: where `image` is repainted: white or 1 is free, black or 0 stays, and a value
                 between is free for that last part of the steps.
+            control_image: a picture that `controlnet` follows, such as edges or a pose.
             on_preview: is shown what the pictures look like so far, and may return True to stop.
             preview_every: steps between previews, at least 1.
             preview_mode: "linear" (free) or "vae" (a full decoding each time).
@@ -138,8 +177,9 @@ class Pipeline:
         settings = settings_lib.for_model(
             self.model, weights, num_inference_steps, guidance_scale, solver, **controls
         )
-        asked = call.Asked(prompt, negative_prompt, num_images, seed, image, mask)
-        run = call.begin(self.model, self.text_encoder, self._weaker, settings, asked)
+        asked = call.Asked(prompt, negative_prompt, num_images, seed, image, mask, control_image)
+        parts = self.model, self.text_encoder, self._weaker
+        run = call.begin(*parts, settings, asked, self.adapters, self.controlnets)
         shown = on_preview, preview_every, preview_mode, self.preview_transport
         with previews.watching(run, *shown, progress) as watched:
             return run.result(run.finish(*watched))
@@ -162,10 +202,15 @@ class Pipeline:
 
         Raises:
             ParameterError: naming the parameter and what is allowed.
+            ValueError: the model is an in-painting one, which needs a picture.
         """
         settings = settings_lib.for_model(
             self.model, weights, num_inference_steps, guidance_scale, solver, **controls
         )
+        if MASK in self.model.abilities:
+            raise ValueError(
+                f"{self.model.name} is an in-painting model: call the pipeline instead"
+            )
         plan, params = call.plan_for(self.model, settings, self._weaker)
         return drivers.sampler(plan, params.worse)
 
@@ -177,5 +222,11 @@ class Pipeline:
         """
         return text.encode(self.text_encoder, prompts, negative_prompts)
 
-    def _with_model(self, model: Model) -> "Pipeline":
-        return Pipeline(model, self.text_encoder, preview_transport=self.preview_transport)
+    def _with(self, model: Model, text_encoder: PromptEncoder) -> "Pipeline":
+        return Pipeline(
+            model,
+            text_encoder,
+            preview_transport=self.preview_transport,
+            adapters=self.adapters,
+            controlnets=self.controlnets,
+        )

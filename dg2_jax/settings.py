@@ -14,6 +14,7 @@ from dg2_jax.diffusion.solvers import FIRST_ORDER, SOLVERS
 from dg2_jax.diffusion.views import VIEWS
 from dg2_jax.interop.realesrgan import MODELS as UPSCALERS
 from dg2_jax.models.model import WEIGHTS, Model
+from dg2_jax.pictures.edges import PREPROCESSORS
 from dg2_jax.pictures.image_input import LANCZOS, RESIZE_MODES
 
 MAX_STEPS = 1000
@@ -28,13 +29,17 @@ INPAINT_AREAS = ("whole", "only_masked")
 INPAINT_UPSCALERS = (LANCZOS, *UPSCALERS)
 ANAGRAM_MODES = ("latent", "corrected", "pixel")
 UPSCALES = (1, 2, 4)
+DECODERS = ("vae", "taesd")
 SAMPLER_GROUPS = ("sampling", "guidance", "speed", "size")  # what `Pipeline.sampler` takes
 NAMED = ("num_inference_steps", "guidance_scale", "solver", "weights")  # by `Pipeline` itself
 EDITED = ("img2img", "inpaint")
 PROMPTED = ("txt2img", *EDITED)
 
+MAX_CLIP_SKIP = 11  # of the twelve layers of the smallest of Stable Diffusion's text encoders
+
 _UNIT = Real(0.0, 1.0)
 _SIDE = Integer(8, MAX_SIDE)
+_HEIGHT_AND_WIDTH = Numbers(Integer(0, MAX_SIDE), 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +143,40 @@ class Settings:
     )
     width: int | None = control(
         None, _SIDE, "Width in pixels; None is the model's own size.", "size", optional=True
+    )
+    original_size: tuple[int, int] | None = control(
+        None,
+        _HEIGHT_AND_WIDTH,
+        "Stable Diffusion XL: height and width that the picture is to look scaled from; None is "
+        "its own size.",
+        "size",
+        optional=True,
+        advanced=True,
+    )
+    crops_coords_top_left: tuple[int, int] | None = control(
+        None,
+        _HEIGHT_AND_WIDTH,
+        "Stable Diffusion XL: rows and columns that the picture is to look cropped by; None is "
+        "0,0.",
+        "size",
+        optional=True,
+        advanced=True,
+    )
+    target_size: tuple[int, int] | None = control(
+        None,
+        _HEIGHT_AND_WIDTH,
+        "Stable Diffusion XL: height and width that the picture is to look made for; None is its "
+        "own size.",
+        "size",
+        optional=True,
+        advanced=True,
+    )
+    clip_skip: int = control(
+        0,
+        Integer(0, MAX_CLIP_SKIP),
+        "Stable Diffusion: layers of the text encoder that are left out at its end.",
+        "text",
+        advanced=True,
     )
     strength: float = control(
         0.75,
@@ -245,6 +284,54 @@ class Settings:
         kinds=("anagram",),
         advanced=True,
     )
+    controlnet: str | None = control(
+        None,
+        Text(1000),
+        "Stable Diffusion: a ControlNet that follows control_image, by name, folder, file or hub "
+        "id.",
+        "control",
+        kinds=PROMPTED,
+        optional=True,
+    )
+    controlnet_conditioning_scale: float = control(
+        1.0,
+        Real(0.0, 2.0),
+        "How strongly the ControlNet acts; 0 not at all.",
+        "control",
+        kinds=PROMPTED,
+    )
+    control_guidance_start: float = control(
+        0.0,
+        _UNIT,
+        "Share of the steps after which the ControlNet begins to act.",
+        "control",
+        kinds=PROMPTED,
+        advanced=True,
+    )
+    control_guidance_end: float = control(
+        1.0,
+        _UNIT,
+        "Share of the steps after which the ControlNet no longer acts.",
+        "control",
+        kinds=PROMPTED,
+        advanced=True,
+    )
+    control_preprocessor: str | None = control(
+        None,
+        Choice(PREPROCESSORS),
+        "What is made of control_image before the ControlNet sees it; None is nothing.",
+        "control",
+        kinds=PROMPTED,
+        optional=True,
+    )
+    decoder: str = control(
+        "vae",
+        Choice(DECODERS),
+        'What decodes the finished latents: the model\'s autoencoder, or its "taesd", which is '
+        "quicker and loses some detail.",
+        "output",
+        advanced=True,
+    )
     upscale: int | None = control(
         None,
         Choice(UPSCALES),
@@ -274,6 +361,8 @@ class Settings:
             )
         if self.inpaint_area == "only_masked" and self.outpaint is not None:
             raise ParameterError("inpaint_area", "'only_masked' needs mask, not outpaint")
+        start, end = self.control_guidance_start, self.control_guidance_end
+        check(start < end, "control_guidance_start", "below control_guidance_end", start)
         if self.inversion is not None:
             object.__setattr__(self, "solver", INVERSIONS[self.inversion])
             object.__setattr__(self, "eta", 0.0)

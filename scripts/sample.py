@@ -7,6 +7,8 @@
     python -m scripts.sample --prompt="a red tree" --image=meadow.png --mask=mask.png --strength=1
     python -m scripts.sample --anagram="a mountain lake:identity" --anagram="a canyon:rot180"
     python -m scripts.sample --prompt="a harbour" --lora=runs/lora/lora.safetensors:0.8
+    python -m scripts.sample --model=v1-5-pruned.safetensors --prompt="a harbour"
+    python -m scripts.sample --model=xl --loras=loras --prompt="a fox <lora:ink:0.8>"
     python -m scripts.sample --prompt="an island" --upscale=4 --animate=outputs/island.gif
 
 Every control is a flag; --helpshort lists them. Every picture is written to --out as a PNG with its
@@ -28,16 +30,23 @@ from dg2_jax.pictures import images, preview
 from dg2_jax.result import Preview
 from scripts import control_flags
 from scripts.command import command
-from scripts.loading import define_lora, load
+from scripts.loading import define_folders, define_lora, define_source, load
 
 _PROMPT = flags.DEFINE_multi_string("prompt", None, "What to show; may be given several times.")
 _PROMPTS_FILE = flags.DEFINE_string("prompts_file", None, "A text file with one prompt per line.")
-_MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
+_MODEL = flags.DEFINE_string(
+    "model",
+    "demo",
+    "An embedded model's name, a model folder, or Stable Diffusion: a diffusers folder, a hub id "
+    "or one file.",
+)
+_SOURCE = {**define_source(), **define_folders()}
 _LORA = define_lora()
 _QUANTIZE = flags.DEFINE_enum(
     "quantize", None, DTYPES, "Keep the denoiser's weights in this dtype."
 )
 _IMAGE = flags.DEFINE_string("image", None, "A picture to start from.")
+_CONTROL_IMAGE = flags.DEFINE_string("control_image", None, "A picture that --controlnet follows.")
 _MASK = flags.DEFINE_string("mask", None, "A picture that is white where --image is repainted.")
 _CONTROLS = control_flags.define(without=("prompt", "preview_every", "preview_mode"))
 _ANIMATE = flags.DEFINE_string("animate", None, "Write the denoising here, as .gif or .webp.")
@@ -64,7 +73,7 @@ def run() -> None:
     controls = control_flags.given(_CONTROLS)
     animation = preview.animation_path(_ANIMATE.value) if _ANIMATE.value else None
     start = time.perf_counter()
-    pipe = load(_MODEL.value, _LORA.value, _QUANTIZE.value)
+    pipe = load(_MODEL.value, _LORA.value, _QUANTIZE.value, _SOURCE)
     loaded = time.perf_counter()
     frames: list[np.ndarray] = []
 
@@ -76,6 +85,7 @@ def run() -> None:
         _prompts(controls),
         image=_IMAGE.value,
         mask=_MASK.value,
+        control_image=_CONTROL_IMAGE.value,
         on_preview=keep if animation else None,
         preview_every=1,
         preview_mode="vae",

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from dg2_jax.pictures.edges import PREPROCESSORS
 from dg2_jax.settings import MAX_SEED
 from serve import a1111_names
 from serve.job_controls import CONTROLS
@@ -42,6 +43,12 @@ NOT_HERE = {
     "upscaler": "is `hr_upscaler`",
     "anagram": "the interface has no anagrams",
     "anagram_mode": "the interface has no anagrams",
+    "controlnet": "is part of its extension's unit",
+    "controlnet_conditioning_scale": "is part of its extension's unit",
+    "control_guidance_start": "is part of its extension's unit",
+    "control_guidance_end": "is part of its extension's unit",
+    "control_preprocessor": "is part of its extension's unit",
+    "clip_skip": "is `CLIP_stop_at_last_layers` of `override_settings`",
     "outpaint": "A1111 has it as a script, and there are no scripts",
 }
 OURS = tuple(name for name in CONTROLS if name not in NOT_HERE)  # further fields, by their names
@@ -64,6 +71,50 @@ class _Lenient(BaseModel):
         if isinstance(value, dict):
             return {name: item for name, item in value.items() if item is not None}
         return value
+
+
+_CONTROLNET = "controlnet"  # the extension's name
+
+
+class ControlUnit(_Lenient):
+    """One unit of the extension for ControlNets."""
+
+    model: str = Field(min_length=1, max_length=1000)
+    module: str = Field("none", max_length=100)
+    weight: Real = 1.0
+    guidance_start: Real = 0.0
+    guidance_end: Real = 1.0
+    image: Any = None
+    input_image: Any = None
+    control_mode: Any = 0
+
+    @field_validator("module")
+    @classmethod
+    def _known_module(cls, value: str) -> str:
+        name = value.lower()
+        if name not in ("none", *PREPROCESSORS):
+            raise ValueError(f"there is no preprocessor {value!r:.80}; there is canny")
+        return name
+
+    @field_validator("control_mode")
+    @classmethod
+    def _balanced(cls, value: Any) -> Any:
+        if value not in (0, "0", "Balanced"):
+            raise ValueError(f"control_mode must be Balanced, got {value!r:.80}")
+        return value
+
+    def fields(self) -> dict[str, Any]:
+        """As fields of our own requests; without a picture that of img2img is taken."""
+        given = self.image or self.input_image
+        picture = given.get("image") if isinstance(given, dict) else given
+        return {
+            "controlnet": self.model.partition(" [")[0],
+            "controlnet_conditioning_scale": _within("controlnet_conditioning_scale", self.weight),
+            "control_guidance_start": _within("control_guidance_start", self.guidance_start),
+            "control_guidance_end": _within("control_guidance_end", self.guidance_end),
+            "control_preprocessor": None if self.module == "none" else self.module,
+            "control_image": picture,
+        }
 
 
 class _Generate(_Lenient):
@@ -101,9 +152,21 @@ class _Generate(_Lenient):
         """A picture without what a script was to do would look like success."""
         for name, content in value.items():
             arguments = content.get("args") if isinstance(content, dict) else None
-            if any(_active(a) for a in arguments or ()):
+            if name.lower() == _CONTROLNET:
+                cls._unit(value)
+            elif any(_active(a) for a in arguments or ()):
                 raise ValueError(f"there is no extension {name[:80]!r}")
         return value
+
+    @staticmethod
+    def _unit(scripts: dict[str, Any]) -> ControlUnit | None:
+        """The one active unit of the extension for ControlNets."""
+        content = next((c for n, c in scripts.items() if n.lower() == _CONTROLNET), None)
+        units = content.get("args") if isinstance(content, dict) else None
+        active = [one for one in units or () if isinstance(one, dict) and _active(one)]
+        if len(active) > 1:
+            raise ValueError("one ControlNet can act at a time")
+        return ControlUnit.model_validate(active[0]) if active else None
 
     @property
     def chosen(self) -> set[str]:
@@ -125,7 +188,12 @@ class _Generate(_Lenient):
             "num_inference_steps": steps,
             "guidance_scale": _within("guidance_scale", self.cfg_scale),
             "preview_every": max(1, steps // 10),
+            **self._controlled(),
         }
+
+    def _controlled(self) -> dict[str, Any]:
+        unit = self._unit(self.alwayson_scripts)
+        return {} if unit is None else unit.fields()
 
 
 def _within(name: str, value: Any) -> Any:

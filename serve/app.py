@@ -12,6 +12,8 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from dg2_jax.interop import realesrgan
+from dg2_jax.models.adapters import Library
+from dg2_jax.models.controlnets import ControlNets
 from serve import problems
 from serve.context import Context
 from serve.disk import Disk
@@ -20,7 +22,7 @@ from serve.local_engine import LocalEngine
 from serve.metrics import Metrics
 from serve.models import Loader, Models, load_pipeline
 from serve.observe import Observe
-from serve.routes import a1111, bank, images, jobs, legacy, openai, page, system
+from serve.routes import a1111, bank, controlnet, images, jobs, legacy, openai, page, system
 from serve.security import Guard
 from serve.server_settings import ServerSettings
 from serve.store import Store
@@ -48,7 +50,15 @@ def create_app(
         prompt_bank: a `bank.Bank`; loaded on first use if None.
     """
     settings = settings or ServerSettings()
-    load = load or functools.partial(load_pipeline, dtype=settings.quantize)
+    adapters = Library(settings.loras, settings.embeddings)
+    controlnets = ControlNets(settings.controlnets)
+    load = load or functools.partial(
+        load_pipeline,
+        dtype=settings.quantize,
+        loras=settings.loras,
+        embeddings=settings.embeddings,
+        controlnets=settings.controlnets,
+    )
     metrics = Metrics()
     if settings.upscalers_dir is not None:
         os.environ[realesrgan.FOLDER] = str(settings.upscalers_dir)  # where the library looks
@@ -61,7 +71,18 @@ def create_app(
     )
     engine = LocalEngine(store, files, disk, metrics, settings.queue_limit, settings.client_limit)
     engine.worker = Worker(engine, models, upscale, settings.max_batch, settings.warmup)
-    context = Context(settings, store, files, disk, engine, models, metrics, _bank=prompt_bank)
+    context = Context(
+        settings,
+        store,
+        files,
+        disk,
+        engine,
+        models,
+        metrics,
+        adapters,
+        controlnets,
+        _bank=prompt_bank,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -93,6 +114,7 @@ def create_app(
     for module in (jobs, images, bank, system):
         app.include_router(module.router, prefix="/api/v1")
     app.include_router(a1111.router, prefix="/sdapi/v1")
+    app.include_router(controlnet.router, prefix="/controlnet")
     app.include_router(openai.router, prefix="/v1")
     if settings.legacy_api:
         app.state.legacy = legacy.Ended()

@@ -17,7 +17,7 @@ from dg2_jax.settings import MAX_SEED
 from serve import pictures
 from serve.files import Files
 from serve.records import Image, Job
-from serve.schemas import JobRequest
+from serve.schemas import PICTURES, JobRequest
 
 # These may differ between pictures of one call, or do not change the picture.
 _OWN = (
@@ -26,7 +26,7 @@ _OWN = (
 )  # fmt: skip
 # What only the server knows of a picture, or by a name of its own.
 _STORED_NAMES = (
-    "model", "image", "mask", "autoguidance_model", "preview_every", "preview_mode",
+    "model", *PICTURES, "controlnet", "autoguidance_model", "preview_every", "preview_mode",
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def key(job: Job) -> Hashable:
     own = set(_OWN)
     if job.kind == "anagram":
         own.remove("negative_prompt")  # the pipeline takes one for all readings
-    if job.request.preview_mode != "vae":
+    if job.request.preview_mode in ("none", "linear"):
         own.add("preview_mode")  # linear previews cost nothing, so they may be drawn for nobody
     fields = job.request.fields()
     return json.dumps({k: v for k, v in fields.items() if k not in own}, sort_keys=True)
@@ -113,7 +113,9 @@ class JobBatch:
             seed=[item.seed for item in self.items],
             on_preview=lambda p: watch(p.step, p.num_steps, lambda: p.images),
             preview_every=1,
-            preview_mode="vae" if self.request.preview_mode == "vae" else "linear",
+            preview_mode="linear"
+            if self.request.preview_mode == "none"
+            else self.request.preview_mode,
         )
         if result.stopped:
             raise StoppedError
@@ -128,7 +130,7 @@ class JobBatch:
         return {name: [getattr(request, name) for request in requests] for name in names}
 
     def _inputs(self, files: Files) -> dict[str, np.ndarray]:
-        ids = {name: getattr(self.request, name, None) for name in ("image", "mask")}
+        ids = {name: getattr(self.request, name, None) for name in PICTURES}
         return {name: _read(files, id_, name) for name, id_ in ids.items() if id_ is not None}
 
     def _enlarge(

@@ -66,16 +66,16 @@ class _Parser:
 
 def _encoded(fields: dict[str, Any]) -> dict[str, Any]:
     """Pictures given as PIL images or paths, as base64."""
-    found = dict(fields)
+    encoded = dict(fields)
     for name in ("image", "mask"):
-        value = found.get(name)
+        value = encoded.get(name)
         if isinstance(value, Path):
-            found[name] = base64.b64encode(value.read_bytes()).decode()
+            encoded[name] = base64.b64encode(value.read_bytes()).decode()
         elif isinstance(value, Image.Image):
             out = io.BytesIO()
             value.save(out, "PNG")
-            found[name] = base64.b64encode(out.getvalue()).decode()
-    return found
+            encoded[name] = base64.b64encode(out.getvalue()).decode()
+    return encoded
 
 
 def _checked(response: httpx.Response) -> httpx.Response:

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 
+from dg2_jax.models.adapters import Library
+from dg2_jax.models.controlnets import ControlNets
 from serve.disk import Disk
 from serve.engine import Engine
 from serve.files import Files, Ids
@@ -30,6 +32,8 @@ class Context:
     engine: Engine
     models: Models
     metrics: Metrics
+    adapters: Library
+    controlnets: ControlNets
     new_id: Ids = field(default_factory=Ids)
     watched: list[Any] = field(default_factory=list)  # `waiting.Watched`, oldest first
     foreign_model: str | None = None  # what A1111's options chose

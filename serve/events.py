@@ -77,8 +77,8 @@ class Channel:
     def latest(self, name: str) -> dict[str, Any] | None:
         """The data of the newest event of a name."""
         with self._lock:
-            found = [event.data for event in self._events if event.name == name]
-        return found[-1] if found else None
+            values = [event.data for event in self._events if event.name == name]
+        return values[-1] if values else None
 
     async def read(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """Yields events with ids above `after` until the final one, or until `hang_up`."""

@@ -69,10 +69,10 @@ class FairQueue:
 
     def remove(self, job_id: str) -> bool:
         """Takes a job out; False if it is not here."""
-        found = next((job for job in self if job.job_id == job_id), None)
-        if found is not None:
-            self._drop(found)
-        return found is not None
+        waiting = next((job for job in self if job.job_id == job_id), None)
+        if waiting is not None:
+            self._drop(waiting)
+        return waiting is not None
 
     def choose(self, sizes: tuple[int, ...]) -> list[tuple[Waiting, list[int]]]:
         """The next batch: pairs (job, indices of its pictures), as many in all as one of `sizes`.

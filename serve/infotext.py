@@ -58,18 +58,18 @@ def parse(text: str) -> dict[str, str]:
 
 def _pairs(line: str) -> dict[str, str]:
     """The pairs of a line, in a time that grows with its length only."""
-    found: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     start = 0
     while start < len(line):
         pair = _PAIR.match(line, start)
         if pair is not None:
-            found[pair[1].strip()] = _unquoted(pair[2])
+            pairs[pair[1].strip()] = _unquoted(pair[2])
             start = pair.end()
         else:
             comma = line.find(",", start)
             start = len(line) if comma < 0 else comma + 1
         start = _SPACE.match(line, start).end()  # type: ignore[union-attr]
-    return found
+    return pairs
 
 
 def _unquoted(value: str) -> str:

@@ -7,15 +7,16 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from dg2_jax.checks import ParameterError
+from dg2_jax.checks import ParameterError, check_choice
 from dg2_jax.interop import realesrgan
 from dg2_jax.pictures.image_input import LANCZOS
 from dg2_jax.settings import MAX_SEED, Settings
+from dg2_jax.text import prompt_tags
 from serve import pictures, problems, sizes
 from serve.context import Context
 from serve.problems import ProblemError
 from serve.records import QUEUED, Job
-from serve.schemas import JobRequest, job_request
+from serve.schemas import PICTURES, JobRequest, job_request
 
 
 def request_from(fields: dict[str, Any]) -> JobRequest:
@@ -76,7 +77,7 @@ def make_job(
         raise ProblemError.of(error) from error
     if "seed" in type(request).model_fields and request.seed is None:
         patch["seed"] = secrets.randbelow(MAX_SEED + 1)
-    for name in ("image", "mask"):
+    for name in PICTURES:
         if getattr(request, name, None) is not None:
             patch[name] = store_picture(context, getattr(request, name), name, name == "mask")
     if request.kind == "upscale":
@@ -120,11 +121,14 @@ def _completed(context: Context, request: JobRequest) -> dict[str, Any]:
     name = models.resolve(request.model)
     if other is not None:
         models.resolve(other, "autoguidance_model")
+    _check_files(context, request)
     facts = models.facts(name)
     if facts is None:
         return {"model": name}  # the worker tells what is wrong with the model
     defaults = facts.sampling.get(request.weights, {})
     defaults = {k: value for k, value in defaults.items() if k not in request.model_fields_set}
+    if request.preview_mode == "taesd" and not facts.has_taesd:
+        raise ParameterError("preview_mode", f"must not be taesd with {name}, which has none")
     settings = Settings(**{**request.settings(), **defaults})
     facts.check(settings, models.facts(other) if other is not None else None)
     width, height = size = facts.size_of(settings)
@@ -136,6 +140,21 @@ def _completed(context: Context, request: JobRequest) -> dict[str, Any]:
         "width": None if own else width,
         "height": None if own else height,
     }
+
+
+def _check_files(context: Context, request: JobRequest) -> None:
+    """Raises ParameterError where a request names an adapter or ControlNet that is not there.
+
+    ControlNets are those of the server's folder: no other path is read for a client.
+    """
+    texts = (
+        [view.prompt for view in request.anagram] if request.kind == "anagram" else [request.text]
+    )
+    context.adapters.check(tag for text in texts for tag in prompt_tags.split(text)[1])
+    prompt_tags.refuse([request.negative_prompt], "negative_prompt")
+    controlnet = getattr(request, "controlnet", None)
+    if controlnet is not None:
+        check_choice("controlnet", controlnet, context.controlnets.names())
 
 
 def _check_upscaler(field: str, name: str) -> None:

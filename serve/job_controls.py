@@ -74,17 +74,21 @@ def installed_upscalers() -> tuple[str, ...]:
     return tuple(filter(realesrgan.is_installed, CHOICES["upscaler"]))
 
 
-def offered(max_images: int, models: Sequence[str]) -> list[dict[str, Any]]:
+def offered(
+    max_images: int, models: Sequence[str], controlnets: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """All controls as `GET /options` lists them.
 
     Args:
         max_images: of a job, as the operator allows.
         models: the names of the server's models.
+        controlnets: those of its ControlNets.
     """
     narrower: dict[str, Values] = {
         "num_images": Integer(1, max_images),
         "model": Choice(tuple(models)),
         "autoguidance_model": Choice(tuple(models)),
+        "controlnet": Choice(tuple(controlnets)),
         "upscaler": Choice(installed_upscalers() or CHOICES["upscaler"]),
         "inpaint_upscaler": Choice((LANCZOS, *installed_upscalers())),
     }

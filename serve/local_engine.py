@@ -14,13 +14,14 @@ from serve.batches import Item, JobBatch
 from serve.disk import Disk
 from serve.engine import WorkerThread
 from serve.events import Channel, Hub
-from serve.fair_queue import FairQueue, Waiting
+from serve.fair_queue import Waiting
 from serve.files import Files
 from serve.metrics import Metrics
+from serve.open_jobs import OpenJobs
 from serve.problems import STOPPING, ProblemError, stopping
 from serve.records import CANCELLED, FAILED, QUEUED, RUNNING, Image, Job
 from serve.store import Store
-from serve.views import image_view, job_view
+from serve.views import image_view
 
 log = structlog.get_logger()
 
@@ -42,9 +43,8 @@ class LocalEngine:
         self._disk = room
         self.metrics = metrics
         self._limits = queue_limit, client_limit
-        self._queue = FairQueue()
         self._hub = Hub()
-        self._jobs: dict[str, Job] = {}  # the unfinished ones
+        self._open = OpenJobs(store, metrics, self._hub)
         self._running: set[str] = set()
         self._changed = threading.Condition(threading.RLock())
         self._draining = False
@@ -52,7 +52,7 @@ class LocalEngine:
         self._seconds_a_job = 2.0
         self.worker: WorkerThread | None = None
         self.unavailable: str | None = None  # why no job can be computed
-        metrics.watch_queue(lambda: len(self._queue))
+        metrics.watch_queue(lambda: len(self._open.queue))
 
     # What routes call
 
@@ -60,7 +60,7 @@ class LocalEngine:
         """See `Engine`."""
         with self._changed:
             for job in self._recovered():
-                self._enqueue(job)
+                self._open.enqueue(job)
                 for image in job.images:
                     self._hub.channel(job.id).put("image", image_view(image))
         if self.worker is not None:
@@ -73,8 +73,8 @@ class LocalEngine:
             if known is None:
                 self._check_room(job.client)
                 self.store.add(job)
-                self._enqueue(job)
-                self._announce_positions()
+                self._open.enqueue(job)
+                self._open.announce_positions()
                 self._changed.notify_all()
                 return job, True
         if not known.request.asks_the_same(job.request):
@@ -85,9 +85,9 @@ class LocalEngine:
         """See `Engine`."""
         with self._changed:
             if self._disk.insist(lambda: self.store.finish(job_id, CANCELLED)):
-                self._queue.remove(job_id)
-                self._end(job_id)
-            self._announce_positions()
+                self._open.queue.remove(job_id)
+                self._open.end(job_id)
+            self._open.announce_positions()
 
     def channel(self, job_id: str) -> Channel | None:
         """See `Engine`."""
@@ -96,7 +96,7 @@ class LocalEngine:
     def position(self, job_id: str) -> int | None:
         """See `Engine`."""
         with self._changed:
-            return self._queue.position(job_id)
+            return self._open.queue.position(job_id)
 
     def progress(self, job_id: str) -> dict[str, Any] | None:
         """See `Engine`."""
@@ -106,11 +106,11 @@ class LocalEngine:
     def status(self) -> dict[str, Any]:
         """See `Engine`."""
         return {
-            "length": len(self._queue),
+            "length": len(self._open.queue),
             "running": len(self._running),
             "limit": self._limits[0],
             "draining": self._draining,
-            "open": len(self._jobs),
+            "open": len(self._open.jobs),
         }
 
     def ready(self) -> dict[str, Any]:
@@ -147,11 +147,11 @@ class LocalEngine:
     def take(self, sizes: tuple[int, ...], timeout: float) -> JobBatch | None:
         """The next batch, None if there is none in `timeout` seconds or the server stops."""
         with self._changed:
-            if not len(self._queue) and not self._draining:
+            if not len(self._open.queue) and not self._draining:
                 self._changed.wait(timeout)
-            chosen = [] if self._draining else self._queue.choose(sizes)
+            chosen = [] if self._draining else self._open.queue.choose(sizes)
             items = [
-                Item(self._jobs[waiting.job_id], index)
+                Item(self._open.jobs[waiting.job_id], index)
                 for waiting, indices in chosen
                 for index in indices
             ]
@@ -161,7 +161,7 @@ class LocalEngine:
             self._disk.check()
             batch = JobBatch(items)
             self._disk.insist(lambda: self.store.start([job.id for job in batch.jobs]))
-            self._queue.take(sizes)
+            self._open.queue.take(sizes)
             self._running = {job.id for job in batch.jobs}
             self.found_room()
             for job in batch.jobs:
@@ -169,7 +169,7 @@ class LocalEngine:
                 if job.status != RUNNING:
                     job.status, job.started_at = RUNNING, time.time()
                     self._hub.channel(job.id).put("started", {"attempt": job.attempts})
-            self._announce_positions()
+            self._open.announce_positions()
         self.metrics.batch_size.observe(len(items))
         return batch
 
@@ -180,7 +180,7 @@ class LocalEngine:
 
     def must_stop(self, batch: JobBatch) -> bool:
         """Whether a running batch should stop: the server is stopping, or no job of it is left."""
-        return self._stopping or not any(job.id in self._jobs for job in batch.jobs)
+        return self._stopping or not any(job.id in self._open.jobs for job in batch.jobs)
 
     def annotate(self, job: Job, notes: list[str]) -> None:
         """Notes what is done otherwise than asked; stored with the job's pictures."""
@@ -196,11 +196,11 @@ class LocalEngine:
 
     def deliver(self, batch: JobBatch, pictures: Sequence[tuple[Image, bytes]]) -> None:
         """Stores a batch's pictures, files first; those of jobs ended meanwhile are dropped."""
-        current = [(image, png) for image, png in pictures if image.job_id in self._jobs]
+        current = [(image, png) for image, png in pictures if image.job_id in self._open.jobs]
         if current:
             self._disk.check()
         for image, png in pictures:
-            if image.job_id in self._jobs:
+            if image.job_id in self._open.jobs:
                 self.files.write(image.id, png)
             else:  # cancelled; an attempt on a full disk may have written it
                 self.files.delete(image.id)
@@ -208,9 +208,10 @@ class LocalEngine:
             complete = self.store.add_images(
                 [image for image, _ in current], {job.id: job.notes for job in batch.jobs}
             )
+            self.found_room()
             self._running = set()
             for image, _ in current:
-                job = self._jobs.get(image.job_id)
+                job = self._open.jobs.get(image.job_id)
                 if job is None:  # cancelled in this moment
                     self.files.delete(image.id)
                     continue
@@ -218,7 +219,7 @@ class LocalEngine:
                 job.attempts = 0
                 self.put(image.job_id, "image", image_view(image))
             for job_id in complete:
-                self._end(job_id)
+                self._open.end(job_id)
         elapsed = time.monotonic() - batch.started_at
         self._seconds_a_job += 0.2 * (elapsed / len(batch.jobs) - self._seconds_a_job)
         self.metrics.images.inc(len(current))
@@ -230,12 +231,12 @@ class LocalEngine:
             self._disk.insist(lambda: self.store.put_back([job.id for job in batch.jobs]))
             self._running = set()
             for job in batch.jobs:
-                self._queue.remove(job.id)
-                if job.id in self._jobs:
+                self._open.queue.remove(job.id)
+                if job.id in self._open.jobs:
                     job.status, job.attempts = QUEUED, 0
                     key = (batches.key(job), job.id) if alone else batches.key(job)
                     waiting = Waiting(job.id, job.client, key, job.missing, limit)
-                    self._queue.push(waiting, first=True)
+                    self._open.queue.push(waiting, first=True)
 
     def fail(self, batch: JobBatch, status: int, detail: str) -> None:
         """Ends the jobs of a batch with an error."""
@@ -244,14 +245,14 @@ class LocalEngine:
             for job_id in [job.id for job in batch.jobs]:
                 finish = functools.partial(self.store.finish, job_id, FAILED, error)
                 if self._disk.insist(finish):
-                    self._queue.remove(job_id)
-                    self._end(job_id)
+                    self._open.queue.remove(job_id)
+                    self._open.end(job_id)
             self._running = set()
 
     def release(self, batch: JobBatch) -> None:
         """A stopped batch: its unfinished jobs wait for the next start of the server."""
         with self._changed:
-            unfinished = [job.id for job in batch.jobs if job.id in self._jobs]
+            unfinished = [job.id for job in batch.jobs if job.id in self._open.jobs]
             self._disk.insist(lambda: self.store.put_back(unfinished))
             self._running = set()
 
@@ -260,7 +261,7 @@ class LocalEngine:
         with self._changed:
             if self._disk.note(error):
                 log.error("jobs wait", reason=self._disk.trouble, error=str(error)[:500])
-                self._tell_waiting()
+                self._open.tell_waiting(self._disk.trouble)
             if not self._draining:
                 self._changed.wait(disk.LOOK_SECONDS)
 
@@ -269,7 +270,7 @@ class LocalEngine:
         with self._changed:
             if self._disk.note(None):
                 log.info("jobs go on")
-                self._tell_waiting()
+                self._open.tell_waiting(self._disk.trouble)
 
     # Inside
 
@@ -281,10 +282,6 @@ class LocalEngine:
                 raise
             return self.store.unfinished()
 
-    def _tell_waiting(self) -> None:
-        for job_id in self._jobs:
-            self._hub.channel(job_id).put("waiting", {"reason": self._disk.trouble})
-
     def _check_room(self, client: str) -> None:
         if self._draining:
             raise stopping()
@@ -292,28 +289,4 @@ class LocalEngine:
             raise ProblemError(503, self.unavailable, retry_after=60)
         if (reason := self._disk.trouble) is not None:
             raise ProblemError(507, reason, retry_after=disk.RETRY_SECONDS)
-        self._queue.check_room(client, *self._limits, self._seconds_a_job)
-
-    def _enqueue(self, job: Job) -> None:
-        self._jobs[job.id] = job
-        self._queue.push(Waiting(job.id, job.client, batches.key(job), job.missing))
-        self._hub.channel(job.id).put("queued", {"position": len(self._queue) - 1})
-
-    def _announce_positions(self) -> None:
-        for position, waiting in enumerate(self._queue):
-            channel = self._hub.channel(waiting.job_id)
-            job = self._jobs[waiting.job_id]
-            if channel.watched and job.status == QUEUED:
-                last = channel.latest("position") or channel.latest("queued") or {}
-                if last.get("position") != position:
-                    channel.put("position", {"position": position})
-
-    def _end(self, job_id: str) -> None:
-        self._jobs.pop(job_id, None)
-        job = self.store.get(job_id)
-        if job is None:
-            return
-        self.metrics.jobs.labels(job.kind, job.status).inc()
-        log.info("job ended", job=job_id, status=job.status, client=job.client)
-        self._hub.channel(job_id).put(job.status, job_view(job))
-        self._hub.close(job_id)
+        self._open.queue.check_room(client, *self._limits, self._seconds_a_job)

@@ -1,4 +1,4 @@
-"""The models a server offers: one by default, more from a folder, a few kept in memory."""
+"""The models a server offers: those it was told, more from a folder, a few kept in memory."""
 
 import dataclasses
 import hashlib
@@ -11,17 +11,18 @@ from typing import Any
 from dg2_jax.checks import check_choice
 from dg2_jax.controls import model_facts
 from dg2_jax.controls.model_facts import ModelFacts
-from dg2_jax.models.folder import EMBEDDED, folder_of, hash_of
+from dg2_jax.models import sources
+from dg2_jax.models.folder import EMBEDDED, hash_of
 from serve import sizes
 
 Loader = Callable[[str | Path], Any]
 
 
-def load_pipeline(model: str | Path, dtype: str | None = None) -> Any:
-    """A `dg2_jax.Pipeline`."""
+def load_pipeline(model: str | Path, dtype: str | None = None, **folders: Any) -> Any:
+    """A `dg2_jax.Pipeline`; `folders` are those of `Pipeline.load`."""
     from dg2_jax import Pipeline  # JAX takes seconds to import; the server answers before
 
-    pipe = Pipeline.load(model)
+    pipe = Pipeline.load(model, **folders)
     return pipe if dtype is None else pipe.quantized(dtype)
 
 
@@ -42,12 +43,20 @@ class Models:
         self._loaded: OrderedDict[str, Any] = OrderedDict()
         self._places: dict[str, str | Path] = {name: name for name in EMBEDDED}
         if folder is not None:
-            configs = sorted(folder.glob("*/config.json"))
-            self._places |= {path.parent.name: path.parent for path in configs}
-        self.default = default
-        if default not in self._places:
-            self.default = Path(default).name or default
-            self._places[self.default] = default
+            self._places |= sources.names_in(folder)
+        self._configs: dict[str, tuple[Any, dict[str, Any]]] = {}
+        # A comma may be part of the one model's name.
+        told = [default] if Path(default).exists() else [t for t in default.split(",") if t]
+        self.default, *_ = [self._add(source.strip()) for source in told or ["demo"]]
+
+    def _add(self, source: str) -> str:
+        """The name of a model that was told, by the last part of its path or id."""
+        if source in self._places:
+            return source
+        path = Path(source)
+        name = path.stem if path.suffix in sources.SUFFIXES else path.name or source
+        self._places[name] = source
+        return name
 
     @property
     def names(self) -> list[str]:
@@ -66,7 +75,7 @@ class Models:
         return name
 
     def place(self, name: str) -> str | Path:
-        """Where the library finds a model: the name of an embedded one, or a folder."""
+        """Where the library finds a model: the name of an embedded one, a path or a hub id."""
         return self._places[name]
 
     def get(self, name: str) -> Any:
@@ -97,14 +106,27 @@ class Models:
         return [self.details(name) for name in names]
 
     def facts(self, name: str) -> ModelFacts | None:
-        """What a model can be asked for; None where its config.json cannot be used."""
+        """What a model can be asked for; None where its configuration cannot be used.
+
+        That of a model of the hub is known once it is loaded.
+        """
         try:
-            text = (folder_of(self._places[name]) / "config.json").read_text(encoding="utf-8")
-            facts = model_facts.from_config(name, json.loads(text))
+            facts = model_facts.from_config(name, self._config(name))
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
             return None
         pipe = self._loaded.get(name)
         return dataclasses.replace(facts, size=pipe.model.default_size) if pipe else facts
+
+    def _config(self, name: str) -> dict[str, Any]:
+        """The config.json of a model; raises as `sources.config_of`."""
+        place = self._places[name]
+        stamp = sources.stamp(place)
+        if name not in self._configs or self._configs[name][0] != stamp:
+            pipe = self._loaded.get(name)
+            fetched = pipe if stamp is None else None
+            config = fetched.model.config if fetched else sources.config_of(place)
+            self._configs[name] = stamp, config
+        return self._configs[name][1]
 
     def sizes(self, name: str) -> list[sizes.Size]:
         """The sizes of a model's pictures, its own first; empty where they are not known."""
@@ -117,23 +139,23 @@ class Models:
 
     def details(self, name: str) -> dict[str, Any]:
         """One model, by a name that `resolve` gives."""
-        path = folder_of(self._places[name]) / "config.json"
         try:
-            text = path.read_bytes()
-            config = json.loads(text)
-        except (OSError, ValueError):
+            config = self._config(name)
+            text = json.dumps([config, name]).encode()
+        except (OSError, ValueError, AttributeError):
             text, config = b"", {}
         facts = self.facts(name)
         sets = list(facts.weights) if facts else ["ema"]  # loading tells what is wrong
         hashes = {weights: _hash(config, text, weights) for weights in sets}
         return {
             "name": name,
-            "title": config.get("title", name) if isinstance(config, dict) else name,
+            "title": config.get("title", name),
             "size": facts.size if facts else None,
             "sizes": self.sizes(name),
             "multiple": facts.multiple if facts else 8,
             "weights": sets,
             "sampling": dict(facts.sampling) if facts else {},
+            "lacks": list(facts.lacks) if facts else [],
             "loaded": name in self._loaded,
             "default": name == self.default,
             "hash": hashes[sets[0]],

@@ -17,6 +17,11 @@ NOT_HERE = {
     "preview_every": "follows from `partial_images`",
     "width": "is `size`",
     "height": "is `size`",
+    "controlnet": "the interface has no second picture",
+    "controlnet_conditioning_scale": "the interface has no second picture",
+    "control_guidance_start": "the interface has no second picture",
+    "control_guidance_end": "the interface has no second picture",
+    "control_preprocessor": "the interface has no second picture",
     "anagram": "the interface has no anagrams",
     "anagram_mode": "the interface has no anagrams",
 }

@@ -28,6 +28,8 @@ def request_of(
         A valid request, None if nothing is left of it.
     """
     kind: str = fields["kind"] if fields.get("kind") in KINDS else "txt2img"
+    if not (isinstance(control := fields.get("control_image"), str) and has(control)):
+        fields = {k: v for k, v in fields.items() if not k.startswith("control")}
     inputs = [fields[name] for name in ("image", "mask") if fields.get(name) is not None]
     if not all(isinstance(name, str) and has(name) for name in inputs):
         kind = "txt2img"

@@ -24,6 +24,7 @@ from dg2_jax.settings import MAX_SEED, Settings
 from serve.job_controls import CONTROLS, SPLITS, of_kind
 
 MAX_PROMPT = TextValues().length
+PICTURES = ("image", "mask", "control_image")  # the fields that hold one
 _JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
 
@@ -149,6 +150,10 @@ class _Request(BaseModel):
         """What the library would refuse of any model is refused here."""
         if self.kind != "upscale":
             Settings(**self.settings())
+        if hasattr(self, "controlnet") and (self.controlnet is None) != (
+            self.control_image is None
+        ):
+            raise ParameterError("control_image", "and controlnet need each other")
         return self
 
 
@@ -178,6 +183,8 @@ def _model(kind: str) -> type[_Request]:
         fields["image"] = (Picture, ...)
     if kind == "inpaint":
         fields["mask"] = (Picture | None, None)
+    if "controlnet" in fields:
+        fields["control_image"] = (Picture | None, None)
     if kind == "anagram":
         pairs = CONTROLS["anagram"].values.describe()
         bounds = Field(min_length=pairs["minimum"], max_length=pairs["maximum"])

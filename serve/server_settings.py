@@ -28,14 +28,25 @@ class ServerSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on; others need an API key")
     port: int = Field(8000, ge=0, le=65535, description="port; 0 takes a free one")
     api_key: SecretStr | None = Field(None, min_length=8, description="what clients must show")
-    model: str = Field("demo", description="an embedded model's name or a model folder")
+    model: str = Field(
+        "demo",
+        description="the default model: an embedded one's name, a model folder, or Stable "
+        "Diffusion (a diffusers folder, a hub id, one file); more of them after commas",
+    )
     quantize: Literal["bfloat16", "int8", "float8_e4m3fn"] | None = Field(
         None, description="dtype to keep the denoisers' weights in"
     )
-    models_dir: Path | None = Field(None, description="a folder of more model folders")
+    models_dir: Path | None = Field(None, description="a folder of more models: folders and files")
     upscalers_dir: Path | None = Field(
         None, description="a folder of official Real-ESRGAN files, or RealESRGAN_x2plus.pth itself"
     )
+    loras: Path | None = Field(
+        None, description="a folder of LoRA files, which prompts name: <lora:name:0.8>"
+    )
+    embeddings: Path | None = Field(
+        None, description="a folder of textual-inversion embeddings, whose names are words"
+    )
+    controlnets: Path | None = Field(None, description="a folder of ControlNets")
     data: Path = Field(Path("outputs/server"), description="where jobs and pictures are kept")
     allowed_hosts: list[str] = Field([], description="more names that this server goes by")
     allowed_origins: list[str] = Field([], description="other sites whose pages may call it")

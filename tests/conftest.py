@@ -30,7 +30,7 @@ def pytest_ignore_collect(collection_path):
 
 
 def pytest_configure(config):
-    """What one process of the tests has compiled, no other compiles again."""
+    """Shares compiled programs between the processes of the tests."""
     options = {
         "jax_compilation_cache_dir": str(config.cache.mkdir("programs")),
         "jax_persistent_cache_min_compile_time_secs": 0.1,

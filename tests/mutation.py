@@ -1,4 +1,4 @@
-"""Whether the tests of the mathematics notice a change of it: python -m tests.mutation --count=30
+"""Checks that the tests notice changes of the mathematics: python -m tests.mutation --count=30
 
 Changes one operator or constant of a module in dg2_jax/diffusion at a time, in a copy of the
 repository, and runs that module's tests. A mutant is caught if a test fails or the tests take too

@@ -49,7 +49,7 @@ def test_a_second_process_finds_what_the_first_compiled(filled):
 
 
 @pytest.mark.parametrize("damage", ["emptied", "halved", "noise"])
-def test_damaged_entries_are_compiled_anew(filled, tmp_path, damage):
+def test_damaged_entries_are_recompiled(filled, tmp_path, damage):
     cache, result = filled
     for entry in entries(cache):
         data = entry.read_bytes()

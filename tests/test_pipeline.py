@@ -1,4 +1,4 @@
-"""The pipeline on a small untrained model: what it promises holds whatever the weights."""
+"""The pipeline on a small untrained model: what it promises holds for any weights."""
 
 import dataclasses
 import json
@@ -134,7 +134,7 @@ def copy(folder, tmp_path):
     return tmp_path
 
 
-def test_weights_that_want_settings_of_their_own(folder, pipe, tmp_path):
+def test_weights_have_their_own_default_settings(folder, pipe, tmp_path):
     tiny_model.add_fast(copy(folder, tmp_path))
     fast = Pipeline.load(tmp_path)
     made = fast("a lake", weights="fast")

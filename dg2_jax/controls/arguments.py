@@ -13,7 +13,7 @@ from dg2_jax.controls.declaration import Control, control
 from dg2_jax.controls.values import Choice, Integer, Text
 from dg2_jax.settings import MAX_IMAGES, MAX_SEED, MAX_STEPS, PROMPTED, Settings
 
-PREVIEW_MODES = ("linear", "vae")
+PREVIEW_MODES = ("linear", "vae", "taesd")
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -40,7 +40,8 @@ class Arguments:
     preview_mode: str = control(
         "linear",
         Choice(PREVIEW_MODES),
-        'How previews are drawn: "linear" costs nothing, "vae" is a full decoding each time.',
+        'How previews are drawn: "linear" costs nothing, "vae" is a full decoding each time, and '
+        '"taesd" a quick one, with a model that has one.',
         "preview",
         advanced=True,
     )

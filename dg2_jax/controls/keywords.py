@@ -35,11 +35,21 @@ class SamplerControls(TypedDict, total=False):
     """Height in pixels; None is the model's own size."""
     width: int | None
     """Width in pixels; None is the model's own size."""
+    original_size: tuple[int, int] | None
+    """Stable Diffusion XL: height and width that the picture is to look scaled from; None is its
+    own size."""
+    crops_coords_top_left: tuple[int, int] | None
+    """Stable Diffusion XL: rows and columns that the picture is to look cropped by; None is 0,0."""
+    target_size: tuple[int, int] | None
+    """Stable Diffusion XL: height and width that the picture is to look made for; None is its own
+    size."""
 
 
 class Controls(SamplerControls, total=False):
     """What `Pipeline` takes besides the parameters that it names."""
 
+    clip_skip: int
+    """Stable Diffusion: layers of the text encoder that are left out at its end."""
     strength: float
     """How much the source image may change: 0 keeps it, 1 ignores it."""
     strength_mode: str
@@ -69,6 +79,20 @@ class Controls(SamplerControls, total=False):
     anagram_mode: str
     """One latent ("latent"; "corrected" keeps its variance) or one per view, synchronised in pixels
     ("pixel")."""
+    controlnet: str | None
+    """Stable Diffusion: a ControlNet that follows control_image, by name, folder, file or hub
+    id."""
+    controlnet_conditioning_scale: float
+    """How strongly the ControlNet acts; 0 not at all."""
+    control_guidance_start: float
+    """Share of the steps after which the ControlNet begins to act."""
+    control_guidance_end: float
+    """Share of the steps after which the ControlNet no longer acts."""
+    control_preprocessor: str | None
+    """What is made of control_image before the ControlNet sees it; None is nothing."""
+    decoder: str
+    """What decodes the finished latents: the model's autoencoder, or its "taesd", which is quicker
+    and loses some detail."""
     upscale: int | None
     """Enlarge the finished images by this factor; 1 enhances them at their size, None does not."""
     upscaler: str

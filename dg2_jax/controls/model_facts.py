@@ -4,16 +4,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dg2_jax.checks import ParameterError, check
+from dg2_jax.checks import ParameterError, check, check_int
 from dg2_jax.diffusion.views import ANY_SHAPE
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.folder import weights_of
-from dg2_jax.models.model import Model
+from dg2_jax.models.interface import CONTROL, MASK, SIZES
+from dg2_jax.models.model import Model, stepping_of
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 
 if TYPE_CHECKING:
     from dg2_jax.settings import Settings
 
+# The controls that not every model has, by what a denoiser needs for them.
+_NEEDED = {
+    SIZES: ("original_size", "crops_coords_top_left", "target_size"),
+    CONTROL: (
+        "controlnet",
+        "controlnet_conditioning_scale",
+        "control_guidance_start",
+        "control_guidance_end",
+        "control_preprocessor",
+    ),
+}
 _PUBLISHED_FACTOR = 8  # of the autoencoders that a config.json names instead of describing
 
 
@@ -27,10 +39,14 @@ class ModelFacts:
         sampling: the defaults for single sets of weights.
         size: side of its own images in pixels.
         multiple: an image's height and width must be multiples of it, in pixels.
-        num_train_timesteps: levels of its noise schedule.
+        num_train_timesteps: levels that a sampling may visit: those of its noise schedule, or of
+            its distillation.
         has_deep_levels: whether `reuse_every` may be above 1.
         latents: channels of its latents and what its denoiser predicts; a model for autoguidance
             must have the same.
+        abilities: of its denoiser, see `Architecture.abilities`.
+        most_clip_skip: the most that `clip_skip` may be.
+        has_taesd: whether a TAESD can decode.
     """
 
     name: str
@@ -41,6 +57,18 @@ class ModelFacts:
     num_train_timesteps: int
     has_deep_levels: bool
     latents: tuple[int, str]
+    abilities: frozenset[str] = frozenset()
+    most_clip_skip: int = 0
+    has_taesd: bool = False
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The names of the controls that other models have and this one does not."""
+        lacking = [
+            n for need, names in _NEEDED.items() if need not in self.abilities for n in names
+        ]
+        lacking += [] if self.most_clip_skip else ["clip_skip"]
+        return (*lacking, *(() if self.has_taesd else ("decoder",)))
 
     def size_of(self, settings: "Settings") -> tuple[int, int]:
         """Width and height of the images that settings ask for, before any enlarging."""
@@ -59,6 +87,7 @@ class ModelFacts:
         self.check_weights(settings.weights)
         steps, most = settings.num_inference_steps, self.num_train_timesteps
         check(steps <= most, "num_inference_steps", f"at most {most} with {self.name}", steps)
+        self._check_lacking(settings)
         self._check_reuse(settings)
         self._check_size(settings)
         if autoguidance is not None:
@@ -69,6 +98,12 @@ class ModelFacts:
         if weights not in self.weights:
             allowed = f"must be one of {', '.join(self.weights)} with the model {self.name}"
             raise ParameterError("weights", f"{allowed}; got {weights!r}")
+
+    def _check_lacking(self, settings: "Settings") -> None:
+        for name in self.lacks:
+            if getattr(settings, name) != type(settings).__dataclass_fields__[name].default:
+                raise ParameterError(name, f"is no control of the model {self.name}: leave it out")
+        check_int("clip_skip", settings.clip_skip, 0, self.most_clip_skip)
 
     def _check_reuse(self, settings: "Settings") -> None:
         if settings.reuse_every > 1 and not self.has_deep_levels:
@@ -115,6 +150,9 @@ class ModelFacts:
                 f"must have {channels} latent channels and predict {prediction}, "
                 f"as {self.name} does",
             )
+        if (MASK in other.abilities) != (MASK in self.abilities):
+            kind = "an" if MASK in self.abilities else "no"
+            raise ParameterError("autoguidance_model", f"must be {kind} in-painting model")
         other.check_weights(settings.weights)
         other._check_reuse(settings)
 
@@ -128,20 +166,31 @@ def from_config(name: str, config: Mapping[str, Any]) -> ModelFacts:
     architecture = ARCHITECTURES[config["model"]]
     denoiser = architecture.parse(config["denoiser"], "denoiser")
     diffusion, vae = config["diffusion"], config["vae"]
-    factor = _PUBLISHED_FACTOR
+    factor, channels = _PUBLISHED_FACTOR, denoiser.in_channels
     if "pretrained" not in vae:
-        factor = AutoencoderConfig.from_dict(vae).downsampling_factor
+        known = AutoencoderConfig.from_dict(vae)
+        factor, channels = known.downsampling_factor, known.latent_channels
     levels = len(diffusion.get("alpha_bar", ())) or diffusion.get("num_train_timesteps", 1000)
+    abilities = architecture.abilities(denoiser)
     return ModelFacts(
         name=name,
         weights=weights_of(config),
         sampling=config.get("sampling", {}),
         size=config.get("default_size", 128),
         multiple=factor * denoiser.latent_multiple,
-        num_train_timesteps=levels,
+        num_train_timesteps=stepping_of(diffusion).most_steps(levels),
         has_deep_levels=architecture.has_deep_features(denoiser),
-        latents=(denoiser.in_channels, diffusion["prediction_type"]),
+        latents=(channels, diffusion["prediction_type"]),
+        abilities=abilities,
+        most_clip_skip=_most_clip_skip(config, abilities),
+        has_taesd="taesd" in config,
     )
+
+
+def _most_clip_skip(config: Mapping[str, Any], abilities: frozenset[str]) -> int:
+    """One layer is left; XL leaves out its last one anyway."""
+    layers = config["text_encoder"].get("layers", [1])
+    return max(0, min(layers) - 1 - (SIZES in abilities))
 
 
 def facts_of(model: Model) -> ModelFacts:
@@ -152,7 +201,10 @@ def facts_of(model: Model) -> ModelFacts:
         sampling=model.config.get("sampling", {}),
         size=model.default_size,
         multiple=model.size_multiple,
-        num_train_timesteps=model.schedule.num_train_timesteps,
+        num_train_timesteps=model.stepping.most_steps(model.schedule.num_train_timesteps),
         has_deep_levels=model.has_deep_levels,
         latents=(model.latent_channels, model.prediction_type),
+        abilities=model.abilities,
+        most_clip_skip=_most_clip_skip(model.config, model.abilities),
+        has_taesd=model.taesd is not None,
     )

@@ -18,7 +18,7 @@ def min_snr_weight(
 
     The weight of the x₀ loss is min(SNR, γ). Written for another target, the same loss is divided
     by the factor between the two: SNR for ε, SNR + 1 for v. Where SNR = 0 (the last level of a
-    zero-terminal schedule) the weight of v is 1: its target is -x₀, all that can be learnt there.
+    zero-terminal schedule) the weight is 1; the target of v is -x₀ there, all that can be learnt.
 
     Args:
         snr: ᾱ/(1-ᾱ), at least 0.

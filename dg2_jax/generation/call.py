@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from dg2_jax.checks import ParameterError
 from dg2_jax.controls import arguments
 from dg2_jax.controls.model_facts import facts_of
 from dg2_jax.diffusion import sampling
@@ -17,14 +18,18 @@ from dg2_jax.generation.editing import Edit
 from dg2_jax.generation.inputs import Inputs, Source
 from dg2_jax.generation.plan import Plan
 from dg2_jax.generation.program import Weights
-from dg2_jax.models import folder as model_lib
+from dg2_jax.models import sources
+from dg2_jax.models.adapters import Library
+from dg2_jax.models.controlnets import ControlNets
 from dg2_jax.models.model import Model
 from dg2_jax.pictures import preview
 from dg2_jax.pictures.image_input import ImageSource
 from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.result import Result
 from dg2_jax.settings import Settings
-from dg2_jax.text.encoder import TextEncoder
+from dg2_jax.text import prompt_tags
+from dg2_jax.text.interface import PromptEncoder
+from dg2_jax.text.prompt_tags import LoraTag
 from dg2_jax.typing import Latent
 
 
@@ -32,7 +37,7 @@ class WeakerModels(dict[str, Model]):
     """The models for autoguidance by name or folder, each loaded on first use."""
 
     def __missing__(self, name: str) -> Model:
-        self[name] = model_lib.load(name)
+        self[name] = sources.load(name).model
         return self[name]
 
 
@@ -44,7 +49,11 @@ class Finished(NamedTuple):
 
 
 def plan_for(
-    model: Model, settings: Settings, weaker: WeakerModels, edits: bool = False
+    model: Model,
+    settings: Settings,
+    weaker: WeakerModels,
+    edits: bool = False,
+    controlnets: ControlNets | None = None,
 ) -> tuple[Plan, Weights]:
     """The plan of a call and the parameters it runs with.
 
@@ -53,19 +62,28 @@ def plan_for(
         settings: of the call.
         weaker: loads the model for autoguidance.
         edits: whether a picture is edited.
+        controlnets: where the ControlNet comes from; None: there may be none.
 
     Raises:
-        ParameterError: the model for autoguidance does not fit; or as `plan.make`.
+        ParameterError: the model for autoguidance or the ControlNet does not fit; or as
+            `plan.make`.
     """
     worse = None if settings.autoguidance_model is None else weaker[settings.autoguidance_model]
     if worse is not None:
         facts_of(model).check(settings, facts_of(worse))
+    control = None
+    if settings.controlnet is not None:
+        if controlnets is None:
+            raise ParameterError("controlnet", "needs control_image, so a call of the pipeline")
+        control = controlnets.get(settings.controlnet, model)
     to_rgb = preview.of_model(model.config, model.latent_channels)
-    plan = planning.make(model, settings, to_rgb, edits=edits, worse=worse)
+    network = None if control is None else control.network
+    plan = planning.make(model, settings, to_rgb, edits=edits, worse=worse, control=network)
     weights = Weights(
         model.params[settings.weights],
         None if worse is None else worse.params[settings.weights],
         model.autoencoder_params,
+        None if control is None else control.params,
     )
     return plan, weights
 
@@ -84,10 +102,13 @@ class Call:
         prompts: one per image.
         negative_prompts: one per image.
         seeds: one per image.
+        library: of the adapters that prompts name.
+        tags: those adapters, of each image.
+        control_image: that a ControlNet follows: (1, H, W, 3) in [0, 1].
     """
 
     model: Model
-    text_encoder: TextEncoder
+    text_encoder: PromptEncoder
     plan: Plan
     weights: Weights
     edit: Edit | None
@@ -95,6 +116,9 @@ class Call:
     prompts: list[str]
     negative_prompts: list[str]
     seeds: list[int]
+    library: Library
+    tags: list[tuple[LoraTag, ...]]
+    control_image: np.ndarray | None = None
 
     def finish(
         self,
@@ -108,7 +132,7 @@ class Call:
             progress: called with (images done, images in total) after every batch.
         """
         finished: list[Finished] = []
-        for batch in planning.batches(len(self.prompts)):
+        for batch in planning.alike(self.tags):
             images = self.run(batch, watch(batch))
             if images is None:
                 break
@@ -119,8 +143,13 @@ class Call:
 
     def run(self, batch: list[int], watcher: Watcher | None = None) -> Finished | None:
         """Generates the images of a batch; None if the watcher stopped it."""
-        plan, inputs = self._inputs(batch)
-        latents, rows = drivers.generate(plan.program, self.weights, inputs, plan.num_rows, watcher)
+        tags = self.tags[batch[0]]
+        model, encoder = self.library.applied(self.model, self.text_encoder, tags)
+        plan, inputs = self._inputs(batch, encoder)
+        weights = self.weights
+        if tags:
+            weights = weights._replace(denoiser=model.params[plan.settings.weights])
+        latents, rows = drivers.generate(plan.program, weights, inputs, plan.num_rows, watcher)
         if rows < plan.num_rows:
             return None
         real = len(set(batch))
@@ -147,21 +176,25 @@ class Call:
             stopped=done < len(self.prompts),
         )
 
-    def _inputs(self, batch: list[int]) -> tuple[Plan, Inputs]:
+    def _inputs(self, batch: list[int], encoder: PromptEncoder) -> tuple[Plan, Inputs]:
         prompts, negatives = self.plan.program.task.texts(
             [self.prompts[i] for i in batch],
             [self.negative_prompts[i] for i in batch],
             self.plan.settings,
         )
-        texts, weights = text.compose(self.text_encoder, prompts, negatives, len(batch))
+        prompts = [prompt_tags.split(prompt)[0] for prompt in prompts]
+        encoder = self.library.with_words(encoder, [*prompts, *negatives])
+        texts, weights = text.compose(encoder, prompts, negatives, len(batch))
         plan = planning.with_null_text(self.plan) if weights.shape[1] > 1 else self.plan
         keys = sampling.image_keys(jnp.asarray([self.seeds[i] for i in batch], jnp.uint32))
-        return plan, plan.inputs(self.source, texts, weights, keys)
+        return plan, plan.inputs(self.source, texts, weights, keys, self.control_image)
 
     def _pictures(self, latents: Latent, inputs: Inputs) -> np.ndarray:
         """Decoded, pasted back, enlarged."""
-        coder = self.model.autoencoder, self.model.autoencoder_params
         settings = self.plan.settings
+        coder = self.model.autoencoder, self.model.autoencoder_params
+        if settings.decoder == "taesd" and self.model.taesd is not None:
+            coder = self.model.taesd, self.model.taesd_params
         pictures = np.asarray(self.plan.program.task.finish(latents, inputs, *coder))
         if self.edit is not None:
             pictures = editing.paste_back(pictures, self.edit, settings)
@@ -179,10 +212,17 @@ class Asked(NamedTuple):
     seed: int | Sequence[int] | None = 0
     image: ImageSource | None = None
     mask: ImageSource | None = None
+    control_image: ImageSource | None = None
 
 
 def begin(
-    model: Model, text_encoder: TextEncoder, weaker: WeakerModels, settings: Settings, asked: Asked
+    model: Model,
+    text_encoder: PromptEncoder,
+    weaker: WeakerModels,
+    settings: Settings,
+    asked: Asked,
+    library: Library | None = None,
+    controlnets: ControlNets | None = None,
 ) -> Call:
     """Checks everything that a call asks for, and brings its picture to where sampling starts.
 
@@ -190,14 +230,44 @@ def begin(
         FileNotFoundError: there is no such file.
         ValueError: naming the parameter and what is allowed.
     """
-    plan, weights = plan_for(model, settings, weaker, edits=asked.image is not None)
+    editing.check_control(asked.control_image is not None, settings)
+    controlnets = controlnets or ControlNets()
+    plan, weights = plan_for(model, settings, weaker, asked.image is not None, controlnets)
     edit = editing.load(asked.image, asked.mask, plan)
     prompts, negatives = arguments.expand_prompts(
         text.call_prompt(asked.prompt, settings), asked.negative_prompt, asked.num_images
     )
     seeds = arguments.expand_seed(asked.seed, len(prompts))
+    library = library or Library()
+    tags = _tags(library, settings, prompts, negatives)
+    if settings.clip_skip:
+        text_encoder = text_encoder.with_clip_skip(settings.clip_skip)
     source = editing.encode(model, plan, edit)
     if settings.inversion == "ddim" and plan.num_rows:
         shown = text.encode(text_encoder, [settings.source_prompt], [""])
         source = editing.invert(model, plan, source, weights, shown)
-    return Call(model, text_encoder, plan, weights, edit, source, prompts, negatives, seeds)
+    return Call(
+        model,
+        text_encoder,
+        plan,
+        weights,
+        edit,
+        source,
+        prompts,
+        negatives,
+        seeds,
+        library,
+        tags,
+        editing.load_control(asked.control_image, plan),
+    )
+
+
+def _tags(
+    library: Library, settings: Settings, prompts: list[str], negatives: list[str]
+) -> list[tuple[LoraTag, ...]]:
+    """The adapters that each prompt names; raises ParameterError where one is not there."""
+    prompt_tags.refuse(negatives, "negative_prompt")
+    prompt_tags.refuse([settings.source_prompt], "source_prompt")
+    tags = [prompt_tags.split(prompt)[1] for prompt in prompts]
+    library.check(tag for of_image in tags for tag in of_image)
+    return tags

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-from jaxtyping import Array, UInt8
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, UInt8
 
 from dg2_jax.diffusion import anagram
 from dg2_jax.diffusion.views import ViewMap
@@ -36,6 +37,17 @@ def bind(autoencoder: Network, params: Params) -> Coder:
 def encode(autoencoder: Network, params: Params, images: UInt8[Array, "b H W 3"]) -> Latent:
     """Pictures to scaled latents."""
     return bind(autoencoder, params).encode(from_uint8(images))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def encode_masked(
+    autoencoder: Network,
+    params: Params,
+    images: UInt8[Array, "b H W 3"],
+    mask: Bool[Array, "b H W 1"],
+) -> Latent:
+    """Pictures, grey where the mask is True, to scaled latents."""
+    return bind(autoencoder, params).encode(jnp.where(mask, 0.0, from_uint8(images)))
 
 
 @functools.partial(jax.jit, static_argnums=0)

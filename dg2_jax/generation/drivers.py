@@ -38,12 +38,14 @@ class Watcher(NamedTuple):
         every: rows between two looks, at least 1.
         autoencoder: what decodes the pictures; None for the linear preview.
         transport: one of TRANSPORTS.
+        params: of that autoencoder.
     """
 
     look: Callable[[int, Callable[[], np.ndarray]], bool]
     every: int
     autoencoder: Network | None = None
     transport: str = "poll"
+    params: Params | None = None
 
 
 def generate(
@@ -84,7 +86,7 @@ def sampler(plan: Plan, worse: Params | None) -> Callable[[Params, TextInputs, K
         source, single = Source.noise(plan.latent_shape), np.ones((batch, 1), np.float32)
         inputs = plan.inputs(source, text, single, keys)
         denoise = program.guided(plan.program, weights, inputs)
-        conditioning = program.conditioning(plan.program, weights, text)
+        conditioning = program.conditioning(plan.program, weights, text, inputs.conditions)
         x = sampling.initial_noise(keys, plan.latent_shape)
         return sampling.sample(denoise, conditioning, x, table, keys)
 
@@ -100,7 +102,7 @@ def _poll(
         if watcher.autoencoder is None:
             return np.asarray(run.shown)
         x0 = run.progress.x0[:batch]
-        return np.asarray(coder.decode(watcher.autoencoder, weights.autoencoder, x0))
+        return np.asarray(coder.decode(watcher.autoencoder, watcher.params, x0))
 
     for rows in [*range(watcher.every, num_rows, watcher.every), num_rows]:
         run = program.advance(static, weights, inputs, run, np.int32(rows))
@@ -133,6 +135,7 @@ def _relay(token: jax.Array, rows_done: jax.Array, pictures: jax.Array) -> np.bo
 def _call_back(
     static: Program, weights: Weights, inputs: Inputs, run: Run, num_rows: int, watcher: Watcher
 ) -> tuple[Latent, int]:
+    weights = weights._replace(shown=watcher.params)
     token = next(_tokens) % 2**31
     call = _calls[token] = _Call(watcher)
     numbers = map(np.int32, (num_rows, watcher.every, token))

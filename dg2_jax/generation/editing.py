@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.diffusion import sampling
@@ -16,8 +17,9 @@ from dg2_jax.generation.plan import Plan
 from dg2_jax.generation.program import Weights
 from dg2_jax.generation.text import TextInputs
 from dg2_jax.interop import realesrgan
+from dg2_jax.models.interface import MASK
 from dg2_jax.models.model import Model
-from dg2_jax.pictures import image_input, masks
+from dg2_jax.pictures import edges, image_input, masks
 from dg2_jax.pictures import region as region_lib
 from dg2_jax.pictures.image_input import LANCZOS, ImageSource
 from dg2_jax.pictures.region import Region
@@ -91,13 +93,37 @@ def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edi
 
 
 def encode(model: Model, plan: Plan, edit: Edit | None) -> Source:
-    """Where the sampling of a call starts."""
+    """Where the sampling of a call starts; raises ParameterError as `_masked`."""
+    masked = _masked(model, plan, edit) if MASK in model.abilities else None
     if edit is None:
-        return Source.noise(plan.latent_shape)
+        return Source.noise(plan.latent_shape)._replace(masked=masked)
     original = coder.encode(model.autoencoder, model.autoencoder_params, edit.pixels[None])
     levels = np.float32(plan.start_alpha), np.float32(plan.start_sigma)
     alpha, sigma, change = jax.device_put((*levels, edit.change[None, :, :, None]))
-    return Source(original, alpha, sigma, original, change)
+    return Source(original, alpha, sigma, original, change, masked)
+
+
+def _masked(model: Model, plan: Plan, edit: Edit | None) -> Float[Array, "1 h w c"]:
+    """What an in-painting model takes beside the latents: mask, then latents of what it leaves.
+
+    Without a mask all is repainted, and nothing is left.
+
+    Raises:
+        ParameterError: a mask with an anagram, whose views would each need their own.
+    """
+    height, width = plan.size
+    pixels, painted = np.zeros((1, height, width, 3), np.uint8), np.ones((height, width), bool)
+    if edit is not None and edit.mask is not None:
+        if plan.settings.anagram is not None:
+            problem = f"cannot be combined with anagram with the in-painting model {model.name}"
+            raise ParameterError("mask", problem)
+        pixels, painted = edit.pixels[None], edit.mask >= 0.5
+    latents = coder.encode_masked(
+        model.autoencoder, model.autoencoder_params, pixels, painted[None, :, :, None]
+    )
+    factor = height // plan.latent_shape[0]
+    mask = painted[None, ::factor, ::factor, None].astype(np.float32)
+    return jnp.concatenate([jnp.asarray(mask), latents], axis=-1)
 
 
 def invert(
@@ -144,6 +170,36 @@ def paste_back(pictures: np.ndarray, edit: Edit, settings: Settings) -> np.ndarr
             for picture in pictures
         ]
     )
+
+
+def check_control(has_image: bool, settings: Settings) -> None:
+    """Raises ParameterError where a ControlNet goes without its picture, or not with the rest."""
+    if has_image and settings.controlnet is None:
+        raise ParameterError("control_image", "needs controlnet, which follows it")
+    if settings.controlnet is None:
+        return
+    if not has_image:
+        raise ParameterError("control_image", "is required with controlnet, which follows it")
+    for name in ("anagram", "inversion", "autoguidance_model"):
+        if getattr(settings, name) is not None:
+            raise ParameterError("controlnet", f"cannot be combined with {name}")
+
+
+def load_control(image: ImageSource | None, plan: Plan) -> Float[np.ndarray, "1 H W 3"] | None:
+    """What a ControlNet follows, fitted and prepared; None for None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: naming the parameter: a file that is no picture.
+    """
+    if image is None:
+        return None
+    height, width = plan.size
+    resize_mode = plan.settings.resize_mode
+    pixels = image_input.load_image(image, width, height, resize_mode, name="control_image")
+    if plan.settings.control_preprocessor == "canny":
+        pixels = edges.canny(pixels)
+    return pixels[None].astype(np.float32) / 255.0
 
 
 def _check_combination(has_image: bool, has_mask: bool, settings: Settings) -> None:

@@ -24,6 +24,8 @@ class Source(NamedTuple):
         sigma: 1 for txt2img.
         original: the latents that stay where `change` forbids otherwise.
         change: the change map, see `inpaint.keep_original`; 1 everywhere for txt2img.
+        masked: of in-painting models: the mask, and the latents of what it leaves, as they take
+            them beside the latents; None of other models.
     """
 
     start: Latent
@@ -31,6 +33,7 @@ class Source(NamedTuple):
     sigma: Float[Array, ""]
     original: Latent
     change: Float[Array, "b h w 1"]
+    masked: Float[Array, "b h w _"] | None = None
 
     @classmethod
     def noise(cls, latent_shape: tuple[int, int, int]) -> "Source":
@@ -38,6 +41,35 @@ class Source(NamedTuple):
         zeros = np.zeros((1, *latent_shape), np.float32)
         ones = np.ones((1, *latent_shape[:2], 1), np.float32)
         return cls(*jax.device_put((zeros, np.float32(0.0), np.float32(1.0), zeros, ones)))
+
+
+class Conditions(NamedTuple):
+    """What conditions a network besides texts; networks without use for it ignore it.
+
+    Attributes:
+        time_ids: Stable Diffusion XL: height and width of the original, top and left of the crop,
+            height and width of the target, in pixels.
+        guidance_scale: of networks that take it as an input.
+    """
+
+    time_ids: Float[Array, "6"]
+    guidance_scale: Float[Array, ""]
+
+
+class ControlInputs(NamedTuple):
+    """What a ControlNet is given; b is 1 or the batch.
+
+    Attributes:
+        image: in [0, 1].
+        scale: of what it adds.
+        first: the noisiest timestep at which it acts.
+        last: the least noisy one; above `first` where it never acts.
+    """
+
+    image: Float[Array, "b H W 3"]
+    scale: Float[Array, ""]
+    first: Int[Array, ""]
+    last: Int[Array, ""]
 
 
 class Inputs(NamedTuple):
@@ -53,6 +85,8 @@ class Inputs(NamedTuple):
         views: of an anagram, stacked; of pixels where they are synchronised. None without.
         corrected: whether `anagram.shared_latent` corrects the variance.
         to_rgb: the linear preview.
+        conditions: beside the texts.
+        control: of a ControlNet; None without.
     """
 
     text: TextInputs
@@ -64,12 +98,33 @@ class Inputs(NamedTuple):
     views: ViewMap | None
     corrected: Bool[Array, ""]
     to_rgb: LatentToRGB
+    conditions: Conditions
+    control: ControlInputs | None = None
 
 
-def guidance_of(settings: Settings, prompt_weights: Float[np.ndarray, "b p"]) -> Guidance:
-    """The guidance of a batch, with the same settings for every image."""
+def conditions_of(settings: Settings, size: tuple[int, int]) -> Conditions:
+    """The conditions of a call for pictures of this height and width."""
+    sizes = (
+        settings.original_size or size,
+        settings.crops_coords_top_left or (0, 0),
+        settings.target_size or size,
+    )
+    time_ids = np.asarray(sizes, np.float32).reshape(-1)
+    return Conditions(*jax.device_put((time_ids, np.float32(settings.guidance_scale))))
+
+
+def guidance_of(
+    settings: Settings, prompt_weights: Float[np.ndarray, "b p"], is_input: bool = False
+) -> Guidance:
+    """The guidance of a batch, with the same settings for every image.
+
+    Args:
+        settings: of the call.
+        prompt_weights: of the prompts that AND joins.
+        is_input: whether the network takes the scale as an input, so that nothing else is guided.
+    """
     values = {
-        "scale": settings.guidance_scale,
+        "scale": 1.0 if is_input else settings.guidance_scale,
         "rescale": settings.guidance_rescale,
         "eta_parallel": settings.apg_eta,
         "norm_threshold": settings.apg_norm_threshold or np.inf,

@@ -1,6 +1,8 @@
 """The plan of a call, made from its settings: size, steps and program; data only."""
 
 import dataclasses
+import itertools
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,21 +11,30 @@ import numpy as np
 from jaxtyping import Float
 
 from dg2_jax.checks import ParameterError
-from dg2_jax.diffusion import inversion, schedules, solver_table, solvers, views
+from dg2_jax.diffusion import inversion, solver_table, solvers, views
 from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.diffusion.solver_table import SolverTable
+from dg2_jax.diffusion.stepping import Stepping
 from dg2_jax.diffusion.views import ViewMap
 from dg2_jax.generation import tasks
-from dg2_jax.generation.inputs import Inputs, Source, guidance_of
+from dg2_jax.generation.inputs import (
+    ControlInputs,
+    Inputs,
+    Source,
+    conditions_of,
+    guidance_of,
+)
 from dg2_jax.generation.program import Program
 from dg2_jax.generation.tasks import PixelAnagram
 from dg2_jax.generation.text import TextInputs
-from dg2_jax.models.model import Model
+from dg2_jax.models.interface import GUIDANCE
+from dg2_jax.models.model import Model, Network
 from dg2_jax.pictures.preview import LatentToRGB
 from dg2_jax.settings import BATCH_SIZES, MAX_ROWS, Settings
 from dg2_jax.typing import Keys
 
 _INVERSION_ITERATIONS = 5
+_PLAIN = Stepping()
 
 
 class Plan(NamedTuple):
@@ -40,6 +51,7 @@ class Plan(NamedTuple):
         start_sigma: that σ.
         views: of an anagram, stacked.
         to_rgb: the linear preview.
+        control_steps: the first and the last timestep at which a ControlNet acts.
     """
 
     settings: Settings
@@ -52,6 +64,7 @@ class Plan(NamedTuple):
     start_sigma: float
     views: ViewMap | None
     to_rgb: LatentToRGB
+    control_steps: tuple[int, int] = (-1, 0)
 
     def inputs(
         self,
@@ -59,6 +72,7 @@ class Plan(NamedTuple):
         text: TextInputs,
         prompt_weights: Float[np.ndarray, "b p"],
         keys: Keys,
+        control_image: Float[np.ndarray, "1 H W 3"] | None = None,
     ) -> Inputs:
         """The inputs of a batch.
 
@@ -70,11 +84,16 @@ class Plan(NamedTuple):
             text: of the batch.
             prompt_weights: of the prompts joined by AND.
             keys: of the batch.
+            control_image: that a ControlNet follows, in [0, 1].
         """
-        settings = self.settings
+        settings, control = self.settings, None
+        if control_image is not None:
+            scale = np.float32(settings.controlnet_conditioning_scale)
+            steps = map(np.int32, self.control_steps)
+            control = ControlInputs(*jax.device_put((control_image, scale, *steps)))
         return Inputs(
             text=text,
-            guidance=guidance_of(settings, prompt_weights),
+            guidance=guidance_of(settings, prompt_weights, self.program.takes_guidance),
             table=self.table,
             keys=keys,
             reuse_every=jax.device_put(np.int32(settings.reuse_every)),
@@ -82,6 +101,8 @@ class Plan(NamedTuple):
             views=self.views,
             corrected=jax.device_put(np.bool_(settings.anagram_mode == "corrected")),
             to_rgb=self.to_rgb,
+            conditions=conditions_of(settings, self.size),
+            control=control,
         )
 
 
@@ -92,6 +113,7 @@ def make(
     *,
     edits: bool = False,
     worse: Model | None = None,
+    control: Network | None = None,
 ) -> Plan:
     """Everything about a call except its prompts, its seeds and the picture it edits.
 
@@ -101,6 +123,7 @@ def make(
         to_rgb: of the model.
         edits: whether a picture is edited.
         worse: the model for autoguidance, if any.
+        control: a ControlNet, if any.
 
     Raises:
         ParameterError: a view of an anagram does not fit the size.
@@ -108,14 +131,15 @@ def make(
     own = model.default_size
     height, width = size = settings.height or own, settings.width or own
     settings = dataclasses.replace(settings, height=height, width=width)
-    guidance = "off" if settings.guidance_scale == 1.0 else "always"
+    takes_guidance = GUIDANCE in model.abilities
+    guidance = "off" if settings.guidance_scale == 1.0 or takes_guidance else "always"
     if guidance == "always" and settings.guidance_interval is not None:
         guidance = "interval"
-    t = timesteps(model.schedule, settings, edits)
+    t = timesteps(model.schedule, settings, edits, model.stepping)
     task = tasks.of_settings(settings, model.autoencoder, len(t))
     factor = model.autoencoder_config.downsampling_factor
     cells = height // factor, width // factor
-    table, num_rows = _table(model.schedule, settings, t)
+    table, num_rows = _table(model, settings, t)
     alpha, sigma = 0.0, 1.0
     if len(t) == 0:
         alpha, sigma = 1.0, 0.0
@@ -130,6 +154,8 @@ def make(
             guidance,
             worse.denoiser if worse else None,
             settings.reuse_every > 1,
+            takes_guidance,
+            control,
         ),
         table=table,
         num_rows=num_rows,
@@ -139,6 +165,7 @@ def make(
         start_sigma=sigma,
         views=_stacked_views(settings, size if isinstance(task, PixelAnagram) else cells, cells),
         to_rgb=to_rgb,
+        control_steps=_control_steps(settings, t),
     )
 
 
@@ -151,7 +178,7 @@ def with_null_text(plan: Plan) -> Plan:
 
 def backwards(model: Model, plan: Plan) -> Plan:
     """The plan that inverts an original to noise by DDIM; it starts from α = 1."""
-    t = timesteps(model.schedule, plan.settings, edits=True)
+    t = timesteps(model.schedule, plan.settings, True, model.stepping)
     iterations = max(1, min(_INVERSION_ITERATIONS, MAX_ROWS // len(t)))
     table = inversion.ddim_table(model.schedule, t, iterations)
     return plan._replace(
@@ -164,17 +191,37 @@ def backwards(model: Model, plan: Plan) -> Plan:
     )
 
 
-def timesteps(schedule: Schedule, settings: Settings, edits: bool) -> np.ndarray:
+def timesteps(
+    schedule: Schedule, settings: Settings, edits: bool, stepping: Stepping = _PLAIN
+) -> np.ndarray:
     """The visited timesteps, noisiest first; fewer, or none, where a picture is edited."""
     steps, total = settings.num_inference_steps, schedule.num_train_timesteps
-    spacing = settings.spacing or schedules.default_spacing(schedule)
     if edits and settings.strength_mode == "full":
         reached = round(settings.strength * total)
         if reached == 0:
             return np.zeros(0, np.int64)
-        return schedules.timesteps(min(steps, reached), reached, spacing)
-    t = schedules.timesteps(steps, total, spacing)
+        steps = min(steps, stepping.most_steps(total, reached))
+        return stepping.timesteps(schedule, steps, settings.spacing, below=reached)
+    t = stepping.timesteps(schedule, steps, settings.spacing)
     return t[steps - int(steps * settings.strength) :] if edits else t
+
+
+def _control_steps(settings: Settings, t: np.ndarray) -> tuple[int, int]:
+    """The noisiest and the least noisy of the timesteps at which a ControlNet acts."""
+    begins = np.arange(len(t)) / max(len(t), 1)
+    start, end = settings.control_guidance_start, settings.control_guidance_end
+    acts = t[(begins >= start) & (begins + 1 / max(len(t), 1) <= end + 1e-9)]
+    return (int(acts[0]), int(acts[-1])) if len(acts) else (-1, 0)
+
+
+def alike(keys: Sequence[Hashable]) -> list[list[int]]:
+    """`batches` of images one after the other whose keys are equal, in their order."""
+    result, start = [], 0
+    for _, run in itertools.groupby(keys):
+        count = len(list(run))
+        result += [[start + i for i in batch] for batch in batches(count)]
+        start += count
+    return result
 
 
 def batches(count: int) -> list[list[int]]:
@@ -204,11 +251,12 @@ def _stacked_views(
     return ViewMap(*(jnp.stack(leaves) for leaves in zip(*maps, strict=True)))
 
 
-def _table(schedule: Schedule, settings: Settings, t: np.ndarray) -> tuple[SolverTable, int]:
+def _table(model: Model, settings: Settings, t: np.ndarray) -> tuple[SolverTable, int]:
     """The padded table, and the number of its real rows."""
+    schedule, solver = model.schedule, settings.solver
     if len(t) == 0:
         return solvers.make_table("ddim", schedule, np.zeros(1, np.int64)).padded(MAX_ROWS), 0
-    table = solvers.make_table(settings.solver, schedule, t, settings.eta)
+    table = solvers.make_table(solver, schedule, t, settings.eta, model.stepping.ends_at(solver))
     if settings.num_resamples > 1:
         table = solver_table.resampled(table, settings.num_resamples)
     if settings.inversion == "ddpm":

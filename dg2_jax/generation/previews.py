@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dg2_jax.checks import ParameterError
 from dg2_jax.controls.arguments import check_preview
 from dg2_jax.generation import plan as planning
 from dg2_jax.generation.call import Call
@@ -31,20 +32,27 @@ def watching(
         call: to watch.
         on_preview: called with each preview; returning True stops the call.
         every: steps between previews. The bar moves as often, or at every step without previews.
-        mode: "linear" or "vae".
+        mode: "linear", "vae" or "taesd".
         transport: one of `drivers.TRANSPORTS`.
         progress: what is told the images done; True shows a bar of the steps, on stderr or in a
             notebook, with rate and time left.
 
     Raises:
-        ParameterError: `every` or `mode` is not allowed.
+        ParameterError: `every` or `mode` is not allowed, or the model has no TAESD.
     """
     check_preview(every, mode)
     rows = call.plan.num_rows
     steps = call.plan.settings.num_inference_steps
     rows_per_step = max(1, round(rows / steps))
     num_steps = min(steps, rows) if rows else steps
-    autoencoder = call.model.autoencoder if mode == "vae" else None
+    model = call.model
+    if mode == "taesd" and model.taesd is None:
+        raise ParameterError("preview_mode", f"must not be taesd with {model.name}, which has none")
+    decoders = {
+        "vae": (model.autoencoder, model.autoencoder_params),
+        "taesd": (model.taesd, model.taesd_params),
+    }
+    autoencoder, params = decoders.get(mode, (None, None))
     batches = planning.batches(len(call.prompts))
 
     def watcher(batch: list[int]) -> Watcher | None:
@@ -61,7 +69,8 @@ def watching(
                 return False
             return bool(on_preview(Preview(step, num_steps, batch[0], lambda: draw()[:num_images])))
 
-        return Watcher(look, (every if on_preview else 1) * rows_per_step, autoencoder, transport)
+        steps_between = every if on_preview else 1
+        return Watcher(look, steps_between * rows_per_step, autoencoder, transport, params)
 
     with contextlib.ExitStack() as stack:
         total = len(batches) * num_steps if rows else 0

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from dg2_jax.diffusion import denoiser, guidance, reuse, sampling
 from dg2_jax.diffusion.denoiser import Denoiser
 from dg2_jax.diffusion.sampling import Progress, Step
 from dg2_jax.generation import coder
-from dg2_jax.generation.inputs import Inputs
+from dg2_jax.generation.inputs import Conditions, Inputs
 from dg2_jax.generation.tasks import Task
 from dg2_jax.generation.text import Text, TextInputs
 from dg2_jax.models.model import Network, Params
@@ -39,6 +39,8 @@ class Program:
         guidance: "off", "always" or "interval".
         worse: the network of autoguidance; None without.
         reuses: whether deep features are reused, see `dg2_jax.diffusion.reuse`.
+        takes_guidance: whether the network takes the guidance scale as an input.
+        control: the ControlNet; None without.
     """
 
     denoiser: Network
@@ -47,6 +49,8 @@ class Program:
     guidance: str = "always"
     worse: Network | None = None
     reuses: bool = False
+    takes_guidance: bool = False
+    control: Network | None = None
 
     @property
     def is_guided(self) -> bool:
@@ -61,11 +65,15 @@ class Weights(NamedTuple):
         denoiser: of `Program.denoiser`.
         worse: of `Program.worse`; None without.
         autoencoder: of the model; tasks and previews that do not run it leave it unused.
+        control: of `Program.control`; None without.
+        shown: of what decodes previews by callback; None without.
     """
 
     denoiser: Params
     worse: Params | None = None
     autoencoder: Params | None = None
+    control: Params | None = None
+    shown: Params | None = None
 
 
 class Run(NamedTuple):
@@ -85,19 +93,37 @@ class Run(NamedTuple):
     shown: UInt8[Array, "b h w 3"]
 
 
-def conditioning(program: Program, weights: Weights, text: TextInputs) -> Any:
-    """The conditioning of `guided`: the texts' keys and values, for all branches."""
+def conditioning(
+    program: Program, weights: Weights, text: TextInputs, more: Conditions | None = None
+) -> Any:
+    """The conditioning of `guided`: the texts' keys and values, for all branches.
+
+    Args:
+        program: the program.
+        weights: of its networks.
+        text: of the batch.
+        more: for the networks that take more than texts.
+    """
 
     def project(network: Network, params: Params, text: Text) -> Any:
         module, context, mask = network.bind(params), text.context, text.mask
-        if (null := module.null_context(*mask.shape)) is not None:
+        if (null := module.null_context(*context.shape[:2])) is not None:
             null_context, null_mask = null
             context = jnp.where(text.is_null[:, None, None], null_context, context)
+            assert mask is not None  # such networks come with encoders that make one
             mask = jnp.where(text.is_null[:, None], null_mask, mask)
-        return module.project_context(context, mask, text.pooled)
+        if more is None:
+            return module.project_context(context, mask, text.pooled)
+        ids, scale = jax.tree.map(
+            lambda a: jnp.broadcast_to(a[None], (len(context), *a.shape)), tuple(more)
+        )
+        inputs = {"guidance": scale} if program.takes_guidance else {}
+        return module.project_context(context, mask, text.pooled, ids, **inputs)
 
     def project_all(text: Text) -> Any:
         projected = project(program.denoiser, weights.denoiser, text)
+        if program.control is not None:
+            projected = projected, project(program.control, weights.control, text)
         if program.worse is None:
             return projected
         return projected, project(program.worse, weights.worse, text)
@@ -110,13 +136,17 @@ def conditioning(program: Program, weights: Weights, text: TextInputs) -> Any:
 
 def guided(program: Program, weights: Weights, inputs: Inputs) -> Denoiser:
     """The guided denoiser of all latents of a batch."""
-    strengths = inputs.guidance.repeated(program.task.copies)
+    strengths, masked = inputs.guidance.repeated(program.task.copies), inputs.source.masked
 
     def of(network: Network, params: Params) -> Denoiser:
         module = network.bind(params)
+        if network is program.denoiser and program.control is not None:
+            module = _with_control(module, program.control.bind(weights.control), inputs, masked)
+            return denoiser.of_network(module, program.prediction_type)
         if program.reuses:
             return reuse.denoiser(module, program.prediction_type, inputs.reuse_every)
-        return denoiser.of_network(module, program.prediction_type)
+        evaluate = module if masked is None else _with_mask(module, masked)
+        return denoiser.of_network(evaluate, program.prediction_type)
 
     denoise = of(program.denoiser, weights.denoiser)
     if program.worse is not None:
@@ -135,7 +165,7 @@ def begin(program: Program, weights: Weights, inputs: Inputs) -> Run:
     """The state before the first row: the texts' keys and values, and the noise."""
     x, keys = program.task.start(inputs)
     progress = sampling.begin(_denoiser(program, weights, inputs), x)
-    texts = conditioning(program, weights, inputs.text)
+    texts = conditioning(program, weights, inputs.text, inputs.conditions)
     return Run(texts, keys, progress, _linear(progress.x0, inputs))
 
 
@@ -161,7 +191,7 @@ def _watched(
     def show(x0: Latent) -> tuple[Array, UInt8[Array, "n H W 3"]]:
         if autoencoder is None:
             return token, _linear(x0, inputs)
-        return token, coder.decode(autoencoder, weights.autoencoder, x0[: len(inputs.keys)])
+        return token, coder.decode(autoencoder, weights.shown, x0[: len(inputs.keys)])
 
     progress = sampling.watched(
         _step(program, weights, inputs, run),
@@ -206,6 +236,43 @@ def _step(program: Program, weights: Weights, inputs: Inputs, run: Run) -> Step:
 
 def _denoiser(program: Program, weights: Weights, inputs: Inputs) -> Denoiser:
     return program.task.wrap(guided(program, weights, inputs), inputs, weights.autoencoder)
+
+
+def _with_mask(module: Any, masked: Float[Array, "n h w c"]) -> denoiser.Predict:
+    """An in-painting network of the latents alone."""
+
+    def evaluate(x: Latent, t: Int[Array, " b"], conditioning: Any) -> Latent:
+        copies = len(x) // len(masked)
+        return module(
+            jnp.concatenate([x, jnp.tile(masked, (copies, 1, 1, 1))], -1), t, conditioning
+        )
+
+    return evaluate
+
+
+def _with_control(
+    module: Any, control: Any, inputs: Inputs, masked: Float[Array, "n h w c"] | None
+) -> denoiser.Predict:
+    """A network that a ControlNet acts on, of the conditionings of both."""
+    given = inputs.control
+    assert given is not None
+
+    def evaluate(x: Latent, t: Int[Array, " b"], conditioning: Any) -> Latent:
+        own, theirs = conditioning
+
+        def act() -> Any:
+            return control.residuals(x, t, theirs, given.image, given.scale)
+
+        def rest() -> Any:
+            return jax.tree.map(lambda r: jnp.zeros(r.shape, r.dtype), jax.eval_shape(act))
+
+        acts = (t[0] <= given.first) & (t[0] >= given.last)
+        residuals = jax.lax.cond(acts, act, rest)
+        controlled = functools.partial(module, residuals=residuals)
+        evaluate = controlled if masked is None else _with_mask(controlled, masked)
+        return evaluate(x, t, own)
+
+    return evaluate
 
 
 def _linear(x0: Latent, inputs: Inputs) -> UInt8[Array, "n h w 3"]:

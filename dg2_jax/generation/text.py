@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from dg2_jax.checks import ParameterError
 from dg2_jax.settings import Settings
 from dg2_jax.text import prompt_syntax
-from dg2_jax.text.encoder import TextEncoder
+from dg2_jax.text.interface import Encoding, PromptEncoder
 from dg2_jax.text.prompt_syntax import SubPrompt
 from dg2_jax.typing import Context, ContextMask
 
@@ -21,14 +21,14 @@ class Text(NamedTuple):
 
     Attributes:
         context: token embeddings.
-        mask: True where a token is real.
-        pooled: one vector per text, for networks that take one.
+        mask: True where a token is attended to; None: everywhere.
+        pooled: one vector per text, for the networks that take it; None of encoders without.
         is_null: True for an empty text, which a learnt null text replaces.
     """
 
     context: Context
-    mask: ContextMask
-    pooled: Float[Array, "b e"]
+    mask: ContextMask | None
+    pooled: Float[Array, "b e"] | None
     is_null: Bool[Array, " b"]
 
 
@@ -58,7 +58,7 @@ def call_prompt(prompt: str | Sequence[str], settings: Settings) -> str | Sequen
 
 
 def encode(
-    encoder: TextEncoder, prompts: Sequence[str], negative_prompts: Sequence[str]
+    encoder: PromptEncoder, prompts: Sequence[str], negative_prompts: Sequence[str]
 ) -> TextInputs:
     """One prompt and one negative prompt per image, with the syntax of `prompt_syntax` but AND.
 
@@ -72,7 +72,7 @@ def encode(
 
 
 def compose(
-    encoder: TextEncoder,
+    encoder: PromptEncoder,
     prompts: Sequence[str],
     negative_prompts: Sequence[str],
     num_images: int,
@@ -112,7 +112,7 @@ def _negative(prompt: str) -> SubPrompt:
 
 
 def _encode(
-    encoder: TextEncoder, prompts: Sequence[SubPrompt], negatives: Sequence[SubPrompt]
+    encoder: PromptEncoder, prompts: Sequence[SubPrompt], negatives: Sequence[SubPrompt]
 ) -> TextInputs:
     unique = list(dict.fromkeys([*prompts, *negatives]))
     texts = [part.text for part in unique]
@@ -120,14 +120,13 @@ def _encode(
     if any(part.spans for part in unique):
         pairs = zip(encoder.offsets(texts), unique, strict=True)
         weights = np.stack([prompt_syntax.token_weights(at, part.spans) for at, part in pairs])
-        context = prompt_syntax.apply_weights(context, jnp.asarray(weights), mask)
-    encoded = tuple(map(np.asarray, (context, mask, pooled)))
+        context = encoder.weighted(context, jnp.asarray(weights), mask)
+    encoded = jax.tree.map(np.asarray, Encoding(context, mask, pooled))
     place = {part: i for i, part in enumerate(unique)}
 
     def select(parts: Sequence[SubPrompt]) -> Text:
         rows = np.array([place[part] for part in parts])
         is_null = np.array([not part.text.strip() for part in parts])
-        context, mask, pooled = (array[rows] for array in encoded)
-        return Text(*jax.device_put((context, mask, pooled, is_null)))
+        return Text(*jax.device_put((*jax.tree.map(lambda array: array[rows], encoded), is_null)))
 
     return TextInputs(select(prompts), select(negatives))

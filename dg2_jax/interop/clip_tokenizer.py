@@ -4,6 +4,7 @@ From a vocabulary and merges, as older model folders have them, or as published,
 of a wheel; no model folder is needed then.
 """
 
+import functools
 import gzip
 import importlib.util
 import json
@@ -95,6 +96,7 @@ def read_vocabulary(folder: Path, pad_token: str = END) -> Any:
         raise ValueError(f"{folder}: {error}") from error
 
 
+@functools.cache
 def published_tokenizer(pad_token: str = END) -> Any:
     """The tokenizer of CLIP and OpenCLIP as published, from the wheel `open-clip-torch`.
 

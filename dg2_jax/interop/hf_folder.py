@@ -13,7 +13,7 @@ from dg2_jax.interop import file_kinds
 from dg2_jax.interop.safetensors_reader import read_index, read_safetensors
 from dg2_jax.interop.torch_checkpoint import read_torch
 
-_HUB_ID = r"\w[\w.-]*/\w[\w.-]*"
+HUB_ID = r"\w[\w.-]*/\w[\w.-]*"
 LEGACY_STEMS = {"model": "pytorch_model"}  # of `.bin` files; other stems are the same for both
 
 
@@ -25,7 +25,7 @@ def lasting_name(source: str | os.PathLike) -> str:
     """
     if Path(source).expanduser().is_dir():
         return str(Path(source).expanduser().resolve())
-    if not re.fullmatch(_HUB_ID, os.fspath(source)):
+    if not re.fullmatch(HUB_ID, os.fspath(source)):
         raise FileNotFoundError(
             f"{os.fspath(source)!r} is neither a folder nor a hub id such as owner/name"
         )

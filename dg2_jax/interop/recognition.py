@@ -1,17 +1,81 @@
-"""What a folder or a safetensors file is that was given for a DiffusionGen2 checkpoint, and what
-takes it.
-"""
+"""What a folder or a file is by what it holds, and what takes it."""
 
+import enum
 import json
+import re
 from collections.abc import Collection
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from dg2_jax.interop import file_kinds
+from dg2_jax.interop import file_kinds, hf_folder
 
+_ZIPPED = (".ckpt", ".pt", ".pth", ".bin")  # of what torch.save wrote
+
+_UNET = "model.diffusion_model."
+_NOTHING = "a folder, and not one of a model"
 _VAE = "an autoencoder: give its folder as --vae"
 _CLIP = "a CLIP text encoder: give its folder as --text_encoder"
+
+
+class Kind(enum.Enum):
+    """What a path may be."""
+
+    OWN = "a model folder"
+    DIFFUSERS = "a folder of diffusers"
+    SD_FILE = "a Stable Diffusion checkpoint in one file"
+    CONTROLNET = "a ControlNet"
+    OTHER = "something else"
+
+
+def kind_of(path: Path) -> Kind:
+    """What a path is by its names and headers; damaged and missing ones are OTHER."""
+    if path.is_dir():
+        if (path / "model_index.json").is_file():
+            return Kind.DIFFUSERS
+        config = path / "config.json"
+        if _json(config).get("_class_name") == "ControlNetModel":
+            return Kind.CONTROLNET
+        is_own = config.is_file() and "_class_name" not in _json(config)
+        return Kind.OWN if is_own and "model_type" not in _json(config) else Kind.OTHER
+    if not path.is_file():
+        return Kind.OTHER
+    if path.suffix == ".safetensors":
+        names = _names(path)
+        if _any(names, "input_hint_block."):
+            return Kind.CONTROLNET
+        return Kind.SD_FILE if _any(names, _UNET) else Kind.OTHER
+    return {".ckpt": Kind.SD_FILE, ".pth": Kind.CONTROLNET}.get(path.suffix, Kind.OTHER)
+
+
+def may_be_hub_id(source: str) -> bool:
+    """Whether a text has the form of a model's name on the hub."""
+    return re.fullmatch(hf_folder.HUB_ID, source) is not None and not source.endswith(
+        (".safetensors", *_ZIPPED)
+    )
+
+
+def refuse_model(path: Path) -> None:
+    """Raises where a path that exists is not of Stable Diffusion, with what it is.
+
+    Files are told apart when they are read; here those alone that nothing would read.
+
+    Raises:
+        ValueError: it is something else.
+        FileNotFoundError: it is a folder without a model.
+    """
+    if path.is_dir() and kind_of(path) is Kind.OTHER:
+        config = _json(path / "config.json")
+        if name := config.get("_class_name"):
+            raise ValueError(
+                f"{path} holds a {name} alone; of diffusers, the folder of a whole model is read"
+            )
+        kind = _folder(path)
+        if kind == _NOTHING:
+            raise FileNotFoundError(f"{path} is not a model folder: it has no config.json")
+        raise ValueError(f"{path} is {kind}")
+    if path.is_file() and path.suffix not in (".safetensors", *_ZIPPED):
+        raise ValueError(f"{path} must end in .safetensors or .ckpt to be a Stable Diffusion model")
 
 
 def refuse(path: Path) -> None:
@@ -43,7 +107,7 @@ def _folder(path: Path) -> str:
     checkpoints = sorted(file.name for file in path.glob("*.pt"))
     if checkpoints:
         return f"a folder that holds {', '.join(checkpoints[:4])}: name one of these files"
-    return "a folder, and not one of a model"
+    return _NOTHING
 
 
 def _safetensors(path: Path) -> str:
@@ -56,7 +120,7 @@ def _safetensors(path: Path) -> str:
         return f"part of a model folder: use --model={path.parent}"
     if "lora" in metadata.get("format", "") or _any(names, "lora_"):
         return f"a LoRA: scripts.sample takes it as --lora={path}"
-    if _any(names, "model.diffusion_model."):
+    if _any(names, _UNET):
         return "a Stable Diffusion checkpoint in one safetensors file"
     if _any(names, "first_stage_model.") or _any(names, "decoder.conv_in."):
         return f"{_VAE} (config.json and diffusion_pytorch_model.safetensors)"
@@ -64,6 +128,15 @@ def _safetensors(path: Path) -> str:
         return f"{_CLIP} (config.json and model.safetensors)"
     shown = ", ".join(sorted(names)[:3]) or "nothing"
     return f"a safetensors file of other weights ({shown}, ...)"
+
+
+def _names(path: Path) -> list[str]:
+    """Of a safetensors file's tensors; none of a damaged one."""
+    try:
+        with safe_open(str(path), "numpy") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError):
+        return []
 
 
 def _any(names: Collection[str], part: str) -> bool:

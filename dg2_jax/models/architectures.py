@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from dg2_jax.models.interface import Architecture, TensorRules
+from dg2_jax.models.interface import (
+    CONTROL,
+    GUIDANCE,
+    MASK,
+    SIZES,
+    Architecture,
+    TensorRules,
+)
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.nn.dit import DiT, DiTConfig
 from dg2_jax.nn.sd_config import SDUNetConfig
@@ -22,6 +29,16 @@ def _has_several_levels(config: UNetConfig) -> bool:
 
 def _never(config: Any) -> bool:
     return False
+
+
+def _sd_abilities(config: SDUNetConfig) -> frozenset[str]:
+    able = {
+        CONTROL: True,
+        SIZES: config.addition_time_embed_dim > 0,
+        GUIDANCE: config.time_cond_proj_dim > 0,
+        MASK: config.in_channels == 2 * config.out_channels + 1,
+    }
+    return frozenset(name for name, has in able.items() if has)
 
 
 ARCHITECTURES = {
@@ -68,7 +85,7 @@ ARCHITECTURES = {
         config=SDUNetConfig,
         module=SDUNet,
         context_width="cross_attention_dim",
-        masks_padding=False,
+        masks_padding=True,
         has_null_context=False,
         lora_targets={
             "self": ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out"),
@@ -78,5 +95,6 @@ ARCHITECTURES = {
             by_outputs=("to_q", "to_k", "to_v", "ff.inner"), by_inputs=("to_out", "ff.outer")
         ),
         has_deep_features=_never,
+        abilities=_sd_abilities,
     ),
 }

@@ -7,6 +7,8 @@
     denoiser.raw.safetensors    last weights of the training
     denoiser.fast.safetensors   optional: weights distilled to few unguided steps
     vae.safetensors             autoencoder (unless config.json names a published one)
+    text_encoder, tokenizer     of an imported Stable Diffusion model, and text_encoder_2,
+                                tokenizer_2: its text encoders, in Hugging Face layout
     MODEL_CARD.md               training data, duration and commands
 
 Weights have flat dotted names; config.json holds the SHA-256 of every weights file. A set of the
@@ -24,7 +26,7 @@ import jax.numpy as jnp
 from dg2_jax.files import replacing, sha256
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.models import model as model_lib
-from dg2_jax.models import weights_file
+from dg2_jax.models import stable_diffusion, weights_file
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.model import WEIGHTS, Model, ModelError, Params
 from dg2_jax.nn.abstract import abstract
@@ -33,6 +35,7 @@ from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 
 FORMAT = 1
 SAMPLING = ("num_inference_steps", "guidance_scale", "solver", "spacing")  # set by config.json
+_VAE = "vae.safetensors"
 EMBEDDED = {"demo": Path(__file__).parents[1] / "pretrained" / "demo"}
 
 
@@ -42,8 +45,11 @@ def folder_of(model: str | Path) -> Path:
 
 
 def weights_of(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The sets of weights that a model folder with this config.json has."""
-    return tuple(name for name in WEIGHTS if _file(name) in config.get("files", {}))
+    """The sets of weights that a model folder with this config.json has.
+
+    A model that is in no such folder has one, "ema".
+    """
+    return tuple(n for n in WEIGHTS if _file(n) in config.get("files", (_file("ema"),)))
 
 
 def hash_of(config: Mapping[str, Any], weights: str) -> str | None:
@@ -57,11 +63,14 @@ def _file(weights: str) -> str:
     return f"denoiser.{weights}.safetensors"
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a model folder; raises as `load`."""
     path = folder / "config.json"
     if not folder.is_dir():
         known = ", ".join(EMBEDDED)
-        raise FileNotFoundError(f"model must be one of {known}, or a folder; there is no {folder}")
+        raise FileNotFoundError(
+            f"model must be one of {known}, or a folder or file; there is no {folder}"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is not a model folder: it has no config.json")
     try:
@@ -94,8 +103,10 @@ def _read_weights(folder: Path, name: str, config: Mapping[str, Any], like: Para
     path = folder / name
     if sha256(path) != config["files"].get(name):
         raise ModelError(f"{path} is damaged: its SHA-256 is not the one in config.json")
+    # Stable Diffusion stays in the dtype that it was published in.
+    keeps = config["model"] == stable_diffusion.ARCHITECTURE and name != _VAE
     try:
-        return weights_file.load(path, like)
+        return weights_file.load(path, like, keep_dtype=keeps)
     except weights_file.WeightsError as error:
         raise ModelError(str(error)) from error
 
@@ -111,7 +122,7 @@ def load(model: str | Path) -> Model:
         ModelError: a file that is damaged or does not fit the configuration.
     """
     folder = folder_of(model)
-    config = _read_config(folder)
+    config = read_config(folder)
     weights = weights_of(config)
     for name in weights:
         _check_file(folder, _file(name))
@@ -121,7 +132,14 @@ def load(model: str | Path) -> Model:
         lambda name, shapes: _read_weights(folder, _file(name), config, shapes),
         weights,
         name=str(model),
+        compute_dtype=_compute_dtype(config),
     )
+
+
+def _compute_dtype(config: Mapping[str, Any]) -> Any:
+    """Stable Diffusion computes in what the device is fast at, other models in float32."""
+    is_sd = config["model"] == stable_diffusion.ARCHITECTURE
+    return stable_diffusion.compute_dtype() if is_sd else jnp.float32
 
 
 def _load_autoencoder(folder: Path, config: Mapping[str, Any]) -> AutoencoderKL:
@@ -133,7 +151,7 @@ def _load_autoencoder(folder: Path, config: Mapping[str, Any]) -> AutoencoderKL:
     except ValueError as error:
         raise ModelError(f"{folder / 'config.json'}: {error}") from error
     structure, shapes = model_lib.split(abstract(lambda rngs: AutoencoderKL(vae_config, rngs=rngs)))
-    return structure.bind(_read_weights(folder, "vae.safetensors", config, shapes))
+    return structure.bind(_read_weights(folder, _VAE, config, shapes))
 
 
 def save(
@@ -156,7 +174,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     trees = {_file(name): tree for name, tree in params.items()}
     if autoencoder_params is not None:
-        trees["vae.safetensors"] = autoencoder_params
+        trees[_VAE] = autoencoder_params
     _write(folder, {"format": FORMAT, **config}, trees, dtype)
 
 
@@ -180,7 +198,7 @@ def add_weights(
         FileNotFoundError, ModelError: it is not a model folder.
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
     config["sampling"] = {**config.get("sampling", {}), name: dict(sampling)}
     _write(folder, config, {_file(name): params}, dtype)
 

@@ -16,6 +16,12 @@ from dg2_jax.typing import Context, ContextMask, Latent, Time
 
 LORA_TARGETS = ("self", "cross")  # attention of the picture to itself, and to the text
 
+# What a network can be given besides latents and text, see `Architecture.abilities`.
+SIZES = "sizes"  # original size, crop and target size of the picture
+GUIDANCE = "guidance"  # the guidance scale: it was distilled to do without a second evaluation
+MASK = "mask"  # in-painting: the mask and what it leaves, as further channels of its input
+CONTROL = "control"  # the residuals of a ControlNet
+
 
 @runtime_checkable
 class DenoiserNetwork(Protocol):
@@ -34,17 +40,18 @@ class DenoiserNetwork(Protocol):
     def project_context(
         self,
         context: Context,
-        mask: ContextMask,
+        mask: ContextMask | None,
         pooled: Float[Array, "b p"] | None = None,
         time_ids: Float[Array, "b i"] | None = None,
     ) -> Any:
         """Everything that depends on the conditions alone.
 
-        Every network takes all four arguments and ignores those it does not use.
+        Every network takes all four arguments. One without use for the last two ignores them. A
+        network that can do `GUIDANCE` takes `guidance` too, the scale of each picture.
 
         Args:
             context: text tokens.
-            mask: True where a token is real; see `Architecture.masks_padding`.
+            mask: True where a token is real; see `Architecture.masks_padding`. None: all are.
             pooled: one vector per text.
             time_ids: sizes and crop of the picture in pixels, as in Stable Diffusion XL.
 
@@ -119,6 +126,8 @@ class Architecture:
         tensor_rules: the layers that are divided between devices.
         has_deep_features: from a configuration to whether deep features can be reused between
             sampling steps (`reuse_every`).
+        abilities: from a configuration to those of `SIZES`, `GUIDANCE`, `MASK` and `CONTROL` that
+            the network has.
     """
 
     config: type
@@ -129,6 +138,7 @@ class Architecture:
     lora_targets: Mapping[str, tuple[str, ...]]
     tensor_rules: TensorRules
     has_deep_features: Callable[[Any], bool]
+    abilities: Callable[[Any], frozenset[str]] = lambda config: frozenset()
 
     def parse(self, values: Mapping[str, Any], path: str) -> Any:
         """The configuration that a mapping holds; `path` is what errors call the mapping.

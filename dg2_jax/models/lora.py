@@ -152,6 +152,15 @@ def save(path: str | Path, adapters: Adapters, config: LoraConfig, architecture:
         safetensors.flax.save_file(flat, str(partial), metadata)
 
 
+def is_own(path: Path) -> bool:
+    """Whether a file says that `save` wrote it."""
+    try:
+        with safe_open(str(path), "flax") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
+
+
 def adapted(model: Model, path: str | Path, weight: float = 1.0) -> Model:
     """A model with an adapter applied to each of its sets of weights.
 

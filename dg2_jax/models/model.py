@@ -5,16 +5,19 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 from flax import nnx
 
 from dg2_jax.checks import check_choice
 from dg2_jax.diffusion import prediction, schedules
 from dg2_jax.diffusion.schedules import Schedule
+from dg2_jax.diffusion.stepping import Stepping
 from dg2_jax.models.architectures import ARCHITECTURES
-from dg2_jax.models.interface import Architecture
+from dg2_jax.models.interface import MASK, Architecture
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
+from dg2_jax.nn.precision import with_compute_dtype
 
 WEIGHTS = ("ema", "raw", "fast")
 DTYPES = ("bfloat16", "int8", "float8_e4m3fn")  # of `dg2_jax.models.quantization`
@@ -101,6 +104,7 @@ class Model:
         config: config.json, see `dg2_jax.models.folder`.
         architecture: of the denoiser.
         schedule: the noise schedule.
+        stepping: which of its levels are visited.
         prediction_type: what the denoiser predicts.
         denoiser: `denoiser.bind(params["ema"])` is a `DenoiserNetwork`.
         denoiser_config: its configuration.
@@ -110,12 +114,15 @@ class Model:
         autoencoder_config: its configuration, with the scaling of the latents.
         latent_channels: channels of a latent.
         default_size: height and width of a picture in pixels as in training.
+        taesd: a small stand-in for the autoencoder, which decodes alone; None without.
+        taesd_params: its parameters.
     """
 
     name: str
     config: Mapping[str, Any]
     architecture: Architecture
     schedule: Schedule
+    stepping: Stepping
     prediction_type: str
     denoiser: Network
     denoiser_config: Any
@@ -125,6 +132,8 @@ class Model:
     autoencoder_config: AutoencoderConfig
     latent_channels: int
     default_size: int
+    taesd: Network | None = None
+    taesd_params: Params | None = None
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -137,6 +146,11 @@ class Model:
         """A picture's height and width must be multiples of this number of pixels."""
         factor = self.autoencoder_config.downsampling_factor
         return factor * self.denoiser_config.latent_multiple
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """What its denoiser can be given besides latents and text, see `Architecture.abilities`."""
+        return self.architecture.abilities(self.denoiser_config)
 
     @property
     def has_deep_levels(self) -> bool:
@@ -152,6 +166,7 @@ def create(
     *,
     name: str = "in memory",
     denoiser: Network | None = None,
+    compute_dtype: Any = jnp.float32,
 ) -> Model:
     """Builds a model.
 
@@ -163,6 +178,7 @@ def create(
         weights: the names of the sets, some of `WEIGHTS`.
         name: of the model.
         denoiser: another structure for the same parameters, such as one that computes in bfloat16.
+        compute_dtype: in which the denoiser computes, unless `denoiser` is given.
 
     Raises:
         ModelError: `config` lacks a key or has a bad value, or the networks do not fit each other.
@@ -172,6 +188,7 @@ def create(
         architecture = ARCHITECTURES[config["model"]]
         denoiser_config = architecture.parse(config["denoiser"], "denoiser")
         schedule = _schedule(config["diffusion"])
+        stepping = stepping_of(config["diffusion"])
         prediction_type = config["diffusion"]["prediction_type"]
         prediction.check(prediction_type)
     except KeyError as error:
@@ -179,19 +196,23 @@ def create(
     except (TypeError, ValueError) as error:
         raise ModelError(f"the configuration of {name}: {error}") from error
     latent_channels = autoencoder.config.latent_channels
-    if denoiser_config.in_channels != latent_channels:
+    # An in-painting model also takes a mask and the latents of what the mask leaves.
+    masked = latent_channels + 1 if MASK in architecture.abilities(denoiser_config) else 0
+    if denoiser_config.in_channels != latent_channels + masked:
         raise ModelError(
             f"{name}: the denoiser takes {denoiser_config.in_channels} channels, "
             f"the autoencoder has {latent_channels}"
         )
     build = functools.partial(architecture.module, denoiser_config)
-    structure, shapes = split(abstract(lambda rngs: build(rngs=rngs)))
+    module = with_compute_dtype(abstract(lambda rngs: build(rngs=rngs)), compute_dtype)
+    structure, shapes = split(module)
     vae, vae_params = split(autoencoder)
     return Model(
         name=name,
         config=config,
         architecture=architecture,
         schedule=schedule,
+        stepping=stepping,
         prediction_type=prediction_type,
         denoiser=denoiser or structure,
         denoiser_config=denoiser_config,
@@ -202,6 +223,16 @@ def create(
         latent_channels=latent_channels,
         default_size=config.get("default_size", 128),
     )
+
+
+def stepping_of(diffusion: Mapping[str, Any]) -> Stepping:
+    """The stepping that the key "diffusion" of a config.json holds under the names of its fields.
+
+    Raises:
+        ValueError: a value is not allowed.
+    """
+    fields = [field.name for field in dataclasses.fields(Stepping)]
+    return Stepping(**{name: diffusion[name] for name in fields if name in diffusion})
 
 
 def _schedule(diffusion: Mapping[str, Any]) -> Schedule:

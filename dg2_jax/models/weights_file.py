@@ -64,7 +64,7 @@ def save(path: str | Path, params: Any, dtype: Any = jnp.float32) -> None:
     Args:
         path: the file.
         params: a pytree of arrays.
-        dtype: to store them in, e.g. `jnp.bfloat16` for half the size.
+        dtype: what they are stored as, e.g. `jnp.bfloat16` for half the size; None as they are.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,12 +73,13 @@ def save(path: str | Path, params: Any, dtype: Any = jnp.float32) -> None:
         safetensors.flax.save_file(flat, str(partial))
 
 
-def load(path: str | Path, like: Any) -> Any:
+def load(path: str | Path, like: Any, *, keep_dtype: bool = False) -> Any:
     """Reads weights that `save` wrote.
 
     Args:
         path: the file.
         like: the params, or their shapes (`jax.eval_shape`); gives structure and dtypes.
+        keep_dtype: whether dtypes stay those of the file.
 
     Returns:
         A tree like `like`.
@@ -97,6 +98,9 @@ def load(path: str | Path, like: Any) -> Any:
         file_kinds.refuse_other(path, "safetensors", WeightsError)
         raise WeightsError(f"{path} is not a good safetensors file: {error}") from error
     compare(str(path), {name: tuple(leaf.shape) for name, leaf in flat.items()}, like)
-    # Converted by NumPy and put as they are: jnp.asarray would compile a program for every shape.
-    typed = {name: flat[name].astype(leaf.dtype) for name, leaf in flatten(like).items()}
+    # Converted by NumPy, and put as they are: jnp.asarray compiles a program for every shape.
+    typed = {
+        name: flat[name] if keep_dtype else flat[name].astype(leaf.dtype)
+        for name, leaf in flatten(like).items()
+    }
     return unflatten(jax.device_put(typed), like)

@@ -140,7 +140,9 @@ class ClipText(nnx.Module):
         x = self.final_layer_norm(x)
         if final_norm:
             hidden = self.final_layer_norm(hidden) if skipped_layers else x
-        is_end = ids if self.eos_token_id == _LEGACY_EOS else ids == self.eos_token_id
+        # Ids beyond the vocabulary are words that were added to it, none of them the end.
+        known = jnp.where(ids < self.token_embedding.num_embeddings, ids, 0)
+        is_end = known if self.eos_token_id == _LEGACY_EOS else ids == self.eos_token_id
         pooled = x[jnp.arange(len(x)), jnp.argmax(is_end, axis=1)]
         return ClipOutput(hidden, pooled, self.projection(pooled) if self.projection else None)
 

@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dg2_jax.nn.attention import dot_product_attention
 from dg2_jax.nn.convolution import conv3x3
-from dg2_jax.nn.layers import NORM_EPS, KeysValues, Linear, dropout
+from dg2_jax.nn.layers import NORM_EPS, Linear, dropout
 from dg2_jax.nn.transformer import layer_norm
-from dg2_jax.typing import Context
+from dg2_jax.typing import Context, ContextMask
 
 TRANSFORMER_NORM_EPS = 1e-6  # of the GroupNorm before a transformer, independent of `norm_eps`
+
+# Keys, values, and which of them may be attended to; None: all.
+KeysValues = tuple[Float[Array, "b l _ _"], Float[Array, "b l _ _"], Bool[Array, "b l"] | None]
 
 # Runs a block, with or without rematerialisation.
 Run = Callable[..., Array]
@@ -119,16 +122,18 @@ class Attention(nnx.Module):
     def _split_heads(self, x: Array) -> Array:
         return x.reshape(*x.shape[:2], self.heads, -1)
 
-    def project(self, context: Float[Array, "b l d"]) -> KeysValues:
+    def project(
+        self, context: Float[Array, "b l d"], mask: Bool[Array, "b l"] | None = None
+    ) -> KeysValues:
         """Keys and values."""
-        return self._split_heads(self.to_k(context)), self._split_heads(self.to_v(context))
+        return self._split_heads(self.to_k(context)), self._split_heads(self.to_v(context)), mask
 
     def __call__(
         self, x: Float[Array, "b n c"], keys_values: KeysValues | None = None
     ) -> Float[Array, "b n c"]:
         """`keys_values` as of `project`; None attends to `x` itself."""
-        k, v = self.project(x) if keys_values is None else keys_values
-        attended = dot_product_attention(self._split_heads(self.to_q(x)), k, v)
+        k, v, mask = self.project(x) if keys_values is None else keys_values
+        attended = dot_product_attention(self._split_heads(self.to_q(x)), k, v, mask)
         return self.to_out(attended.reshape(x.shape))
 
 
@@ -250,11 +255,13 @@ class SDStage(nnx.Module):
         )
         self.upsampler = conv3x3(channels, channels, rngs) if resample == "up" else None
 
-    def project_context(self, context: Context) -> Iterator[KeysValues]:
+    def project_context(
+        self, context: Context, mask: ContextMask | None = None
+    ) -> Iterator[KeysValues]:
         """Keys and values of the text, for each transformer block in the order they run in."""
         for transformer in self.attentions:
             for block in transformer.transformer_blocks:
-                yield block.attn2.project(context)
+                yield block.attn2.project(context, mask)
 
     def layer(self, index: int, x: Array, run: Run, keys_values: Iterator[KeysValues]) -> Array:
         """One residual block, and the transformer after it if there is one.

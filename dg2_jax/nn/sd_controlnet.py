@@ -83,7 +83,7 @@ class ControlNet(Encoder):
         x: Latent,
         t: Time,
         conditioning: Conditioning,
-        image: Float[Array, "b H W i"],
+        image: Float[Array, "#b H W i"],
         scale: Float[Array, ""] | float = 1.0,
     ) -> Residuals:
         """The residuals to add to the UNet's skips and middle.
@@ -92,7 +92,7 @@ class ControlNet(Encoder):
             x: noisy latents (b, h, w, in_channels).
             t: training timesteps.
             conditioning: from `project_context`.
-            image: (b, h·f, w·f, conditioning_channels) in [0, 1], red first.
+            image: (b, h·f, w·f, conditioning_channels) in [0, 1], red first; b may be 1.
             scale: of the residuals; 0 for no control.
 
         Raises:

@@ -20,8 +20,9 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dg2_jax.nn.convolution import conv3x3
-from dg2_jax.nn.layers import KeysValues, checkpointed
+from dg2_jax.nn.layers import checkpointed
 from dg2_jax.nn.sd_blocks import (
+    KeysValues,
     ResnetBlock,
     Run,
     SDStage,
@@ -113,24 +114,30 @@ class Encoder(nnx.Module):
         mask: ContextMask | None = None,
         pooled: Float[Array, "b p"] | None = None,
         time_ids: Array | None = None,
-        guidance: Float[Array, "b g"] | None = None,
+        guidance: Float[Array, " b"] | None = None,
     ) -> Conditioning:
         """Everything that stays the same from one sampling step to the next.
 
         Args:
             context: (b, l, cross_attention_dim).
-            mask: for the common interface only; the published models attend to padding too.
+            mask: True where a token is attended to; None: everywhere, as the published models do,
+                padding included.
             pooled: XL: the text vector.
             time_ids: XL: (b, 6): height and width in pixels of the original, top and left of the
                 crop, height and width of the target.
-            guidance: distilled models: `guidance_embedding` of the scale; None for none.
+            guidance: distilled models: the guidance scale; None is none. Others do not use it.
 
         Raises:
             ValueError: the network needs `pooled` and `time_ids`, and they are missing or of
                 another width.
         """
-        keys_values = tuple(e for stage in self._stages() for e in stage.project_context(context))
-        return Conditioning(keys_values, self._added(pooled, time_ids), guidance)
+        keys_values = tuple(
+            entry for stage in self._stages() for entry in stage.project_context(context, mask)
+        )
+        embedding = None
+        if self.config.time_cond_proj_dim and guidance is not None:
+            embedding = guidance_embedding(guidance, self.config.time_cond_proj_dim)
+        return Conditioning(keys_values, self._added(pooled, time_ids), embedding)
 
     def null_context(self, batch: int, length: int = 1) -> None:
         """None: no null context is learnt; the empty prompt's encoding or zeros replace it."""

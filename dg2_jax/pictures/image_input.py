@@ -67,6 +67,7 @@ def load_image(
     height: int,
     resize_mode: str = "crop",
     formats: tuple[str, ...] = FORMATS,
+    name: str = "image",
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A picture at the requested size, never distorted.
 
@@ -79,14 +80,15 @@ def load_image(
         width: of the result.
         height: of the result.
         resize_mode: "crop" or "pad", see `fit`.
-        formats: of the files to read: `FORMATS` or `DATA_FORMATS`.
+        formats: of files that are read: `FORMATS`, or `DATA_FORMATS`.
+        name: of the parameter, for the messages.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: not such a picture, a damaged one, or one of more than MAX_PIXELS.
     """
-    picture = read(source, "image", formats)
-    with clear_errors("image"):
+    picture = read(source, name, formats)
+    with clear_errors(name):
         picture = to_rgb(picture)
     box, (left, top, right, bottom) = fit(picture.size, (width, height), resize_mode)
     inner = picture.resize((right - left, bottom - top), Image.Resampling.LANCZOS, box=box)

@@ -73,6 +73,20 @@ STABLE_DIFFUSION = LatentToRGB(
 )
 
 
+# Of XL's autoencoder, in latents scaled by 0.13025; likewise.
+STABLE_DIFFUSION_XL = LatentToRGB(
+    np.array(
+        [
+            [0.3651, 0.4232, 0.4341],
+            [-0.2533, -0.0042, 0.1068],
+            [0.1076, 0.1111, -0.0362],
+            [-0.3165, -0.2492, -0.2188],
+        ]
+    ),
+    np.array([0.1084, -0.0175, -0.0011]),
+)
+
+
 def fit_latent_to_rgb(
     latents: Float[np.ndarray, "n h w c"], images: UInt8[np.ndarray, "m H W 3"]
 ) -> LatentToRGB:

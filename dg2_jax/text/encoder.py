@@ -16,25 +16,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
+from dg2_jax.checks import check_int
 from dg2_jax.interop import hf_text
 from dg2_jax.nn.bert import Bert, BertConfig, l2_normalize
 from dg2_jax.nn.clip import ClipText, ClipTextConfig
+from dg2_jax.text import prompt_syntax
 from dg2_jax.text.forward import Forward, bert_output, clip_output
+from dg2_jax.text.interface import Encoding
+from dg2_jax.typing import Context, ContextMask
 
 _BATCH = 256  # rows of one forward pass
 CLIP = "openai/clip-vit-base-patch32"
 _BERT_LENGTH = 64
 _BERT_LENGTHS = (8, 16, 24, 32, 48, 64, 128, 256)  # few compilations, little padding
-
-
-class Encoding(NamedTuple):
-    """The encodings of B prompts, for the denoiser and the prompt bank."""
-
-    context: Float[Array, "b l d"]  # token embeddings
-    mask: Bool[Array, "b l"]  # True where a token is real
-    pooled: Float[Array, "b e"]  # sentence vectors of length 1
 
 
 class Tokens(NamedTuple):
@@ -143,6 +139,23 @@ class TextEncoder:
         if not self.mask_padding:
             mask = np.ones_like(mask)
         return self._join(context, mask, pooled, pieces)
+
+    def weighted(
+        self, context: Context, weights: Float[Array, "b l"], mask: ContextMask | None
+    ) -> Context:
+        """See `prompt_syntax.apply_weights`."""
+        assert mask is not None  # `encode` makes one
+        return prompt_syntax.apply_weights(context, weights, mask)
+
+    @property
+    def most_clip_skip(self) -> int:
+        """0: the denoisers were trained with the last layer alone."""
+        return 0
+
+    def with_clip_skip(self, layers: int) -> "TextEncoder":
+        """Itself; raises ParameterError unless `layers` is 0."""
+        check_int("clip_skip", layers, 0, 0)
+        return self
 
     def _join(
         self, context: np.ndarray, mask: np.ndarray, pooled: np.ndarray, pieces: int

@@ -102,6 +102,7 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
     transform: Transform = latents.caption_drawer(config.max_length)
     if not config.architecture.has_null_context:
         encoded = encoder.from_config(text).encode([""])
+        assert encoded.mask is not None  # these encoders make one
         null = np.asarray(encoded.context[0])[np.asarray(encoded.mask[0])]
         dropout = latents.caption_dropout(null, config.diffusion.caption_dropout)
         transform = in_turn(transform, dropout)

@@ -58,7 +58,10 @@ def _change(context: Context, asked: Change, text: str) -> dict[str, Any]:
             image = pictures.surroundings(image, mask)
         stored = intake.store_decoded(context, mask, mask=True)
         fields |= {"kind": "inpaint", "mask": stored}
-    return fields | {"image": intake.store_decoded(context, image)}
+    stored = intake.store_decoded(context, image)
+    if fields.get("controlnet") is not None and fields["control_image"] is None:
+        fields["control_image"] = stored
+    return fields | {"image": stored}
 
 
 def _common(context: Context, asked: Generate) -> dict[str, Any]:
@@ -73,6 +76,10 @@ def _common(context: Context, asked: Generate) -> dict[str, Any]:
     if min(asked.width, asked.height) > 0:
         size = intake.nearest_size(context, checkpoint.model, (asked.width, asked.height))
         fields |= dict(zip(("width", "height"), size, strict=True))
+    layers = asked.override_settings.get("CLIP_stop_at_last_layers")
+    facts = context.models.facts(checkpoint.model)
+    if isinstance(layers, int) and facts is not None and facts.most_clip_skip:
+        fields["clip_skip"] = layers - 1  # which counts from 1
     for name in set(checkpoint.sampling) - asked.chosen:
         fields.pop(name, None)  # the weights have their own default
     return fields
@@ -146,7 +153,7 @@ def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
         "infotexts": [infotext.write(image.metadata) for image in images],
         "styles": [],
         "job_timestamp": datetime.fromtimestamp(jobs[0].created_at, UTC).strftime("%Y%m%d%H%M%S"),
-        "clip_skip": 1,
+        "clip_skip": request.clip_skip + 1,
         "is_using_inpainting_conditioning": False,
         "version": "dg2_jax",
     }

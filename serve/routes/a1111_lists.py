@@ -165,12 +165,22 @@ def scripts() -> dict[str, list[str]]:
 
 
 @router.get("/embeddings")
-def embeddings() -> dict[str, Any]:
-    """There are none."""
-    return {"loaded": {}, "skipped": {}}
+def embeddings(context: Ctx) -> dict[str, Any]:
+    """Textual-inversion embeddings; what they hold is read when a prompt names them."""
+    unread = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None}
+    names = context.adapters.embeddings()
+    return {"loaded": {n: {**unread, "shape": -1, "vectors": -1} for n in names}, "skipped": {}}
 
 
 @router.get("/loras")
+def loras(context: Ctx) -> list[dict[str, Any]]:
+    """LoRA files by the names that prompts call them by."""
+    return [
+        {"name": name, "alias": name, "path": path.name, "metadata": {}}
+        for name, path in context.adapters.loras().items()
+    ]
+
+
 @router.get("/hypernetworks")
 @router.get("/face-restorers")
 @router.get("/prompt-styles")

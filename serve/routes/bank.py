@@ -145,7 +145,11 @@ def add(context: Ctx, request: NewPrompt) -> StoredPrompt:
     """Adds a prompt, which stays over restarts."""
     bank = _bank(context)
     ids = _ask(bank.add, [request.prompt], request.category, request.split)
-    _save(bank)
+    try:
+        _save(bank)
+    except OSError:  # the disk is full, say: what is refused must not be there
+        bank.remove(ids)
+        raise
     return StoredPrompt(id=ids[0], **request.model_dump())
 
 
@@ -157,7 +161,7 @@ def remove(context: Ctx, prompt_id: str) -> None:
         bank.remove([prompt_id])
     except ValueError as error:
         raise ProblemError(404, f"the bank has no prompt {prompt_id[:80]}") from error
-    _save(bank)
+    context.disk.insist(lambda: _save(bank))
 
 
 def _save(bank: Any) -> None:

@@ -42,10 +42,14 @@ def options(context: Ctx) -> dict[str, Any]:
     """Everything that a form needs."""
     settings = context.settings
     return {
-        "controls": offered(settings.max_images, context.models.names),
+        "controls": offered(
+            settings.max_images, context.models.names, list(context.controlnets.names())
+        ),
         "choices": {name: list(values) for name, values in CHOICES.items()},
         "models": context.models.describe(),
         "upscalers": _upscalers(),
+        "loras": list(context.adapters.loras()),
+        "embeddings": list(context.adapters.embeddings()),
         "limits": {
             "max_images": settings.max_images,
             "max_prompt": MAX_PROMPT,
@@ -95,18 +99,21 @@ class TokensAnswer(BaseModel):
     tokens: int | None = Field(description="of the longest of the texts that AND joins")
     limit: int | None = Field(description="that are read")
     cut: str = Field(description="what is beyond the limit, and ignored")
+    problem: str | None = Field(None, description="what is wrong with the prompt's syntax")
 
 
 @router.post("/tokens")
 def tokens(context: Ctx, asked: TokensRequest) -> TokensAnswer:
     """Counts a prompt's tokens by the text encoder of a model that is in memory."""
     try:
-        pipe = context.models.loaded(context.models.resolve(asked.model))
-        length = lengths.measure(getattr(pipe, "text_encoder", None), asked.prompt)
+        name = context.models.resolve(asked.model)
     except ParameterError as error:
         raise ProblemError.of(error) from error
-    except ValueError as error:  # of the syntax
-        raise ProblemError(422, str(error), "prompt") from error
+    encoder = getattr(context.models.loaded(name), "text_encoder", None)
+    try:
+        length = lengths.measure(encoder, asked.prompt)
+    except ValueError as error:  # of the syntax, which is half-written as one types
+        return TokensAnswer(tokens=None, limit=None, cut="", problem=str(error))
     if length is None:
         return TokensAnswer(tokens=None, limit=None, cut="")
     return TokensAnswer(**length._asdict())

@@ -25,7 +25,7 @@ def images(x, level, conditioning):
 
 
 def guidance_of(w, **numbers):
-    """`Guidance` of scale w, neutral but for the numbers given."""
+    """`Guidance` of scale w, neutral except for the given numbers."""
     w = jnp.asarray(w, jnp.float32)
     neutral = {
         "rescale": jnp.zeros_like(w),

@@ -1,4 +1,4 @@
-"""Inversion: what was inverted comes back."""
+"""Inversion: an inverted picture comes back."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -35,7 +35,7 @@ def test_v_prediction_is_defined_at_pure_noise():
 
 
 @pytest.mark.parametrize("gamma", [1.0, 5.0])
-def test_min_snr_gives_one_x0_loss_whatever_is_predicted(gamma):
+def test_min_snr_gives_the_same_x0_loss_for_every_prediction(gamma):
     """The weighted loss of a wrong x0 is min(SNR, γ)·|error|² for each way to write it."""
     alpha_bar = jnp.asarray(schedules.make("cosine").alpha_bar[::97], jnp.float32)
     t = jnp.arange(len(alpha_bar))

@@ -146,7 +146,12 @@ def test_a_table_is_taken_as_it_is():
 
 
 @pytest.mark.parametrize(
-    "table", [[0.9], [0.5, 0.5], [0.1, 0.9], [1.2, 0.5], [0.5, -0.1], [[0.9, 0.1]], "noise", None]
+    "table",
+    [
+        *([0.9], [0.5, 0.5], [0.1, 0.9], [1.2, 0.5], [0.5, -0.1]),
+        *(np.array([[0.9, 0.1]]), np.array(["noise", "more"])),
+    ],
+    ids=str,
 )
 def test_bad_tables(table):
     with pytest.raises(ValueError, match="at least two decreasing numbers"):

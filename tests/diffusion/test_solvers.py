@@ -115,6 +115,44 @@ def textbook_2m(x, noise, alpha, sigma, stochastic):
     return x
 
 
+def parabola_weights(lam):
+    """∫ exp(l - λ₂) ℓ_j(l) dl over [λ₁, λ₂] for the Lagrange polynomials ℓ_j of three λ."""
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    half = (lam[2] - lam[1]) / 2
+    points = lam[1] + half * (1 + nodes)
+    factors = half * weights * np.exp(points - lam[2])
+    others = [[(points - lam[k]) / (lam[j] - lam[k]) for k in range(3) if k != j] for j in range(3)]
+    return [np.sum(factors * a * b) for a, b in others]
+
+
+def textbook_unipc(x, noise, alpha, sigma):
+    """Zhao et al., arXiv 2302.04867, with the integrals that its order conditions stand for.
+
+    Every step is predicted by DPM-Solver++(2M). With the estimate at its end it is then taken again
+    from the same start: along the parabola through three estimates, exactly; while there are but
+    two, with B₂(h) and the weight 1/2.
+    """
+    with np.errstate(divide="ignore"):
+        lam = np.log(alpha / sigma)
+    start, m = None, []
+    for i in range(len(noise)):
+        m.append(best(x, alpha[i], sigma[i]))
+        if i == len(noise) - 1:
+            return m[-1]
+        if i > 0:
+            h = lam[i] - lam[i - 1]
+            if i == 1:
+                integral = (1 - np.exp(-h)) * (m[0] + (m[1] - m[0]) / 2)
+            else:
+                terms = zip(parabola_weights(lam[i - 2 : i + 1]), m[-3:], strict=True)
+                integral = sum(weight * estimate for weight, estimate in terms)
+            x = sigma[i] / sigma[i - 1] * start + alpha[i] * integral
+        start, d, h_next = x, m[-1], lam[i + 1] - lam[i]
+        if i > 0:
+            d = d + h_next / (2 * h) * (m[-1] - m[-2])
+        x = sigma[i + 1] / sigma[i] * start + alpha[i + 1] * (1 - np.exp(-h_next)) * d
+
+
 def textbook_edm(x, noise, alpha, sigma, kind):
     """Karras et al., arXiv 2206.00364, in x/α and σ/α: Euler, Heun, ancestral Euler."""
     ratio = sigma / alpha
@@ -138,6 +176,7 @@ TEXTBOOK = {
     "ddpm_large": lambda *args: textbook_ddpm(*args, large=True),
     "dpmpp_2m": lambda *args: textbook_2m(*args, stochastic=False),
     "dpmpp_2m_sde": lambda *args: textbook_2m(*args, stochastic=True),
+    "unipc": textbook_unipc,
     "heun": lambda *args: textbook_edm(*args, "heun"),
     "euler": lambda *args: textbook_edm(*args, "euler"),
     "euler_ancestral": lambda *args: textbook_edm(*args, "ancestral"),
@@ -303,7 +342,7 @@ def test_the_last_step_may_leave_the_least_noise(solver):
     t = schedules.timesteps(10, 1000, "leading", offset=1)
     assert t[[0, -1]].tolist() == [901, 1]
     table = solvers.make_table(solver, schedule, t, final_alpha_bar=schedule.alpha_bar[0])
-    # On the way of one point, x = α x₀ + σ ε at every level, each row leads to the next.
+    # Along the path of one point, x = α x₀ + σ ε at every level, each row leads to the next.
     x0, noise = 0.7, -1.3
     x = anchor = table.alpha[0] * x0 + table.sigma[0] * noise
     for row in zip(*table, strict=True):

@@ -123,7 +123,7 @@ def test_what_a_file_without_a_folder_tells(tmp_path):
     assert parts.zeros_for_no_prompt
     assert parts.scheduler.prediction_type == "v_prediction"
     assert parts.scheduler.schedule.is_zero_terminal
-    assert parts.scheduler.timesteps(4).tolist() == [751, 501, 251, 1]
+    assert parts.scheduler.timesteps(4).tolist() == [999, 749, 499, 249]
     plain = read_single_file(
         path,
         FileOptions(norm_num_groups=4, num_attention_heads=(2, 4), sample_size=96),

@@ -14,6 +14,7 @@ from sd_files import GOLDEN, PROMPTS, WEIGHTS, error, reference
 from torch_files import write_torch
 
 from dg2_jax.diffusion import prediction, solver_table
+from dg2_jax.diffusion.stepping import Stepping
 from dg2_jax.interop import stable_diffusion
 from dg2_jax.interop.hf_folder import read_weights
 from dg2_jax.interop.stable_diffusion.folder import STEM, files_to_fetch
@@ -22,7 +23,7 @@ from dg2_jax.interop.stable_diffusion.scheduler import parse_scheduler
 from dg2_jax.interop.stable_diffusion.unet_config import parse_unet
 from dg2_jax.interop.weights import load_params
 from dg2_jax.nn.abstract import abstract
-from dg2_jax.nn.sd_unet import SDUNet, guidance_embedding
+from dg2_jax.nn.sd_unet import SDUNet
 
 NAMES = ("sd1_tiny", "sd2_small", "xl_small")
 
@@ -92,7 +93,7 @@ def test_unet_with_mask_channels_a_guidance_input_and_levels_that_do_not_mirror(
     config = parse_unet(json.loads((folder / "config.json").read_text()))
     unet = abstract(lambda rngs: SDUNet(config, rngs=rngs))
     load_params(unet, load_file(folder / WEIGHTS), unet_parameter)
-    guidance = guidance_embedding(jnp.asarray(given["guidance_scale"]), config.time_cond_proj_dim)
+    guidance = jnp.asarray(given["guidance_scale"])
 
     @jax.jit
     def run(x, t, context):
@@ -267,18 +268,18 @@ def test_what_is_fetched_of_a_model_on_the_hub():
 def test_scheduler_configurations():
     base = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
     pndm = parse_scheduler({**base, "_class_name": "PNDMScheduler", "steps_offset": 1})
-    assert (pndm.spacing, pndm.solver) == ("leading", "dpmpp_2m")
+    assert (pndm.stepping.spacing, pndm.solver) == ("leading", "dpmpp_2m")
     assert pndm.timesteps(4).tolist() == [751, 501, 251, 1]
-    assert pndm.final_alpha_bar == pndm.schedule.alpha_bar[0] == pytest.approx(0.99915)
+    assert pndm.stepping.final_alpha_bar == pndm.schedule.alpha_bar[0] == pytest.approx(0.99915)
     euler = parse_scheduler({**base, "_class_name": "EulerDiscreteScheduler"})
-    assert (euler.spacing, euler.solver, euler.final_alpha_bar) == ("linspace", "euler", 1.0)
+    assert (euler.stepping, euler.solver) == (Stepping("linspace"), "euler")
     ddim = {**base, "_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
     assert parse_scheduler({**ddim, "rescale_betas_zero_snr": True}).schedule.is_zero_terminal
     assert parse_scheduler(ddim, zero_terminal_snr=True).schedule.is_zero_terminal
     assert not parse_scheduler(ddim).schedule.is_zero_terminal
     assert parse_scheduler(ddim, "sample").prediction_type == "sample"
     lcm = parse_scheduler({**base, "_class_name": "LCMScheduler"})
-    assert (lcm.solver, lcm.final_alpha_bar) == ("lcm", 1.0)
+    assert (lcm.solver, lcm.stepping.final_alpha_bar) == ("lcm", 1.0)
     # As diffusers 0.42.1 has them.
     assert lcm.timesteps(4).tolist() == [999, 759, 499, 259]
     assert lcm.timesteps(7).tolist() == [999, 859, 719, 579, 439, 299, 159]

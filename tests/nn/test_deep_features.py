@@ -1,4 +1,4 @@
-"""The UNet's deep features: what the levels below the first hand up, made once and used again."""
+"""The UNet's deep features: what the levels below the first pass up, computed once and reused."""
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,7 @@ def test_the_first_level_sees_what_is_new(network):
 
 
 def test_only_the_first_level_is_run_on_given_features(network):
-    """Other weights of any layer change what is made, of what is given those of the first level."""
+    """Any layer's weights change computed features; on given ones, only the first level's do."""
     args = inputs(network)
     output, deep = evaluate(network, *args)
     given = evaluate(network, *args, deep)[0]

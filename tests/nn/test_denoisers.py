@@ -82,7 +82,7 @@ def test_padding_tokens_have_no_effect(build):
     np.testing.assert_allclose(out, predict(network, x, t, garbage, mask), atol=1e-5)
 
 
-def test_null_context_is_one_token_whatever_the_length(build):
+def test_null_context_is_one_token_at_any_length(build):
     network = build()
     x, t, _, _ = inputs()
     short = predict(network, x, t, *network.null_context(2, 1))

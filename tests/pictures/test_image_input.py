@@ -1,4 +1,4 @@
-"""Pictures from outside: every mode and shape, undistorted, and one clear error else."""
+"""Pictures from outside: every mode and shape, undistorted, or one clear error."""
 
 import io
 import struct

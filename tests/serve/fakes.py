@@ -65,6 +65,7 @@ class FakePipeline:
         *,
         image=None,
         mask=None,
+        control_image=None,
         on_preview=None,
         preview_every=5,
         preview_mode="linear",

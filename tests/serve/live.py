@@ -38,11 +38,20 @@ class LiveServer:
         client: an HTTP client for it.
     """
 
-    def __init__(self, data: Any, step_seconds: float = 0.0, pipe: Any = None, **settings: Any):
+    def __init__(
+        self,
+        data: Any,
+        step_seconds: float = 0.0,
+        pipe: Any = None,
+        load: Any = None,
+        **settings: Any,
+    ):
         self.pipe = pipe or FakePipeline(step_seconds)
         settings = {"warmup": False, "drain_seconds": 2, **settings}
         self.settings = ServerSettings(port=0, data=data, **settings)
-        self.app = create_app(self.settings, lambda _: self.pipe, fake_upscale, FakeBank())
+        self.app = create_app(
+            self.settings, load or (lambda _: self.pipe), fake_upscale, FakeBank()
+        )
         self.context = self.app.state.context
         config = uvicorn.Config(
             self.app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1

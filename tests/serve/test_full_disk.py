@@ -54,17 +54,18 @@ class FailingWrites:
         self._full = False
         write, write_row = Files.write, Store._write
 
-        def fails(*_):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
         def fails_row(*_):
             cause = sqlite3.OperationalError("database or disk is full")
             raise OperationalError("COMMIT", None, cause)
 
-        monkeypatch.setattr(Files, "write", lambda *a: (fails if self._full else write)(*a))
+        monkeypatch.setattr(Files, "write", lambda *a: (self.fails if self._full else write)(*a))
         monkeypatch.setattr(
             Store, "_write", lambda *a: (fails_row if self._full else write_row)(*a)
         )
+
+    @staticmethod
+    def fails(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def fill(self) -> None:
         self._full = True
@@ -221,6 +222,15 @@ def test_clients_that_wait_for_a_picture_are_told(full, start):
         assert (answers[0].status_code, "Retry-After" in answers[0].headers) == (507, True)
         full.free()
         wait_for(lambda: server.client.get("/api/v1/ready").json()["ready"])
+
+
+def test_the_prompt_bank_keeps_what_was_stored(server, monkeypatch):
+    bank = server.context.bank()
+    monkeypatch.setattr(bank, "save", FailingWrites.fails)
+    new = {"prompt": "a pass", "category": "mountains"}
+    answer = server.client.post("/api/v1/bank/prompts", json=new)
+    assert (answer.status_code, answer.json()["detail"]) == (507, disk.FULL)
+    assert "a pass" not in server.client.get("/api/v1/bank/prompts").text
 
 
 def test_what_says_that_a_disk_is_full():

@@ -59,12 +59,13 @@ def test_tokens_are_counted_before_sending(short, server):
         return where.client.post("/api/v1/tokens", json=asked)
 
     assert count(short, prompt=LONG).json() == {
-        "tokens": 12, "limit": 8, "cut": "dawn in the spring",
+        "tokens": 12, "limit": 8, "cut": "dawn in the spring", "problem": None,
     }  # fmt: skip
     assert count(short, prompt="", model="demo").json()["tokens"] == 0
-    assert count(server, prompt=LONG).json() == {"tokens": None, "limit": None, "cut": ""}
+    assert count(server, prompt=LONG).json()["limit"] is None
+    wrong = count(short, prompt="a (lake:9)").json()
+    assert (wrong["tokens"], "from 0 to 2" in wrong["problem"]) == (None, True)
     for asked, field in (
-        ({"prompt": "a (lake:9)"}, "prompt"),
         ({"prompt": "x", "model": "none"}, "model"),
         ({"prompt": "x" * 5000}, "prompt"),
     ):

@@ -1,7 +1,7 @@
 """Training runs in separate processes, which can be killed.
 
-They are forked from a server that has the imports behind it and no devices yet, so that one costs a
-second and not five.
+They are forked from a server that has finished its imports but has no devices yet, so that each
+costs one second instead of five.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ class Batches:
 def killed(workdir, point=None, pause=0.0):
     """A run of 20 steps that saves each; a kill point strikes at its third save or sixth step.
 
-    At its end it writes what it came to: digests of the state, and the data position.
+    At its end it writes its result: digests of the state, and the data position.
     """
 
     def before(count):
@@ -81,7 +81,7 @@ def killed(workdir, point=None, pause=0.0):
 
 
 def patch_third(owner, name, skip=2):
-    """Has the call after `skip` calls of a function be the end of the process."""
+    """Ends the process at the call after `skip` calls of a function."""
     original, calls = getattr(owner, name), 0
 
     def patched(*args, **kwargs):
@@ -95,7 +95,7 @@ def patch_third(owner, name, skip=2):
 
 
 def write_result(workdir, state, loader):
-    """SHA-256 of every part of a state, and where the data stands."""
+    """SHA-256 of every part of a state, and the position of the data."""
     digests = {}
     for name, tree in state._asdict().items():
         digest = hashlib.sha256()
@@ -107,7 +107,7 @@ def write_result(workdir, state, loader):
 
 
 def outcome(workdir):
-    """What a run came to: `write_result`'s data, and the loss of every step."""
+    """The result of a run: `write_result`'s data, and the loss of every step."""
     lines = (Path(workdir) / "metrics.jsonl").read_text().splitlines()
     losses = [(line["step"], line["loss"]) for line in map(json.loads, lines)]
     return json.loads((Path(workdir) / "result.json").read_text()) | {"losses": losses}
@@ -149,7 +149,7 @@ def slow_save(workdir, ready):
 
 
 def long_compilation(workdir, ready):
-    """A run that, after step 3, disappears in one call from which Python hears nothing."""
+    """A run that, after step 3, blocks in a call that Python cannot interrupt."""
     signals.stop_event.__wrapped__.__defaults__ = (0.3, True)  # patience in seconds
 
     def validate(state):
@@ -161,7 +161,7 @@ def long_compilation(workdir, ready):
 
 
 def as_command(run, log):
-    """Runs it as the scripts do, with what it says in a file."""
+    """Runs it like the scripts do, with its output in a file."""
     sys.argv = ["script"]
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
     sys.stderr = os.fdopen(2, "w", buffering=1)
@@ -174,7 +174,7 @@ def interrupted(workdir, ready, log):
 
 
 def interrupted_in_the_first_compilation(workdir, ready, log):
-    """A command whose first step does not come back from a call that Python hears nothing of."""
+    """A command whose first step blocks in a call that Python cannot interrupt."""
     settings = helpers.make_config()
 
     def step_fn(state, batch):

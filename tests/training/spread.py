@@ -102,7 +102,7 @@ def curves(path):
 
 
 def reshard(folder, state):
-    """Saves and restores a state on 1, 2, 8 and 1 devices; the digests of what there was."""
+    """Saves and restores a state on 1, 2, 8 and 1 devices; returns the digests."""
     state = jax.tree.map(np.asarray, state)
     actual = {"restored on": [], "digests": [], "largest part": []}
     for i, (fsdp, tensor) in enumerate(((1, 1), (2, 1), (4, 2), (1, 1))):
@@ -127,7 +127,7 @@ def reshard(folder, state):
 
 
 def free_address():
-    """A host and port of loopback that nobody uses."""
+    """The loopback host and a free port of it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()
@@ -162,7 +162,7 @@ def curve_of_two(index, address, folder):
 
 
 def killed_of_two(index, address, folder, victim, point):
-    """`processes.killed`, by two processes, of which `victim` is struck."""
+    """`processes.killed`, by two processes, of which `victim` is killed."""
     if victim == index and point == "before the commit":
         processes.patch_third(files, "sync_all")
     if victim == index and point == "while arrays are written":

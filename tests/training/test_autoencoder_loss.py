@@ -64,7 +64,8 @@ def images(seed=0, shape=(4, 16, 16, 3)):
 
 
 def test_gradient_error_of_a_ramp_is_the_closed_form():
-    # The error rises by 0.01 a pixel along one axis: 0.01, 0.02 and 0.04 a step at scales 1, 2, 4.
+    # The error rises by 0.01 per pixel along one axis: 0.01, 0.02 and 0.04 per step at scales 1, 2,
+    # 4.
     a = images()
     ramp = 0.01 * jnp.arange(16.0)[None, :, None, None]
     np.testing.assert_allclose(gradient_error(a + ramp, a), 0.07 / 3, rtol=1e-4)

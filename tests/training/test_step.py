@@ -167,7 +167,7 @@ def test_all_captions_dropped_means_captions_do_not_matter():
     assert float(compiled(params, batch, key)[0]) == float(compiled(params, other, key)[0])
 
 
-def test_posterior_is_drawn_anew():
+def test_every_step_draws_from_the_posterior():
     _, current, loss_fn, _ = make()
     batch = make_batch(0)
     wide = {**batch, "logvar": np.full_like(batch["logvar"], 3.0)}

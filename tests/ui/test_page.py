@@ -10,6 +10,8 @@ from playwright.sync_api import Page, expect
 from dg2_jax.checks import ParameterError
 from dg2_jax.models.folder import EMBEDDED
 from dg2_jax.settings import Settings
+from dg2_jax.text.encoder import load_text_encoder
+from serve.disk import FULL, Disk
 from tests.serve.live import LiveServer, quiet
 from tests.tiny_model import FAST
 from tests.ui.helpers import (
@@ -702,3 +704,45 @@ def test_fast_weights_bring_their_settings_and_take_them_back(browser, tmp_path)
     finally:
         context.close()
         live.stop()
+
+
+def test_a_prompt_that_is_too_long_is_told_while_typing_and_in_the_job(page: Page, live):
+    live.pipe.text_encoder = load_text_encoder("minilm", 10)
+    page.get_by_label("Prompt", exact=True).fill("a red lake under a blue mountain at dawn")
+    counter = page.locator(".tokens").first
+    expect(counter.locator("small")).to_have_text("9 of 8 tokens")
+    expect(counter).to_contain_text("will not read: “dawn”")
+    generate(page, live)
+    expect(page.locator(".job-side .note")).to_contain_text("left out: dawn")
+    page.get_by_label("Prompt", exact=True).fill("a lake")
+    expect(counter.locator("small")).to_have_text("2 of 8 tokens")
+    expect(counter.locator(".note")).to_have_count(0)
+    page.get_by_label("Prompt", exact=True).fill("a (lake:9)")
+    expect(page.locator(".tokens-problem")).to_contain_text("from 0 to 2")
+
+
+def test_a_full_disk_is_told_and_the_job_goes_on(page: Page, live, monkeypatch, provoked):
+    provoked.append("503")  # what /ready says
+    monkeypatch.setattr("serve.disk.LOOK_SECONDS", 0.1)
+    live.pipe.go.clear()
+    page.get_by_label("Prompt", exact=True).fill("a lake at dawn")
+    page.locator("#generate").click()
+    expect(page.locator(".job[data-status=running]")).to_be_visible()
+    with monkeypatch.context() as full:
+        full.setattr(Disk, "free", lambda self: 0)
+        live.pipe.go.set()
+        expect(page.locator(".progress-text")).to_have_text(FULL)
+        expect(page.locator(".top .state")).to_have_text("Disk full")
+    wait_done(page, live)
+    expect(page.locator(".job-side .note")).to_have_count(0)
+    expect(page.locator(".top .state")).to_have_text("Ready")
+
+
+def test_pictures_are_enhanced_at_their_size(page: Page, live):
+    page.get_by_role("radio", name="Upscale", exact=True).check()
+    choose_source(page, paint("a waterfall", 3))
+    page.get_by_role("radio", name="Enhance, keep the size").check()
+    page.locator("#generate").click()
+    job = wait_done(page, live)
+    assert job["request"]["upscale"] == 1
+    assert fetch_picture(live, job["images"][0]).shape == (128, 128, 3)

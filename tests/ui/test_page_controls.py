@@ -60,6 +60,14 @@ NOT_CHANGED = {
     "inversion": "sets solver and eta, tested in test_page",
     "source_prompt": "belongs to inversion",
     "preview_every": "is not used without previews",
+    **{
+        name: "belongs to Stable Diffusion"
+        for name in (
+            *("original_size", "crops_coords_top_left", "target_size", "clip_skip"),
+            *("controlnet", "controlnet_conditioning_scale", "control_guidance_start"),
+            *("control_guidance_end", "control_preprocessor", "decoder"),
+        )
+    },
 }
 
 

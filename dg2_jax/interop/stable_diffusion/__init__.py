@@ -16,9 +16,10 @@ from dg2_jax.interop import hf_folder
 from dg2_jax.interop.stable_diffusion.controlnet import load_controlnet
 from dg2_jax.interop.stable_diffusion.folder import files_to_fetch, read_folder
 from dg2_jax.interop.stable_diffusion.model import OnProgress, StableDiffusion, build
+from dg2_jax.interop.stable_diffusion.parts import Parts
 from dg2_jax.interop.stable_diffusion.single_file import FileOptions, read_single_file
 
-__all__ = ["FileOptions", "StableDiffusion", "load", "load_controlnet"]
+__all__ = ["FileOptions", "StableDiffusion", "load", "load_controlnet", "read_parts"]
 
 
 def load(
@@ -55,16 +56,13 @@ def load(
         CheckpointError, ValueError: a file is damaged or hostile, or of another kind of model; the
             message names it and why.
     """
-    path = Path(source).expanduser()
-    options: dict[str, Any] = {
-        "prediction_type": prediction_type,
-        "zero_terminal_snr": zero_terminal_snr,
-    }
-    if path.is_file():
-        parts = read_single_file(path, file_options or FileOptions(), **options)
-    else:
-        folder = path if path.is_dir() else _fetched(os.fspath(source))
-        parts = read_folder(folder, variant=variant, **options)
+    parts = read_parts(
+        source,
+        variant=variant,
+        prediction_type=prediction_type,
+        zero_terminal_snr=zero_terminal_snr,
+        file_options=file_options,
+    )
     return build(
         str(source),
         parts,
@@ -72,6 +70,29 @@ def load(
         compute_dtype=compute_dtype,
         on_progress=on_progress,
     )
+
+
+def read_parts(
+    source: str | os.PathLike,
+    *,
+    variant: str | None = None,
+    prediction_type: str | None = None,
+    zero_terminal_snr: bool | None = None,
+    file_options: FileOptions | None = None,
+) -> Parts:
+    """What a model consists of; of its weights nothing but names and shapes is read yet.
+
+    Arguments and errors are those of `load`.
+    """
+    path = Path(source).expanduser()
+    options: dict[str, Any] = {
+        "prediction_type": prediction_type,
+        "zero_terminal_snr": zero_terminal_snr,
+    }
+    if path.is_file():
+        return read_single_file(path, file_options or FileOptions(), **options)
+    folder = path if path.is_dir() else _fetched(os.fspath(source))
+    return read_folder(folder, variant=variant, **options)
 
 
 def _fetched(name: str) -> Path:

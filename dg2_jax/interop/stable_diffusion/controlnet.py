@@ -1,4 +1,4 @@
-"""ControlNets in diffusers' layout: config.json beside diffusion_pytorch_model.safetensors.
+"""ControlNets: in diffusers' layout, or in one file under the original names.
 
 control = load_controlnet("lllyasviel/control_v11p_sd15_canny")
 residuals = control.apply(control.params, x, t, context, image, 0.7)
@@ -11,7 +11,8 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +20,15 @@ import numpy as np
 from flax import nnx
 
 from dg2_jax.interop import hf_folder
+from dg2_jax.interop.stable_diffusion import original_controlnet, original_names
 from dg2_jax.interop.stable_diffusion.folder import STEM
 from dg2_jax.interop.stable_diffusion.parts import unet_parameter
+from dg2_jax.interop.stable_diffusion.single_file import read_tensors
 from dg2_jax.interop.stable_diffusion.unet_config import parse_controlnet
 from dg2_jax.interop.weights import load_params
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.precision import with_compute_dtype
+from dg2_jax.nn.sd_config import SDUNetConfig
 from dg2_jax.nn.sd_controlnet import ControlNet, ControlNetConfig
 from dg2_jax.nn.sd_unet import Residuals
 
@@ -103,8 +107,9 @@ def load_controlnet(
     """Loads a ControlNet.
 
     Args:
-        source: a folder, or the hub id of one, which is fetched once.
-        model: the one it is for, if it is to be checked.
+        source: a folder, or the hub id of one, which is fetched once; or one file under the
+            original names.
+        model: the one it is for, if it is to be checked; a file needs it.
         variant: of the weights, as of `load`.
         dtype: of the parameters; None keeps that of the files.
         compute_dtype: in which it computes.
@@ -113,17 +118,8 @@ def load_controlnet(
         FileNotFoundError: there is no such folder, or a file of it is missing.
         CheckpointError, ValueError: a file is damaged, or of another network or model.
     """
-    more = () if variant is None else (f"{STEM}*{variant}*",)
-    folder = hf_folder.find_folder(source, STEM, more)
-    try:
-        config = parse_controlnet(hf_folder.read_config(folder))
-        if model is not None:
-            _check(config, model)
-        network = abstract(lambda rngs: ControlNet(config, rngs=rngs))
-        tensors = hf_folder.read_weights(folder, STEM, variant)
-        load_params(network, tensors, unet_parameter, dtype=dtype)
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from error
+    known = None if model is None else Controlled.of(model)
+    config, network = read_controlnet(source, known, variant=variant, dtype=dtype)
     graphdef, state = nnx.split(with_compute_dtype(network, compute_dtype))
     return LoadedControlNet(
         str(source),
@@ -134,17 +130,83 @@ def load_controlnet(
     )
 
 
-def _check(config: ControlNetConfig, model: StableDiffusion) -> None:
+class Controlled(NamedTuple):
+    """The model that a ControlNet is for.
+
+    Attributes:
+        name: of the model.
+        config: of its UNet.
+        downsampling_factor: pixels on a side of one of its latents' cells.
+    """
+
+    name: str
+    config: SDUNetConfig
+    downsampling_factor: int
+
+    @classmethod
+    def of(cls, model: StableDiffusion) -> Controlled:
+        """That of a loaded one."""
+        return cls(model.name, model.config, model.vae.downsampling_factor)
+
+
+def read_controlnet(
+    source: str | os.PathLike,
+    model: Controlled | None,
+    *,
+    variant: str | None = None,
+    dtype: Any = None,
+) -> tuple[ControlNetConfig, ControlNet]:
+    """The network of a ControlNet; arguments and errors as of `load_controlnet`.
+
+    A file under the original names needs the model: it does not tell all of the configuration.
+    """
+    path = Path(source).expanduser()
+    where: str | Path = path
+    try:
+        if path.is_file():
+            if model is None:
+                raise ValueError("a ControlNet in one file needs the model that it is for")
+            config, tensors = _read_file(path, model.config)
+        else:
+            more = () if variant is None else (f"{STEM}*{variant}*",)
+            where = hf_folder.find_folder(source, STEM, more)
+            config = parse_controlnet(hf_folder.read_config(where))
+            tensors = hf_folder.read_weights(where, STEM, variant)
+        if model is not None:
+            _check(config, model)
+        network = abstract(lambda rngs: ControlNet(config, rngs=rngs))
+        load_params(network, tensors, unet_parameter, dtype=dtype)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return config, network
+
+
+def _read_file(path: Path, unet: SDUNetConfig) -> tuple[ControlNetConfig, dict[str, np.ndarray]]:
+    """Configuration and tensors of a file under the original names."""
+    held = read_tensors(path)
+    prefix = next(
+        (p for p in ("control_model.", "") if f"{p}input_hint_block.0.weight" in held), None
+    )
+    if prefix is None:
+        if any(key.startswith("controlnet_cond_embedding.") for key in held):
+            raise ValueError("it is one file of a diffusers folder: name the folder")
+        raise ValueError("it is no ControlNet: it has no input_hint_block")
+    fields, tensors = original_controlnet.names_of_today(original_names.under(held, prefix), unet)
+    channels, widths = fields.pop("conditioning_channels"), fields.pop("embedding_channels")
+    return ControlNetConfig(dataclasses.replace(unet, **fields), channels, widths), tensors
+
+
+def _check(config: ControlNetConfig, model: Controlled) -> None:
     """Raises ValueError unless the residuals fit the model's UNet."""
     alike = ("block_out_channels", "layers_per_block", "cross_attention_dim", "mid_layers")
     for field in alike:
         own, other = getattr(config.unet, field), getattr(model.config, field)
         if own != other:
             raise ValueError(f"the ControlNet's {field} is {own}, that of {model.name} {other}")
-    if config.downsampling_factor != model.vae.downsampling_factor:
+    if config.downsampling_factor != model.downsampling_factor:
         raise ValueError(
             f"the ControlNet has {config.downsampling_factor} pixels to a latent cell, "
-            f"{model.name} {model.vae.downsampling_factor}"
+            f"{model.name} {model.downsampling_factor}"
         )
 
 

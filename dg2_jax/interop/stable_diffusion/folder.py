@@ -1,13 +1,16 @@
 """A diffusers folder of Stable Diffusion: model_index.json and a subfolder for each part."""
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
+from dg2_jax.files import replacing
 from dg2_jax.interop import diffusers_vae, hf_folder, hf_text
 from dg2_jax.interop.stable_diffusion.parts import Parts, TextPart
 from dg2_jax.interop.stable_diffusion.scheduler import Scheduler, parse_scheduler
@@ -18,7 +21,7 @@ from dg2_jax.nn.clip import ClipTextConfig
 INDEX = "model_index.json"
 STEM = "diffusion_pytorch_model"  # of the weights' file name; text encoders have another
 _TEXT_STEM = "model"
-_ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
+ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
 _VARIANTS = ("", ".fp16", ".bf16")  # of weights, in the order of preference
 
 
@@ -32,14 +35,7 @@ def read_folder(
     """The parts of a model in a folder; arguments and errors as of `load`."""
     index = read_index(folder)
     unet, sample_size = read_unet_config(folder)
-    texts = []
-    for encoder, tokenizer in _ENCODERS:
-        if _has(index, encoder):
-            path = _part(folder, encoder)
-            config = read_text_config(path)
-            of = hf_text.load_tokenizer(_part(folder, tokenizer), config.vocab_size)
-            pad = hf_text.clip_pad_id(folder / tokenizer, of)
-            texts.append(TextPart(config, _tensors(path, _TEXT_STEM, variant), of, pad))
+    texts = read_texts(folder, [name for name, _ in ENCODERS if _has(index, name)], variant)
     if not texts:
         raise ValueError(f"{folder}: {INDEX} names no text encoder")
     vae = _part(folder, "vae")
@@ -48,11 +44,42 @@ def read_folder(
         unet_tensors=hf_folder.read_weights(folder / "unet", STEM, variant),
         vae=_naming(vae, diffusers_vae.parse_config, hf_folder.read_config(vae)),
         vae_tensors=_tensors(vae, STEM, variant),
-        texts=tuple(texts),
+        texts=texts,
         scheduler=read_scheduler(folder, prediction_type, zero_terminal_snr),
         zeros_for_no_prompt=zeros_for_no_prompt(index),
         sample_size=sample_size,
     )
+
+
+def read_texts(
+    folder: Path, encoders: Sequence[str], variant: str | None = None
+) -> tuple[TextPart, ...]:
+    """Some of `ENCODERS` of a folder, each with its tokenizer; raises as `load`."""
+    texts = []
+    for encoder, tokenizer in ENCODERS:
+        if encoder in encoders:
+            path = _part(folder, encoder)
+            config = read_text_config(path)
+            of = hf_text.load_tokenizer(_part(folder, tokenizer), config.vocab_size)
+            pad = hf_text.clip_pad_id(folder / tokenizer, of)
+            texts.append(TextPart(config, _tensors(path, _TEXT_STEM, variant), of, pad))
+    return tuple(texts)
+
+
+def write_texts(folder: Path, texts: Sequence[TextPart]) -> list[str]:
+    """Writes text encoders for `read_texts`; returns their names."""
+    for (encoder, tokenizer), text in zip(ENCODERS, texts, strict=False):
+        for name in (encoder, tokenizer):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        tensors = {key: np.ascontiguousarray(value) for key, value in text.tensors.items()}
+        with replacing(folder / encoder / f"{_TEXT_STEM}.safetensors") as partial:
+            save_file(tensors, str(partial))
+        values = {"model_type": "clip_text_model", **dataclasses.asdict(text.config)}
+        (folder / encoder / "config.json").write_text(json.dumps(values, indent=1) + "\n")
+        text.tokenizer.save(str(folder / tokenizer / "tokenizer.json"))
+        values = {"pad_token": text.tokenizer.id_to_token(text.pad_id)}
+        (folder / tokenizer / "tokenizer_config.json").write_text(json.dumps(values) + "\n")
+    return [name for (name, _), _ in zip(ENCODERS, texts, strict=False)]
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -128,7 +155,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
 
 def files_to_fetch(files: Sequence[str]) -> list[str]:
     """Of the files of a model on the hub, those that `read_folder` reads."""
-    parts = ("unet", "vae", "scheduler", *(name for pair in _ENCODERS for name in pair))
+    parts = ("unet", "vae", "scheduler", *(name for pair in ENCODERS for name in pair))
     texts = (".json", ".txt")
     chosen = [f for f in files if f.partition("/")[0] in (INDEX, *parts) and f.endswith(texts)]
     for part in parts:

@@ -25,28 +25,28 @@ from dg2_jax.interop.stable_diffusion.lora_file import (
 if TYPE_CHECKING:
     from dg2_jax.interop.stable_diffusion.model import StableDiffusion
 
-__all__ = ["LoraError", "adapted"]
+__all__ = ["LoraError", "adapted", "changed"]
 
 
 def adapted(model: StableDiffusion, path: str | os.PathLike, weight: float) -> StableDiffusion:
     """The model with a LoRA file added: see `StableDiffusion.with_lora`."""
     if not math.isfinite(weight):
         raise ValueError(f"weight must be a finite number, got {weight}")
-    lora = read(model, path)
+    lora = read(model.config, model.params, model.text.params, path)
     texts = zip(model.text.params, lora.texts, strict=True)
     text = dataclasses.replace(
-        model.text, params=tuple(_changed(params, factors, weight) for params, factors in texts)
+        model.text, params=tuple(changed(params, factors, weight) for params, factors in texts)
     )
     return dataclasses.replace(
         model,
         name=f"{model.name}+{Path(path).stem}:{weight:g}",
-        params=_changed(model.params, lora.unet, weight),
+        params=changed(model.params, lora.unet, weight),
         text=text,
     )
 
 
-def _changed(params: Any, factors: Mapping[KernelPath, Factors], weight: float) -> Any:
-    """The parameters with the factors added; arrays that do not change are shared."""
+def changed(params: Any, factors: Mapping[KernelPath, Factors], weight: float) -> Any:
+    """A network's parameters with the factors added; arrays that do not change are shared."""
     flat = traverse_util.flatten_dict(params)
     kernels = {path: flat[path] for path in factors}
     return traverse_util.unflatten_dict({**flat, **_added(kernels, dict(factors), weight)})

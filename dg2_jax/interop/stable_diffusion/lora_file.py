@@ -16,9 +16,9 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,9 +29,6 @@ from safetensors import safe_open
 from dg2_jax.interop.safetensors_reader import read_safetensors
 from dg2_jax.interop.stable_diffusion import original_names
 from dg2_jax.nn.sd_config import SDUNetConfig
-
-if TYPE_CHECKING:
-    from dg2_jax.interop.stable_diffusion.model import StableDiffusion
 
 KernelPath = tuple[Any, ...]  # of a kernel in a network's parameters
 Kernels = dict[KernelPath, Array]
@@ -111,8 +108,14 @@ class Lora:
     texts: tuple[dict[KernelPath, Factors], ...]
 
 
-def read(model: StableDiffusion, path: str | os.PathLike) -> Lora:
+def read(config: SDUNetConfig, unet: Any, texts: Sequence[Any], path: str | os.PathLike) -> Lora:
     """Reads a file for a model.
+
+    Args:
+        config: of its UNet.
+        unet: parameters of its UNet.
+        texts: of each of its text encoders.
+        path: the file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -132,8 +135,8 @@ def read(model: StableDiffusion, path: str | os.PathLike) -> Lora:
         if any(part in key for key in tensors):
             raise LoraError(f"{path} is {kind}; of adapters, plain LoRA is read")
     alphas = _stated(path, metadata)
-    networks = [model.params, *model.text.params]
-    names = [_unet_names(model.config, model.params), *map(_text_names, model.text.params)]
+    networks = [unet, *texts]
+    names = [_unet_names(config, unet), *map(_text_names, texts)]
     kernels = [dict(_kernels(params)) for params in networks]
     groups = _grouped(path, tensors)
     found: list[dict[KernelPath, Factors]] = [{} for _ in networks]

@@ -25,7 +25,7 @@ from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.clip import ClipText
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.sd_config import SDUNetConfig
-from dg2_jax.nn.sd_unet import Residuals, SDUNet, guidance_embedding
+from dg2_jax.nn.sd_unet import Residuals, SDUNet
 from dg2_jax.typing import Latent
 
 if TYPE_CHECKING:
@@ -114,11 +114,9 @@ class StableDiffusion:
         if self.is_xl and time_ids is None:
             size = (height * self.vae.downsampling_factor, width * self.vae.downsampling_factor)
             time_ids = np.tile(np.array([*size, 0, 0, *size]), (batch, 1))
-        dim = self.config.time_cond_proj_dim
         guidance = None
-        if dim and guidance_scale is not None:
-            scales = jnp.broadcast_to(jnp.asarray(guidance_scale, jnp.float32), (batch,))
-            guidance = guidance_embedding(scales, dim)
+        if guidance_scale is not None:
+            guidance = jnp.broadcast_to(jnp.asarray(guidance_scale, jnp.float32), (batch,))
         return self._run(
             params,
             x,
@@ -188,7 +186,7 @@ def build(
         )
     is_xl = parts.unet.addition_time_embed_dim > 0
     try:
-        towers = [_tower(text, filled, dtype) for text in parts.texts]
+        texts = build_texts(parts.texts, is_xl, parts.zeros_for_no_prompt, dtype, on_bytes)
         vae = filled(
             abstract(lambda rngs: AutoencoderKL(parts.vae, rngs=rngs)),
             parts.vae_tensors,
@@ -209,12 +207,7 @@ def build(
         config=parts.unet,
         params=nnx.to_pure_dict(state),
         graphdef=graphdef,
-        text=TextEncoders(
-            tuple(tower for tower, _ in towers),
-            tuple(params for _, params in towers),
-            penultimate=is_xl,
-            zeros_for_no_prompt=parts.zeros_for_no_prompt,
-        ),
+        text=texts,
         vae=vae,
         scheduler=parts.scheduler,
         default_size=parts.sample_size * parts.vae.downsampling_factor,
@@ -222,20 +215,35 @@ def build(
     )
 
 
-def _tower(part: TextPart, filled: Callable, dtype: Any) -> tuple[TextTower, Params]:
-    has_projection = "text_projection.weight" in part.tensors
-    network = abstract(lambda rngs: ClipText(part.config, projection=has_projection, rngs=rngs))
-    filled(network, part.tensors, hf_text.clip_text_parameter, dtype)
-    graphdef, state = nnx.split(network)
-    tower = TextTower(
-        graphdef,
-        part.tokenizer,
-        part.pad_id,
-        part.config.max_position_embeddings,
-        part.config.hidden_size,
-        has_projection,
-    )
-    return tower, nnx.to_pure_dict(state)
+def build_texts(
+    parts: Sequence[TextPart],
+    penultimate: bool,
+    zeros_for_no_prompt: bool,
+    dtype: Any = None,
+    on_bytes: Callable[[int], None] = lambda size: None,
+) -> TextEncoders:
+    """The text encoders of their parts; see `TextEncoders` and `load_params`."""
+    towers, params = [], []
+    for part in parts:
+        projects = "text_projection.weight" in part.tensors
+        make = functools.partial(ClipText, part.config, projection=projects)
+        network = abstract(lambda rngs, make=make: make(rngs=rngs))  # type: ignore[misc]
+        rename = hf_text.clip_text_parameter
+        load_params(network, part.tensors, rename, dtype=dtype, on_bytes=on_bytes)
+        graphdef, state = nnx.split(network)
+        params.append(nnx.to_pure_dict(state))
+        towers.append(
+            TextTower(
+                graphdef,
+                part.tokenizer,
+                part.pad_id,
+                part.config.max_position_embeddings,
+                part.config.hidden_size,
+                projects,
+                part.config.num_hidden_layers,
+            )
+        )
+    return TextEncoders(tuple(towers), tuple(params), penultimate, zeros_for_no_prompt)
 
 
 def _run_unet(

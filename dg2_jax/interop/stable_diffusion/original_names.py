@@ -69,8 +69,8 @@ def unet(tensors: Tensors) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     Raises:
         ValueError: they are not those of such a UNet.
     """
-    widths, down = _levels(tensors, "input_blocks", first=1)
-    _, up = _levels(tensors, "output_blocks", first=0)
+    widths, down = levels_of(tensors, "input_blocks", first=1)
+    _, up = levels_of(tensors, "output_blocks", first=0)
     try:
         first, last = tensors["input_blocks.0.0.weight"], tensors["out.2.weight"]
         context = next(v for k, v in tensors.items() if k.endswith("attn2.to_k.weight"))
@@ -79,9 +79,9 @@ def unet(tensors: Tensors) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             "out_channels": last.shape[0],
             "block_out_channels": tuple(widths),
             "layers_per_block": tuple(map(len, down)),
-            "down_depths": _by_level(down),
-            "up_depths": _by_level(up),
-            **_middle(tensors),
+            "down_depths": by_level(down),
+            "up_depths": by_level(up),
+            **middle(tensors),
             "cross_attention_dim": context.shape[1],
             "time_embedding_dim": tensors["time_embed.0.weight"].shape[0],
         }
@@ -94,7 +94,7 @@ def unet(tensors: Tensors) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         fields["addition_time_embed_dim"] = 256
     modules = unet_modules(SDUNetConfig(**fields, num_attention_heads=(1,) * len(widths),
                                         norm_num_groups=1))  # fmt: skip
-    return fields, {_renamed(key, modules): value for key, value in tensors.items()}
+    return fields, {renamed_by(key, modules): value for key, value in tensors.items()}
 
 
 def unet_modules(config: SDUNetConfig) -> dict[str, str]:
@@ -144,7 +144,7 @@ def _transformer(modules: dict[str, str], old: str, new: str, depth: int) -> Non
     modules |= {f"{old}.{part}": f"{new}.{part}" for part in parts}
 
 
-def _levels(tensors: Tensors, kind: str, first: int) -> tuple[list[int], list[list[int | None]]]:
+def levels_of(tensors: Tensors, kind: str, first: int) -> tuple[list[int], list[list[int | None]]]:
     """Of the numbered blocks of one way: each level's width, and depths of its transformers."""
     widths: list[int] = []
     depths: list[list[int | None]] = [[]]
@@ -163,7 +163,8 @@ def _levels(tensors: Tensors, kind: str, first: int) -> tuple[list[int], list[li
     raise AssertionError("the loop ends by itself")
 
 
-def _middle(tensors: Tensors) -> dict[str, Any]:
+def middle(tensors: Tensors) -> dict[str, Any]:
+    """Fields of `SDUNetConfig` about what lies between the way down and the way up."""
     layers, depths, number = 0, [], 0
     while any(key.startswith(f"middle_block.{number}.") for key in tensors):
         name = f"middle_block.{number}"
@@ -183,14 +184,15 @@ def _depth(tensors: Tensors, name: str) -> int:
     return count
 
 
-def _by_level(depths: list[list[int | None]]) -> tuple[tuple[int, ...], ...]:
+def by_level(depths: list[list[int | None]]) -> tuple[tuple[int, ...], ...]:
+    """Depths as `SDUNetConfig` has them; raises ValueError where a level is of two kinds."""
     for of_level in depths:
         if None in of_level and any(of_level):
             raise ValueError("a level of its UNet attends behind some of its blocks only")
     return tuple(tuple(d for d in of_level if d is not None) for of_level in depths)
 
 
-def _renamed(key: str, modules: Mapping[str, str]) -> str:
+def renamed_by(key: str, modules: Mapping[str, str]) -> str:
     """The new name of a tensor of the UNet; the original one where it is in no known module."""
     module, _, leaf = key.rpartition(".")
     return f"{modules[module]}.{leaf}" if module in modules else key

@@ -9,6 +9,7 @@ import numpy as np
 from dg2_jax.diffusion import prediction, schedules, solvers
 from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.diffusion.solver_table import SolverTable
+from dg2_jax.diffusion.stepping import Stepping
 
 # The solver here that stands for a scheduler class; for other classes the last.
 _SOLVERS = {
@@ -36,41 +37,33 @@ class Scheduler:
         schedule: the noise schedule it was trained with.
         prediction_type: what its network predicts.
         solver: a name in `solvers.SOLVERS`, used unless another is asked for.
-        spacing: of the visited timesteps, see `schedules.timesteps`.
-        steps_offset: added to timesteps of "leading" spacing.
-        final_alpha_bar: ᾱ of what the last step leaves, see `solvers.make_table`.
-        distilled_steps: latent consistency models: sampled timesteps are some of this many, those
-            that the model was distilled at; None for other models.
+        stepping: which timesteps are visited, and where a sampling ends.
     """
 
     schedule: Schedule
     prediction_type: str
     solver: str
-    spacing: str
-    steps_offset: int
-    final_alpha_bar: float
-    distilled_steps: int | None = None
+    stepping: Stepping
+
+    @property
+    def is_few_step(self) -> bool:
+        """Whether this is how models distilled to few unguided steps are sampled."""
+        distilled = self.solver == "lcm"
+        plain = self.prediction_type == "epsilon" and not self.schedule.is_zero_terminal
+        turbo = self.solver in ("euler", "euler_ancestral") and self.stepping.spacing == "trailing"
+        return distilled or (turbo and plain)
 
     def timesteps(self, num_inference_steps: int) -> np.ndarray:
-        """The visited training timesteps, noisiest first; raises as `schedules.timesteps`."""
-        T = self.schedule.num_train_timesteps
-        if self.distilled_steps is not None:
-            T, every = self.distilled_steps, T // self.distilled_steps
-            steps = len(schedules.timesteps(num_inference_steps, T))  # which checks the number
-            return (T - np.arange(steps) * T // steps) * every - 1
-        return schedules.timesteps(num_inference_steps, T, self.spacing, self.steps_offset)
+        """The visited training timesteps, noisiest first; raises as `Stepping.timesteps`."""
+        return self.stepping.timesteps(self.schedule, num_inference_steps)
 
     def table(
         self, num_inference_steps: int, solver: str | None = None, eta: float = 0.0
     ) -> SolverTable:
         """The steps of a sampling; raises as `timesteps` and `solvers.make_table`."""
-        return solvers.make_table(
-            solver or self.solver,
-            self.schedule,
-            self.timesteps(num_inference_steps),
-            eta,
-            self.final_alpha_bar,
-        )
+        solver = solver or self.solver
+        t = self.timesteps(num_inference_steps)
+        return solvers.make_table(solver, self.schedule, t, eta, self.stepping.ends_at(solver))
 
 
 def parse_scheduler(
@@ -105,26 +98,19 @@ def parse_scheduler(
     spacing = values.get("timestep_spacing", "leading" if kind in _LEADING else "linspace")
     if spacing not in schedules.SPACINGS:
         raise ValueError(f"timestep_spacing must be one of {schedules.SPACINGS}, got {spacing!r}")
-    offset = values.get("steps_offset", 0)
-    if type(offset) is not int or offset < 0:
-        raise ValueError(f"steps_offset must be an integer of at least 0, got {offset!r}")
     to_clean = values.get("set_alpha_to_one", kind not in _TO_LEAST_NOISE)
     to_clean = to_clean and values.get("final_sigmas_type", "zero") == "zero"
     solver = _SOLVERS.get(kind, _SOLVERS[""])
     distilled = values.get("original_inference_steps", 50) if solver == "lcm" else None
-    if distilled is not None and (type(distilled) is not int or not 1 <= distilled <= 1000):
-        raise ValueError(f"original_inference_steps must be from 1 to 1000, got {distilled!r}")
     if solver == "dpmpp_2m" and str(values.get("algorithm_type")).startswith("sde-"):
         solver = "dpmpp_2m_sde"
-    return Scheduler(
-        schedule,
-        predicts,
-        solver,
+    stepping = Stepping(
         spacing,
-        offset if spacing == "leading" else 0,
+        values.get("steps_offset", 0),
         1.0 if to_clean else float(schedule.alpha_bar[0]),
         distilled,
     )
+    return Scheduler(schedule, predicts, solver, stepping)
 
 
 def _schedule(values: Mapping[str, Any]) -> Schedule:

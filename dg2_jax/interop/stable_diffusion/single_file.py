@@ -238,4 +238,7 @@ def _scheduler(
     marked = "v_prediction" if "v_pred" in tensors else None
     if zero_terminal_snr is None and "ztsnr" in tensors:
         zero_terminal_snr = True
-    return parse_scheduler(_PUBLISHED_SCHEDULER, prediction_type or marked, zero_terminal_snr)
+    # The last level of such a schedule must be visited.
+    spacing = {"timestep_spacing": "trailing"} if zero_terminal_snr else {}
+    values = {**_PUBLISHED_SCHEDULER, **spacing}
+    return parse_scheduler(values, prediction_type or marked, zero_terminal_snr)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from dg2_jax.interop.stable_diffusion.embeddings import Vectors, pattern
 from dg2_jax.nn.clip import ClipText
 
 # Prompts are cut into chunks at this word, as at the end of a chunk's room.
@@ -44,6 +45,9 @@ class TextTower:
         length: tokens of a chunk, its start and end tokens included.
         width: of a token embedding.
         has_projection: whether it makes a pooled vector.
+        num_layers: of the network.
+        words: that prompts may hold beside the tokenizer's, each with where it is looked for and
+            the ids of its vectors, which lie behind the vocabulary's.
     """
 
     graphdef: nnx.GraphDef
@@ -52,20 +56,38 @@ class TextTower:
     length: int
     width: int
     has_projection: bool
+    num_layers: int
+    words: tuple[tuple[re.Pattern[str], tuple[int, ...]], ...] = ()
 
     def chunks(self, prompt: str) -> list[Chunk]:
         """A prompt's tokens, in chunks that fit; at least one."""
         found, begin = [], 0
+        start, *_, end = self.tokenizer.encode("").ids
         for word in (*_BREAK.finditer(prompt), None):
-            encoded = self.tokenizer.encode(prompt[begin : word.start() if word else None])
-            start, *body, end = encoded.ids
-            places = [(begin + i, begin + j) for i, j in encoded.offsets[1:-1]]
+            body, places = self._body(prompt, begin, word.start() if word else len(prompt))
             room = self.length - 2
             for i in range(0, max(len(body), 1), room):
                 ids = [start, *body[i : i + room], end]
                 found.append(self._filled(ids, places[i : i + room]))
             begin = word.end() if word else begin
         return found
+
+    def _body(self, prompt: str, begin: int, stop: int) -> tuple[list[int], list[tuple[int, int]]]:
+        """The tokens of a part of a prompt, without start and end, and where they stand."""
+        matches = [(m, ids) for find, ids in self.words for m in find.finditer(prompt, begin, stop)]
+        body: list[int] = []
+        places: list[tuple[int, int]] = []
+        for match, ids in (*sorted(matches, key=lambda found: found[0].start()), (None, ())):
+            if match is not None and match.start() < begin:
+                continue  # within a longer name
+            encoded = self.tokenizer.encode(prompt[begin : match.start() if match else stop])
+            body += encoded.ids[1:-1]
+            places += [(begin + i, begin + j) for i, j in encoded.offsets[1:-1]]
+            if match is not None:
+                body += ids
+                places += [match.span()] * len(ids)
+                begin = match.end()
+        return body, places
 
     def empty(self) -> Chunk:
         """The empty prompt."""
@@ -97,7 +119,22 @@ class TextEncoders:
     @property
     def width(self) -> int:
         """Of the context."""
-        return sum(tower.width for tower in self.towers)
+        return sum(self.widths)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the parts of the context that the encoders make."""
+        return tuple(tower.width for tower in self.towers)
+
+    @property
+    def length(self) -> int:
+        """Tokens of a chunk, its start and end tokens included."""
+        return self.towers[0].length
+
+    @property
+    def most_clip_skip(self) -> int:
+        """The most layers that `encode` may skip: one is left."""
+        return min(tower.num_layers for tower in self.towers) - 1 - self.penultimate
 
     def encode(self, prompts: Sequence[str | None], clip_skip: int = 0) -> Encoded:
         """Context and pooled vector of prompts.
@@ -123,9 +160,8 @@ class TextEncoders:
             np.asarray([chunk.ids for chunks in of_tower for chunk in chunks], np.int32)
             for of_tower in rows
         ]
-        context, pooled = _forward(
-            self.towers, self.params, tuple(ids), self.penultimate, clip_skip
-        )
+        networks = tuple((tower.graphdef, tower.has_projection) for tower in self.towers)
+        context, pooled = _forward(networks, self.params, tuple(ids), self.penultimate, clip_skip)
         context = context.reshape(len(texts), -1, context.shape[-1])
         pooled = None if pooled is None else pooled[::longest]
         if self.zeros_for_no_prompt and None in prompts:
@@ -133,6 +169,25 @@ class TextEncoders:
             context = jnp.where(given[:, None, None], context, 0.0)
             pooled = None if pooled is None else jnp.where(given[:, None], pooled, 0.0)
         return context, pooled
+
+    def with_words(self, words: Mapping[str, Vectors]) -> "TextEncoders":
+        """The encoders that know more words: of each, the vectors of each encoder."""
+        towers, params = [], []
+        for i, (tower, weights) in enumerate(zip(self.towers, self.params, strict=True)):
+            table = weights["token_embedding"]["embedding"]
+            known, rows = [*tower.words], [table]
+            for name in sorted(words, key=len, reverse=True):
+                first, vectors = sum(map(len, rows)), words[name][i]
+                known.append((pattern(name), tuple(range(first, first + len(vectors)))))
+                rows.append(jnp.asarray(vectors, table.dtype))
+            embedding = {**weights["token_embedding"], "embedding": jnp.concatenate(rows)}
+            params.append({**weights, "token_embedding": embedding})
+            towers.append(dataclasses.replace(tower, words=tuple(known)))
+        return dataclasses.replace(self, towers=tuple(towers), params=tuple(params))
+
+    def count_chunks(self, prompts: Sequence[str | None]) -> list[int]:
+        """The chunks that each prompt needs; `encode` gives each as many as the longest."""
+        return [max(len(tower.chunks(prompt or "")) for tower in self.towers) for prompt in prompts]
 
     def offsets(self, prompts: Sequence[str | None]) -> Int[np.ndarray, "b l 2"]:
         """Where the tokens of `encode`'s context stand in their prompts, int32 (B, k L, 2).
@@ -158,7 +213,7 @@ class TextEncoders:
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def _forward(
-    towers: tuple[TextTower, ...],
+    networks: tuple[tuple[nnx.GraphDef, bool], ...],
     params: tuple[Params, ...],
     ids: tuple[Array, ...],
     penultimate: bool,
@@ -166,11 +221,11 @@ def _forward(
 ) -> Encoded:
     """Of rows of token ids, one array for each tower."""
     contexts, pooled = [], None
-    for tower, weights, tokens in zip(towers, params, ids, strict=True):
+    for (graphdef, projects), weights, tokens in zip(networks, params, ids, strict=True):
         # Weights stored in half precision are used in float32: it costs little here.
         weights = jax.tree.map(lambda w: w.astype(jnp.float32), weights)
-        network: ClipText = nnx.merge(tower.graphdef, weights)
+        network: ClipText = nnx.merge(graphdef, weights)
         out = network(tokens, skipped_layers=clip_skip + penultimate, final_norm=not penultimate)
         contexts.append(out.last_hidden_state)
-        pooled = out.projected if tower.has_projection else pooled
+        pooled = out.projected if projects else pooled
     return jnp.concatenate(contexts, axis=-1), pooled

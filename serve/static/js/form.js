@@ -1,5 +1,6 @@
 // The composer: what to make, from which words or picture, with which settings.
 import { useEffect, useRef } from "preact/hooks";
+import { Adapters } from "./adapters.js";
 import { Readings } from "./anagram.js";
 import { BankTools } from "./bank.js";
 import { control } from "./controls.js";
@@ -68,6 +69,7 @@ export function Composer() {
             html`<div class="prompt">
               <${Text} name="prompt" label=${S.prompt.label} placeholder=${S.prompt.placeholder} rows=${3} />
               <${BankTools} />
+              <${Adapters} />
             </div>`
           }
           ${mode === "anagram" && html`<${Readings} />`}

@@ -6,7 +6,7 @@ import { refreshGallery, showInGallery } from "./gallery_state.js";
 import { maskPicture } from "./mask_strokes.js";
 import { check, isMasked, toRequest } from "./request.js";
 import { clientId } from "./storage.js";
-import { change, connected, errors, form, notify, options } from "./state.js";
+import { change, connected, errors, form, notify, options, server } from "./state.js";
 import { S } from "./strings.js";
 
 export const FINAL = ["done", "failed", "cancelled"];
@@ -66,7 +66,7 @@ export function show(job) {
 
 function onEvent(id, name, data) {
   if (name === "queued" || name === "position") patch(id, { queue_position: data.position });
-  else if (name === "waiting") patch(id, data.reason ? { status: "queued", notes: [data.reason] } : { notes: [] });
+  else if (name === "waiting") waits(id, data.reason);
   else if (name === "notes") patch(id, data);
   else if (name === "started") patch(id, { status: "running", queue_position: null });
   else if (name === "progress") patch(id, { status: "running", progress: data });
@@ -76,6 +76,12 @@ function onEvent(id, name, data) {
     patch(id, { images: [...images, data].sort((a, b) => a.index - b.index) });
     showInGallery(data);
   } else if (FINAL.includes(name)) finish(data);
+}
+
+/** The job waits because nothing can be stored, or for null goes on. */
+async function waits(id, reason) {
+  patch(id, reason ? { status: "queued", queue_position: null, notes: [reason] } : { notes: [] });
+  server.value = await api.ready().catch(() => null);
 }
 
 function finish(job) {

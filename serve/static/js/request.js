@@ -8,6 +8,13 @@ const EDITED = ["img2img", "inpaint", "upscale"];
 
 const inverts = (form) => form.mode === "img2img" && form.inversion !== null;
 
+/** Whether a form's job has a ControlNet. */
+function followsPicture(form) {
+  const lacks = (model.value?.lacks ?? []).includes("controlnet");
+  const has = control("controlnet")?.kinds.includes(form.mode) && !lacks;
+  return Boolean(has && USED.controlnet() && (form.controlnet ?? null) !== null);
+}
+
 /** Whether a form's job has a painted mask. */
 export const isMasked = (form) => form.mode === "inpaint" && form.region === "mask";
 
@@ -26,11 +33,20 @@ const USED = {
   inpaint_upscaler: isRegional,
   outpaint: (form) => !isMasked(form),
   preview_every: (form) => form.preview_mode !== "none",
+  controlnet: () => control("controlnet").choices.length > 0,
+  controlnet_conditioning_scale: followsPicture,
+  control_guidance_start: followsPicture,
+  control_guidance_end: followsPicture,
+  control_preprocessor: followsPicture,
 };
 
-/** The controls that a form's job has a use for. */
-export const usedControls = (form) =>
-  controlsOf(form.mode).filter((one) => USED[one.name]?.(form) ?? true);
+/** The controls that a form's job has a use for, and its model has. */
+export const usedControls = (form) => {
+  const lacking = model.value?.lacks ?? [];
+  return controlsOf(form.mode).filter(
+    (one) => !lacking.includes(one.name) && (USED[one.name]?.(form) ?? true),
+  );
+};
 
 /**
  * The job that a form asks for.
@@ -47,6 +63,7 @@ export function toRequest(form, mask = null) {
   }
   if (EDITED.includes(kind)) request.image = form.image?.id;
   if (isMasked(form)) request.mask = mask;
+  if (followsPicture(form)) request.control_image = form.control_image?.id;
   return request;
 }
 
@@ -65,6 +82,7 @@ export function check(form) {
     if (error) wrong[key] = error;
   }
   if (EDITED.includes(form.mode) && !form.image) wrong.image = S.errors.image;
+  if (followsPicture(form) && !form.control_image) wrong.control_image = S.errors.image;
   if (isMasked(form) && form.image && !form.mask.length) wrong.mask = S.errors.mask;
   if (form.mode === "anagram") {
     form.anagram.forEach((reading, i) => {
@@ -131,6 +149,7 @@ export function toForm(request, seed = null, count = request.num_images ?? 1) {
   const exact = seed ?? request.seed;
   if (exact !== null && exact !== undefined) Object.assign(form, { seed: exact, seed_locked: true });
   if (request.image) form.image = picture(request.image);
+  form.control_image = request.control_image ? picture(request.control_image) : null;
   if (kind === "inpaint") {
     form.region = request.outpaint ? "outpaint" : "mask";
     form.mask = request.mask ? [{ op: "picture", id: request.mask }] : [];

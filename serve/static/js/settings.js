@@ -1,6 +1,7 @@
 // The settings: a widget for every control, by its type or by its name.
 import { effect, signal } from "@preact/signals";
 import { choicesOf, control, controlsOf, hintOf, isContent, keyOf, labelOf } from "./controls.js";
+import { ControlNet } from "./controlnet.js";
 import {
   described,
   ErrorText,
@@ -18,7 +19,7 @@ import { Presets } from "./presets.js";
 import { usedControls } from "./request.js";
 import { change, defaults, errors, form, model, notify, options } from "./state.js";
 import { S } from "./strings.js";
-import { chooseWeights } from "./weights.js";
+import { chooseModel, chooseWeights } from "./weights.js";
 
 /** On a phone the settings would stand between the prompt and its picture. */
 const open = signal(matchMedia("(min-width: 761px)").matches);
@@ -48,6 +49,7 @@ const USUAL = {
   reuse_every: [1, 10, 1],
   preview_every: [1, 20, 1],
   apg_momentum: [-1, 1, 0.05],
+  clip_skip: [0, 4, 1],
 };
 const FEW = 4; // choices that stand side by side
 
@@ -99,7 +101,7 @@ function Seed({ one }) {
 function Model({ one }) {
   const models = options.value.models;
   return models.length > 1
-    ? html`<${Select} name="model" label=${labelOf(one)} choices=${models.map((m) => [m.default ? null : m.name, m.title])} />`
+    ? html`<${Select} name="model" label=${labelOf(one)} choices=${models.map((m) => [m.default ? null : m.name, m.title])} onChange=${chooseModel} />`
     : null;
 }
 
@@ -128,7 +130,7 @@ function Size({ one }) {
 const Upscaler = ({ one }) => (form.value.upscale ? html`<${Generic} one=${one} />` : null);
 
 /** Widgets by name, for controls whose type does not say enough. */
-const SPECIAL = { seed: Seed, model: Model, weights: Weights, width: Size, upscaler: Upscaler };
+const SPECIAL = { seed: Seed, model: Model, weights: Weights, width: Size, upscaler: Upscaler, controlnet: ControlNet };
 
 /** A widget by the control's type. */
 function Generic({ one }) {
@@ -176,7 +178,12 @@ function Generic({ one }) {
 }
 
 /** What an optional control is when it is switched on. */
-const START = { guidance_interval: [0.2, 0.9], apg_norm_threshold: 10 };
+const START = {
+  guidance_interval: [0.2, 0.9],
+  apg_norm_threshold: 10,
+  original_size: [1024, 1024],
+  target_size: [1024, 1024],
+};
 const startOf = (one) => START[one.name] ?? (one.length ? Array(one.length).fill(one.minimum) : one.minimum);
 
 /** A control that may be off, as a switch with the rest below it. */

@@ -5,13 +5,14 @@ import { load, save } from "./storage.js";
 export const MODES = ["txt2img", "img2img", "inpaint", "anagram", "upscale"];
 
 /**
- * The fields that no control is, and what controls start with on a page. `image` is a stored picture:
- * {id, url, width, height}; `region` is what in-painting repaints: "mask" or "outpaint".
+ * The fields that no control is, and what controls start with on a page. `image` and `control_image`
+ * are stored pictures: {id, url, width, height}; `region` is what in-painting repaints: "mask" or "outpaint".
  */
 const PAGE = {
   mode: "txt2img",
   seed_locked: false,
   image: null,
+  control_image: null,
   region: "mask",
   mask: [],
   outpaint: [0, 0, 0, 0],
@@ -29,14 +30,26 @@ export const form = signal({ ...PAGE, ...load("draft", {}) });
 /** `GET /options`, null until it is there. */
 export const options = signal(null);
 
-/** The form of a first visit: a field for each control, more for kinds with defaults of their own. */
+/** The model that the form asks for. */
+export const model = computed(() => {
+  const models = options.value?.models ?? [];
+  return (
+    models.find((m) => m.name === form.value.model) ?? models.find((m) => m.default) ?? models[0] ?? null
+  );
+});
+
+/**
+ * The form of a first visit: a field for each control, more for kinds with defaults of their own, and
+ * what the model's usual weights bring.
+ */
 export const defaults = computed(() => {
   const fields = {};
   for (const one of options.value?.controls ?? []) {
     fields[one.name] = one.default;
     for (const [kind, value] of Object.entries(one.kind_defaults)) fields[`${kind}_${one.name}`] = value;
   }
-  return { ...fields, ...PAGE };
+  const { sampling = {}, weights = [] } = model.value ?? {};
+  return { ...fields, ...PAGE, ...sampling[weights[0]] };
 });
 
 /** Takes what the server offers. */
@@ -66,14 +79,6 @@ export const errors = signal({});
 /** `GET /ready`, null while the server does not answer. */
 export const server = signal({ ready: true, state: "unknown" });
 export const connected = signal(true);
-
-/** The model that the form asks for. */
-export const model = computed(() => {
-  const models = options.value?.models ?? [];
-  return (
-    models.find((m) => m.name === form.value.model) ?? models.find((m) => m.default) ?? models[0] ?? null
-  );
-});
 
 /** Which dialog is open: null or {name, …}. */
 export const dialog = signal(null);

@@ -81,6 +81,13 @@ export const S = {
     reset: "Reset settings",
     resetDone: "Settings are back to their defaults.",
   },
+  adapters: {
+    label: "Adapters",
+    add: "Add an adapter …",
+    lora: (name) => `LoRA: ${name}`,
+    embedding: (name) => `Word: ${name}`,
+  },
+  control: { picture: "Picture that the ControlNet follows", choose: "Choose its picture" },
   /** By name: the label, the hint below, names of choices, what "none" is called, names of parts. */
   controls: {
     prompt: { label: "Prompt" },
@@ -137,6 +144,38 @@ export const S = {
     reuse_every: {
       label: "Run deep levels every (steps)",
       hint: "More is quicker, at some cost of quality",
+    },
+    decoder: { label: "Decoder", choices: { vae: "Full", taesd: "Quick (TAESD)" } },
+    controlnet: { label: "ControlNet", none: "Off" },
+    controlnet_conditioning_scale: { label: "Strength of the ControlNet", hint: "0 does not use it" },
+    control_guidance_start: {
+      label: "ControlNet: from",
+      hint: "Share of the steps after which it begins to act",
+    },
+    control_guidance_end: {
+      label: "ControlNet: until",
+      hint: "Share of the steps after which it no longer acts",
+    },
+    control_preprocessor: {
+      label: "Make of its picture",
+      choices: { canny: "Edges (Canny)" },
+      none: "Nothing",
+    },
+    clip_skip: { label: "CLIP skip", hint: "Layers of the text encoder that are left out at its end" },
+    original_size: {
+      label: "Original size",
+      hint: "As if the picture had been scaled from this; small sizes look blurred",
+      parts: ["Height", "Width"],
+    },
+    crops_coords_top_left: {
+      label: "Crop",
+      hint: "As if the picture had been cropped by so much; 0 and 0 are centred",
+      parts: ["Top", "Left"],
+    },
+    target_size: {
+      label: "Target size",
+      hint: "As if the picture were made for this size",
+      parts: ["Height", "Width"],
     },
     width: { label: "Size" },
     height: { label: "Height" },

@@ -23,6 +23,7 @@ export function Tokens({ name }) {
       clearTimeout(timer);
     };
   }, [name, text, model]);
+  if (count?.problem) return html`<p class="note tokens-problem" role="status">${count.problem}</p>`;
   if (!count?.limit) return null;
   return html`
     <div class="tokens" data-over=${count.tokens > count.limit}>

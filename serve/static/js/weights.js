@@ -1,5 +1,5 @@
 // The sets of weights of the chosen model, and the settings that go with each.
-import { effect } from "@preact/signals";
+import { batch, effect } from "@preact/signals";
 import { change, defaults, form, model, notify } from "./state.js";
 import { S } from "./strings.js";
 
@@ -30,6 +30,17 @@ export function chooseWeights(weights) {
   if (weights === form.value.weights) return;
   if (!brought(form.value.weights)) before = picked(form.value);
   change(withWeights(form.value, weights));
+}
+
+/** Chooses a model in the form, with the settings that it brings. */
+export function chooseModel(name) {
+  batch(() => {
+    change({ model: name });
+    const { weights = ["ema"], sizes = [] } = model.value ?? {};
+    const fits = sizes.some(([w, h]) => w === form.value.width && h === form.value.height);
+    before = {};
+    change({ ...picked(defaults.value), weights: weights[0], ...(fits ? {} : { width: null, height: null }) });
+  });
 }
 
 /** Weights that the model does not have, of a draft, a preset or a picture, cannot stay chosen. */

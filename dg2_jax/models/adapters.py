@@ -1,0 +1,148 @@
+"""Adapters of a model: LoRA files and textual-inversion embeddings, by path or from a folder.
+
+A file's name without its ending is what prompts call it by: `<lora:name:0.8>` for LoRA files, the
+bare word for embeddings. Applying one does not change the model that it is applied to, and another
+weight compiles nothing.
+"""
+
+import dataclasses
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dg2_jax.checks import ParameterError, check
+from dg2_jax.interop.stable_diffusion import embeddings as embedding_files
+from dg2_jax.interop.stable_diffusion import lora as sd_lora
+from dg2_jax.interop.stable_diffusion import lora_file
+from dg2_jax.models import lora
+from dg2_jax.models.model import Model, WeightSets
+from dg2_jax.text.interface import PromptEncoder
+from dg2_jax.text.prompt_tags import LoraTag
+from dg2_jax.text.stable_diffusion import StableDiffusionText
+
+_LORA_SUFFIXES = (".safetensors",)
+_KEPT = 1  # models with adapters: their changed weights are copies
+
+
+def adapted(
+    model: Model, text_encoder: PromptEncoder, path: str | Path, weight: float = 1.0
+) -> tuple[Model, PromptEncoder]:
+    """A model and its text encoder with a LoRA file added.
+
+    Args:
+        model: the model, which stays as it is.
+        text_encoder: likewise; files of others may change it too.
+        path: what scripts.train wrote, or for Stable Diffusion a file in kohya's or PEFT's layout.
+        weight: 0 changes nothing, 1 is as trained.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, of a kind that is not read, or for another model; or the weight
+            is not finite, or the model is quantized.
+    """
+    path = Path(path).expanduser()
+    if not isinstance(text_encoder, StableDiffusionText) or lora.is_own(path):
+        return lora.adapted(model, path, weight), text_encoder
+    if model.denoiser.is_quantized:
+        raise ValueError(f"lora must be added before {model.name} is quantized")
+    check(math.isfinite(weight), "weight", "a finite number", weight)
+    sets, encoders = model.params, text_encoder.encoders
+    first = sets[next(iter(sets))]
+    held = lora_file.read(model.denoiser_config, first, encoders.params, path)
+    texts = tuple(
+        sd_lora.changed(params, factors, weight)
+        for params, factors in zip(encoders.params, held.texts, strict=True)
+    )
+    params = WeightSets(tuple(sets), lambda name: sd_lora.changed(sets[name], held.unet, weight))
+    changed = dataclasses.replace(model, name=f"{model.name}+{path.stem}:{weight:g}", params=params)
+    encoders = dataclasses.replace(encoders, params=texts)
+    return changed, dataclasses.replace(text_encoder, encoders=encoders)
+
+
+class Library:
+    """The adapters of two folders, by name, and the last models that they were applied to."""
+
+    def __init__(self, loras: str | Path | None = None, embeddings: str | Path | None = None):
+        """Folders of LoRA files and of embeddings, with what lies in folders below; or None."""
+        self._loras, self._embeddings = loras, embeddings
+        self._models: OrderedDict[tuple, Any] = OrderedDict()
+
+    def loras(self) -> dict[str, Path]:
+        """The LoRA files by name."""
+        return _files_in(self._loras, _LORA_SUFFIXES)
+
+    def embeddings(self) -> dict[str, Path]:
+        """The embeddings by name."""
+        return _files_in(self._embeddings, embedding_files.SUFFIXES)
+
+    def check(self, tags: Iterable[LoraTag]) -> None:
+        """Raises ParameterError, naming those there are, unless there is a file for every tag."""
+        names = dict.fromkeys(tag.name for tag in tags)
+        known = self.loras() if names else {}
+        for name in names:
+            if name not in known:
+                there = f"there are {', '.join(known)}" if known else "there are none"
+                raise ParameterError("prompt", f"names the LoRA {name!r:.80}, but {there}")
+
+    def applied(
+        self, model: Model, text_encoder: PromptEncoder, tags: Sequence[LoraTag]
+    ) -> tuple[Model, PromptEncoder]:
+        """The model and its text encoder with the adapters of a prompt.
+
+        Raises:
+            ParameterError: there is no such file, or it is not for this model.
+        """
+        if not tags:
+            return model, text_encoder
+        self.check(tags)
+        paths = self.loras()
+        used = tuple(
+            (paths[tag.name], paths[tag.name].stat().st_mtime_ns, tag.weight) for tag in tags
+        )
+        key = (id(model), id(text_encoder), used)
+        if key not in self._models:
+            changed = model, text_encoder
+            for tag in tags:
+                try:
+                    changed = adapted(*changed, paths[tag.name], tag.weight)
+                except (ValueError, OSError) as error:
+                    problem = f"names the LoRA {tag.name!r}, but {error}"
+                    raise ParameterError("prompt", problem) from error
+            # What the key names must live as long as it does.
+            self._models[key] = changed, (model, text_encoder)
+        self._models.move_to_end(key)
+        while len(self._models) > _KEPT:
+            self._models.popitem(last=False)
+        return self._models[key][0]
+
+    def with_words(self, text_encoder: PromptEncoder, prompts: Iterable[str]) -> PromptEncoder:
+        """The text encoder that knows the embeddings whose names the prompts hold.
+
+        Raises:
+            ParameterError: an embedding's file is damaged or for another model.
+        """
+        if not isinstance(text_encoder, StableDiffusionText):
+            return text_encoder
+        text = "\n".join(prompts)
+        words = {}
+        for name, path in self.embeddings().items():
+            if embedding_files.pattern(name).search(text):
+                try:
+                    words[name] = embedding_files.read(path, text_encoder.encoders.widths)
+                except (ValueError, OSError) as error:
+                    problem = f"names the embedding {name!r}, but {error}"
+                    raise ParameterError("prompt", problem) from error
+        return text_encoder.with_words(words) if words else text_encoder
+
+
+def _files_in(folder: str | Path | None, suffixes: Sequence[str]) -> dict[str, Path]:
+    """The files of a folder and below by their names without endings; the first of a name."""
+    if folder is None or not Path(folder).expanduser().is_dir():
+        return {}
+    found: dict[str, Path] = {}
+    for path in sorted(Path(folder).expanduser().rglob("*")):
+        if path.suffix in suffixes and path.is_file():
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))

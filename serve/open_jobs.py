@@ -1,0 +1,59 @@
+"""The jobs that are not finished: their places in the queue, and what happens to them as events."""
+
+import structlog
+
+from serve import batches
+from serve.events import Hub
+from serve.fair_queue import FairQueue, Waiting
+from serve.metrics import Metrics
+from serve.records import QUEUED, Job
+from serve.store import Store
+from serve.views import job_view
+
+log = structlog.get_logger()
+
+
+class OpenJobs:
+    """They, by id; not thread-safe, the engine locks.
+
+    Attributes:
+        jobs: by id.
+        queue: what of them waits.
+    """
+
+    def __init__(self, store: Store, metrics: Metrics, events: Hub):
+        self._store, self._metrics, self._events = store, metrics, events
+        self.jobs: dict[str, Job] = {}
+        self.queue = FairQueue()
+
+    def enqueue(self, job: Job) -> None:
+        """Adds a job; what of it is not finished waits."""
+        self.jobs[job.id] = job
+        self.queue.push(Waiting(job.id, job.client, batches.key(job), job.missing))
+        self._events.channel(job.id).put("queued", {"position": len(self.queue) - 1})
+
+    def announce_positions(self) -> None:
+        """Tells those who watch a waiting job its place, where that has changed."""
+        for position, waiting in enumerate(self.queue):
+            channel = self._events.channel(waiting.job_id)
+            job = self.jobs[waiting.job_id]
+            if channel.watched and job.status == QUEUED:
+                last = channel.latest("position") or channel.latest("queued") or {}
+                if last.get("position") != position:
+                    channel.put("position", {"position": position})
+
+    def end(self, job_id: str) -> None:
+        """Tells the end of a job that the store knows as finished, and forgets it."""
+        self.jobs.pop(job_id, None)
+        job = self._store.get(job_id)
+        if job is None:
+            return
+        self._metrics.jobs.labels(job.kind, job.status).inc()
+        log.info("job ended", job=job_id, status=job.status, client=job.client)
+        self._events.channel(job_id).put(job.status, job_view(job))
+        self._events.close(job_id)
+
+    def tell_waiting(self, reason: str | None) -> None:
+        """Tells why no job goes on, or for None that they do."""
+        for job_id in self.jobs:
+            self._events.channel(job_id).put("waiting", {"reason": reason})

@@ -1,0 +1,132 @@
+"""The pipeline on small Stable Diffusion models: every control, and diffusers' recorded runs."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from dg2_jax.checks import ParameterError
+from dg2_jax.generation import call, drivers
+from dg2_jax.generation.inputs import Source
+from dg2_jax.pipeline import Pipeline
+from dg2_jax.text.prompt_syntax import literal
+from tests.sd_models import GOLDEN, PROMPTS, inpainting, reference, relative_error
+
+FEW = {"num_inference_steps": 3, "seed": 5}
+SIZE = 32  # pixels, of the two small ones
+
+
+@functools.cache
+def loaded(name):
+    return Pipeline.load(GOLDEN / name)
+
+
+@pytest.fixture(params=["sd2_small", "xl_small"])
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def pipe(name):
+    return loaded(name)
+
+
+def from_noise(pipe, noise, prompt, negative, **controls):
+    """The latents of a call that starts from given noise."""
+    from dg2_jax import settings as settings_lib
+
+    size = dict.fromkeys(("height", "width"), noise.shape[1] * pipe.model.size_multiple)
+    settings = settings_lib.for_model(pipe.model, **size, **controls)
+    plan, weights = call.plan_for(pipe.model, settings, call.WeakerModels())
+    source = Source.noise(plan.latent_shape)
+    one, zero = np.float32(1), np.float32(0)
+    source = source._replace(start=jax.device_put(noise), alpha=one, sigma=zero)
+    keys = jax.vmap(jax.random.key)(np.zeros(1, np.uint32))
+    inputs = plan.inputs(
+        source, pipe.encode([prompt], [negative]), np.ones((1, 1), np.float32), keys
+    )
+    return drivers.generate(plan.program, weights, inputs, plan.num_rows)[0]
+
+
+@pytest.mark.parametrize("name", ["sd1_tiny", "sd2_small", "xl_small"], indirect=True)
+def test_a_guided_run_is_diffusers_own(pipe, name):
+    given = reference(name)
+    steps, scale = (8, 5.0) if name == "sd1_tiny" else (5, 4.0)
+    controls = {"num_inference_steps": steps, "guidance_scale": scale, "solver": "ddim"}
+    latents = from_noise(pipe, given["noise"], *map(literal, PROMPTS[:2]), **controls)
+    assert relative_error(latents, given["ddim_latent"]) < 1e-3
+
+
+@pytest.mark.parametrize("controls", [{}, {"guidance_scale": 1.0}, {"solver": "heun"}])
+def test_an_image_depends_on_its_seed_and_not_on_its_batch(pipe, name, controls):
+    prompts = ["a lake", "a lake at dawn BREAK snow", "snow"]
+    together = pipe(prompts, **FEW, **controls)
+    assert together.images.shape == (3, SIZE, SIZE, 3)
+    for i, prompt in enumerate(prompts):
+        alone = pipe(prompt, **{**FEW, "seed": 5 + i}, **controls)
+        np.testing.assert_allclose(alone.latents[0], together.latents[i], atol=2e-4)
+
+
+def test_defaults_are_the_model_s(pipe, name):
+    settings = pipe("a lake", num_inference_steps=2).settings
+    assert settings.guidance_scale == (5.0 if name == "xl_small" else 7.5)
+    assert settings.solver == "ddim"
+    assert (settings.height, settings.width) == (SIZE, SIZE)
+
+
+def test_every_way_of_editing(pipe, name):
+    side = SIZE
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    mask = np.zeros((side, side), np.uint8)
+    mask[: side // 2] = 255
+    changed = pipe("a lake", image=image, strength=0.7, **FEW)
+    painted = pipe("a lake", image=image, mask=mask, mask_feather=0.0, **FEW)
+    assert (painted.images[0, side // 2 :] == image[side // 2 :]).all()
+    assert (painted.images[0, : side // 2] != image[: side // 2]).any()
+    wider = pipe("a lake", image=image, outpaint=(0, 0, 8, 0), **FEW)
+    inverted = pipe("a lake", image=image, inversion="ddpm", source_prompt="snow", **FEW)
+    for result in (changed, painted, wider, inverted):
+        assert result.images.shape == (1, side, side, 3)
+        assert np.isfinite(result.latents).all()
+    anagram = (("a lake", "identity"), ("snow", "rot180"))
+    for mode in ("latent", "pixel"):
+        assert pipe(anagram=anagram, anagram_mode=mode, **FEW).images.any()
+
+
+def test_previews_and_a_stop(pipe, name):
+    seen = []
+
+    def look(preview):
+        seen.append(preview.images.shape)
+        return preview.step >= 2
+
+    result = pipe("a lake", on_preview=look, preview_every=1, preview_mode="vae", **FEW)
+    assert result.stopped
+    assert seen == [(1, SIZE, SIZE, 3)] * 2
+
+
+def test_an_inpainting_model_is_given_mask_and_picture(tmp_path):
+    pipe, plain = Pipeline.load(inpainting(tmp_path / "inpaint")), loaded("sd2_small")
+    image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[:16] = 255
+    painted = pipe("a lake", image=image, mask=mask, mask_feather=0.0, **FEW)
+    assert (painted.images[0, 16:] == image[16:]).all()
+    other = image.copy()
+    other[16:] = 255 - other[16:]
+    # What the mask leaves reaches what is repainted by the further channels alone at one step.
+    one = {"num_inference_steps": 1, "seed": 5, "mask": mask, "strength": 1.0}
+    upper = [
+        p("a lake", image=i, **one).latents[0, :8] for p in (pipe, plain) for i in (image, other)
+    ]
+    assert np.abs(upper[0] - upper[1]).max() > 1e-3
+    np.testing.assert_allclose(upper[2], upper[3], atol=1e-4)
+    assert pipe("a lake", **FEW).images.shape == (1, SIZE, SIZE, 3)
+    assert pipe("a lake", image=image, strength=0.6, **FEW).images.shape == (1, SIZE, SIZE, 3)
+    anagram = (("a lake", "identity"), ("snow", "rot180"))
+    assert pipe(anagram=anagram, **FEW).images.any()
+    with pytest.raises(ParameterError, match="mask cannot be combined with anagram"):
+        pipe(anagram=anagram, image=image, mask=mask, **FEW)
+    with pytest.raises(ValueError, match="is an in-painting model"):
+        pipe.sampler(num_inference_steps=2)
