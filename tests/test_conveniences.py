@@ -14,6 +14,7 @@ from dg2_jax import Pipeline
 from dg2_jax.checks import ParameterError
 from dg2_jax.controls.arguments import declared
 from dg2_jax.controls.other_names import OTHER_NAMES
+from tests.sd_models import GOLDEN
 
 STEPS = {"num_inference_steps": 2}
 
@@ -117,6 +118,13 @@ def test_copies_of_changed_pipelines(pipe):
     expected = smaller("a lake", **STEPS)
     for other in copies(smaller):
         np.testing.assert_array_equal(other("a lake", **STEPS).images, expected.images)
+
+
+def test_copies_of_stable_diffusion():
+    small = Pipeline.load(GOLDEN / "xl_small")
+    expected = small("a lake", **STEPS)
+    other = pickle.loads(pickle.dumps(small))
+    np.testing.assert_array_equal(other("a lake", **STEPS).images, expected.images)
 
 
 def test_a_pickle_is_read_in_another_process(pipe, tmp_path):
