@@ -18,12 +18,12 @@ from dg2_jax.controls.declaration import Control
 from dg2_jax.pictures.images import LABELS, NEGATIVE, parameters_text
 from serve import a1111_names, sizes
 from serve.job_controls import CONTROLS, of_kind
+from serve.schemas import PICTURES
 
 _PAIR = re.compile(r'(\w[\w ]*):\s?("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _SPACE = re.compile(r"\s*")
 _LONGEST = 200_000  # of the line of pairs; what is longer is prose
 _WRITER = "dg2_jax"  # what "Version" says of our own texts
-_INPUTS = ("image", "mask")  # ids of the pictures that one was made from
 
 
 def write(metadata: Mapping[str, Any]) -> str:
@@ -35,7 +35,7 @@ def write(metadata: Mapping[str, Any]) -> str:
         for name, control in of_kind(kind).items()
         if name not in known and metadata.get(name) not in (None, control.default)
     }
-    inputs = {name: metadata[name] for name in _INPUTS if metadata.get(name) is not None}
+    inputs = {name: metadata[name] for name in PICTURES if metadata.get(name) is not None}
     more = {} if kind == "txt2img" else {"kind": kind}
     return parameters_text(metadata, {**more, **inputs, **others, "Version": _WRITER})
 
@@ -94,7 +94,7 @@ def to_fields(text: str) -> dict[str, Any]:
         name = LABELS.get(label, label)
         if name in CONTROLS:
             fields[name] = _typed(CONTROLS[name], value)
-        elif ours and name in ("kind", *_INPUTS):
+        elif ours and name in ("kind", *PICTURES):
             fields[name] = value
     if "Sampler" in pairs:
         fields["solver"] = a1111_names.solver(pairs["Sampler"])

@@ -29,11 +29,19 @@ GIVEN = {
     "prompt_matching": None,
     "embed_metadata": True,
     "upscaler": "animevideov3",
+    "preview_mode": "vae",
     "width": 96,
     "height": SIZE,
     "outpaint": [0, 0, 16, 0],
     "anagram": [{"prompt": TYPED, "view": "identity"}, {"prompt": "b", "view": "rot180"}],
 }
+
+
+STABLE_DIFFUSION = {
+    "original_size", "crops_coords_top_left", "target_size", "clip_skip", "controlnet",
+    "controlnet_conditioning_scale", "control_guidance_start", "control_guidance_end",
+    "control_preprocessor", "decoder",
+}  # fmt: skip
 
 
 def changed(control):
@@ -47,12 +55,19 @@ def changed(control):
         return told["minimum"] + 2
     if told["type"] == "number":
         return min(told["maximum"], max(told["minimum"], 0.375))
-    assert told["type"] == "numbers", control.name
-    return [0.25, 0.75]
+    if told["type"] == "text":
+        return "a: b, c"
+    assert told["type"] in ("integers", "numbers"), control.name
+    return [256, 512] if told["type"] == "integers" else [0.25, 0.75]
 
 
 def request_of_all(kind, **more):
-    controls = {name: changed(control) for name, control in of_kind(kind).items()}
+    """With every control at another value than its default, but for what `demo` refuses."""
+    controls = {
+        name: changed(control)
+        for name, control in of_kind(kind).items()
+        if name not in STABLE_DIFFUSION
+    }
     if kind in ("img2img", "inpaint", "upscale"):
         controls["image"] = png()
     return {"kind": kind, **controls, **more}
@@ -77,6 +92,23 @@ def test_every_control_comes_back(start, kind, suffix):
     assert found["request"] == job["request"]
     again = server.finished(server.client.post("/api/v1/jobs", json=found["request"]).json()["id"])
     assert again["images"][0]["sha256"] == job["images"][0]["sha256"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_text_holds_every_control(kind):
+    """Those that `demo` refuses as well."""
+    metadata = {name: changed(control) for name, control in of_kind(kind).items()}
+    metadata |= {"kind": kind, "image": "in_1", "mask": "in_2", "control_image": "in_3", "seed": 3}
+    if kind == "anagram":
+        pairs = [(reading["prompt"], reading["view"]) for reading in metadata["anagram"]]
+        metadata["anagram"] = pairs
+    found = infotext.to_fields(infotext.write(metadata))
+    lost = {"num_images", "embed_metadata", "prompt_matching"}  # of a job, not of a picture
+    for name, control in of_kind(kind).items():
+        if name not in lost:
+            expected = json.loads(json.dumps(metadata[name]))
+            assert found.get(name, control.default) == expected, name
+    assert [found[name] for name in ("image", "mask", "control_image")] == ["in_1", "in_2", "in_3"]
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
