@@ -39,9 +39,18 @@ export const hintOf = (one) => (one.name in S.controls ? S.controls[one.name].hi
 /** The values to choose from, [[value, label], …]; null among them where it is allowed. */
 export function choicesOf(one) {
   const { choices: labels = {}, none = S.settings.automatic } = S.controls[one.name] ?? {};
-  const offered = one.name === "weights" ? (model.value?.weights ?? one.choices) : one.choices;
+  const offered = offeredBy(one);
   const named = offered.map((value) => [value, labels[value] ?? String(value)]);
   return one.optional ? [[null, none], ...named] : named;
+}
+
+/** What the chosen model leaves of a control's choices. */
+function offeredBy(one) {
+  if (one.name === "weights") return model.value?.weights ?? one.choices;
+  if (one.name === "preview_mode" && model.value?.lacks?.includes("decoder")) {
+    return one.choices.filter((mode) => mode !== "taesd");
+  }
+  return one.choices;
 }
 
 const sentence = (name) => (name[0].toUpperCase() + name.slice(1)).replaceAll("_", " ");

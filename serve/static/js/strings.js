@@ -229,7 +229,7 @@ export const S = {
         x2plus: "Real-ESRGAN 2×",
       },
     },
-    preview_mode: { label: "Live preview", choices: { none: "Off", linear: "Fast", vae: "Full" } },
+    preview_mode: { label: "Live preview", choices: { none: "Off", linear: "Fast", taesd: "TAESD", vae: "Full" } },
     preview_every: { label: "Preview every (steps)" },
     embed_metadata: { label: "Store settings in the PNG" },
   },
