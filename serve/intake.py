@@ -149,9 +149,16 @@ def _check_files(context: Context, request: JobRequest) -> None:
     )
     context.adapters.check(tag for text in texts for tag in prompt_tags.split(text)[1])
     prompt_tags.refuse([request.negative_prompt], "negative_prompt")
-    controlnet = getattr(request, "controlnet", None)
-    if controlnet is not None:
-        check_choice("controlnet", controlnet, context.controlnets.names())
+    name, image = (getattr(request, field, None) for field in ("controlnet", "control_image"))
+    if name is not None:
+        known = context.controlnets.names()
+        if not known:
+            raise ParameterError(
+                "controlnet", "is not there: the server has none (DG2_CONTROLNETS)"
+            )
+        check_choice("controlnet", name, known)
+    if (name is None) != (image is None):
+        raise ParameterError("control_image", "and controlnet need each other")
 
 
 def _check_upscaler(name: str) -> None:

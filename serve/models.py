@@ -54,7 +54,10 @@ class Models:
         if source in self._places:
             return source
         path = Path(source)
-        name = path.stem if path.suffix in sources.SUFFIXES else path.name or source
+        base = path.stem if path.suffix in sources.SUFFIXES else path.name or source
+        name, number = base, 2
+        while name in self._places and Path(self._places[name]) != path:
+            name, number = f"{base}-{number}", number + 1
         self._places[name] = source
         return name
 

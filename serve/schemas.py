@@ -150,10 +150,6 @@ class _Request(BaseModel):
         """What the library would refuse of any model is refused here."""
         if self.kind != "upscale":
             Settings(**self.settings())
-        if hasattr(self, "controlnet") and (self.controlnet is None) != (
-            self.control_image is None
-        ):
-            raise ParameterError("control_image", "and controlnet need each other")
         return self
 
 

@@ -110,7 +110,7 @@ class Choice:
     @property
     def python(self) -> Any:
         """See `Values`."""
-        return type(self.choices[0])
+        return type(self.choices[0]) if self.choices else str
 
     def checked(self, name: str, value: Any) -> Any:
         """See `Values`."""

@@ -3,10 +3,12 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dg2_jax.checks import ParameterError
+from dg2_jax.diffusion import sampling
 from dg2_jax.generation import call, drivers
 from dg2_jax.generation.inputs import Source
 from dg2_jax.pipeline import Pipeline
@@ -130,3 +132,63 @@ def test_an_inpainting_model_is_given_mask_and_picture(tmp_path):
         pipe(anagram=anagram, image=image, mask=mask, **FEW)
     with pytest.raises(ValueError, match="is an in-painting model"):
         pipe.sampler(num_inference_steps=2)
+
+
+def test_the_programmatic_sampler_is_the_same_function(pipe):
+    result = pipe("a lake", "snow", guidance_scale=3.0, **FEW)
+    sample = pipe.sampler(num_inference_steps=3, guidance_scale=3.0)
+    text, keys = pipe.encode(["a lake"], ["snow"]), sampling.image_keys(jnp.array([5], jnp.uint32))
+    np.testing.assert_allclose(
+        sample(pipe.model.params["ema"], text, keys), result.latents, atol=2e-4
+    )
+
+
+def test_prompts_weighted_joined_and_empty(pipe, name):
+    plain, strong, zero = (
+        pipe(prompt, **FEW).latents for prompt in ("a lake", "a (lake:1.5)", "a (lake:1.0)")
+    )
+    np.testing.assert_array_equal(plain, zero)
+    assert np.abs(plain - strong).max() > 1e-3
+    both = pipe("a lake AND snow :0.5", **FEW).latents
+    assert np.abs(plain - both).max() > 1e-3
+    encoder = pipe.text_encoder
+    context, _, pooled = encoder.encode(["", "a lake"])
+    zeros = name == "xl_small"  # which was trained so
+    assert [bool(np.any(row)) for row in context] == [not zeros, True]
+    if pooled is not None:
+        assert [bool(np.any(row)) for row in pooled] == [False, True]
+
+
+def test_weights_restore_the_mean_of_each_encoder_s_chunk(pipe):
+    encoder = pipe.text_encoder
+    context, mask, _ = encoder.encode(["a lake BREAK snow"])
+    weights = np.ones(context.shape[:2], np.float32)
+    weights[0, 2] = 1.6
+    found = np.asarray(encoder.weighted(context, jnp.asarray(weights), mask), np.float64)
+    before, length = np.asarray(context, np.float64), encoder.encoders.length
+    np.testing.assert_allclose(found[:, length:], before[:, length:], atol=1e-5)
+    begin = 0
+    for width in encoder.encoders.widths:
+        chunk = before[0, :length, begin : begin + width]
+        scaled = chunk * weights[0, :length, None]
+        expected = (
+            scaled * chunk.mean() / scaled.mean() if scaled.mean() * chunk.mean() > 0 else scaled
+        )
+        np.testing.assert_allclose(found[0, :length, begin : begin + width], expected, atol=1e-4)
+        begin += width
+
+
+def test_clip_skip_and_sizes_change_the_picture(pipe, name):
+    plain = pipe("a lake", **FEW).latents
+    assert np.abs(pipe("a lake", clip_skip=1, **FEW).latents - plain).max() > 1e-3
+    with pytest.raises(ParameterError, match="clip_skip must be an integer from 0 to"):
+        pipe("a lake", clip_skip=11, **FEW)
+    sizes = {"original_size": (16, 16), "crops_coords_top_left": (0, 8), "target_size": (64, 64)}
+    if name == "xl_small":
+        for key, value in sizes.items():
+            assert np.abs(pipe("a lake", **{key: value}, **FEW).latents - plain).max() > 1e-4
+        spelt = {"original_size": (SIZE, SIZE), "target_size": (SIZE, SIZE)}
+        np.testing.assert_array_equal(pipe("a lake", **spelt, **FEW).latents, plain)
+    else:
+        with pytest.raises(ParameterError, match="original_size is no control of the model"):
+            pipe("a lake", **sizes, **FEW)

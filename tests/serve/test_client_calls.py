@@ -90,7 +90,7 @@ def test_surroundings_keep_what_is_not_white():
 
 def test_what_there_is_not_is_refused_by_name(a1111):
     unit = webuiapi.ControlNetUnit(image=RED, module="canny", model="canny")
-    with pytest.raises(RuntimeError, match=r"422.*alwayson_scripts.*ControlNet"):
+    with pytest.raises(RuntimeError, match=r"422.*controlnet is not there"):
         a1111.txt2img(prompt="x", alwayson_scripts={}, controlnet_units=[unit])
     idle = {"ADetailer": {"args": [False]}, "ControlNet": {"args": [{"enabled": False}]}}
     assert a1111.txt2img(prompt="x", alwayson_scripts=idle).image.size == (SIZE, SIZE)

@@ -224,6 +224,31 @@ def test_clients_that_wait_for_a_picture_are_told(full, start):
         wait_for(lambda: server.client.get("/api/v1/ready").json()["ready"])
 
 
+@pytest.mark.parametrize("what", ["file", "row"])
+def test_a_folder_that_cannot_be_written_is_told_and_costs_no_job(start, monkeypatch, what):
+    monkeypatch.setattr("serve.disk.LOOK_SECONDS", 0.05)
+    server = start()
+    server.pipe.go.clear()
+    job = server.submit(prompt="x", num_inference_steps=2)
+    wait_for(lambda: server.context.engine.status()["running"] == 1)
+
+    def fails(*_):
+        if what == "file":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        raise OperationalError("COMMIT", None, sqlite3.OperationalError("database is locked"))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(*(Files, "write", fails) if what == "file" else (Store, "_write", fails))
+        server.pipe.go.set()
+        wait_for(lambda: server.client.get("/api/v1/ready").json()["detail"] == disk.BROKEN)
+        look = server.client.get(f"/api/v1/jobs/{job['id']}").json()
+        assert (look["status"], look["notes"]) == ("queued", [disk.BROKEN])
+        refused = server.client.post("/api/v1/jobs", json={"kind": "txt2img"})
+        assert (refused.status_code, refused.json()["detail"]) == (507, disk.BROKEN)
+    assert server.finished(job["id"])["status"] == "done"
+    assert server.client.get("/api/v1/ready").json()["ready"]
+
+
 def test_the_prompt_bank_keeps_what_was_stored(server, monkeypatch):
     bank = server.context.bank()
     monkeypatch.setattr(bank, "save", FailingWrites.fails)

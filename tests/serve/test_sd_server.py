@@ -11,7 +11,7 @@ from openai import OpenAI
 from PIL import Image
 
 from dg2_jax.controls.declaration import KINDS
-from serve.models import load_pipeline
+from serve.models import Models, load_pipeline
 from tests import tiny_model
 from tests.sd_models import GOLDEN
 from tests.serve.live import LiveServer
@@ -170,3 +170,17 @@ def test_a_running_job_stops(server):
     job = server.submit(prompt="a lake", num_inference_steps=500)
     server.client.delete(f"/api/v1/jobs/{job['id']}")
     assert server.finished(job["id"], seconds=60)["status"] == "cancelled"
+
+
+def test_models_of_one_name_are_told_apart(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder / "sd").mkdir(parents=True)
+    told = f"{tmp_path}/a/sd, {tmp_path}/b/sd, owner/name, demo"
+    models = Models(told)
+    assert models.names == ["demo", "sd", "sd-2", "name"]
+    assert models.default == "sd"
+    assert models.place("sd-2") == f"{tmp_path}/b/sd"
+    assert models.facts("name") is None  # nothing is fetched to describe it
+    single = tmp_path / "with, comma.safetensors"
+    single.write_bytes(b"")
+    assert Models(str(single)).names == ["demo", "with, comma"]

@@ -74,7 +74,12 @@ def test_every_control_is_there_or_excused(server, surface):
 @pytest.mark.parametrize("kind", KINDS)
 def test_requests_have_the_controls_of_their_kind_and_the_bounds_of_the_declaration(server, kind):
     fields = set(of_kind(kind)) | {"kind"}
-    inputs = {"img2img": {"image"}, "inpaint": {"image", "mask"}, "upscale": {"image"}}
+    inputs = {
+        "txt2img": {"control_image"},
+        "img2img": {"image", "control_image"},
+        "inpaint": {"image", "mask", "control_image"},
+        "upscale": {"image"},
+    }
     assert set(REQUESTS[kind].model_fields) == fields | inputs.get(kind, set())
     schemas = server.client.get("/api/v1/openapi.json").json()["components"]["schemas"]
     properties = schemas[REQUESTS[kind].__name__]["properties"]

@@ -46,7 +46,7 @@ def test_from_one_model_to_the_other(page: Page, live):
     page.fill("#f-prompt", "a lake at dawn")
     advanced = page.locator("details.advanced")
     advanced.locator("summary").click()
-    expect(page.locator("#f-model")).to_have_value("0")
+    expect(page.locator("#f-model")).to_have_value("demo")
     expect(page.locator("#f-clip_skip")).to_have_count(0)
     page.get_by_label("Steps, exactly").fill("2")
     job = made(page, live)
@@ -57,7 +57,7 @@ def test_from_one_model_to_the_other(page: Page, live):
     expect(page.locator(".top .model")).to_have_text("sd")
     expect(page.locator("#f-guidance_scale")).to_have_value("7.5")
     expect(page.locator("#f-num_inference_steps")).to_have_value("25")
-    expect(page.locator("#f-solver")).to_have_value("0")  # DDIM, of its scheduler
+    expect(page.locator("#f-solver")).to_have_value("DDIM")  # of its scheduler
     expect(page.locator("[data-control=clip_skip]")).to_be_visible()
     expect(page.locator("[data-control=original_size]")).to_have_count(0)  # is XL's
     page.get_by_label("Steps, exactly").fill("2")
