@@ -3,32 +3,55 @@
 import ctypes
 import functools
 import os
+import tempfile
 from pathlib import Path
 
 import jax
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
+_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+_FOLDER = "jax_compilation_cache_dir"
+_MIN_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 
 
-def enable() -> Path | None:
-    """Turns JAX's persistent cache on; called by scripts and the server, never on import.
+def enable() -> str | None:
+    """Turns JAX's persistent cache on, and returns its folder; None where nothing is cached.
 
-    The folder is `JAX_COMPILATION_CACHE_DIR` if set (empty turns the cache off), else
-    `~/.cache/dg2_jax/xla`. A folder that cannot be written is not an error; nothing is cached then.
+    `Pipeline.load`, the scripts and the server call it; importing the library does not. The folder
+    is the one that JAX is configured with, by `JAX_COMPILATION_CACHE_DIR` or in the program, else
+    `~/.cache/dg2_jax/xla`. Set the variable to an empty text to turn the cache off. A folder that
+    cannot be written is no error: nothing is then cached.
+
     Memory freed by compiling or loading is returned to the system where the C library can do so.
     """
     _give_memory_back()
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    if folder == "":
+    configured = getattr(jax.config, _FOLDER)
+    if not configured and os.environ.get(_VARIABLE) == "":
         return None
-    path = Path(folder) if folder else Path.home() / ".cache" / "dg2_jax" / "xla"
+    folder = configured or _own_folder()
+    if folder is None or not ("://" in folder or _can_be_written(Path(folder))):
+        jax.config.update(_FOLDER, None)  # else JAX warns at each compilation
+        return None
+    jax.config.update(_FOLDER, folder)
+    if getattr(jax.config, _MIN_SECONDS) == 1.0:  # JAX's default, and nobody's choice
+        jax.config.update(_MIN_SECONDS, 0.5)
+    return folder
+
+
+def _own_folder() -> str | None:
+    try:
+        return str(Path.home() / ".cache" / "dg2_jax" / "xla")
+    except RuntimeError:  # the user has no home
+        return None
+
+
+def _can_be_written(path: Path) -> bool:
     try:
         path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return True
     except OSError:
-        return None
-    jax.config.update("jax_compilation_cache_dir", str(path))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    return path
+        return False
 
 
 @functools.cache

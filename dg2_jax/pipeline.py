@@ -8,11 +8,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from dg2_jax import compile_cache as cache_lib
 from dg2_jax import settings as settings_lib
 from dg2_jax.checks import check_choice
-from dg2_jax.controls.arguments import check_names, check_preview, takes_settings
+from dg2_jax.controls import declaration
+from dg2_jax.controls.arguments import takes_settings
+from dg2_jax.controls.keywords import Controls, SamplerControls
 from dg2_jax.generation import call, drivers, previews, text
 from dg2_jax.generation.text import TextInputs
 from dg2_jax.models import adapters as adapter_lib
@@ -61,6 +64,7 @@ class Pipeline:
         loras: str | Path | None = None,
         embeddings: str | Path | None = None,
         controlnets: str | Path | None = None,
+        compile_cache: bool = True,
         on_progress: Callable[[int, int], None] | None = None,
         **options: Any,
     ) -> "Pipeline":
@@ -73,6 +77,7 @@ class Pipeline:
             loras: a folder of LoRA files, which prompts then name: `<lora:name:0.8>`.
             embeddings: a folder of textual-inversion embeddings, whose names are then words.
             controlnets: a folder of ControlNets, which calls then name without it.
+            compile_cache: whether compiled programs are kept on disk, see `dg2_jax.compile_cache`.
             on_progress: called with the bytes of Stable Diffusion's weights read so far and in all.
             options: fields of `dg2_jax.models.sources.SourceOptions`: what files of Stable
                 Diffusion cannot tell, such as prediction_type="v_prediction".
@@ -82,7 +87,9 @@ class Pipeline:
             ValueError: a damaged or hostile file, or one of another kind of model; nothing in it
                 was run.
         """
-        check_names(SourceOptions, list(options))
+        if compile_cache:
+            cache_lib.enable()
+        declaration.check_names(options, SourceOptions.__annotations__, "Pipeline.load")
         known = SourceOptions(**options) if options else None
         loaded = sources.load(model, known, on_progress)
         return cls(
@@ -115,8 +122,7 @@ class Pipeline:
         Raises:
             ValueError: there is no such dtype, or it is quantized already.
         """
-        # qwix takes a second to import, and few need it.
-        from dg2_jax.models import quantization
+        from dg2_jax.models import quantization  # late: it imports qwix, which takes a second
 
         return self._with(quantization.quantized(self.model, dtype), self.text_encoder)
 
@@ -138,19 +144,17 @@ class Pipeline:
         on_preview: Callable[[Preview], bool | None] | None = None,
         preview_every: int = 5,
         preview_mode: str = "linear",
-        progress: Callable[[int, int], None] | None = None,
-        **controls: Any,
+        progress: Callable[[int, int], None] | bool | None = None,
+        **controls: Unpack[Controls],
     ) -> Result:
-        """Makes or edits pictures.
+        """Makes or edits pictures, prompt by prompt.
 
         Args:
-            prompt: one text or several; an empty text is the model's null text. Left out with
-                `anagram`.
+            prompt: one text or several; empty is the model's null text. Left out with `anagram`.
             negative_prompt: what to move away from; one for all prompts or one each.
             num_images: images per prompt; at most 256 in total.
-            num_inference_steps: see `Settings`, as for the parameters not listed here. `None` uses
-                the default for these weights (`sampling` in config.json, else that of `Settings`);
-                likewise for the next two.
+            num_inference_steps: `None`, here and for the next two, uses the default for these
+                weights (`sampling` in config.json, else that of `Settings`).
             guidance_scale: strength of the prompt; 1 is unguided.
             solver: one of `dg2_jax.diffusion.solvers.SOLVERS`.
             seed: of the first image, 0 to 2³² - 1; image i has seed + i, whatever the batch. A list
@@ -163,44 +167,22 @@ class Pipeline:
             on_preview: is shown what the pictures look like so far, and may return True to stop.
             preview_every: steps between previews, at least 1.
             preview_mode: "linear" (free) or "vae" (a full decoding each time).
-            progress: called with (images done, images in total) after every batch.
+            progress: True shows a bar of the steps with rate and time left; or a function that
+                is called with (images done, images in total) after every batch.
             controls: the other fields of `Settings`.
-
-        Returns:
-            The pictures, prompt by prompt.
 
         Raises:
             ValueError: naming the parameter and what is allowed.
         """
-        check_names(self.__call__, list(controls))
         settings = settings_lib.for_model(
-            self.model,
-            weights,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            solver=solver,
-            **controls,
+            self.model, weights, num_inference_steps, guidance_scale, solver, **controls
         )
-        check_preview(preview_every, preview_mode)
-        run = call.begin(
-            self.model,
-            self.text_encoder,
-            self._weaker,
-            settings,
-            prompt,
-            negative_prompt,
-            num_images,
-            seed,
-            image,
-            mask,
-            self.adapters,
-            self.controlnets,
-            control_image,
-        )
-        watch = previews.watching(
-            on_preview, run, preview_every, preview_mode, self.preview_transport
-        )
-        return run.result(run.finish(watch, progress))
+        asked = call.Asked(prompt, negative_prompt, num_images, seed, image, mask, control_image)
+        parts = self.model, self.text_encoder, self._weaker
+        run = call.begin(*parts, settings, asked, self.adapters, self.controlnets)
+        shown = on_preview, preview_every, preview_mode, self.preview_transport
+        with previews.watching(run, *shown, progress) as watched:
+            return run.result(run.finish(*watched))
 
     @takes_settings(*SAMPLER_GROUPS)
     def sampler(
@@ -209,7 +191,7 @@ class Pipeline:
         guidance_scale: float | None = None,
         solver: str | None = None,
         weights: str = "ema",
-        **controls: Any,
+        **controls: Unpack[SamplerControls],
     ) -> Callable[[Params, TextInputs, Keys], Latent]:
         """A pure jitted function for programmatic use: `latents = f(params, text, keys)`.
 
@@ -222,14 +204,8 @@ class Pipeline:
             ParameterError: naming the parameter and what is allowed.
             ValueError: the model is an in-painting one, which needs a picture.
         """
-        check_names(self.sampler, list(controls))
         settings = settings_lib.for_model(
-            self.model,
-            weights,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            solver=solver,
-            **controls,
+            self.model, weights, num_inference_steps, guidance_scale, solver, **controls
         )
         if MASK in self.model.abilities:
             raise ValueError(
@@ -242,8 +218,7 @@ class Pipeline:
         """Encodes one prompt and one negative prompt per image, syntax as in `prompt_syntax`.
 
         Raises:
-            ParameterError: a prompt's syntax is wrong, or it joins several by AND (which a call
-                does itself).
+            ParameterError: a prompt's syntax is wrong, or it joins several by AND.
         """
         return text.encode(self.text_encoder, prompts, negative_prompts)
 

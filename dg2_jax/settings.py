@@ -15,7 +15,7 @@ from dg2_jax.diffusion.views import VIEWS
 from dg2_jax.interop.realesrgan import MODELS as UPSCALERS
 from dg2_jax.models.model import WEIGHTS, Model
 from dg2_jax.pictures.edges import PREPROCESSORS
-from dg2_jax.pictures.image_input import RESIZE_MODES
+from dg2_jax.pictures.image_input import LANCZOS, RESIZE_MODES
 
 MAX_STEPS = 1000
 MAX_IMAGES = 256
@@ -25,10 +25,13 @@ BATCH_SIZES = (1, 2, 4, 8, 16)  # compiled sizes; other numbers of images are sp
 MAX_ROWS = 2 * MAX_STEPS  # of a solver's table; Heun needs two rows per step
 STRENGTH_MODES = ("partial", "full")
 INVERSIONS = {"ddim": "ddim", "ddpm": "ddpm"}  # and the solver that goes with each
+INPAINT_AREAS = ("whole", "only_masked")
+INPAINT_UPSCALERS = (LANCZOS, *UPSCALERS)
 ANAGRAM_MODES = ("latent", "corrected", "pixel")
 UPSCALES = (1, 2, 4)
 DECODERS = ("vae", "taesd")
 SAMPLER_GROUPS = ("sampling", "guidance", "speed", "size")  # what `Pipeline.sampler` takes
+NAMED = ("num_inference_steps", "guidance_scale", "solver", "weights")  # by `Pipeline` itself
 EDITED = ("img2img", "inpaint")
 PROMPTED = ("txt2img", *EDITED)
 
@@ -223,6 +226,31 @@ class Settings:
         "in-painting",
         kinds=("inpaint",),
     )
+    inpaint_area: str = control(
+        "whole",
+        Choice(INPAINT_AREAS),
+        'What in-painting works on: the "whole" image at the model\'s size, or, "only_masked", the '
+        "region around the mask, which goes back into the image at its own size.",
+        "in-painting",
+        kinds=("inpaint",),
+    )
+    inpaint_padding: int = control(
+        32,
+        Integer(0, 1024),
+        'Least pixels of the source image around the mask that inpaint_area "only_masked" shows.',
+        "in-painting",
+        kinds=("inpaint",),
+        advanced=True,
+    )
+    inpaint_upscaler: str = control(
+        LANCZOS,
+        Choice(INPAINT_UPSCALERS),
+        'What enlarges the region of inpaint_area "only_masked" where it is larger than the '
+        "model's size.",
+        "in-painting",
+        kinds=("inpaint",),
+        advanced=True,
+    )
     num_resamples: int = control(
         1,
         Integer(1, 20),
@@ -331,6 +359,8 @@ class Settings:
             check(
                 low <= high, "guidance_interval", "(low, high) with low at most high", (low, high)
             )
+        if self.inpaint_area == "only_masked" and self.outpaint is not None:
+            raise ParameterError("inpaint_area", "'only_masked' needs mask, not outpaint")
         start, end = self.control_guidance_start, self.control_guidance_end
         check(start < end, "control_guidance_start", "below control_guidance_end", start)
         if self.inversion is not None:
@@ -345,14 +375,24 @@ class Settings:
             )
 
 
-def for_model(model: Model, weights: str = "ema", **given: Any) -> Settings:
+def for_model(
+    model: Model,
+    weights: str = "ema",
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    solver: str | None = None,
+    **given: Any,
+) -> Settings:
     """The settings of a call: explicit ones, then the defaults for these weights, then ours.
 
     Args:
         model: whose config.json holds the defaults for a set of weights under "sampling"; see
             `dg2_jax.models.folder.SAMPLING`.
         weights: the set.
-        given: fields of `Settings`; None is not given.
+        num_inference_steps: a field of `Settings`, as are the next two; None is not given.
+        guidance_scale: see there.
+        solver: see there.
+        given: the other fields; None is not given.
 
     Raises:
         ParameterError: naming the parameter and what is allowed.
@@ -360,6 +400,11 @@ def for_model(model: Model, weights: str = "ema", **given: Any) -> Settings:
     declaration.check_names(given, declaration.of(Settings), "Pipeline")
     facts = facts_of(model)
     facts.check_weights(weights)
+    given |= {
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "solver": solver,
+    }
     explicit = {name: value for name, value in given.items() if value is not None}
     settings = Settings(weights=weights, **{**facts.sampling.get(weights, {}), **explicit})
     facts.check(settings)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dg2_jax import randomness
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import distillation, export, loop, runs, starting, state, step
 from scripts.launch import launch
@@ -37,12 +38,12 @@ def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bo
         config.own_share,
     )
     loss = distillation.student_loss(network, diffusion)
-    measure = jax.jit(lambda params, batch: loss(params, batch, jax.random.key(0))[0])
+    measure = jax.jit(lambda params, batch: loss(params, batch, randomness.key(0))[0])
 
     def validate(current: state.TrainState) -> dict[str, float]:
         """The mean loss of the average over every batch, with noise of fixed seeds."""
         losses = [
-            measure(current.ema, teach(current.ema, batch, jax.random.key(i)))
+            measure(current.ema, teach(current.ema, batch, randomness.key(i)))
             for i, batch in enumerate(data.validation)
         ]
         return {"val_loss": float(np.mean(jax.device_get(losses)))}

@@ -50,7 +50,7 @@ _CONTROL_IMAGE = flags.DEFINE_string("control_image", None, "A picture that --co
 _MASK = flags.DEFINE_string("mask", None, "A picture that is white where --image is repainted.")
 _CONTROLS = control_flags.define(without=("prompt", "preview_every", "preview_mode"))
 _ANIMATE = flags.DEFINE_string("animate", None, "Write the denoising here, as .gif or .webp.")
-_OUT = flags.DEFINE_string("out", "outputs", "Folder of the pictures.")
+_OUT = flags.DEFINE_string("out", "outputs", "Folder of the pictures, or a file that ends in .png.")
 _SHEET = flags.DEFINE_string("sheet", None, "Write one labelled sheet here instead.")
 _COLUMNS = flags.DEFINE_integer("columns", 4, "Columns of the sheet.")
 

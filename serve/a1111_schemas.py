@@ -37,6 +37,8 @@ NOT_HERE = {
     "strength": "is `denoising_strength`",
     "resize_mode": "is A1111's own field, a number",
     "mask_feather": "is `mask_blur`",
+    "inpaint_area": "is `inpaint_full_res`",
+    "inpaint_padding": "is `inpaint_full_res_padding`",
     "upscale": "is `enable_hr` with `hr_scale`",
     "upscaler": "is `hr_upscaler`",
     "anagram": "the interface has no anagrams",
@@ -229,7 +231,8 @@ class Change(Generate):
     """`img2img`; several pictures are changed one after the other.
 
     `inpainting_fill` says what the masked part starts from: 0 the colours around it, 1 what is
-    there, 2 and 3 noise.
+    there, 2 and 3 noise. With `inpaint_full_res`, A1111's default, the region around the mask is
+    worked on, and the picture keeps its size.
     """
 
     init_images: list[str] = Field(min_length=1, max_length=64)
@@ -238,6 +241,8 @@ class Change(Generate):
     resize_mode: Whole = 0
     mask_blur: Real = 4.0
     inpainting_fill: Whole = 0
+    inpaint_full_res: bool = True
+    inpaint_full_res_padding: Whole = 0
     inpainting_mask_invert: bool = False
     include_init_images: bool = False
 
@@ -250,6 +255,11 @@ class Change(Generate):
         }
         if self.mask is not None:
             fields["mask_feather"] = _within("mask_feather", self.mask_blur)
+            if self.inpaint_full_res:
+                fields["inpaint_area"] = "only_masked"
+                fields["inpaint_padding"] = _within(
+                    "inpaint_padding", self.inpaint_full_res_padding
+                )
             if self.inpainting_fill >= 2:
                 fields["strength"] = 1.0
         if len(self.init_images) > 1:  # `batch_size` counts them

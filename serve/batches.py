@@ -159,12 +159,9 @@ def stored(
     """A finished picture's row and its PNG."""
     request = item.job.request
     named = {name: getattr(request, name, None) for name in _STORED_NAMES}
-    factor = 1 if item.job.kind == "upscale" else request.upscale or 1
     metadata = {
         **metadata,
         "kind": item.job.kind,
-        "width": pixels.shape[1] // factor,
-        "height": pixels.shape[0] // factor,
         **{name: value for name, value in named.items() if value is not None},
         **({"model_hash": model_hash} if model_hash is not None else {}),
     }

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from dg2_jax.checks import ParameterError, check_choice
 from dg2_jax.interop import realesrgan
+from dg2_jax.pictures.image_input import LANCZOS
 from dg2_jax.settings import MAX_SEED, Settings
 from dg2_jax.text import prompt_tags
 from serve import pictures, problems, sizes
@@ -111,7 +112,9 @@ def _completed(context: Context, request: JobRequest) -> dict[str, Any]:
     if request.count > most:
         raise ParameterError("num_images", f"must be at most {most}")
     if request.upscale is not None:
-        _check_upscaler(request.upscaler)
+        _check_upscaler("upscaler", request.upscaler)
+    if getattr(request, "inpaint_area", "whole") == "only_masked":
+        _check_upscaler("inpaint_upscaler", request.inpaint_upscaler)
     if request.kind == "upscale":
         return {}
     models, other = context.models, request.autoguidance_model
@@ -161,11 +164,13 @@ def _check_files(context: Context, request: JobRequest) -> None:
         raise ParameterError("control_image", "and controlnet need each other")
 
 
-def _check_upscaler(name: str) -> None:
+def _check_upscaler(field: str, name: str) -> None:
+    if name == LANCZOS:
+        return
     try:
         realesrgan.find_weights(name)
     except FileNotFoundError as error:
-        raise ParameterError("upscaler", f"cannot be {name!r} here: {error}") from error
+        raise ParameterError(field, f"cannot be {name!r} here: {error}") from error
 
 
 def nearest_size(context: Context, model: str, size: sizes.Size) -> tuple[int | None, int | None]:

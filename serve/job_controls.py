@@ -10,6 +10,7 @@ from dg2_jax.controls.arguments import declared
 from dg2_jax.controls.declaration import KINDS, Control, control
 from dg2_jax.controls.values import Boolean, Choice, Integer, Text, Values
 from dg2_jax.interop import realesrgan
+from dg2_jax.pictures.image_input import LANCZOS
 from dg2_jax.settings import PROMPTED
 
 SPLITS = ("train", "validation")
@@ -89,6 +90,7 @@ def offered(
         "autoguidance_model": Choice(tuple(models)),
         "controlnet": Choice(tuple(controlnets)),
         "upscaler": Choice(installed_upscalers() or CHOICES["upscaler"]),
+        "inpaint_upscaler": Choice((LANCZOS, *installed_upscalers())),
     }
     return [
         dataclasses.replace(entry, values=narrower.get(name, entry.values)).describe()

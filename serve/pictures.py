@@ -90,22 +90,24 @@ def surroundings(picture: Image.Image, mask: Image.Image) -> Image.Image:
     """An RGB picture whose white part (of `mask`) holds a blend of the colours around it.
 
     Each white pixel takes the nearest colour outside, and what comes of it is blurred; a picture
-    that is white all over stays as it is. A side of more than 1024 pixels is reduced to that.
+    that is white all over stays as it is. The blend of a picture with a side of more than 1024
+    pixels is made at that size.
     """
     from scipy import ndimage  # late, since it is rarely needed and slow to import
 
-    picture = picture.copy()
-    picture.thumbnail((1024, 1024))
-    white = np.asarray(mask.resize(picture.size)) >= 128
+    small = picture.copy()
+    small.thumbnail((1024, 1024))
+    white = np.asarray(mask.resize(small.size)) >= 128
     if white.all() or not white.any():
         return picture
-    pixels = np.asarray(picture, np.float32)
+    pixels = np.asarray(small, np.float32)
     rows, columns = ndimage.distance_transform_edt(
         white, return_distances=False, return_indices=True
     )
-    blur = max(picture.size) / 32
-    blended = ndimage.gaussian_filter(pixels[rows, columns], (blur, blur, 0))
-    return Image.fromarray(np.where(white[..., None], blended, pixels).astype(np.uint8))
+    blur = max(small.size) / 32
+    blended = ndimage.gaussian_filter(pixels[rows, columns], (blur, blur, 0)).astype(np.uint8)
+    repainted = mask.resize(picture.size).point([255 * (value >= 128) for value in range(256)])
+    return Image.composite(Image.fromarray(blended).resize(picture.size), picture, repainted)
 
 
 def encode(

@@ -35,7 +35,7 @@ def request_of(
         kind = "txt2img"
     if kind == "anagram":
         fields = {**fields, "anagram": _objects(fields.get("anagram"))}
-    if size is not None:
+    if size is not None and fields.get("inpaint_area") != "only_masked":
         factor = fields["upscale"] if fields.get("upscale") in CHOICES["upscale"] else 1
         fields = {**fields, "width": size[0] // factor, "height": size[1] // factor}
     known = {name: fields[name] for name in REQUESTS[kind].model_fields if name in fields}

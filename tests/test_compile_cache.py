@@ -63,6 +63,58 @@ def test_a_folder_that_cannot_be_made_means_no_cache(filled, tmp_path):
     assert run(tmp_path / "file" / "cache") == ("None", filled[1], 0)
 
 
+_LIBRARY = """
+import shutil, sys, warnings
+import jax
+from dg2_jax import Pipeline
+
+if sys.argv[3] == "configured":
+    jax.config.update("jax_compilation_cache_dir", sys.argv[1] + "/theirs")
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+pipe = Pipeline.load(sys.argv[2], compile_cache=sys.argv[3] != "off")
+folder = jax.config.jax_compilation_cache_dir
+print(folder, jax.config.jax_persistent_cache_min_compile_time_secs)
+if sys.argv[3] == "deleted":
+    shutil.rmtree(folder)
+    with open(folder, "w") as file:
+        file.write("no folder any more")
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+if sys.argv[3] in ("deleted", "unwritable"):
+    warnings.simplefilter("ignore" if sys.argv[3] == "deleted" else "error", UserWarning)
+    print(pipe("a lake", num_inference_steps=1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("case", "home", "variable", "expected"),
+    [
+        ("usual", "", None, "{tmp}/.cache/dg2_jax/xla 0.5"),
+        ("off", "", None, "None 1.0"),
+        ("usual", "", "", "{empty} 1.0"),
+        ("usual", "", "{tmp}/chosen", "{tmp}/chosen 0.5"),
+        ("configured", "", None, "{tmp}/theirs 0.3"),
+        ("unwritable", "/file", None, "None 1.0"),
+        ("deleted", "", None, "{tmp}/.cache/dg2_jax/xla 0.5"),
+    ],
+)
+def test_the_library_keeps_what_it_compiles_and_a_bad_folder_fails_no_run(
+    folder, tmp_path, case, home, variable, expected
+):
+    (tmp_path / "file").write_text("no folder")
+    env = {name: value for name, value in os.environ.items() if "CACHE" not in name}
+    env["HOME"] = f"{tmp_path}{home}"
+    if variable is not None:
+        env["JAX_COMPILATION_CACHE_DIR"] = variable.format(tmp=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", _LIBRARY, tmp_path, folder, case],
+        env=env, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, *pictures = done.stdout.splitlines()
+    assert first == expected.format(tmp=tmp_path, empty="")
+    assert len(pictures) == (case in ("unwritable", "deleted"))
+
+
 _FREED = """
 import ctypes
 import jax

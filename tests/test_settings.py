@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import math
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from dg2_jax import Pipeline, Settings
 from dg2_jax.checks import ParameterError
 from dg2_jax.controls import declaration, model_facts
 from dg2_jax.controls.arguments import ARGUMENTS, declared
+from dg2_jax.controls.keywords import Controls, SamplerControls
 from dg2_jax.controls.values import Choice, Integer, Numbers, Pairs, Real, Text
 from dg2_jax.models import folder
-from dg2_jax.settings import SAMPLER_GROUPS
+from dg2_jax.settings import NAMED, SAMPLER_GROUPS
+from scripts import write_keywords
 from tests import tiny_model
 
 CONTROLS = declaration.of(Settings)
@@ -23,6 +26,20 @@ ODD = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
     st.lists(st.floats(), max_size=5), st.just({}), st.just(10**400),
 )  # fmt: skip
+
+
+def test_the_keywords_of_type_checkers_are_those_of_the_declarations():
+    """After a change of a control: python -m scripts.write_keywords."""
+    assert write_keywords.PATH.read_text("utf-8") == write_keywords.source()
+    hints = get_type_hints(Controls)
+    assert set(hints) | {*NAMED} == set(CONTROLS)
+    for name, kind in hints.items():
+        assert kind == CONTROLS[name].python
+    groups = {CONTROLS[name].group for name in get_type_hints(SamplerControls)}
+    assert groups <= set(SAMPLER_GROUPS)
+    assert set(inspect.signature(Pipeline.sampler).parameters) == {
+        "self", *NAMED, *get_type_hints(SamplerControls),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", declared())

@@ -1,10 +1,11 @@
 """The arguments of a call besides its settings: prompts, seeds, previews; and all by name."""
 
 import dataclasses
+import functools
 import inspect
 import secrets
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from dg2_jax.checks import ParameterError, check_int
 from dg2_jax.controls import declaration
@@ -55,15 +56,21 @@ def declared() -> dict[str, Control]:
 
 
 def takes_settings(*groups: str) -> Callable[[Function], Function]:
-    """Shows what a function takes as `**settings` in its signature: the controls of some groups.
+    """Makes `**controls` of a method the controls of some groups, in its signature and its checks.
 
-    The function itself refuses other names, see `settings.for_model` and `check_names`.
+    The method raises ParameterError for any other name. Type checkers know the controls from
+    `dg2_jax.controls.keywords`.
 
     Args:
         groups: of the controls of `Settings`; none for all of them.
     """
 
     def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def checked(*args: Any, **given: Any) -> Any:
+            declaration.check_names(given, known, where)
+            return function(*args, **given)
+
         signature = inspect.signature(function)
         own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         names = {parameter.name for parameter in own}
@@ -74,16 +81,13 @@ def takes_settings(*groups: str) -> Callable[[Function], Function]:
             for name, entry in declaration.of(Settings).items()
             if name not in names and (not groups or entry.group in groups)
         ]
-        function.__signature__ = signature.replace(parameters=[*own, *derived])  # type: ignore[attr-defined]
-        return function
+        parameters = [*own, *derived]
+        known = [parameter.name for parameter in parameters if parameter.name != "self"]
+        where = function.__qualname__.removesuffix(".__call__")
+        checked.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return cast(Function, checked)
 
     return decorate
-
-
-def check_names(function: Callable, given: Sequence[str]) -> None:
-    """Raises ParameterError, suggesting near names, unless a function takes all of these."""
-    known = [name for name in inspect.signature(function).parameters if name != "self"]
-    declaration.check_names(given, known, function.__qualname__.removesuffix(".__call__"))
 
 
 def expand_prompts(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dg2_jax.checks import ParameterError
+from dg2_jax.controls.other_names import OTHER_NAMES
 from dg2_jax.controls.values import Values
 
 KINDS = ("txt2img", "img2img", "inpaint", "anagram", "upscale")  # of jobs
@@ -101,10 +102,16 @@ def of(declaration: type) -> dict[str, Control]:
 
 
 def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Raises ParameterError, suggesting near names, unless all of `given` are `known`."""
+    """Raises ParameterError, telling our name for it or near ones, unless all are `known`."""
     known = list(known)
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, known, 3, 0.6)
-            hint = f"; did you mean {' or '.join(near)}?" if near else f": {', '.join(known)}"
+            ours = OTHER_NAMES.get(name)
+            if ours is not None and (ours in known or not ours.isidentifier()):
+                hint = f"; use {ours}"
+            elif near:
+                hint = f"; did you mean {' or '.join(near)}?"
+            else:
+                hint = f", which has: {', '.join(known)}"
             raise ParameterError(name, f"is not a parameter of {where}{hint}")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from dg2_jax import randomness
 from dg2_jax.diffusion import prediction
 
 
@@ -39,6 +40,7 @@ def min_snr_weight(
     return jnp.where(snr > 0, weight, 1.0)
 
 
+@randomness.steady
 def stratified_timesteps(
     key: PRNGKeyArray, batch: int, num_train_timesteps: int
 ) -> Int[Array, " b"]:
@@ -49,7 +51,7 @@ def stratified_timesteps(
     I.1).
     """
     offset_key, order_key = jax.random.split(key)
-    u = (jnp.arange(batch) + jax.random.uniform(offset_key, (batch,))) / batch
+    u = (jnp.arange(batch) + randomness.uniform(offset_key, (batch,))) / batch
     t = jnp.minimum((u * num_train_timesteps).astype(jnp.int32), num_train_timesteps - 1)
     return jax.random.permutation(order_key, t)
 

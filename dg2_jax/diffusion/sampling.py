@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.experimental import io_callback
 from jaxtyping import Array, Bool, Int, Integer, PRNGKeyArray
 
+from dg2_jax import randomness
 from dg2_jax.diffusion import solver_table
 from dg2_jax.diffusion.denoiser import Conditioning, Denoiser, Level, Memory
 from dg2_jax.diffusion.solver_table import SolverState, SolverTable
@@ -24,14 +25,14 @@ INITIAL_NOISE, STEP_NOISE, SOURCE_NOISE = 0, 1, 3
 
 def image_keys(seeds: Integer[Array, " b"]) -> Keys:
     """One key per image, from its own seed alone."""
-    return jax.vmap(jax.random.key)(seeds)
+    return jax.vmap(randomness.key)(seeds)
 
 
 def noise_for(keys: Keys, name: int, step: int | Int[Array, ""], shape: tuple[int, ...]) -> Latent:
     """Standard normal (b, *shape): a function of (seed, name, step), not of the batch."""
 
     def one(key: PRNGKeyArray) -> Array:
-        return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, name), step), shape)
+        return randomness.normal(jax.random.fold_in(jax.random.fold_in(key, name), step), shape)
 
     return jax.vmap(one)(keys)
 

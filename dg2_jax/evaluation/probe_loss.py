@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dg2_jax import randomness
 from dg2_jax.evaluation.cases import ATTRIBUTES
 from dg2_jax.evaluation.probe import AttributeProbe
 from dg2_jax.typing import Pixels
@@ -23,19 +24,19 @@ def augment(pixels: Pixels, key: PRNGKeyArray) -> Pixels:
     """Mirrors pictures at random, shifts them by up to MAX_SHIFT, blurs and adds noise."""
     b, h, w, _ = pixels.shape
     mirror_key, shift_key, blur_key, spread_key, noise_key = jax.random.split(key, 5)
-    mirrored = jax.random.bernoulli(mirror_key, 0.5, (b, 1, 1, 1))
+    mirrored = randomness.bernoulli(mirror_key, 0.5, (b, 1, 1, 1))
     x = jnp.where(mirrored, pixels[:, :, ::-1], pixels)
     edge = [(0, 0), (MAX_SHIFT, MAX_SHIFT), (MAX_SHIFT, MAX_SHIFT), (0, 0)]
-    offsets = jax.random.randint(shift_key, (b, 2), 0, 2 * MAX_SHIFT + 1)
+    offsets = jax.random.randint(shift_key, (b, 2), 0, 2 * MAX_SHIFT + 1, jnp.int32)
     x = jax.vmap(lambda p, at: jax.lax.dynamic_slice(p, (at[0], at[1], 0), (h, w, 3)))(
         jnp.pad(x, edge, mode="edge"), offsets
     )
     soft = x
     for axis in (1, 2):
         soft = (jnp.roll(soft, 1, axis) + 2 * soft + jnp.roll(soft, -1, axis)) / 4
-    share = jax.random.uniform(blur_key, (b, 1, 1, 1))
-    spread = MAX_NOISE * jax.random.uniform(spread_key, (b, 1, 1, 1))
-    return x + share * (soft - x) + spread * jax.random.normal(noise_key, x.shape)
+    share = randomness.uniform(blur_key, (b, 1, 1, 1))
+    spread = MAX_NOISE * randomness.uniform(spread_key, (b, 1, 1, 1))
+    return x + share * (soft - x) + spread * randomness.normal(noise_key, x.shape)
 
 
 def probe_loss(
@@ -50,7 +51,7 @@ def probe_loss(
         key: of the augmentation.
     """
     logits = probe(probe.features(augment(pixels, key)))
-    loss, right = jnp.zeros(()), jnp.ones(len(pixels), bool)
+    loss, right = jnp.zeros((), jnp.float32), jnp.ones(len(pixels), bool)
     for name in ATTRIBUTES:
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits[name], labels[name])
         loss += jnp.mean(entropy)

@@ -158,8 +158,9 @@ class Call:
     def result(self, finished: Sequence[Finished]) -> Result:
         """The result of the call from its finished batches."""
         plan = self.plan
+        size = plan.size if self.edit is None else self.edit.size
         none = Finished(
-            np.zeros((0, *plan.size, 3), np.uint8), np.zeros((0, *plan.latent_shape), np.float32)
+            np.zeros((0, *size, 3), np.uint8), np.zeros((0, *plan.latent_shape), np.float32)
         )
         pictures, latents = map(np.concatenate, zip(*(finished or [none]), strict=True))
         done = len(pictures)
@@ -171,7 +172,7 @@ class Call:
             latents=latents,
             settings=plan.settings,
             model=self.model.name,
-            image=self.edit.digest if self.edit else None,
+            image_digest=self.edit.digest if self.edit else None,
             stopped=done < len(self.prompts),
         )
 
@@ -202,20 +203,26 @@ class Call:
         return pictures
 
 
+class Asked(NamedTuple):
+    """What a call asks for besides its settings; see `Pipeline.__call__`."""
+
+    prompt: str | Sequence[str] = ""
+    negative_prompt: str | Sequence[str] = ""
+    num_images: int = 1
+    seed: int | Sequence[int] | None = 0
+    image: ImageSource | None = None
+    mask: ImageSource | None = None
+    control_image: ImageSource | None = None
+
+
 def begin(
     model: Model,
     text_encoder: PromptEncoder,
     weaker: WeakerModels,
     settings: Settings,
-    prompt: str | Sequence[str],
-    negative_prompt: str | Sequence[str],
-    num_images: int,
-    seed: int | Sequence[int] | None,
-    image: ImageSource | None,
-    mask: ImageSource | None,
+    asked: Asked,
     library: Library | None = None,
     controlnets: ControlNets | None = None,
-    control_image: ImageSource | None = None,
 ) -> Call:
     """Checks everything that a call asks for, and brings its picture to where sampling starts.
 
@@ -223,13 +230,14 @@ def begin(
         FileNotFoundError: there is no such file.
         ValueError: naming the parameter and what is allowed.
     """
-    editing.check_control(control_image is not None, settings)
+    editing.check_control(asked.control_image is not None, settings)
     controlnets = controlnets or ControlNets()
-    plan, weights = plan_for(model, settings, weaker, image is not None, controlnets)
-    edit = editing.load(image, mask, plan)
-    prompt = text.call_prompt(prompt, settings)
-    prompts, negatives = arguments.expand_prompts(prompt, negative_prompt, num_images)
-    seeds = arguments.expand_seed(seed, len(prompts))
+    plan, weights = plan_for(model, settings, weaker, asked.image is not None, controlnets)
+    edit = editing.load(asked.image, asked.mask, plan)
+    prompts, negatives = arguments.expand_prompts(
+        text.call_prompt(asked.prompt, settings), asked.negative_prompt, asked.num_images
+    )
+    seeds = arguments.expand_seed(asked.seed, len(prompts))
     library = library or Library()
     tags = _tags(library, settings, prompts, negatives)
     if settings.clip_skip:
@@ -250,7 +258,7 @@ def begin(
         seeds,
         library,
         tags,
-        editing.load_control(control_image, plan),
+        editing.load_control(asked.control_image, plan),
     )
 
 

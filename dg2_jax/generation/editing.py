@@ -16,10 +16,13 @@ from dg2_jax.generation.inputs import Source
 from dg2_jax.generation.plan import Plan
 from dg2_jax.generation.program import Weights
 from dg2_jax.generation.text import TextInputs
+from dg2_jax.interop import realesrgan
 from dg2_jax.models.interface import MASK
 from dg2_jax.models.model import Model
 from dg2_jax.pictures import edges, image_input, masks
-from dg2_jax.pictures.image_input import ImageSource
+from dg2_jax.pictures import region as region_lib
+from dg2_jax.pictures.image_input import LANCZOS, ImageSource
+from dg2_jax.pictures.region import Region
 from dg2_jax.settings import Settings
 
 
@@ -28,16 +31,24 @@ class Edit:
     """The picture to edit.
 
     Attributes:
-        pixels: uint8 (H, W, 3), fitted to the size of the call.
+        pixels: uint8 (H, W, 3), the picture, or its region, fitted to the size of the call.
         mask: float32 (H, W), 1 where it is repainted; None where all of it may change.
         change: float32 (h, w), the change map of the latents.
-        digest: SHA-256 of the pixels.
+        digest: SHA-256 of the pixels of the picture.
+        region: that is worked on; None where it is the whole picture.
     """
 
     pixels: np.ndarray
     mask: np.ndarray | None
     change: np.ndarray
     digest: str
+    region: Region | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the finished picture, before any enlarging."""
+        whole = self.pixels if self.region is None else self.region.photograph
+        return whole.shape[0], whole.shape[1]
 
 
 def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edit | None:
@@ -57,8 +68,16 @@ def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edi
     _check_combination(image is not None, mask is not None, settings)
     if image is None:
         return None
-    painted = None
-    if settings.outpaint is not None:
+    painted = region = None
+    if settings.inpaint_area == "only_masked":
+        assert mask is not None  # checked above
+        if settings.inpaint_upscaler != LANCZOS:
+            realesrgan.find_weights(settings.inpaint_upscaler)  # raises before any sampling
+        padding, feather = settings.inpaint_padding, settings.mask_feather
+        region = region_lib.load(image, mask, width, height, padding, feather)
+        region_lib.check_enlarged(region, settings.upscale)
+        pixels, painted = region.pixels, region.fitted_mask
+    elif settings.outpaint is not None:
         left, top, right, bottom = settings.outpaint
         border = (left, top, right, bottom)
         pixels, painted = masks.outpaint_canvas(image, border, width, height)
@@ -69,7 +88,8 @@ def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edi
     change = np.ones(plan.latent_shape[:2], np.float32)
     if painted is not None:
         change = masks.latent_mask(painted, height // plan.latent_shape[0])
-    return Edit(pixels, painted, change, hashlib.sha256(pixels.tobytes()).hexdigest())
+    whole = pixels if region is None else region.photograph
+    return Edit(pixels, painted, change, hashlib.sha256(whole.tobytes()).hexdigest(), region)
 
 
 def encode(model: Model, plan: Plan, edit: Edit | None) -> Source:
@@ -134,10 +154,16 @@ def paste_back(pictures: np.ndarray, edit: Edit, settings: Settings) -> np.ndarr
     Args:
         pictures: uint8 (n, H, W, 3), as decoded.
         edit: what was edited.
-        settings: gives `mask_feather`.
+        settings: give `mask_feather` and `inpaint_upscaler`.
+
+    Returns:
+        uint8 (n, *edit.size, 3).
     """
     if edit.mask is None:
         return pictures
+    if edit.region is not None:
+        feather, upscaler = settings.mask_feather, settings.inpaint_upscaler
+        return np.stack([edit.region.paste(picture, feather, upscaler) for picture in pictures])
     return np.stack(
         [
             masks.paste_back(picture, edit.pixels, edit.mask, settings.mask_feather)
@@ -185,6 +211,8 @@ def _check_combination(has_image: bool, has_mask: bool, settings: Settings) -> N
     ):
         if used and not has_image:
             raise ParameterError(name, "needs image, the picture that is changed")
+    if settings.inpaint_area == "only_masked" and not has_mask:
+        raise ParameterError("inpaint_area", "'only_masked' needs mask")
     if has_mask and settings.outpaint is not None:
         raise ParameterError("mask", "cannot be combined with outpaint, which makes its own")
     if settings.num_resamples > 1 and not paints:

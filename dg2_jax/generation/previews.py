@@ -1,35 +1,48 @@
-"""Makes the watchers of a call's batches from its preview callback."""
+"""Makes the watchers of a call's batches from its preview callback, and its progress bar."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from dg2_jax.checks import ParameterError
+from dg2_jax.controls.arguments import check_preview
+from dg2_jax.generation import plan as planning
 from dg2_jax.generation.call import Call
 from dg2_jax.generation.drivers import Watcher
 from dg2_jax.result import Preview
 
+Watching = Callable[[list[int]], Watcher | None]
+Progress = Callable[[int, int], None]
 
+
+@contextlib.contextmanager
 def watching(
-    on_preview: Callable[[Preview], bool | None] | None,
     call: Call,
+    on_preview: Callable[[Preview], bool | None] | None,
     every: int,
     mode: str,
     transport: str,
-) -> Callable[[list[int]], Watcher | None]:
-    """Maps the indices of a batch to its watcher; None without a callback.
+    progress: Progress | bool | None,
+) -> Iterator[tuple[Watching, Progress | None]]:
+    """What `Call.finish` takes: the map from a batch's indices to its watcher, and its progress.
 
     Args:
-        on_preview: called with each preview; returning True stops the call.
         call: to watch.
-        every: steps between previews.
+        on_preview: called with each preview; returning True stops the call.
+        every: steps between previews. The bar moves as often, or at every step without previews.
         mode: "linear", "vae" or "taesd".
         transport: one of `drivers.TRANSPORTS`.
+        progress: what is told the images done; True shows a bar of the steps, on stderr or in a
+            notebook, with rate and time left.
 
     Raises:
-        ParameterError: the model has no TAESD.
+        ParameterError: `every` or `mode` is not allowed, or the model has no TAESD.
     """
-    steps, rows = call.plan.settings.num_inference_steps, call.plan.num_rows
+    check_preview(every, mode)
+    rows = call.plan.num_rows
+    steps = call.plan.settings.num_inference_steps
     rows_per_step = max(1, round(rows / steps))
     num_steps = min(steps, rows) if rows else steps
     model = call.model
@@ -40,16 +53,33 @@ def watching(
         "taesd": (model.taesd, model.taesd_params),
     }
     autoencoder, params = decoders.get(mode, (None, None))
+    batches = planning.batches(len(call.prompts))
 
     def watcher(batch: list[int]) -> Watcher | None:
-        if on_preview is None:
+        if on_preview is None and bar is None:
             return None
         num_images = len(set(batch))  # the last index may be repeated
+        before = batches.index(batch) * num_steps
 
         def look(rows_done: int, draw: Callable[[], np.ndarray]) -> bool:
             step = -(-rows_done * num_steps // rows)
+            if bar is not None:
+                bar.update(before + step - bar.n)
+            if on_preview is None:
+                return False
             return bool(on_preview(Preview(step, num_steps, batch[0], lambda: draw()[:num_images])))
 
-        return Watcher(look, every * rows_per_step, autoencoder, transport, params)
+        steps_between = every if on_preview else 1
+        return Watcher(look, steps_between * rows_per_step, autoencoder, transport, params)
 
-    return watcher
+    with contextlib.ExitStack() as stack:
+        total = len(batches) * num_steps if rows else 0
+        bar = stack.enter_context(_bar(total)) if progress is True else None
+        yield watcher, progress if callable(progress) else None
+
+
+def _bar(total: int) -> Any:
+    # Late, as few want it: it looks for a notebook, where it draws another bar than in a terminal.
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, unit="step")

@@ -1,5 +1,7 @@
 """The registry of denoiser networks: one entry per architecture, by the name in config.json."""
 
+from typing import Any
+
 from dg2_jax.models.interface import (
     CONTROL,
     GUIDANCE,
@@ -21,6 +23,14 @@ _TENSOR_RULES = TensorRules(
 )
 
 
+def _has_several_levels(config: UNetConfig) -> bool:
+    return len(config.channels) > 1
+
+
+def _never(config: Any) -> bool:
+    return False
+
+
 def _sd_abilities(config: SDUNetConfig) -> frozenset[str]:
     able = {
         CONTROL: True,
@@ -40,7 +50,7 @@ ARCHITECTURES = {
         has_null_context=True,
         lora_targets=_LORA_TARGETS,
         tensor_rules=_TENSOR_RULES,
-        has_deep_features=lambda config: len(config.channels) > 1,
+        has_deep_features=_has_several_levels,
     ),
     "dit": Architecture(
         config=DiTConfig,
@@ -50,7 +60,7 @@ ARCHITECTURES = {
         has_null_context=True,
         lora_targets=_LORA_TARGETS,
         tensor_rules=_TENSOR_RULES,
-        has_deep_features=lambda config: False,
+        has_deep_features=_never,
     ),
     "dg2_unet": Architecture(
         config=DG2UNetConfig,
@@ -69,7 +79,7 @@ ARCHITECTURES = {
             ),
             by_inputs=("self_attention.wo", "cross_attention.wo", "linear_geglu_2"),
         ),
-        has_deep_features=lambda config: False,
+        has_deep_features=_never,
     ),
     "sd_unet": Architecture(
         config=SDUNetConfig,
@@ -84,7 +94,7 @@ ARCHITECTURES = {
         tensor_rules=TensorRules(
             by_outputs=("to_q", "to_k", "to_v", "ff.inner"), by_inputs=("to_out", "ff.outer")
         ),
-        has_deep_features=lambda config: False,
+        has_deep_features=_never,
         abilities=_sd_abilities,
     ),
 }

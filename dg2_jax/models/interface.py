@@ -108,6 +108,10 @@ class TensorRules(NamedTuple):
         return None
 
 
+def _none(config: Any) -> frozenset[str]:
+    return frozenset()
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One family of denoiser networks.
@@ -138,7 +142,7 @@ class Architecture:
     lora_targets: Mapping[str, tuple[str, ...]]
     tensor_rules: TensorRules
     has_deep_features: Callable[[Any], bool]
-    abilities: Callable[[Any], frozenset[str]] = lambda config: frozenset()
+    abilities: Callable[[Any], frozenset[str]] = _none
 
     def parse(self, values: Mapping[str, Any], path: str) -> Any:
         """The configuration that a mapping holds; `path` is what errors call the mapping.

@@ -107,7 +107,7 @@ def create(params: Params, config: LoraConfig, seed: int, architecture: str) -> 
     return {
         name: {
             "a": jnp.asarray(rng.normal(0, width**-0.5, (width, config.rank)), jnp.float32),
-            "b": jnp.zeros((config.rank, out)),
+            "b": jnp.zeros((config.rank, out), jnp.float32),
         }
         for name, (width, out) in shapes.items()
     }

@@ -52,6 +52,9 @@ class Network:
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> tuple:
+        return type(self), (self.graphdef,)  # the hash is of this process alone
+
 
 def split(module: nnx.Module) -> tuple[Network, Params]:
     """A network's structure and its parameters, or their shapes if it is abstract."""
@@ -70,6 +73,9 @@ class WeightSets(Mapping[str, Params]):
         """These sets, each changed on first use; the unchanged set is not kept."""
         return WeightSets(self._names, lambda name: change(self._anew(name)))
 
+    def __reduce__(self) -> tuple:
+        return _held, (self._names, dict(self))  # copies hold what they would have read
+
     def __getitem__(self, name: str) -> Params:
         if name not in self._names:
             raise KeyError(name)
@@ -83,6 +89,10 @@ class WeightSets(Mapping[str, Params]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _held(names: tuple[str, ...], params: dict[str, Params]) -> WeightSets:
+    return WeightSets(names, params.__getitem__)
 
 
 @dataclasses.dataclass(frozen=True)

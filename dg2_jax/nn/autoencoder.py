@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dg2_jax import randomness
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.nn.vae_blocks import (
     AutoencoderStage,
@@ -38,7 +39,7 @@ class Posterior(NamedTuple):
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "b h w c"]:
         """A latent: mean + exp(logvar / 2) ε, with ε ~ N(0, I) drawn from `key`."""
-        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        noise = randomness.normal(key, self.mean.shape, self.mean.dtype)
         return self.mean + jnp.exp(0.5 * self.logvar) * noise
 
     def kl(self) -> Float[Array, " b"]:

@@ -153,7 +153,9 @@ class ClipVision(nnx.Module):
     def __init__(self, config: ClipVisionConfig, *, projection: bool = True, rngs: nnx.Rngs):
         width, epsilon, patch = config.hidden_size, config.layer_norm_eps, config.patch_size
         self.image_size = config.image_size
-        self.class_embedding = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (width,)))
+        self.class_embedding = nnx.Param(
+            nnx.initializers.normal(0.02)(rngs.params(), (width,), jnp.float32)
+        )
         self.patch_embedding = nnx.Conv(
             config.num_channels,
             width,

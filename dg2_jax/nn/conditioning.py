@@ -32,12 +32,14 @@ class TextConditioned(nnx.Module):
         self.time1 = nnx.Linear(embed_dim, embed_dim, rngs=rngs)
         self.time2 = nnx.Linear(embed_dim, embed_dim, rngs=rngs)
         self.pooled = nnx.Linear(context_dim, embed_dim, rngs=rngs)
-        self.null_token = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (context_dim,)))
+        self.null_token = nnx.Param(
+            nnx.initializers.normal(0.02)(rngs.params(), (context_dim,), jnp.float32)
+        )
 
     def null_context(self, batch: int, length: int = 1) -> tuple[Context, ContextMask]:
         """The trained "no text" condition: one learnt token, padded to `length`."""
         null = self.null_token[...]
-        token = jnp.zeros((length, len(null))).at[0].set(null)
+        token = jnp.zeros((length, len(null)), jnp.float32).at[0].set(null)
         mask = jnp.arange(length) == 0
         return (
             jnp.broadcast_to(token, (batch, *token.shape)),

@@ -190,7 +190,7 @@ class DG2UNet(nnx.Module):
         if config.legacy_time_table:
             # Flat, because weight decay applies to everything with two or more axes.
             shape = (config.num_train_timesteps * config.t_embd,)
-            self.time_table = nnx.Param(jnp.zeros(shape))
+            self.time_table = nnx.Param(jnp.zeros(shape, jnp.float32))
         self.time_mlp = TimeMLP(config.t_embd, config.t_embd * config.t_embd_scale, rngs=rngs)
         self.in_conv = conv3x3(config.in_channels, widths[0], rngs)
 
@@ -207,7 +207,7 @@ class DG2UNet(nnx.Module):
         if self.config.legacy_time_table:
             table = jax.lax.stop_gradient(self.time_table[...])
             return table.reshape(self.config.num_train_timesteps, -1)[t]
-        exponent = jnp.arange(0, self.config.t_embd, 2) / self.config.t_embd
+        exponent = jnp.arange(0, self.config.t_embd, 2, dtype=jnp.float32) / self.config.t_embd
         angle = t.astype(jnp.float32)[:, None] * jnp.exp(-math.log(10000.0) * exponent)[None, :]
         return jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(len(t), -1)
 

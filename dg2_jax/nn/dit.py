@@ -90,14 +90,14 @@ def _normalise(x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
 def position_embedding(height: int, width: int, dim: int) -> Float[Array, "{height*width} {dim}"]:
     """Sines and cosines of a cell's row (first half) and column, as in arXiv 2212.09748."""
     quarter = dim // 4
-    frequency = _MAX_PERIOD ** (-jnp.arange(quarter) / quarter)
+    frequency = _MAX_PERIOD ** (-jnp.arange(quarter, dtype=jnp.float32) / quarter)
 
     def of(position: Array) -> Array:
         angle = position[:, None] * frequency[None, :]
         return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
-    rows = jnp.repeat(of(jnp.arange(height)), width, axis=0)
-    columns = jnp.tile(of(jnp.arange(width)), (height, 1))
+    rows = jnp.repeat(of(jnp.arange(height, dtype=jnp.float32)), width, axis=0)
+    columns = jnp.tile(of(jnp.arange(width, dtype=jnp.float32)), (height, 1))
     return jnp.concatenate([rows, columns], axis=-1)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from dg2_jax import randomness
 from dg2_jax.nn.attention import dot_product_attention
 from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.precision import remat_policy
@@ -22,7 +23,8 @@ KeysValues = tuple[Float[Array, "b l _ _"], Float[Array, "b l _ _"]]
 def sinusoidal_embedding(t: Int[Array, " b"], dim: int) -> Float[Array, "b {dim}"]:
     """The cos and sin of t · 10000^(-i/half), i = 0 … half-1 (arXiv 1706.03762)."""
     half = dim // 2
-    frequency = jnp.exp(-jnp.log(10000.0) * jnp.arange(half) / half)
+    exponent = jnp.arange(half, dtype=jnp.float32) / half
+    frequency = jnp.exp(-jnp.log(jnp.float32(10000.0)) * exponent)
     angle = t.astype(jnp.float32)[:, None] * frequency[None, :]
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
@@ -31,7 +33,7 @@ def dropout(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
     """Inverted dropout; the identity without a key (inference) or at rate 0."""
     if key is None or rate == 0.0:
         return x
-    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    keep = randomness.bernoulli(key, 1.0 - rate, x.shape)
     return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
 
 

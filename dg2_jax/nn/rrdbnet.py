@@ -56,10 +56,14 @@ class DenseTrunk(nnx.Module):
         init = nnx.initializers.variance_scaling(0.02, "fan_in", "normal", batch_axis=(0, 1))
         outs = [growth] * 4 + [features]
         self.kernels = nnx.List(
-            nnx.Param(init(rngs.params(), (num_block, 3, 3, 3, features + j * growth, out)))
+            nnx.Param(
+                init(rngs.params(), (num_block, 3, 3, 3, features + j * growth, out), jnp.float32)
+            )
             for j, out in enumerate(outs)
         )
-        self.biases = nnx.List(nnx.Param(jnp.zeros((num_block, 3, out))) for out in outs)
+        self.biases = nnx.List(
+            nnx.Param(jnp.zeros((num_block, 3, out), jnp.float32)) for out in outs
+        )
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """All blocks, one after another."""
@@ -153,7 +157,9 @@ class SRVGGNetCompact(nnx.Module):
         self.scale = scale
         widths = [3, *[features] * (num_conv + 1), 3 * scale**2]
         self.convs = nnx.List(_conv3x3(a, b, rngs) for a, b in itertools.pairwise(widths))
-        self.slopes = nnx.List(nnx.Param(jnp.full((features,), 0.25)) for _ in range(num_conv + 1))
+        self.slopes = nnx.List(
+            nnx.Param(jnp.full((features,), 0.25, jnp.float32)) for _ in range(num_conv + 1)
+        )
 
     def __call__(self, x: Float[Array, "b h w 3"]) -> Float[Array, "b H W 3"]:
         """RGB in [0, 1] -> RGB of `scale` times the height and width, about [0, 1]."""

@@ -45,7 +45,7 @@ def timestep_embedding(
     parts = [jnp.sin(angle), jnp.cos(angle)]
     if flip_sin_to_cos:
         parts.reverse()
-    return jnp.concatenate([*parts, jnp.zeros((len(t), dim - 2 * half))], axis=-1)
+    return jnp.concatenate([*parts, jnp.zeros((len(t), dim - 2 * half), jnp.float32)], axis=-1)
 
 
 def group_norm(channels: int, groups: int, epsilon: float, rngs: nnx.Rngs) -> nnx.GroupNorm:

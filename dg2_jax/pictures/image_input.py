@@ -18,6 +18,7 @@ _FORMAT_NAMES = {"WEBP": "WebP"}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 RESIZE_MODES = ("crop", "pad")
+LANCZOS = "lanczos"  # resizing by a filter, where a network may be asked for instead
 MAX_PIXELS = 2**26  # 64 megapixels; a decoded picture then takes 256 MB at most
 
 

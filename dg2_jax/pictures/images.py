@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from dg2_jax import files
+
 METADATA_KEY = "dg2_jax"  # JSON, read back by `read_metadata`
 PARAMETERS_KEY = "parameters"  # one readable text, in the form that other tools show
 NEGATIVE = "Negative prompt: "
@@ -92,21 +94,33 @@ def png_info(metadata: Mapping[str, Any], text: str | None = None) -> PngInfo:
     return info
 
 
-def save_png(path: str | Path, image: np.ndarray, metadata: Mapping[str, Any]) -> Path:
+def save_png(
+    path: str | Path, image: np.ndarray, metadata: Mapping[str, Any], *, replace: bool = False
+) -> Path:
     """Writes a PNG with its settings inside.
 
     Args:
         path: the file; its folder is made if missing.
         image: uint8 (h, w, 3).
         metadata: plain data.
+        replace: whether a file of that name is replaced, once the new one is whole.
 
     Raises:
-        FileExistsError: there is such a file already.
+        FileExistsError: there is such a file already, and `replace` is False.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if replace:
+        with files.replacing(path) as partial:
+            Image.fromarray(image).save(partial, "PNG", pnginfo=png_info(metadata))
+        return path
     with path.open("xb") as file:
-        Image.fromarray(image).save(file, "PNG", pnginfo=png_info(metadata))
+        try:
+            Image.fromarray(image).save(file, "PNG", pnginfo=png_info(metadata))
+            file.flush()
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
     return path
 
 

@@ -62,6 +62,34 @@ def load_pair(
         ParameterError: `mask` has another shape than the picture, marks nothing, or marks only what
             is cropped away.
     """
+    picture, values = _read_pair(image, mask)
+    fitted = _fitted(values, width, height, resize_mode)
+    if not fitted.any():
+        raise ParameterError(
+            "mask",
+            f"must mark something inside the {width}x{height} pixels that image is cropped to; "
+            "resize_mode 'pad' keeps all of it",
+        )
+    return image_input.load_image(picture, width, height, resize_mode), fitted
+
+
+def load_whole(
+    image: ImageSource, mask: ImageSource
+) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
+    """A picture at its own size, and its mask at that size.
+
+    Arguments and errors as of `load_pair`; nothing is cropped.
+    """
+    picture, values = _read_pair(image, mask)
+    width, height = picture.size
+    with image_input.clear_errors("image"):
+        pixels = np.asarray(image_input.to_rgb(picture))
+    values = _resize_by_maximum(values, 0.0, float(len(values)), height)
+    return pixels, _resize_by_maximum(values.T, 0.0, float(values.shape[1]), width).T
+
+
+def _read_pair(image: ImageSource, mask: ImageSource) -> tuple[Image.Image, Mask]:
+    """Both decoded; errors as of `load_pair`."""
     picture = image_input.read(image, "image")
     values = _read(mask)
     (w, h), (mask_h, mask_w) = picture.size, values.shape
@@ -72,14 +100,7 @@ def load_pair(
         )
     if not values.any():
         raise ParameterError("mask", "must mark something: it is black everywhere")
-    fitted = _fitted(values, width, height, resize_mode)
-    if not fitted.any():
-        raise ParameterError(
-            "mask",
-            f"must mark something inside the {width}x{height} pixels that image is cropped to; "
-            "resize_mode 'pad' keeps all of it",
-        )
-    return image_input.load_image(picture, width, height, resize_mode), fitted
+    return picture, values
 
 
 def _fitted(values: Mask, width: int, height: int, resize_mode: str) -> Float[np.ndarray, "H W"]:

@@ -26,7 +26,7 @@ from dg2_jax.nn.rrdbnet import RRDBNet, SRVGGNetCompact
 
 _MIN_TILE = 16
 _ROUND_TILE = 16  # tile sides are rounded up to it, so that few shapes are compiled
-_MAX_SCALE = 8
+MAX_SCALE = 8
 
 
 def upscale(
@@ -163,8 +163,8 @@ def _as_batch(images: np.ndarray | jax.Array) -> np.ndarray:
 
 
 def _checked(scale: int | float, tile: int, overlap: int) -> tuple[float, int, int]:
-    if not isinstance(scale, numbers.Real) or not 1 <= scale <= _MAX_SCALE:
-        raise ValueError(f"scale must be a number from 1 to {_MAX_SCALE}, got {scale!r}")
+    if not isinstance(scale, numbers.Real) or not 1 <= scale <= MAX_SCALE:
+        raise ValueError(f"scale must be a number from 1 to {MAX_SCALE}, got {scale!r}")
     for name, value, least in (("tile", tile, _MIN_TILE), ("overlap", overlap, 0)):
         if not isinstance(value, numbers.Integral) or value < least:
             raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")

@@ -43,7 +43,8 @@ class TextEncoder:
         max_length: L, tokens of a prompt, including its start and end tokens.
         tokenizer: a `tokenizers.Tokenizer` that adds the start and end token and does not pad.
         pad_id: the id of padding.
-        forward: jitted (params, ids (b, l), mask (b, l)) -> (context (b, l, D), pooled (b, E)).
+        forward: compiled (params, ids (b, l), mask (b, l)) -> (context (b, l, D), pooled (b, E)),
+            such as a `Forward`.
         params: the weights.
         lengths: ascending row lengths that `forward` is compiled for; the last is `max_length`. A
             prompt runs at the shortest length that holds it, and the result is padded with zeros.

@@ -4,14 +4,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from dg2_jax.interop import hf_text
-from dg2_jax.nn.bert import Bert, BertConfig, l2_normalize, mean_pool
+from dg2_jax.nn.bert import Bert, BertConfig
 from dg2_jax.nn.clip import ClipText, ClipTextConfig
 from dg2_jax.text.encoder import TextEncoder
+from dg2_jax.text.forward import Forward, bert_output, clip_output
 
 CLIP = "openai/clip-vit-base-patch32"
 _BERT_LENGTH = 64
@@ -81,11 +80,7 @@ def bert_encoder(
     length = _checked_length(max_length, min(_BERT_LENGTH, limit), limit)
     graphdef, params = nnx.split(model)
 
-    @jax.jit
-    def forward(params, ids, mask):
-        hidden = nnx.merge(graphdef, params)(ids, mask)
-        return jnp.where(mask[:, :, None], hidden, 0.0), mean_pool(hidden, mask)
-
+    forward = Forward(graphdef, bert_output)
     lengths = (*(n for n in _BERT_LENGTHS if n < length), length)
     return TextEncoder(
         name, config.hidden_size, length, tokenizer, 0, forward, params, lengths, long_prompts
@@ -105,12 +100,7 @@ def clip_encoder(
     limit = config.max_position_embeddings
     length = _checked_length(max_length, limit, limit)
     graphdef, params = nnx.split(model)
-
-    @jax.jit
-    def forward(params, ids, mask):
-        out = nnx.merge(graphdef, params)(ids, mask)
-        vector = out.pooled if out.projected is None else out.projected
-        return out.last_hidden_state, l2_normalize(vector)
+    forward = Forward(graphdef, clip_output)
 
     return TextEncoder(
         name,

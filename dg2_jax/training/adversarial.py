@@ -18,6 +18,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dg2_jax import randomness
 from dg2_jax.checks import check
 from dg2_jax.data.loader import Batch, Example, Transform
 from dg2_jax.evaluation.probe import AttributeProbe
@@ -213,9 +214,9 @@ def make_loss(
         loss = carried + parts["discriminator"]
         if config.r1:
             loss += config.r1 * jax.lax.cond(
-                jax.random.bernoulli(penalty_key, 1.0 / R1_EVERY),
+                randomness.bernoulli(penalty_key, 1.0 / R1_EVERY, ()),
                 lambda: R1_EVERY * gradient_penalty(judge, target),
-                lambda: jnp.zeros(()),
+                lambda: jnp.zeros((), jnp.float32),
             )
         return loss, parts | {"kl": kl}
 

@@ -62,7 +62,7 @@ def gradient_error(a: Pixels, b: Pixels, scales: int = 3) -> Float[Array, ""]:
 
     ∇ are forward differences along both axes; each further scale first averages 2 x 2 pixels.
     """
-    error, total = a - b, jnp.zeros(())
+    error, total = a - b, jnp.zeros((), jnp.float32)
     for scale in range(scales):
         if scale:
             n, h, w, c = error.shape
@@ -76,7 +76,7 @@ def gradient_error(a: Pixels, b: Pixels, scales: int = 3) -> Float[Array, ""]:
 def transform_tail(key: PRNGKeyArray, share: float, *arrays: Square) -> list[Square]:
     """Applies one random turn or flip to the last `share` of a batch, the same to every array."""
     kept = round(arrays[0].shape[0] * (1.0 - share))
-    which = jax.random.randint(key, (), 0, len(TRANSFORMS))
+    which = jax.random.randint(key, (), 0, len(TRANSFORMS), jnp.int32)
     return [
         jnp.concatenate([x[:kept], jax.lax.switch(which, TRANSFORMS, x[kept:])]) for x in arrays
     ]

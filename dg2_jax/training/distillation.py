@@ -19,8 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from dg2_jax import randomness
 from dg2_jax.data.loader import Batch
-from dg2_jax.diffusion import denoiser, guidance, prediction, sampling, schedules, solvers
+from dg2_jax.diffusion import (
+    denoiser,
+    guidance,
+    prediction,
+    sampling,
+    schedules,
+    solvers,
+)
 from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.diffusion.solver_table import SolverTable
 from dg2_jax.models.model import Network, Params
@@ -103,6 +111,7 @@ def make_teacher(
     rows = (np.arange(count), parts.timestep, alpha[:-1], sigma[:-1], alpha[1:], sigma[1:])
 
     @jax.jit
+    @randomness.steady
     def teach(params: Params, student: Params, batch: Batch, key: PRNGKeyArray) -> Batch:
         model, learner = network.bind(params), network.bind(student)
         latent_key, start_key, *keys = jax.random.split(key, 4)
@@ -121,8 +130,8 @@ def make_teacher(
         def segment(own: Latent, row: tuple) -> tuple[Latent, tuple[Latent, Latent]]:
             index, t, a, s, a1, s1 = row
             noise_key, coin_key = (jax.random.fold_in(key, index) for key in keys)
-            noised = a * x0 + s * jax.random.normal(noise_key, x0.shape)
-            coin = jax.random.bernoulli(coin_key, own_share, (len(x0), 1, 1, 1))
+            noised = a * x0 + s * randomness.normal(noise_key, x0.shape)
+            coin = randomness.bernoulli(coin_key, own_share, (len(x0), 1, 1, 1))
             x = jnp.where(coin, own, noised)
             progress = sampling.begin(denoise, x)._replace(rows_done=index * parts.substeps)
             until = (index + 1) * parts.substeps
@@ -133,7 +142,7 @@ def make_teacher(
             guess = prediction.to_x0(config.prediction_type, x, output, a, s)
             return a1 * guess + s1 * (x - a * guess) / s, (x, target)
 
-        start = jax.random.normal(start_key, x0.shape)
+        start = randomness.normal(start_key, x0.shape)
         first = jax.tree.map(jnp.asarray, rows)
         _, (x, target) = jax.lax.scan(segment, alpha[0] * x0 + sigma[0] * start, first)
 
@@ -181,7 +190,7 @@ def taught(step_fn: StepFn, teach: Teach, seed: int) -> StepFn:
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = jax.random.fold_in(randomness.key(seed), state.step)
         return step_fn(state, teach(state.params, batch, key))
 
     return step

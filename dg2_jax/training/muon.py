@@ -68,7 +68,7 @@ def _scale_by_muon(beta: float) -> optax.GradientTransformation:
 
     def init(params: Any) -> MuonState:
         zeros = optax.tree.zeros_like(params)
-        return MuonState(jnp.zeros([], jnp.int32), zeros, jnp.asarray(_COEFFICIENTS))
+        return MuonState(jnp.zeros([], jnp.int32), zeros, jnp.asarray(_COEFFICIENTS, jnp.float32))
 
     def update(grads: Any, state: MuonState, params: Any = None) -> tuple[Any, MuonState]:
         count = optax.safe_increment(state.count)

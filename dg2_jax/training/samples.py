@@ -102,7 +102,9 @@ class _Recorded(TextEncoder):
     def encode(self, prompts: Sequence[str]) -> Encoding:
         """The tokens of some names; all of them count as real."""
         context = jnp.asarray(np.stack([self.tokens[name] for name in prompts]))
-        return Encoding(context, jnp.ones(context.shape[:2], bool), jnp.zeros((len(prompts), 1)))
+        return Encoding(
+            context, jnp.ones(context.shape[:2], bool), jnp.zeros((len(prompts), 1), jnp.float32)
+        )
 
 
 def recorded(path: str, context_dim: int) -> _Recorded:

@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
+from dg2_jax import randomness
 from dg2_jax.models.model import Network, Params, split
 from dg2_jax.nn.abstract import abstract
 
@@ -46,6 +47,7 @@ def network(
     """
 
     @jax.jit
+    @randomness.steady
     def draw() -> Params:
         rngs = nnx.Rngs(jax.random.key(seed, impl="rbg"))
         return split(build(rngs))[1]

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dg2_jax import randomness
 from dg2_jax.data.loader import Batch
 from dg2_jax.diffusion import losses
 from dg2_jax.models.interface import DenoiserNetwork
@@ -81,8 +82,9 @@ def make_train_step(
     layout = layout or sharding.make_layout(config.devices, config.batch_size, config.tensor_rules)
     gradient = _make_gradient(loss_fn, config.devices.accumulation_steps)
 
+    @randomness.steady
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = jax.random.fold_in(randomness.key(config.seed), state.step)
         (loss, metrics), grads = gradient(state.params, batch, key)
         updates, opt_state = transform.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -168,14 +170,14 @@ def diffusion_loss(network: Network, config: DiffusionConfig, scaling: Scaling) 
     def draw(batch: Batch, key: PRNGKeyArray) -> Batch:
         latent_key, drop_key, time_key, noise_key, _ = jax.random.split(key, 5)
         x0 = draw_latents(batch, latent_key, scaling)
-        noise = jax.random.normal(noise_key, x0.shape)
+        noise = randomness.normal(noise_key, x0.shape)
         if config.assign_noise:
             noise = losses.assign_noise(x0, noise)
         return {
             "x0": x0,
             "noise": noise,
             "t": losses.stratified_timesteps(time_key, len(x0), config.num_train_timesteps),
-            "dropped": jax.random.bernoulli(drop_key, config.caption_dropout, x0.shape[:1]),
+            "dropped": randomness.bernoulli(drop_key, config.caption_dropout, x0.shape[:1]),
             "context": jnp.asarray(batch["context"]),
             "mask": jnp.asarray(batch["mask"]),
         }
@@ -203,7 +205,7 @@ def draw_latents(batch: Batch, key: PRNGKeyArray, scaling: Scaling) -> Float[Arr
     """Scaled latents, drawn from an encoded batch's posterior."""
     mean = batch["mean"].astype(jnp.float32)
     spread = jnp.exp(0.5 * batch["logvar"].astype(jnp.float32))
-    return scaling.scale(mean + spread * jax.random.normal(key, mean.shape))
+    return scaling.scale(mean + spread * randomness.normal(key, mean.shape))
 
 
 def with_null(
@@ -247,7 +249,7 @@ def make_validation(
         squared_error = losses.denoising_loss(
             lambda x, t: model(x, t, conditioning).astype(jnp.float32),
             x0,
-            jax.random.normal(key, x0.shape),
+            randomness.normal(key, x0.shape),
             t,
             alpha_bar,
             prediction_type=config.prediction_type,
@@ -261,9 +263,9 @@ def make_validation(
         sums, count = [0.0, 0.0], 0
         for batch in batches:
             n = len(batch["mean"])
-            place = (jnp.arange(count, count + n) * 0.6180339887) % 1.0
+            place = (jnp.arange(count, count + n, dtype=jnp.float32) * 0.6180339887) % 1.0
             t = (place * config.num_train_timesteps).astype(jnp.int32)
-            errors = total(params, batch, t, jax.random.fold_in(jax.random.key(0), count))
+            errors = total(params, batch, t, jax.random.fold_in(randomness.key(0), count))
             sums = [a + float(b) for a, b in zip(sums, errors, strict=True)]
             count += n
         return {"val_loss": sums[0] / count, "val_mse": sums[1] / count}

@@ -23,7 +23,7 @@ def turned(x, view):
 def begin(pipe, pairs, mode, **controls):
     settings = Settings(anagram=pairs, anagram_mode=mode, num_inference_steps=4, **controls)
     weaker = call.WeakerModels()
-    return call.begin(pipe.model, pipe.text_encoder, weaker, settings, "", "", 1, 0, None, None)
+    return call.begin(pipe.model, pipe.text_encoder, weaker, settings, call.Asked())
 
 
 def sampled(pipe, start, pairs, mode="latent", **controls):
@@ -76,7 +76,7 @@ def test_the_same_view_twice_is_no_anagram(pipe):
 def test_a_pixel_anagram_is_the_mean_of_its_views_turned_back(pipe):
     pairs = [("a lake", "identity"), ("a volcano", "rot90")]
     run = begin(pipe, pairs, "pixel")
-    plan, inputs = run._inputs([0])
+    plan, inputs = run._inputs([0], run.text_encoder)
     latents, _ = drivers.generate(plan.program, run.weights, inputs, plan.num_rows)
     assert len(latents) == 2
     decode = coder.bind(pipe.model.autoencoder, pipe.model.autoencoder_params).decode

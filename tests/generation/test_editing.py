@@ -158,4 +158,4 @@ def test_settings_of_edits_are_kept(pipe, picture, tmp_path):
     result = pipe("a lake", image=picture, strength=0.4, num_inference_steps=3)
     read = images.read_metadata(result.save(tmp_path)[0])
     assert read["strength"] == 0.4
-    assert len(read["image"]) == 64
+    assert len(read["image_digest"]) == 64

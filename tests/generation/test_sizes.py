@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dg2_jax.checks import ParameterError
-from dg2_jax.diffusion import sampling
+from dg2_jax.diffusion import sampling, views
 from dg2_jax.generation import coder
 from dg2_jax.pictures import image_input, images, masks
 
@@ -110,12 +110,33 @@ def test_anagrams_take_the_views_of_any_shape(pipe, mode):
     assert np.abs(result.latents - same.latents).max() > 1e-3
 
 
-@pytest.mark.parametrize("view", ["rot90", "rot270", "jigsaw", "patch_permutation", "skew"])
-@pytest.mark.parametrize("mode", ["latent", "pixel"])
+@pytest.mark.parametrize("view", sorted(set(views.VIEWS) - set(views.ANY_SHAPE)))
+@pytest.mark.parametrize("mode", ["latent", "corrected", "pixel"])
 def test_views_that_need_a_square_refuse_by_name(pipe, view, mode):
     pairs = [("a lake", "identity"), ("a volcano", view)]
-    with pytest.raises(ParameterError, match="anagram must use views among"):
-        pipe(anagram=pairs, anagram_mode=mode, **SIZE)
+    for size in (SIZE, {"width": HEIGHT // 2}, {"height": 2 * HEIGHT}):
+        with pytest.raises(ParameterError, match=f"anagram must use views among .*'{view}'") as e:
+            pipe(anagram=pairs, anagram_mode=mode, **size)
+        assert e.value.name == "anagram"
+        for name in views.ANY_SHAPE:
+            assert name in str(e.value)
+
+
+def test_squares_that_a_view_cannot_divide_refuse_by_name(pipe):
+    """Six latent cells a side are no four pieces."""
+    for view in ("jigsaw", "patch_permutation"):
+        with pytest.raises(ParameterError, match=f"anagram does not fit the size: .*{view}"):
+            pipe(anagram=[("a", "identity"), ("b", view)], height=48, width=48)
+
+
+@pytest.mark.parametrize("view", views.ANY_SHAPE)
+def test_a_view_of_any_shape_reads_right_after_it_was_turned_back(view):
+    """Each keeps the picture's shape, and is its own inverse."""
+    picture = np.random.default_rng(0).integers(0, 256, (1, 24, 40, 3), np.uint8)
+    seen = views.apply_to_images(picture, view)
+    assert seen.shape == picture.shape
+    np.testing.assert_array_equal(views.apply_to_images(seen, view), picture)
+    assert (view == "identity") == np.array_equal(seen, picture)
 
 
 @pytest.mark.parametrize(("mode", "shape"), [("linear", (4, 6)), ("vae", (HEIGHT, WIDTH))])

@@ -84,6 +84,10 @@ def test_surroundings_keep_what_is_not_white():
     white = np.asarray(mask) > 0
     np.testing.assert_array_equal(found[~white], np.asarray(picture)[~white])
     assert found[white].std() < np.asarray(picture)[white].std()
+    large, hole = picture.resize((1500, 1000)), mask.resize((1500, 1000))
+    found, white = np.asarray(pictures.surroundings(large, hole)), np.asarray(hole) >= 128
+    np.testing.assert_array_equal(found[~white], np.asarray(large)[~white])
+    assert found[white].std() < np.asarray(large)[white].std()
     everything = Image.new("L", (60, 40), 255)
     assert pictures.surroundings(picture, everything) == picture
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -37,6 +38,9 @@ OTHER = {
     "strength_mode": "full",
     "resize_mode": "pad",
     "mask_feather": 9.5,
+    "inpaint_area": "only_masked",
+    "inpaint_padding": 40,
+    "inpaint_upscaler": "animevideov3",
     "num_resamples": 2,
     "outpaint": [16, 0, 0, 8],
     "anagram": [{"prompt": "a lake", "view": "identity"}, {"prompt": "a hill", "view": "rot180"}],
@@ -93,13 +97,22 @@ def test_the_table_of_other_values_has_every_control():
         assert value != CONTROLS[name].default
 
 
-@pytest.mark.parametrize("kind", ["txt2img", "img2img", "inpaint", "anagram"])
-def test_a_picture_of_any_settings_comes_back_exactly(page: Page, live, kind):
-    fields = {name: OTHER[name] for name in of_kind(kind) if name in OTHER}
+@pytest.mark.parametrize(
+    ("kind", "without"),
+    [
+        ("txt2img", ()),
+        ("img2img", ()),
+        ("inpaint", ("inpaint_area", "inpaint_padding", "inpaint_upscaler")),  # out-painting
+        ("inpaint", ("outpaint",)),
+        ("anagram", ()),
+    ],
+)
+def test_a_picture_of_any_settings_comes_back_exactly(page: Page, live, kind, without):
+    fields = {n: OTHER[n] for n in of_kind(kind) if n in OTHER and n not in without}
     if kind in ("img2img", "inpaint"):
-        source = png_bytes(paint("a lake at dawn", 3), "source.png")["buffer"]
-        stored = live.client.post("/api/v1/inputs", files={"file": source}).json()
-        fields["image"] = stored["id"]
+        fields["image"] = _stored(live, paint("a lake at dawn", 3))
+    if "outpaint" in without:
+        fields["mask"] = _stored(live, np.tri(128, dtype=np.uint8)[:, :, None].repeat(3, 2) * 255)
     prompt = {} if kind == "anagram" else {"prompt": "a volcano at sunset"}
     made = live.finished(live.submit(kind=kind, seed=77, **prompt, **fields)["id"])
     assert made["status"] == "done", made["error"]
@@ -115,6 +128,11 @@ def test_a_picture_of_any_settings_comes_back_exactly(page: Page, live, kind):
     unlike = {k for k, v in made["request"].items() if again["request"].get(k) != v}
     assert unlike <= unused
     assert again["images"][0]["sha256"] == made["images"][0]["sha256"]
+
+
+def _stored(live, pixels):
+    data = png_bytes(pixels, "source.png")["buffer"]
+    return live.client.post("/api/v1/inputs", files={"file": data}).json()["id"]
 
 
 def test_the_servers_limit_of_pictures_is_the_pages(browser, tmp_path):

@@ -18,6 +18,9 @@ function followsPicture(form) {
 /** Whether a form's job has a painted mask. */
 export const isMasked = (form) => form.mode === "inpaint" && form.region === "mask";
 
+/** Whether a form's job works on the region around its mask alone. */
+const isRegional = (form) => isMasked(form) && form.inpaint_area === "only_masked";
+
 /** When controls are used that not every job of their kind uses. */
 const USED = {
   seed: (form) => form.seed_locked,
@@ -25,6 +28,9 @@ const USED = {
   autoguidance_scale: (form) => form.autoguidance_model !== null,
   source_prompt: inverts,
   resize_mode: (form) => form.mode === "img2img" || isMasked(form),
+  inpaint_area: isMasked,
+  inpaint_padding: isRegional,
+  inpaint_upscaler: isRegional,
   outpaint: (form) => !isMasked(form),
   preview_every: (form) => form.preview_mode !== "none",
   controlnet: () => control("controlnet").choices.length > 0,

@@ -192,6 +192,25 @@ export const S = {
     },
     source_prompt: { label: "What the source shows" },
     mask_feather: { label: "Feather", hint: "Soft edge of the repainted part, in pixels" },
+    inpaint_area: {
+      label: "Work on",
+      choices: { whole: "Whole picture", only_masked: "Only the masked part" },
+      hint: "Only the masked part keeps the picture's own size",
+    },
+    inpaint_padding: {
+      label: "Padding around the mask",
+      hint: "Pixels of the picture that are seen around the masked part",
+    },
+    inpaint_upscaler: {
+      label: "Enlarge the masked part with",
+      choices: {
+        lanczos: "Lanczos",
+        x4plus: "Real-ESRGAN",
+        "x4plus-anime": "Real-ESRGAN for drawings",
+        animevideov3: "Real-ESRGAN, small and quick",
+        x2plus: "Real-ESRGAN 2×",
+      },
+    },
     num_resamples: {
       label: "Repeats of each step",
       hint: "More blend what is new into the rest; needs DDIM, DDPM or Euler",
