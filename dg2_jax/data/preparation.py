@@ -1,10 +1,9 @@
 """A data set to train on, from captioned pictures: screened, cropped, encoded, written in shards.
 
-The pictures of a source, in order, are divided into units. Each unit is screened by itself. From
-all findings together, every process then knows what becomes of each picture, and each unit is
-encoded into its own shards. A finished unit leaves a receipt in `parts/`, written last and
-atomically. So a killed run continues where it stopped, a missing or damaged shard is rebuilt, and
-the result depends neither on the number of processes nor on kills.
+The pictures of a source, in order, are divided into units. Each unit is screened by itself. All
+findings together decide what becomes of each picture, and each unit is encoded into its own shards.
+A finished unit leaves a receipt in `parts/`, written last and atomically. So a killed run continues
+where it stopped, damaged shards are rebuilt, and the result depends on neither processes nor kills.
 """
 
 import dataclasses

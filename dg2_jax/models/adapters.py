@@ -141,8 +141,8 @@ def _files_in(folder: str | Path | None, suffixes: Sequence[str]) -> dict[str, P
     """The files of a folder and below by their names without endings; the first of a name."""
     if folder is None or not Path(folder).expanduser().is_dir():
         return {}
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in sorted(Path(folder).expanduser().rglob("*")):
         if path.suffix in suffixes and path.is_file():
-            found.setdefault(path.stem, path)
-    return dict(sorted(found.items()))
+            paths.setdefault(path.stem, path)
+    return dict(sorted(paths.items()))

@@ -37,12 +37,12 @@ class ControlNets:
 
     def names(self) -> dict[str, Path]:
         """Those of the folder."""
-        found: dict[str, Path] = {}
+        paths: dict[str, Path] = {}
         here = self._folder is not None and self._folder.is_dir()
         for path in sorted(self._folder.iterdir()) if here and self._folder else ():
             if recognition.kind_of(path) is Kind.CONTROLNET:
-                found.setdefault(path.name if path.is_dir() else path.stem, path)
-        return found
+                paths.setdefault(path.name if path.is_dir() else path.stem, path)
+        return paths
 
     def get(self, name: str, model: Model) -> Control:
         """A ControlNet for a model.

@@ -126,11 +126,11 @@ def names_in(folder: Path) -> dict[str, Path]:
     Other files (adapters, autoencoders) and damaged ones are left out, and so is what has a name
     that another model has already.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in sorted(folder.expanduser().iterdir()) if folder.expanduser().is_dir() else ():
         if recognition.kind_of(path) in (Kind.OWN, Kind.DIFFUSERS, Kind.SD_FILE):
-            found.setdefault(path.name if path.is_dir() else path.stem, path)
-    return found
+            paths.setdefault(path.name if path.is_dir() else path.stem, path)
+    return paths
 
 
 def is_stable_diffusion(source: str) -> bool:

@@ -35,10 +35,10 @@ def read(path: Path, widths: Sequence[int]) -> Vectors:
         ValueError: it is damaged or hostile, no embedding, or for other text encoders.
     """
     held = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
-    found = _found(held)
-    if not found:
+    arrays = _arrays(held)
+    if not arrays:
         raise ValueError(f"{path} is no embedding: it holds no vectors of words")
-    vectors = tuple(np.atleast_2d(np.asarray(value, np.float32)) for value in found)
+    vectors = tuple(np.atleast_2d(np.asarray(value, np.float32)) for value in arrays)
     shapes = [one.shape for one in vectors]
     if any(len(shape) != 2 or not 1 <= shape[0] <= _MOST_VECTORS for shape in shapes):
         raise ValueError(f"{path} is no embedding: its arrays are {shapes}")
@@ -49,7 +49,7 @@ def read(path: Path, widths: Sequence[int]) -> Vectors:
     return vectors
 
 
-def _found(held: Any) -> list[np.ndarray]:
+def _arrays(held: Any) -> list[np.ndarray]:
     if not isinstance(held, dict):
         return []
     if isinstance(held.get("string_to_param"), dict):

@@ -139,7 +139,7 @@ def read(config: SDUNetConfig, unet: Any, texts: Sequence[Any], path: str | os.P
     names = [_unet_names(config, unet), *map(_text_names, texts)]
     kernels = [dict(_kernels(params)) for params in networks]
     groups = _grouped(path, tensors)
-    found: list[dict[KernelPath, Factors]] = [{} for _ in networks]
+    by_network: list[dict[KernelPath, Factors]] = [{} for _ in networks]
     for (network, layer), parts in groups.items():
         place = network + 1
         if place >= len(networks):
@@ -153,10 +153,10 @@ def read(config: SDUNetConfig, unet: Any, texts: Sequence[Any], path: str | os.P
         of_layer = (
             alpha for of, end, alpha in alphas if of == network and f".{layer}".endswith(end)
         )
-        found[place][kernel] = _factors(
+        by_network[place][kernel] = _factors(
             path, layer, parts, kernels[place][kernel].shape, next(of_layer, None)
         )
-    return Lora(found[0], tuple(found[1:]))
+    return Lora(by_network[0], tuple(by_network[1:]))
 
 
 def _grouped(path: Path, tensors: Mapping[str, np.ndarray]) -> dict[tuple[int, str], dict]:

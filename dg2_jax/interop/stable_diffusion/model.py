@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ from jaxtyping import Array, Float
 
 from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.interop import diffusers_vae, hf_text
+from dg2_jax.interop.stable_diffusion import controlnet, lora
+from dg2_jax.interop.stable_diffusion.controlnet import LoadedControlNet
 from dg2_jax.interop.stable_diffusion.parts import Parts, TextPart, unet_parameter
 from dg2_jax.interop.stable_diffusion.scheduler import Scheduler
 from dg2_jax.interop.stable_diffusion.text import Encoded, Params, TextEncoders, TextTower
@@ -27,9 +29,6 @@ from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.sd_config import SDUNetConfig
 from dg2_jax.nn.sd_unet import Residuals, SDUNet
 from dg2_jax.typing import Latent
-
-if TYPE_CHECKING:
-    from dg2_jax.interop.stable_diffusion.controlnet import LoadedControlNet
 
 OnProgress = Callable[[int, int], None]
 _Module = TypeVar("_Module", bound=nnx.Module)
@@ -140,8 +139,6 @@ class StableDiffusion:
             LoraError: it is no such file, of a kind that is not read, or of another model.
             ValueError: the weight is not finite.
         """
-        from dg2_jax.interop.stable_diffusion import lora  # which itself needs this class
-
         return lora.adapted(self, path, weight)
 
     def load_controlnet(self, source: str | os.PathLike, **options: Any) -> LoadedControlNet:
@@ -150,8 +147,6 @@ class StableDiffusion:
         Raises:
             FileNotFoundError, ValueError: as that function; or it is for another model.
         """
-        from dg2_jax.interop.stable_diffusion import controlnet  # which itself needs this class
-
         return controlnet.load_controlnet(source, model=self, **options)
 
 

@@ -132,10 +132,10 @@ def _check_kind(path: Path, tensors: Tensors) -> None:
 
 def _config_folder(path: Path, options: FileOptions) -> Path | None:
     if options.config is not None:
-        found = Path(options.config).expanduser()
-        if not (found / folders.INDEX).is_file():
-            raise FileNotFoundError(f"config: there is no {folders.INDEX} in {found}")
-        return found
+        folder = Path(options.config).expanduser()
+        if not (folder / folders.INDEX).is_file():
+            raise FileNotFoundError(f"config: there is no {folders.INDEX} in {folder}")
+        return folder
     return path.parent if (path.parent / folders.INDEX).is_file() else None
 
 

@@ -61,23 +61,23 @@ class TextTower:
 
     def chunks(self, prompt: str) -> list[Chunk]:
         """A prompt's tokens, in chunks that fit; at least one."""
-        found, begin = [], 0
+        chunks, begin = [], 0
         start, *_, end = self.tokenizer.encode("").ids
         for word in (*_BREAK.finditer(prompt), None):
             body, places = self._body(prompt, begin, word.start() if word else len(prompt))
             room = self.length - 2
             for i in range(0, max(len(body), 1), room):
                 ids = [start, *body[i : i + room], end]
-                found.append(self._filled(ids, places[i : i + room]))
+                chunks.append(self._filled(ids, places[i : i + room]))
             begin = word.end() if word else begin
-        return found
+        return chunks
 
     def _body(self, prompt: str, begin: int, stop: int) -> tuple[list[int], list[tuple[int, int]]]:
         """The tokens of a part of a prompt, without start and end, and where they stand."""
         matches = [(m, ids) for find, ids in self.words for m in find.finditer(prompt, begin, stop)]
         body: list[int] = []
         places: list[tuple[int, int]] = []
-        for match, ids in (*sorted(matches, key=lambda found: found[0].start()), (None, ())):
+        for match, ids in (*sorted(matches, key=lambda pair: pair[0].start()), (None, ())):
             if match is not None and match.start() < begin:
                 continue  # within a longer name
             encoded = self.tokenizer.encode(prompt[begin : match.start() if match else stop])
