@@ -59,6 +59,7 @@ class Result:
             the region with inpaint_area "only_masked".
         settings: how they were made, with the height and width that the model made.
         model: the model's name.
+        model_hash: the start of the SHA-256 of its weights' file, if it is from one.
         image_digest: SHA-256 of the pixels that were edited, if any.
         stopped: whether a watcher stopped the call; what was finished before is here.
     """
@@ -70,6 +71,7 @@ class Result:
     latents: np.ndarray
     settings: Settings
     model: str
+    model_hash: str | None = None
     image_digest: str | None = None
     stopped: bool = False
 
@@ -134,6 +136,7 @@ class Result:
             **dataclasses.asdict(own),
             "height": own.height or shape[0],
             "width": own.width or shape[1],
+            **({"model_hash": self.model_hash} if self.model_hash is not None else {}),
         }
 
     def save(self, path: str | Path) -> list[Path]:

@@ -1,14 +1,16 @@
 """A call's result: a sequence of pictures that shows itself and saves itself."""
 
 import io
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dg2_jax import Result, Settings
+from dg2_jax import Pipeline, Result, Settings
 from dg2_jax.checks import ParameterError
 from dg2_jax.pictures import images
+from tests import tiny_model
 
 NAMES = ["x-0.png", "x-1.png", "x-2.png"]
 
@@ -117,3 +119,16 @@ def test_what_was_edited_is_told_by_its_digest():
     result = make(1, image_digest="ab" * 32)
     assert result.metadata(0)["image_digest"] == "ab" * 32
     assert "image" not in result.metadata(0)
+
+
+def test_files_name_the_weights_and_the_start_of_their_hash(tmp_path):
+    tiny_model.save(tmp_path / "model")
+    files = json.loads((tmp_path / "model" / "config.json").read_text())["files"]
+    pipe = Pipeline.load(tmp_path / "model")
+    for weights in pipe.model.params:
+        result = pipe("a lake", num_inference_steps=1, weights=weights)
+        (path,) = result.save(tmp_path / f"{weights}.png")
+        text = Image.open(path).text["parameters"]
+        assert f"Model hash: {files[f'denoiser.{weights}.safetensors'][:10]}, " in text
+        assert f"Weights: {weights}" in text
+    assert "model_hash" not in make().metadata(0)

@@ -21,6 +21,7 @@ from dg2_jax.generation.program import Weights
 from dg2_jax.models import sources
 from dg2_jax.models.adapters import Library
 from dg2_jax.models.controlnets import ControlNets
+from dg2_jax.models.folder import hash_of
 from dg2_jax.models.model import Model
 from dg2_jax.pictures import preview
 from dg2_jax.pictures.image_input import ImageSource
@@ -172,6 +173,7 @@ class Call:
             latents=latents,
             settings=plan.settings,
             model=self.model.name,
+            model_hash=hash_of(self.model.config, plan.settings.weights),
             image_digest=self.edit.digest if self.edit else None,
             stopped=done < len(self.prompts),
         )

@@ -29,6 +29,7 @@ GIVEN = {
     "prompt_matching": None,
     "embed_metadata": True,
     "upscaler": "animevideov3",
+    "inpaint_upscaler": "animevideov3",
     "preview_mode": "vae",
     "width": 96,
     "height": SIZE,
