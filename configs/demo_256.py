@@ -5,7 +5,8 @@ r"""The demo denoiser for 256x256 pictures, trained further for as long as you l
 
 Its latents are the demo's, so it starts from the demo's weights (`init_from`). The learning rate is
 constant until the last 4,000 steps. Until they begin, another `--config.num_steps` lengthens or
-shortens the run. Two averages are kept, from which scripts.reconstruct_ema makes one of any width.
+shortens the run. A loss cap of 20 instead of 5 gives more weight to low noise levels, which decide
+rain and snowflakes. Two averages are kept, from which scripts.reconstruct_ema makes any other.
 """
 
 from ml_collections import ConfigDict
@@ -17,6 +18,7 @@ def get_config() -> ConfigDict:
     """Data only; the keys are the fields of `dg2_jax.training.runs.DenoiserRunConfig`."""
     config = demo.get_config()
     config.update(num_steps=20_000, init_from="demo")
+    config.diffusion.min_snr_gamma = 20.0
     config.optim.update(
         learning_rate=2.5e-3, final_learning_rate=2.5e-5, warmup_steps=50, decay_steps=4000
     )
