@@ -14,11 +14,11 @@ sample --prompt="a calm lake at sunset" --image=$G/source.png --strength=0.6 --n
 sample --prompt="a calm lake at night" --image=$G/source.png --inversion=ddpm --source_prompt="a calm lake at dawn" --strength=0.7 --num_images=4 --seed=0 --sheet=$G/inversion.png
 .venv/bin/python -c "
 from PIL import Image, ImageDraw
-mask = Image.new('L', (256, 256))
-ImageDraw.Draw(mask).rectangle((112, 32, 255, 148), fill=255)
+mask = Image.new('L', (128, 128))
+ImageDraw.Draw(mask).rectangle((56, 16, 127, 74), fill=255)
 mask.save('$G/mask.png')"
 sample --prompt="a volcano by a calm lake at dawn" --image=$G/source.png --mask=$G/mask.png --strength=1 --solver=ddim --num_resamples=5 --guidance_scale=3 --mask_feather=8 --num_images=4 --seed=0 --sheet=$G/inpaint.png
-sample --prompt="a calm lake at dawn" --image=$G/source.png --outpaint=0,0,128,0 --strength=1 --solver=ddim --num_resamples=5 --num_images=4 --seed=0 --sheet=$G/outpaint.png
+sample --prompt="a calm lake at dawn" --image=$G/source.png --outpaint=0,0,64,0 --strength=1 --solver=ddim --num_resamples=5 --num_images=4 --seed=0 --sheet=$G/outpaint.png
 sample --anagram="a volcano at sunset:identity" --anagram="a calm lake at sunset:rot180" --num_images=4 --seed=0 --sheet=$G/anagram.png
 sample --prompt="a tropical island AND a sunset" --num_images=4 --seed=0 --sheet=$G/composed.png
 sample --prompt="a tropical island at noon" --seed=1 --upscale=4 --out=$G/upscale
