@@ -16,7 +16,8 @@ from dg2_jax.nn.scaling import Scaling
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.training import optimizer, state, step
-from dg2_jax.training.config import DiffusionConfig, OptimConfig, RunConfig
+from dg2_jax.training.config import OptimConfig, RunConfig
+from dg2_jax.training.process import DiffusionConfig
 
 SIDE = 32  # of the small model's pictures
 
