@@ -30,6 +30,8 @@ NOT_HERE = {
     "num_inference_steps": "is `steps`",
     "guidance_scale": "is `cfg_scale`",
     "solver": "is `sampler_name`",
+    "variation_seed": "is `subseed`",
+    "variation_strength": "is `subseed_strength`",
     "eta": "A1111's field of that name is another solver's, and its clients send 1 unasked",
     "weights": "is part of the checkpoint's name",
     "model": "is part of the checkpoint's name",
@@ -140,6 +142,8 @@ class _Generate(Lenient):
     prompt: Text = ""
     negative_prompt: Text = ""
     seed: Whole = Field(-1, ge=-1, le=MAX_SEED)
+    subseed: Whole = Field(-1, ge=-1, le=MAX_SEED)
+    subseed_strength: Real = _within("variation_strength", 0.0)
     sampler_name: str = Field("", max_length=100)
     sampler_index: str = Field("", max_length=100)
     batch_size: Whole = Field(1, ge=1, le=MAX_IMAGES)
@@ -207,6 +211,7 @@ class _Generate(Lenient):
             "num_inference_steps": self.steps,
             "guidance_scale": self.cfg_scale,
             "preview_every": max(1, self.steps // 10),
+            "variation_strength": self.subseed_strength,
             **self._controlled(),
         }
 

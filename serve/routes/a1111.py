@@ -1,6 +1,7 @@
 """The A1111 API: making pictures. What it lists is in `a1111_lists`."""
 
 import json
+import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from PIL import Image, ImageOps
 
 from dg2_jax.controls.arguments import expand_seed
+from dg2_jax.settings import MAX_SEED
 from serve import a1111_names, infotext, intake, pictures
 from serve.a1111_enlarging import INTERFACE as _HERE
 from serve.a1111_enlarging import Enlarging, network_of
@@ -33,9 +35,8 @@ async def txt2img(context: Ctx, client: Client, request: Request, asked: Create)
     """Pictures from a prompt."""
     fields = {"kind": "txt2img", **_common(context, asked)}
     enlarging = _second_pass(context, asked, fields)
-    watched = await submit(context, intake.request_from(fields), client, _HERE)
-    await watched.finish(request)
-    return await run_in_threadpool(_reply, context, [watched], asked, enlarging)
+    done = await _run(context, client, request, fields)
+    return await run_in_threadpool(_reply, context, done, asked, enlarging)
 
 
 @router.post("/img2img")
@@ -44,11 +45,40 @@ async def img2img(context: Ctx, client: Client, request: Request, asked: Change)
     done: list[Watched] = []
     for text in asked.init_images:
         fields = await run_in_threadpool(_change, context, asked, text)
-        watched = await submit(context, intake.request_from(fields), client, _HERE)
+        done += await _run(context, client, request, fields)
+        if done[-1].job.status == "cancelled":
+            break
+    return await run_in_threadpool(_reply, context, done, asked)
+
+
+async def _run(
+    context: Context, client: str, request: Request, fields: dict[str, Any]
+) -> list[Watched]:
+    """Runs a request to its end: as one job, or as one for each variation of a seed."""
+    done: list[Watched] = []
+    for each in _variations(fields):
+        watched = await submit(context, intake.request_from(each), client, _HERE)
         done.append(watched)
         if (await watched.finish(request)).status == "cancelled":
             break
-    return await run_in_threadpool(_reply, context, done, asked)
+    return done
+
+
+def _variations(fields: dict[str, Any]) -> list[dict[str, Any]]:
+    """As A1111 does: variations have one seed and count up the other."""
+    if not fields["variation_strength"]:
+        return [fields]
+    first, seed = fields["variation_seed"], fields["seed"]
+    seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
+    return [
+        {
+            **fields,
+            "num_images": 1,
+            "seed": seed,
+            "variation_seed": (first + index) % (MAX_SEED + 1),
+        }
+        for index in range(fields["num_images"])
+    ]
 
 
 def _second_pass(context: Context, asked: Create, fields: dict[str, Any]) -> Enlarging | None:
@@ -104,6 +134,9 @@ def _common(context: Context, asked: Generate) -> dict[str, Any]:
     if fields["num_images"] > most:
         raise ProblemError(422, f"batch_size times n_iter must be at most {most}", "batch_size")
     fields["solver"] = _solver(asked)
+    if asked.subseed_strength:
+        drawn = asked.subseed if asked.subseed >= 0 else secrets.randbelow(MAX_SEED + 1)
+        fields["variation_seed"] = drawn
     chosen = asked.override_settings.get(CHECKPOINT)
     checkpoint = a1111_lists.find_checkpoint(context, None if chosen is None else str(chosen))
     fields |= {"model": checkpoint.model, "weights": checkpoint.weights}
@@ -180,6 +213,7 @@ def _info(
     images = [image for job in jobs for image in job.images]
     seeds = [seed for job in jobs for seed in expand_seed(job.request.seed, job.num_images)]
     count = len(seeds)
+    subseeds = [job.request.variation_seed for job in jobs for _ in range(job.num_images)]
     width, height = (images[0].width, images[0].height) if images else (own_size, own_size)
     notes = [note for job in jobs for note in job.notes]
     if enlarging is not None:
@@ -192,9 +226,9 @@ def _info(
         "all_negative_prompts": [request.negative_prompt] * count,
         "seed": seeds[0],
         "all_seeds": seeds,
-        "subseed": 0,
-        "all_subseeds": [0] * count,
-        "subseed_strength": 0,
+        "subseed": subseeds[0],
+        "all_subseeds": subseeds,
+        "subseed_strength": request.variation_strength,
         "width": width,
         "height": height,
         "sampler_name": a1111_names.sampler(request.solver),

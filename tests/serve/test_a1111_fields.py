@@ -69,7 +69,7 @@ def refused(answer, name: str, status: int = 422) -> str:
 
 # A value that asks for something, where True does not do.
 ASKING = {
-    "scheduler": "karras", "styles": ["ink"], "subseed_strength": 0.3, "s_noise": 1.1,
+    "scheduler": "karras", "styles": ["ink"], "s_noise": 1.1,
     "seed_resize_from_h": 512, "seed_resize_from_w": 512, "s_churn": 3.0, "s_tmax": 1.0,
     "s_tmin": 0.1, "s_min_uncond": 0.5, "refiner_checkpoint": "xl", "infotext": "Steps: 3",
     "hr_second_pass_steps": 4, "hr_checkpoint_name": "xl", "hr_sampler_name": "DDIM",
@@ -225,6 +225,26 @@ def test_settings_of_a_request(server):
     harmless = {"samples_format": "webp", "sd_vae": "Automatic", "sd_model_checkpoint": None}
     picture_of(post(server, "txt2img", override_settings=harmless))
     assert "501" in str(server.client.post("/sdapi/v1/interrogate", json={"image": "x"}))
+
+
+def test_variations_have_one_seed_and_count_up_the_other(server):
+    sent = {"subseed": 8, "subseed_strength": 0.25, "batch_size": 3}
+    answer = post(server, "txt2img", **sent)
+    picture_of(answer)
+    info = json.loads(answer.json()["info"])
+    assert (info["all_seeds"], info["all_subseeds"]) == ([3, 3, 3], [8, 9, 10])
+    assert (info["subseed"], info["subseed_strength"]) == (8, 0.25)
+    used = [(c["seed"], c["variation_seed"], c["variation_strength"]) for c in server.pipe.calls]
+    assert used == [([3], 8 + i, 0.25) for i in range(3)]
+    assert "variation_seed: 8" in info["infotexts"][0]
+    drawn = [
+        json.loads(post(server, "txt2img", subseed_strength=0.5).json()["info"])["subseed"]
+        for _ in range(2)
+    ]
+    assert drawn[0] != drawn[1]
+    unused = json.loads(post(server, "txt2img", subseed=8).json()["info"])
+    assert (unused["subseed"], unused["subseed_strength"]) == (0, 0)
+    refused(post(server, "txt2img", subseed_strength=1.5), "subseed_strength")
 
 
 @pytest.mark.parametrize(
