@@ -15,8 +15,8 @@ from pydantic import (
 
 from dg2_jax.pictures.edges import PREPROCESSORS
 from dg2_jax.settings import MAX_IMAGES, MAX_SEED, MAX_SIDE
-from serve import a1111_fields
-from serve.a1111_fields import Row
+from serve import a1111_fields, foreign_fields
+from serve.foreign_fields import Row
 from serve.job_controls import CONTROLS
 from serve.schemas import MAX_PROMPT, Text, foreign_field_of
 
@@ -86,7 +86,7 @@ class Lenient(BaseModel):
         if not isinstance(value, dict):
             return value
         sent = {name: item for name, item in value.items() if item is not None}
-        a1111_fields.check(cls.table, sent)
+        foreign_fields.check(cls.table, sent)
         return sent
 
 

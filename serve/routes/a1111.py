@@ -16,6 +16,7 @@ from serve import a1111_names, infotext, intake, pictures
 from serve.a1111_enlarging import INTERFACE as _HERE
 from serve.a1111_enlarging import Enlarging, network_of
 from serve.a1111_schemas import CHECKPOINT, CLIP_LAYERS, Change, Create, Generate, PngInfo
+from serve.checkpoints import checkpoint_of
 from serve.context import Client, Context, Ctx
 from serve.job_controls import CONTROLS
 from serve.problems import ProblemError
@@ -208,7 +209,7 @@ def _info(
 ) -> dict[str, Any]:
     """What was used, which is not always what was asked for."""
     request = jobs[0].request
-    checkpoint = a1111_lists.checkpoint_of(context, request.model, request.weights)
+    checkpoint = checkpoint_of(context, request.model, request.weights)
     own_size = context.models.details(request.model)["size"]
     images = [image for job in jobs for image in job.images]
     seeds = [seed for job in jobs for seed in expand_seed(job.request.seed, job.num_images)]

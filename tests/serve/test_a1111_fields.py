@@ -12,7 +12,7 @@ import webuiapi
 from PIL import Image
 
 from serve import a1111_fields, a1111_schemas
-from serve.a1111_fields import Ignored, Refused
+from serve.foreign_fields import Ignored, Refused
 from serve.routes import a1111_extras
 from tests.serve.fakes import SIZE
 

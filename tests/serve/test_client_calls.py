@@ -150,7 +150,7 @@ def test_openai_formats(start, fmt):
 
 
 def test_openai_sizes_and_fields_of_other_models(openai_client):
-    square = {"size": "auto", "quality": "auto", "background": "transparent", "moderation": "low"}
+    square = {"size": "auto", "quality": "auto", "background": "opaque", "moderation": "low"}
     wide = {"size": "1792x1024", "quality": "hd", "style": "vivid", "user": "u"}
     for fields, size in ((square, f"{SIZE}x{SIZE}"), (wide | {"model": "dall-e-3"}, "96x64")):
         reply = openai_client.images.generate(prompt="x", **fields)
