@@ -13,21 +13,21 @@ from PIL import Image, ImageOps
 from dg2_jax.controls.arguments import expand_seed
 from dg2_jax.settings import MAX_SEED
 from serve import a1111_names, infotext, intake, pictures
-from serve.a1111_enlarging import INTERFACE as _HERE
-from serve.a1111_enlarging import Enlarging, network_of
+from serve.a1111_enlarging import INTERFACE, Enlarging, network_of
 from serve.a1111_schemas import CHECKPOINT, CLIP_LAYERS, Change, Create, Generate, PngInfo
 from serve.checkpoints import checkpoint_of
 from serve.context import Client, Context, Ctx
 from serve.job_controls import CONTROLS
 from serve.problems import ProblemError
 from serve.records import Job
-from serve.routes import a1111_extras, a1111_lists
+from serve.routes import a1111_extras, a1111_lists, a1111_progress
 from serve.routes.images import read_info
 from serve.waiting import Watched, submit
 
 router = APIRouter(tags=["A1111"])
 router.include_router(a1111_lists.router)
 router.include_router(a1111_extras.router)
+router.include_router(a1111_progress.router)
 _OPAQUE = 128  # of 255: opacity above it means "repaint"
 
 
@@ -58,7 +58,7 @@ async def _run(
     """Runs a request to its end: as one job, or as one for each variation of a seed."""
     done: list[Watched] = []
     for each in _variations(fields):
-        watched = await submit(context, intake.request_from(each), client, _HERE)
+        watched = await submit(context, intake.request_from(each), client, INTERFACE)
         done.append(watched)
         if (await watched.finish(request)).status == "cancelled":
             break
@@ -254,56 +254,6 @@ def _info(
         "is_using_inpainting_conditioning": False,
         "version": "dg2_jax",
     }
-
-
-@router.get("/progress")
-async def progress(
-    context: Ctx, client: Client, skip_current_image: bool = False
-) -> dict[str, Any]:
-    """How far this client's oldest request through this interface is; of no other's."""
-    watched = _oldest(context, client)
-    view = context.engine.progress(watched.job.id) if watched is not None else None
-    current = None
-    if watched is not None and watched.preview is not None and not skip_current_image:
-        current = watched.preview["images"][0]["url"].partition(",")[2]
-    view = view or {}
-    return {
-        "progress": view.get("fraction", 0.0),
-        "eta_relative": view.get("eta_seconds") or 0.0,
-        "state": {
-            "skipped": False,
-            "interrupted": False,
-            "stopping_generation": False,
-            "job": watched.job.id if watched is not None else "",
-            "job_count": watched.job.num_images if watched is not None else 0,
-            "job_timestamp": datetime.now(UTC).strftime("%Y%m%d%H%M%S"),
-            "job_no": view.get("images_done", 0),
-            "sampling_step": view.get("step", 0),
-            "sampling_steps": view.get("num_steps", 0),
-        },
-        "current_image": current,
-        "textinfo": None,
-    }
-
-
-def _oldest(context: Context, client: str) -> Watched | None:
-    theirs = (w for w in context.watched if (w.interface, w.client) == (_HERE, client))
-    return next(theirs, None)
-
-
-@router.post("/interrupt")
-async def interrupt(context: Ctx, client: Client) -> dict[str, Any]:
-    """Stops this client's oldest request through this interface, which answers with what it has."""
-    watched = _oldest(context, client)
-    if watched is not None:
-        await run_in_threadpool(context.engine.cancel, watched.job.id)
-    return {}
-
-
-@router.post("/skip")
-async def skip(context: Ctx, client: Client) -> None:
-    """The same here: a request is one job."""
-    await interrupt(context, client)
 
 
 @router.post("/interrogate")
