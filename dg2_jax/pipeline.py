@@ -129,8 +129,8 @@ class Pipeline:
     @takes_settings()
     def __call__(
         self,
-        prompt: str | Sequence[str] = "",
-        negative_prompt: str | Sequence[str] = "",
+        prompt: str | Sequence[str] | None = "",
+        negative_prompt: str | Sequence[str] | None = "",
         num_images: int = 1,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -150,8 +150,9 @@ class Pipeline:
         """Makes or edits pictures, prompt by prompt.
 
         Args:
-            prompt: one text or several; empty is the model's null text. Left out with `anagram`.
-            negative_prompt: what to move away from; one for all prompts or one each.
+            prompt: one text or several; empty, or `None`, is the model's null text. Left out with
+                `anagram`.
+            negative_prompt: what to move away from; one for all prompts or one each, or `None`.
             num_images: images per prompt; at most 256 in total.
             num_inference_steps: `None`, here and for the next two, uses the default for these
                 weights (`sampling` in config.json, else that of `Settings`).

@@ -78,6 +78,23 @@ class Settings:
     weights: str = control(
         "ema", Choice(tuple(WEIGHTS)), "Which set of the model's weights.", "sampling"
     )
+    variation_seed: int = control(
+        0,
+        Integer(0, MAX_SEED),
+        "Seed of the noise that variation_strength moves every picture towards.",
+        "sampling",
+        kinds=PROMPTED,
+        advanced=True,
+    )
+    variation_strength: float = control(
+        0.0,
+        _UNIT,
+        "How far the initial noise is moved from that of the seed to that of variation_seed: 0 "
+        "stays, 1 is there.",
+        "sampling",
+        kinds=PROMPTED,
+        advanced=True,
+    )
     guidance_rescale: float = control(
         0.0,
         _UNIT,
@@ -361,6 +378,10 @@ class Settings:
             )
         if self.inpaint_area == "only_masked" and self.outpaint is not None:
             raise ParameterError("inpaint_area", "'only_masked' needs mask, not outpaint")
+        if self.variation_strength > 0 and (self.anagram is not None or self.inversion is not None):
+            raise ParameterError(
+                "variation_strength", "above 0 needs one initial noise: no anagram, no inversion"
+            )
         start, end = self.control_guidance_start, self.control_guidance_end
         check(start < end, "control_guidance_start", "below control_guidance_end", start)
         if self.inversion is not None:

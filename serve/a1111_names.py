@@ -20,18 +20,24 @@ UPSCALERS = {
     "R-ESRGAN 2x+": "x2plus",
 }
 RESIZED = ("None", "Lanczos", "Nearest")  # enlarging without a network
+LATENT = "Latent"  # how the names of those begin that enlarge latents
 
 
-def solver(name: str | None) -> str:
-    """The solver that comes nearest to a sampler's name; DPM-Solver++(2M) where none does.
+def known_solver(name: str) -> str | None:
+    """The solver that a sampler's name means, ours included; None where it means none here."""
+    asked = name.lower().removeprefix("k_").strip()
+    labels = {label.lower(): solver_name for label, solver_name in SAMPLERS.items()}
+    return asked if asked in SOLVERS else labels.get(asked.replace("_", " "))
 
-    Our own names are understood as well.
+
+def solver(name: str) -> str:
+    """The same for what other programs wrote in a picture; the nearest there is.
+
+    A suffix ("DPM++ 2M Karras") is left out, and DPM-Solver++(2M) stands for unknown ones.
     """
-    asked = (name or "").lower().replace("k_", "").strip()
-    for label, solver_name in sorted(SAMPLERS.items(), key=lambda item: -len(item[0])):
-        if asked in (label.lower(), solver_name) or asked.startswith(label.lower() + " "):
-            return solver_name
-    return asked if asked in SOLVERS else "dpmpp_2m"
+    words = name.split()
+    shorter = (" ".join(words[:count]) for count in range(len(words), 0, -1))
+    return next(filter(None, map(known_solver, shorter)), "dpmpp_2m")
 
 
 def sampler(solver_name: str) -> str:
@@ -40,7 +46,15 @@ def sampler(solver_name: str) -> str:
 
 
 def upscaler(name: str) -> str | None:
-    """The network of an upscaler's name; None for plain resizing."""
-    if name in RESIZED:
-        return None
-    return UPSCALERS.get(name, name if name in UPSCALERS.values() else "x4plus")
+    """The network of an upscaler's name; None for plain resizing.
+
+    Raises:
+        KeyError: there is none of that name.
+    """
+    ours = {network: network for network in UPSCALERS.values()}
+    return (dict.fromkeys(RESIZED) | UPSCALERS | ours)[name]
+
+
+def is_latent(name: str) -> bool:
+    """Whether an upscaler is one of those that enlarge latents, whose place a network takes."""
+    return name.startswith(LATENT)

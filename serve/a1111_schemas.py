@@ -1,7 +1,7 @@
-"""Requests of A1111 clients: unknown fields ignored, null means left out, odd values bent."""
+"""Requests of A1111 clients: null means left out; `a1111_fields` says what is done and refused."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     BaseModel,
@@ -14,8 +14,9 @@ from pydantic import (
 )
 
 from dg2_jax.pictures.edges import PREPROCESSORS
-from dg2_jax.settings import MAX_SEED
-from serve import a1111_names
+from dg2_jax.settings import MAX_IMAGES, MAX_SEED, MAX_SIDE
+from serve import a1111_fields, foreign_fields
+from serve.foreign_fields import Row
 from serve.job_controls import CONTROLS
 from serve.schemas import MAX_PROMPT, Text, foreign_field_of
 
@@ -29,6 +30,8 @@ NOT_HERE = {
     "num_inference_steps": "is `steps`",
     "guidance_scale": "is `cfg_scale`",
     "solver": "is `sampler_name`",
+    "variation_seed": "is `subseed`",
+    "variation_strength": "is `subseed_strength`",
     "eta": "A1111's field of that name is another solver's, and its clients send 1 unasked",
     "weights": "is part of the checkpoint's name",
     "model": "is part of the checkpoint's name",
@@ -51,6 +54,8 @@ NOT_HERE = {
     "clip_skip": "is `CLIP_stop_at_last_layers` of `override_settings`",
     "outpaint": "A1111 has it as a script, and there are no scripts",
 }
+CHECKPOINT, CLIP_LAYERS = "sd_model_checkpoint", "CLIP_stop_at_last_layers"
+MAX_ENLARGED = 8 * MAX_SIDE  # of a side, in pixels
 OURS = tuple(name for name in CONTROLS if name not in NOT_HERE)  # further fields, by their names
 
 
@@ -62,28 +67,40 @@ Whole = Annotated[int, BeforeValidator(_whole), Field(ge=-(2**63), le=2**63)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Lenient(BaseModel):
+def _within(control: str, default: Any) -> Any:
+    """A field within the bounds of a control."""
+    bounds = CONTROLS[control].values.describe()
+    return Field(default, ge=bounds["minimum"], le=bounds["maximum"])
+
+
+class Lenient(BaseModel):
+    """A request whose null fields are left out, and whose other fields `table` tells of."""
+
     model_config = ConfigDict(extra="ignore")
+
+    table: ClassVar[dict[str, Row]] = {}
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_default(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: item for name, item in value.items() if item is not None}
-        return value
+    def _checked(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        sent = {name: item for name, item in value.items() if item is not None}
+        foreign_fields.check(cls.table, sent)
+        return sent
 
 
 _CONTROLNET = "controlnet"  # the extension's name
 
 
-class ControlUnit(_Lenient):
+class ControlUnit(Lenient):
     """One unit of the extension for ControlNets."""
 
     model: str = Field(min_length=1, max_length=1000)
     module: str = Field("none", max_length=100)
-    weight: Real = 1.0
-    guidance_start: Real = 0.0
-    guidance_end: Real = 1.0
+    weight: Real = _within("controlnet_conditioning_scale", 1.0)
+    guidance_start: Real = _within("control_guidance_start", 0.0)
+    guidance_end: Real = _within("control_guidance_end", 1.0)
     image: Any = None
     input_image: Any = None
     control_mode: Any = 0
@@ -109,35 +126,42 @@ class ControlUnit(_Lenient):
         picture = given.get("image") if isinstance(given, dict) else given
         return {
             "controlnet": self.model.partition(" [")[0],
-            "controlnet_conditioning_scale": _within("controlnet_conditioning_scale", self.weight),
-            "control_guidance_start": _within("control_guidance_start", self.guidance_start),
-            "control_guidance_end": _within("control_guidance_end", self.guidance_end),
+            "controlnet_conditioning_scale": self.weight,
+            "control_guidance_start": self.guidance_start,
+            "control_guidance_end": self.guidance_end,
             "control_preprocessor": None if self.module == "none" else self.module,
             "control_image": picture,
         }
 
 
-class _Generate(_Lenient):
+class _Generate(Lenient):
     """`txt2img`, and what `img2img` shares with it."""
+
+    table = a1111_fields.GENERATE
 
     prompt: Text = ""
     negative_prompt: Text = ""
-    seed: Whole = -1
+    seed: Whole = Field(-1, ge=-1, le=MAX_SEED)
+    subseed: Whole = Field(-1, ge=-1, le=MAX_SEED)
+    subseed_strength: Real = _within("variation_strength", 0.0)
     sampler_name: str = Field("", max_length=100)
     sampler_index: str = Field("", max_length=100)
-    scheduler: str = Field("automatic", max_length=100)
-    batch_size: Whole = 1
-    n_iter: Whole = 1
-    steps: Whole = 50
-    cfg_scale: Real = 7.0
-    width: Whole = 512
-    height: Whole = 512
-    eta: Real | None = None
-    styles: list[str] = []
+    batch_size: Whole = Field(1, ge=1, le=MAX_IMAGES)
+    n_iter: Whole = Field(1, ge=1, le=MAX_IMAGES)
+    steps: Whole = _within("num_inference_steps", 50)
+    cfg_scale: Real = _within("guidance_scale", 7.0)
+    width: Whole = Field(512, ge=8, le=MAX_SIDE)
+    height: Whole = Field(512, ge=8, le=MAX_SIDE)
     override_settings: dict[str, Any] = {}
     script_name: str = Field("", max_length=MAX_PROMPT)
     alwayson_scripts: dict[str, Any] = {}
     send_images: bool = True
+
+    @field_validator("override_settings")
+    @classmethod
+    def _known_settings(cls, value: dict[str, Any]) -> dict[str, Any]:
+        a1111_fields.check_settings(value, (CHECKPOINT, CLIP_LAYERS))
+        return value
 
     @field_validator("script_name")
     @classmethod
@@ -176,30 +200,24 @@ class _Generate(_Lenient):
         return chosen | ({"solver"} if self.sampler_name or self.sampler_index else set())
 
     def fields(self) -> dict[str, Any]:
-        """As fields of our own requests, within their bounds."""
-        steps = _within("num_inference_steps", self.steps)
+        """As fields of our own requests."""
         given = {name: getattr(self, name) for name in OURS if name in self.model_fields_set}
         return {
             **{name: value for name, value in given.items() if value is not None},
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
-            "seed": None if self.seed < 0 else self.seed % (MAX_SEED + 1),
-            "num_images": max(1, self.batch_size) * max(1, self.n_iter),
-            "num_inference_steps": steps,
-            "guidance_scale": _within("guidance_scale", self.cfg_scale),
-            "preview_every": max(1, steps // 10),
+            "seed": None if self.seed < 0 else self.seed,
+            "num_images": self.batch_size * self.n_iter,
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.cfg_scale,
+            "preview_every": max(1, self.steps // 10),
+            "variation_strength": self.subseed_strength,
             **self._controlled(),
         }
 
     def _controlled(self) -> dict[str, Any]:
         unit = self._unit(self.alwayson_scripts)
         return {} if unit is None else unit.fields()
-
-
-def _within(name: str, value: Any) -> Any:
-    """A number bent into the bounds of a control."""
-    bounds = CONTROLS[name].values.describe()
-    return min(bounds["maximum"], max(bounds["minimum"], value))
 
 
 def _active(argument: Any) -> bool:
@@ -212,19 +230,15 @@ Generate = create_model("Generate", __base__=_Generate, __doc__=_Generate.__doc_
 
 
 class Create(Generate):
-    """`txt2img`; its second pass at a higher resolution is an upscaling network here."""
+    """`txt2img`; its second pass at a higher resolution is an upscaler here."""
+
+    table = a1111_fields.CREATE
 
     enable_hr: bool = False
-    hr_scale: Real = 2.0
+    hr_scale: Real = Field(2.0, ge=1.0, le=8.0)
+    hr_resize_x: Whole = Field(0, ge=0, le=MAX_ENLARGED)
+    hr_resize_y: Whole = Field(0, ge=0, le=MAX_ENLARGED)
     hr_upscaler: str = Field("", max_length=100)
-
-    def fields(self) -> dict[str, Any]:
-        """See `Generate`."""
-        fields = super().fields()
-        if self.enable_hr:
-            fields["upscale"] = 2 if self.hr_scale <= 2 else 4
-            fields["upscaler"] = a1111_names.upscaler(self.hr_upscaler) or "x4plus"
-        return fields
 
 
 class Change(Generate):
@@ -235,73 +249,50 @@ class Change(Generate):
     worked on, and the picture keeps its size.
     """
 
+    table = a1111_fields.CHANGE
+
     init_images: list[str] = Field(min_length=1, max_length=64)
     mask: str | None = None
-    denoising_strength: Real = 0.75
-    resize_mode: Whole = 0
-    mask_blur: Real = 4.0
-    inpainting_fill: Whole = 0
+    denoising_strength: Real = _within("strength", 0.75)
+    resize_mode: Whole = Field(0, ge=0, le=2)
+    mask_blur: Real = _within("mask_feather", 4.0)
+    inpainting_fill: Whole = Field(0, ge=0, le=3)
     inpaint_full_res: bool = True
-    inpaint_full_res_padding: Whole = 0
+    inpaint_full_res_padding: Whole = _within("inpaint_padding", 0)
     inpainting_mask_invert: bool = False
     include_init_images: bool = False
+
+    @property
+    def stretches(self) -> bool:
+        """Whether pictures of another shape are distorted; a region around a mask is not."""
+        return self.resize_mode == 0 and not (self.mask is not None and self.inpaint_full_res)
 
     def fields(self) -> dict[str, Any]:
         """See `Generate`."""
         fields = super().fields()
         fields |= {
-            "strength": _within("strength", self.denoising_strength),
+            "strength": self.denoising_strength,
             "resize_mode": "pad" if self.resize_mode == 2 else "crop",
         }
         if self.mask is not None:
-            fields["mask_feather"] = _within("mask_feather", self.mask_blur)
+            fields["mask_feather"] = self.mask_blur
             if self.inpaint_full_res:
                 fields["inpaint_area"] = "only_masked"
-                fields["inpaint_padding"] = _within(
-                    "inpaint_padding", self.inpaint_full_res_padding
-                )
+                fields["inpaint_padding"] = self.inpaint_full_res_padding
             if self.inpainting_fill >= 2:
                 fields["strength"] = 1.0
         if len(self.init_images) > 1:  # `batch_size` counts them
-            fields["num_images"] = max(1, self.n_iter)
+            fields["num_images"] = self.n_iter
         return fields
 
 
-class _Extras(_Lenient):
-    resize_mode: Whole = 0
-    upscaling_resize: Real = 2.0
-    upscaling_resize_w: Whole = 512
-    upscaling_resize_h: Whole = 512
-    upscaling_crop: bool = True
-    upscaler_1: str = Field("None", max_length=100)
-
-
-class ExtraSingle(_Extras):
-    """`extra-single-image`."""
-
-    image: str
-
-
-class NamedImage(_Lenient):
-    """A member of `imageList`."""
-
-    data: str
-    name: str = ""
-
-
-class ExtraBatch(_Extras):
-    """`extra-batch-images`."""
-
-    imageList: list[NamedImage] = Field(min_length=1, max_length=64)  # noqa: N815
-
-
-class PngInfo(_Lenient):
+class PngInfo(Lenient):
     """`png-info`."""
 
     image: str
 
 
-class Options(_Lenient):
+class Options(Lenient):
     """`options`; only the model is used."""
 
     sd_model_checkpoint: str | None = Field(None, max_length=MAX_PROMPT)

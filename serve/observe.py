@@ -4,8 +4,10 @@ import asyncio
 import logging
 import sys
 import time
+import uuid
 
 import structlog
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve import problems
@@ -44,11 +46,15 @@ class Observe:
             return
         start = time.perf_counter()
         began = False
+        request_id = f"req_{uuid.uuid4().hex}"  # OpenAI's clients show it with their errors
 
         async def noting(message: Message) -> None:
             nonlocal began
             if message["type"] == "http.response.start":
                 began = True
+                if scope["path"].startswith("/v1/"):
+                    headers = MutableHeaders(scope=message)
+                    headers["x-request-id"] = request_id
                 seconds = time.perf_counter() - start
                 status = message["status"]
                 method = scope["method"] if scope["method"] in _METHODS else "other"
@@ -58,6 +64,7 @@ class Observe:
                         "request",
                         method=method,
                         path=scope["path"][:200],
+                        id=request_id,
                         status=status,
                         ms=round(seconds * 1000, 1),
                     )

@@ -1,10 +1,12 @@
 """Requests of OpenAI clients, from JSON or from a multipart form."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from serve import sizes
+from dg2_jax.checks import ParameterError
+from serve import foreign_fields, openai_fields, sizes
 from serve.job_controls import CONTROLS
 from serve.schemas import Text, foreign_field_of
 from serve.sizes import Size
@@ -28,8 +30,12 @@ NOT_HERE = {
 OURS = tuple(name for name in CONTROLS if name not in NOT_HERE)  # clients send them by `extra_body`
 
 
+Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
+_MOST = 3840  # pixels of a side
+
+
 class _ImageRequest(BaseModel):
-    """`images/generations` and `images/edits`; fields that mean nothing here are accepted."""
+    """`images/generations` and `images/edits`; `openai_fields` tells of every field."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -40,10 +46,19 @@ class _ImageRequest(BaseModel):
     response_format: Literal["url", "b64_json"] | None = None
     output_format: Literal["png", "jpeg", "webp"] | None = None
     output_compression: int | None = Field(None, ge=0, le=100)
-    quality: str | None = Field(None, max_length=20)
-    background: str | None = Field(None, max_length=20)
+    quality: Quality | None = None
+    style: Literal["vivid", "natural"] | None = None
+    moderation: Literal["auto", "low"] | None = None
     stream: bool | None = None
     partial_images: int | None = Field(None, ge=0, le=3)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _checked(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            sent = {name: item for name, item in value.items() if item is not None}
+            foreign_fields.check(openai_fields.TABLE, sent)
+        return value
 
     def fields(self) -> dict[str, Any]:
         """As fields of our own requests, but for the size, which depends on the model."""
@@ -57,10 +72,26 @@ class _ImageRequest(BaseModel):
             **ours,
         }
 
-    @property
-    def pixels(self) -> Size | None:
-        """The requested size, None for "auto" and anything that is not a size."""
-        return sizes.parse(self.size or "")
+    def pixels(self, own: Sequence[Size]) -> Size | None:
+        """The requested size, None for "auto".
+
+        Args:
+            own: sizes that are allowed besides OpenAI's.
+
+        Raises:
+            ParameterError: neither.
+        """
+        if self.size in (None, "auto"):
+            return None
+        size = sizes.parse(self.size)
+        if size is None or not (size in own or _is_theirs(size)):
+            raise ParameterError(
+                "size",
+                "must be auto, WIDTHxHEIGHT (both divisible by 16, at most "
+                f"{_MOST} and of an aspect of 1:3 to 3:1) or one of "
+                + ", ".join(f"{width}x{height}" for width, height in own),
+            )
+        return size
 
     @property
     def suffix(self) -> Literal["png", "jpeg", "webp"]:
@@ -75,6 +106,12 @@ class _ImageRequest(BaseModel):
             pydantic.ValidationError: as usual.
         """
         return cls.model_validate({k: v for k, v in form.items() if v != ""})
+
+
+def _is_theirs(size: Size) -> bool:
+    """Whether OpenAI allows a size."""
+    short, long = sorted(size)
+    return short > 0 and not short % 16 and not long % 16 and long <= min(_MOST, 3 * short)
 
 
 _FIELDS: dict[str, Any] = {name: foreign_field_of(CONTROLS[name]) for name in OURS}

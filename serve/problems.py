@@ -93,11 +93,13 @@ def _openai_error(status: int, body: dict[str, Any], headers: dict[str, str]) ->
     kinds = {400: "invalid_request_error", 401: "authentication_error", 429: "rate_limit_error"}
     if status not in (429, 503):  # these were not computed, so that asking again makes sense
         headers["x-should-retry"] = "false"
+    param = body["errors"][0]["field"] if "errors" in body else None
+    codes = {(401, None): "invalid_api_key", (404, "model"): "model_not_found"}
     error = {
         "message": body["detail"],
         "type": kinds.get(status, "invalid_request_error" if status < 500 else "server_error"),
-        "param": body["errors"][0]["field"] if "errors" in body else None,
-        "code": "invalid_api_key" if status == 401 else None,
+        "param": param,
+        "code": codes.get((status, param)),
     }
     return JSONResponse({"error": error}, status, headers)
 
@@ -168,7 +170,7 @@ def _field(error: Any) -> str:
     parts = list(error["loc"])
     if len(parts) > 1 and parts[0] in ("body", "query", "path", "header"):
         parts = parts[1:]
-    if parts[:1] == ["body"] or (parts[:1] and parts[0] in KINDS and len(parts) == 1):
+    if not parts or parts[:1] == ["body"] or (parts[:1] and parts[0] in KINDS and len(parts) == 1):
         refused = _refused(error)  # about the whole request
         return "body" if refused is None else refused.name
     if len(parts) > 1 and parts[0] in KINDS and isinstance(parts[1], str):

@@ -93,6 +93,10 @@ KINDS = {
             },
         ],
     ),
+    "variations": (
+        {"variation_strength": 0.5},
+        [{"variation_strength": 0.1, "variation_seed": 7}, {"variation_strength": 1.0, "seed": 2}],
+    ),
     "reuse": ({"reuse_every": 2}, [{"reuse_every": 3}, {"reuse_every": 1000, "solver": "heun"}]),
 }  # fmt: skip
 

@@ -91,13 +91,17 @@ def takes_settings(*groups: str) -> Callable[[Function], Function]:
 
 
 def expand_prompts(
-    prompt: str | Sequence[str], negative_prompt: str | Sequence[str], num_images: int
+    prompt: str | Sequence[str] | None,
+    negative_prompt: str | Sequence[str] | None,
+    num_images: int,
 ) -> tuple[list[str], list[str]]:
-    """One prompt and one negative prompt per image, prompt by prompt.
+    """One prompt and one negative prompt per image, prompt by prompt; None is empty.
 
     Raises:
         ParameterError: naming the parameter and what is allowed.
     """
+    prompt = "" if prompt is None else prompt
+    negative_prompt = "" if negative_prompt is None else negative_prompt
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     if not prompts or not all(isinstance(p, str) for p in prompts):
         raise ParameterError("prompt", "must be a text or a non-empty list of texts")

@@ -14,6 +14,11 @@ class SamplerControls(TypedDict, total=False):
     """Noise that DDIM adds per step: 0 none, 1 as DDPM."""
     spacing: str | None
     """Spacing of the timesteps; None is the default of the model's schedule."""
+    variation_seed: int
+    """Seed of the noise that variation_strength moves every picture towards."""
+    variation_strength: float
+    """How far the initial noise is moved from that of the seed to that of variation_seed: 0 stays,
+    1 is there."""
     guidance_rescale: float
     """How much of the contrast that guidance adds is taken back, 0 to 1."""
     guidance_interval: tuple[float, float] | None

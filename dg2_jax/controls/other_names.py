@@ -17,6 +17,8 @@ OTHER_NAMES = {
     **dict.fromkeys(("timesteps", "sigmas", "timestep_spacing"), "spacing"),
     **dict.fromkeys(("init_image", "init_images", "source_image"), "image"),
     **dict.fromkeys(("denoising_strength", "denoise", "noise_strength"), "strength"),
+    **dict.fromkeys(("subseed", "variation"), "variation_seed"),
+    "subseed_strength": "variation_strength",
     **dict.fromkeys(("mask_image", "inpaint_mask"), "mask"),
     **dict.fromkeys(("mask_blur", "feather"), "mask_feather"),
     **dict.fromkeys(("inpaint_full_res", "padding_mask_crop"), "inpaint_area"),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import io_callback
-from jaxtyping import Array, Bool, Int, Integer, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray
 
 from dg2_jax import randomness
 from dg2_jax.diffusion import solver_table
@@ -37,9 +37,46 @@ def noise_for(keys: Keys, name: int, step: int | Int[Array, ""], shape: tuple[in
     return jax.vmap(one)(keys)
 
 
-def initial_noise(keys: Keys, shape: tuple[int, ...]) -> Latent:
-    """Where txt2img starts: N(0, I)."""
-    return noise_for(keys, INITIAL_NOISE, 0, shape)
+class Variation(NamedTuple):
+    """Initial noise moved towards that of another seed.
+
+    Attributes:
+        keys: (1,), of the other seed.
+        strength: how far, 0 to 1.
+    """
+
+    keys: Keys
+    strength: Float[Array, ""]
+
+
+def initial_noise(keys: Keys, shape: tuple[int, ...], variation: Variation | None = None) -> Latent:
+    """Where txt2img starts: N(0, I), of a seed or on the way to another one's."""
+    noise = noise_for(keys, INITIAL_NOISE, 0, shape)
+    if variation is None:
+        return noise
+    return slerp(noise, noise_for(variation.keys, INITIAL_NOISE, 0, shape), variation.strength)
+
+
+def slerp(start: Latent, end: Float[Array, "#b h w c"], weight: Float[Array, ""] | float) -> Latent:
+    """Spherical interpolation of each latent: (sin((1-w)θ)·start + sin(wθ)·end) / sin θ.
+
+    θ is the angle between `start` and `end`, w the weight: 0 is `start`, 1 is `end`. Independent
+    Gaussian noises, which are nearly orthogonal, keep their norm on the way; latents of nearly the
+    same direction are interpolated linearly. Shoemake, "Animating Rotation with Quaternion Curves"
+    (SIGGRAPH 1985).
+    """
+
+    def one(a: Array, b: Array) -> Array:
+        cosine = jnp.vdot(a, b) / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
+        angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
+        sine = jnp.sin(angle)
+        near = sine < 1e-3
+        divisor = jnp.where(near, 1.0, sine)
+        of_a = jnp.where(near, 1 - weight, jnp.sin((1 - weight) * angle) / divisor)
+        of_b = jnp.where(near, weight, jnp.sin(weight * angle) / divisor)
+        return of_a * a + of_b * b
+
+    return jax.vmap(one)(start, jnp.broadcast_to(end, start.shape))
 
 
 class Progress(NamedTuple):

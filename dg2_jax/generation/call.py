@@ -208,8 +208,8 @@ class Call:
 class Asked(NamedTuple):
     """What a call asks for besides its settings; see `Pipeline.__call__`."""
 
-    prompt: str | Sequence[str] = ""
-    negative_prompt: str | Sequence[str] = ""
+    prompt: str | Sequence[str] | None = ""
+    negative_prompt: str | Sequence[str] | None = ""
     num_images: int = 1
     seed: int | Sequence[int] | None = 0
     image: ImageSource | None = None

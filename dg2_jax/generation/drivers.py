@@ -87,7 +87,7 @@ def sampler(plan: Plan, worse: Params | None) -> Callable[[Params, TextInputs, K
         inputs = plan.inputs(source, text, single, keys)
         denoise = program.guided(plan.program, weights, inputs)
         conditioning = program.conditioning(plan.program, weights, text, inputs.conditions)
-        x = sampling.initial_noise(keys, plan.latent_shape)
+        x = sampling.initial_noise(keys, plan.latent_shape, inputs.variation)
         return sampling.sample(denoise, conditioning, x, table, keys)
 
     return sample

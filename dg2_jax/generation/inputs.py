@@ -3,10 +3,12 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dg2_jax.diffusion.guidance import Guidance
+from dg2_jax.diffusion.sampling import Variation, image_keys
 from dg2_jax.diffusion.solver_table import SolverTable
 from dg2_jax.diffusion.views import ViewMap
 from dg2_jax.generation.text import TextInputs
@@ -87,6 +89,7 @@ class Inputs(NamedTuple):
         to_rgb: the linear preview.
         conditions: beside the texts.
         control: of a ControlNet; None without.
+        variation: of the initial noise; None without.
     """
 
     text: TextInputs
@@ -100,6 +103,7 @@ class Inputs(NamedTuple):
     to_rgb: LatentToRGB
     conditions: Conditions
     control: ControlInputs | None = None
+    variation: Variation | None = None
 
 
 def conditions_of(settings: Settings, size: tuple[int, int]) -> Conditions:
@@ -111,6 +115,14 @@ def conditions_of(settings: Settings, size: tuple[int, int]) -> Conditions:
     )
     time_ids = np.asarray(sizes, np.float32).reshape(-1)
     return Conditions(*jax.device_put((time_ids, np.float32(settings.guidance_scale))))
+
+
+def variation_of(settings: Settings) -> Variation | None:
+    """How the initial noise of a call is varied."""
+    if settings.variation_strength == 0.0:
+        return None
+    keys = image_keys(jnp.asarray([settings.variation_seed], jnp.uint32))
+    return Variation(keys, jax.device_put(np.float32(settings.variation_strength)))
 
 
 def guidance_of(

@@ -23,6 +23,7 @@ from dg2_jax.generation.inputs import (
     Source,
     conditions_of,
     guidance_of,
+    variation_of,
 )
 from dg2_jax.generation.program import Program
 from dg2_jax.generation.tasks import PixelAnagram
@@ -103,6 +104,7 @@ class Plan(NamedTuple):
             to_rgb=self.to_rgb,
             conditions=conditions_of(settings, self.size),
             control=control,
+            variation=variation_of(settings),
         )
 
 

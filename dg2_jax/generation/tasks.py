@@ -43,7 +43,7 @@ class Task(ABC):
     def start(self, inputs: Inputs) -> tuple[Latent, Keys]:
         """The starting latents, and a key for each."""
         source = inputs.source
-        noise = sampling.initial_noise(inputs.keys, source.start.shape[1:])
+        noise = sampling.initial_noise(inputs.keys, source.start.shape[1:], inputs.variation)
         return source.alpha * source.start + source.sigma * noise, inputs.keys
 
     @abstractmethod

@@ -44,7 +44,9 @@ class TextInputs(NamedTuple):
     negative_prompt: Text
 
 
-def call_prompt(prompt: str | Sequence[str], settings: Settings) -> str | Sequence[str]:
+def call_prompt(
+    prompt: str | Sequence[str] | None, settings: Settings
+) -> str | Sequence[str] | None:
     """The prompt of a call; an anagram brings its own.
 
     Raises:
@@ -52,7 +54,7 @@ def call_prompt(prompt: str | Sequence[str], settings: Settings) -> str | Sequen
     """
     if settings.anagram is None:
         return prompt
-    if prompt != "":
+    if prompt not in ("", None):
         raise ParameterError("prompt", "must be left out with anagram, which has its own prompts")
     return " | ".join(text for text, _ in settings.anagram)
 

@@ -1,6 +1,7 @@
 """The A1111 API: making pictures. What it lists is in `a1111_lists`."""
 
 import json
+import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,18 +11,23 @@ from fastapi.concurrency import run_in_threadpool
 from PIL import Image, ImageOps
 
 from dg2_jax.controls.arguments import expand_seed
+from dg2_jax.settings import MAX_SEED
 from serve import a1111_names, infotext, intake, pictures
-from serve.a1111_schemas import Change, Create, ExtraBatch, ExtraSingle, Generate, PngInfo
+from serve.a1111_enlarging import INTERFACE, Enlarging, network_of
+from serve.a1111_schemas import CHECKPOINT, CLIP_LAYERS, Change, Create, Generate, PngInfo
+from serve.checkpoints import checkpoint_of
 from serve.context import Client, Context, Ctx
+from serve.job_controls import CONTROLS
 from serve.problems import ProblemError
 from serve.records import Job
-from serve.routes import a1111_lists
+from serve.routes import a1111_extras, a1111_lists, a1111_progress
 from serve.routes.images import read_info
 from serve.waiting import Watched, submit
 
 router = APIRouter(tags=["A1111"])
 router.include_router(a1111_lists.router)
-_HERE = "a1111"
+router.include_router(a1111_extras.router)
+router.include_router(a1111_progress.router)
 _OPAQUE = 128  # of 255: opacity above it means "repaint"
 
 
@@ -29,9 +35,9 @@ _OPAQUE = 128  # of 255: opacity above it means "repaint"
 async def txt2img(context: Ctx, client: Client, request: Request, asked: Create) -> dict[str, Any]:
     """Pictures from a prompt."""
     fields = {"kind": "txt2img", **_common(context, asked)}
-    watched = await submit(context, intake.request_from(fields), client, _HERE)
-    await watched.finish(request)
-    return await run_in_threadpool(_reply, context, [watched], asked)
+    enlarging = _second_pass(context, asked, fields)
+    done = await _run(context, client, request, fields)
+    return await run_in_threadpool(_reply, context, done, asked, enlarging)
 
 
 @router.post("/img2img")
@@ -40,11 +46,65 @@ async def img2img(context: Ctx, client: Client, request: Request, asked: Change)
     done: list[Watched] = []
     for text in asked.init_images:
         fields = await run_in_threadpool(_change, context, asked, text)
-        watched = await submit(context, intake.request_from(fields), client, _HERE)
+        done += await _run(context, client, request, fields)
+        if done[-1].job.status == "cancelled":
+            break
+    return await run_in_threadpool(_reply, context, done, asked)
+
+
+async def _run(
+    context: Context, client: str, request: Request, fields: dict[str, Any]
+) -> list[Watched]:
+    """Runs a request to its end: as one job, or as one for each variation of a seed."""
+    done: list[Watched] = []
+    for each in _variations(fields):
+        watched = await submit(context, intake.request_from(each), client, INTERFACE)
         done.append(watched)
         if (await watched.finish(request)).status == "cancelled":
             break
-    return await run_in_threadpool(_reply, context, done, asked)
+    return done
+
+
+def _variations(fields: dict[str, Any]) -> list[dict[str, Any]]:
+    """As A1111 does: variations have one seed and count up the other."""
+    if not fields["variation_strength"]:
+        return [fields]
+    first, seed = fields["variation_seed"], fields["seed"]
+    seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
+    return [
+        {
+            **fields,
+            "num_images": 1,
+            "seed": seed,
+            "variation_seed": (first + index) % (MAX_SEED + 1),
+        }
+        for index in range(fields["num_images"])
+    ]
+
+
+def _second_pass(context: Context, asked: Create, fields: dict[str, Any]) -> Enlarging | None:
+    """How the result is enlarged; adds the network to `fields`, if one does it.
+
+    Raises:
+        ProblemError: 404 or 422 naming the field.
+    """
+    if not asked.enable_hr:
+        return None
+    own = context.models.details(fields["model"])["size"] or 0
+    width, height = fields.get("width") or own, fields.get("height") or own
+    across, down = asked.hr_resize_x, asked.hr_resize_y
+    if not across and not down:
+        across, down = round(width * asked.hr_scale), round(height * asked.hr_scale)
+    size = across or round(width * down / height), down or round(height * across / width)
+    name = asked.hr_upscaler
+    latent = not name or a1111_names.is_latent(name)
+    network = "x4plus" if latent else network_of(name, "hr_upscaler")
+    enlarging = Enlarging(size, name, latent)
+    enlarging.check(context, "hr_scale")
+    factor = enlarging.network_factor((width, height))
+    if network is not None and factor is not None:
+        fields |= {"upscale": factor, "upscaler": network}
+    return enlarging
 
 
 def _change(context: Context, asked: Change, text: str) -> dict[str, Any]:
@@ -52,8 +112,13 @@ def _change(context: Context, asked: Change, text: str) -> dict[str, Any]:
     data = pictures.from_text(text, "init_images")
     image = pictures.to_rgb(intake.decode(context, data, "init_images"))
     fields = {"kind": "img2img", **_common(context, asked)}
+    size = (fields["width"] or image.width, fields["height"] or image.height)
+    if asked.stretches:
+        image = image.resize(size, Image.Resampling.LANCZOS)
     if asked.mask is not None:
         mask = _mask(context, asked)
+        if asked.stretches:
+            mask = mask.resize(size, Image.Resampling.LANCZOS)
         if asked.inpainting_fill == 0:
             image = pictures.surroundings(image, mask)
         stored = intake.store_decoded(context, mask, mask=True)
@@ -69,20 +134,35 @@ def _common(context: Context, asked: Generate) -> dict[str, Any]:
     most = context.settings.max_images
     if fields["num_images"] > most:
         raise ProblemError(422, f"batch_size times n_iter must be at most {most}", "batch_size")
-    fields["solver"] = a1111_names.solver(asked.sampler_name or asked.sampler_index)
-    chosen = asked.override_settings.get("sd_model_checkpoint")
-    checkpoint = a1111_lists.find_checkpoint(context, chosen if isinstance(chosen, str) else None)
+    fields["solver"] = _solver(asked)
+    if asked.subseed_strength:
+        drawn = asked.subseed if asked.subseed >= 0 else secrets.randbelow(MAX_SEED + 1)
+        fields["variation_seed"] = drawn
+    chosen = asked.override_settings.get(CHECKPOINT)
+    checkpoint = a1111_lists.find_checkpoint(context, None if chosen is None else str(chosen))
     fields |= {"model": checkpoint.model, "weights": checkpoint.weights}
-    if min(asked.width, asked.height) > 0:
-        size = intake.nearest_size(context, checkpoint.model, (asked.width, asked.height))
-        fields |= dict(zip(("width", "height"), size, strict=True))
-    layers = asked.override_settings.get("CLIP_stop_at_last_layers")
-    facts = context.models.facts(checkpoint.model)
-    if isinstance(layers, int) and facts is not None and facts.most_clip_skip:
-        fields["clip_skip"] = layers - 1  # which counts from 1
+    size = intake.nearest_size(context, checkpoint.model, (asked.width, asked.height))
+    fields |= dict(zip(("width", "height"), size, strict=True))
+    layers = asked.override_settings.get(CLIP_LAYERS)
+    if layers is not None:
+        if not isinstance(layers, int | float) or layers != int(layers):
+            raise ProblemError(422, f"{CLIP_LAYERS} must be an integer", "override_settings")
+        fields["clip_skip"] = int(layers) - 1  # which counts from 1
     for name in set(checkpoint.sampling) - asked.chosen:
         fields.pop(name, None)  # the weights have their own default
     return fields
+
+
+def _solver(asked: Generate) -> str:
+    """Of the sampler's name, the usual one where none is given; 404 as A1111 for an unknown one."""
+    field = "sampler_name" if asked.sampler_name else "sampler_index"
+    name = getattr(asked, field)
+    if not name:
+        return str(CONTROLS["solver"].default)
+    solver = a1111_names.known_solver(name)
+    if solver is None:
+        raise ProblemError(404, f"Sampler not found: {name!r}; see samplers", field)
+    return solver
 
 
 def _mask(context: Context, asked: Change) -> Image.Image:
@@ -99,10 +179,19 @@ def _mask(context: Context, asked: Change) -> Image.Image:
     return mask
 
 
-def _reply(context: Context, done: Sequence[Watched], asked: Generate) -> dict[str, Any]:
+def _reply(
+    context: Context,
+    done: Sequence[Watched],
+    asked: Generate,
+    enlarging: Enlarging | None = None,
+) -> dict[str, Any]:
     jobs = [watched.job for watched in done]
-    files = [context.files.read(image.id) for job in jobs for image in job.images]
-    images = [pictures.base64_text(data) for data in files if data is not None]
+    made = [image for job in jobs for image in job.images]
+    files = [(context.files.read(image.id), image.metadata) for image in made]
+    found = [(data, metadata) for data, metadata in files if data is not None]
+    if enlarging is not None:
+        found = [(enlarging.finish(*one), one[1]) for one in found]
+    images = [pictures.base64_text(data) for data, _ in found]
     last = done[-1]
     if not last.job.images and last.preview is not None:  # interrupted: what it looked like
         images += [entry["url"].partition(",")[2] for entry in last.preview["images"]]
@@ -111,18 +200,26 @@ def _reply(context: Context, done: Sequence[Watched], asked: Generate) -> dict[s
     return {
         "images": images if asked.send_images else [],
         "parameters": asked.model_dump(),
-        "info": json.dumps(_info(context, jobs)),
+        "info": json.dumps(_info(context, jobs, enlarging)),
     }
 
 
-def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
+def _info(
+    context: Context, jobs: Sequence[Job], enlarging: Enlarging | None = None
+) -> dict[str, Any]:
     """What was used, which is not always what was asked for."""
     request = jobs[0].request
-    checkpoint = a1111_lists.checkpoint_of(context, request.model, request.weights)
+    checkpoint = checkpoint_of(context, request.model, request.weights)
     own_size = context.models.details(request.model)["size"]
     images = [image for job in jobs for image in job.images]
     seeds = [seed for job in jobs for seed in expand_seed(job.request.seed, job.num_images)]
     count = len(seeds)
+    subseeds = [job.request.variation_seed for job in jobs for _ in range(job.num_images)]
+    width, height = (images[0].width, images[0].height) if images else (own_size, own_size)
+    notes = [note for job in jobs for note in job.notes]
+    if enlarging is not None:
+        width, height = enlarging.size
+        notes += enlarging.notes
     return {
         "prompt": request.prompt,
         "all_prompts": [request.prompt] * count,
@@ -130,11 +227,11 @@ def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
         "all_negative_prompts": [request.negative_prompt] * count,
         "seed": seeds[0],
         "all_seeds": seeds,
-        "subseed": 0,
-        "all_subseeds": [0] * count,
-        "subseed_strength": 0,
-        "width": images[0].width if images else own_size,
-        "height": images[0].height if images else own_size,
+        "subseed": subseeds[0],
+        "all_subseeds": subseeds,
+        "subseed_strength": request.variation_strength,
+        "width": width,
+        "height": height,
         "sampler_name": a1111_names.sampler(request.solver),
         "cfg_scale": request.guidance_scale,
         "steps": request.num_inference_steps,
@@ -148,7 +245,7 @@ def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
         "seed_resize_from_h": -1,
         "denoising_strength": getattr(request, "strength", None),
         "extra_generation_params": {},
-        "comments": "\n".join(note for job in jobs for note in job.notes),
+        "comments": "\n".join(notes),
         "index_of_first_image": 0,
         "infotexts": [infotext.write(image.metadata) for image in images],
         "styles": [],
@@ -159,120 +256,14 @@ def _info(context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
     }
 
 
-@router.get("/progress")
-async def progress(
-    context: Ctx, client: Client, skip_current_image: bool = False
-) -> dict[str, Any]:
-    """How far this client's oldest request through this interface is; of no other's."""
-    watched = _oldest(context, client)
-    view = context.engine.progress(watched.job.id) if watched is not None else None
-    current = None
-    if watched is not None and watched.preview is not None and not skip_current_image:
-        current = watched.preview["images"][0]["url"].partition(",")[2]
-    view = view or {}
-    return {
-        "progress": view.get("fraction", 0.0),
-        "eta_relative": view.get("eta_seconds") or 0.0,
-        "state": {
-            "skipped": False,
-            "interrupted": False,
-            "stopping_generation": False,
-            "job": watched.job.id if watched is not None else "",
-            "job_count": watched.job.num_images if watched is not None else 0,
-            "job_timestamp": datetime.now(UTC).strftime("%Y%m%d%H%M%S"),
-            "job_no": view.get("images_done", 0),
-            "sampling_step": view.get("step", 0),
-            "sampling_steps": view.get("num_steps", 0),
-        },
-        "current_image": current,
-        "textinfo": None,
-    }
+@router.post("/interrogate")
+def interrogate() -> None:
+    """There is no model that describes pictures.
 
-
-def _oldest(context: Context, client: str) -> Watched | None:
-    theirs = (w for w in context.watched if (w.interface, w.client) == (_HERE, client))
-    return next(theirs, None)
-
-
-@router.post("/interrupt")
-async def interrupt(context: Ctx, client: Client) -> dict[str, Any]:
-    """Stops this client's oldest request through this interface, which answers with what it has."""
-    watched = _oldest(context, client)
-    if watched is not None:
-        await run_in_threadpool(context.engine.cancel, watched.job.id)
-    return {}
-
-
-@router.post("/skip")
-async def skip(context: Ctx, client: Client) -> None:
-    """The same here: a request is one job."""
-    await interrupt(context, client)
-
-
-@router.post("/extra-single-image")
-async def extra_single_image(
-    context: Ctx, client: Client, request: Request, asked: ExtraSingle
-) -> dict[str, Any]:
-    """Enlarges a picture."""
-    image = await _enlarge(context, client, request, asked, asked.image, "image")
-    return {"image": image, "html_info": ""}
-
-
-@router.post("/extra-batch-images")
-async def extra_batch_images(
-    context: Ctx, client: Client, request: Request, asked: ExtraBatch
-) -> dict[str, Any]:
-    """Enlarges several."""
-    images = [
-        await _enlarge(context, client, request, asked, entry.data, "imageList")
-        for entry in asked.imageList
-    ]
-    return {"images": images, "html_info": ""}
-
-
-async def _enlarge(
-    context: Context,
-    client: str,
-    request: Request,
-    asked: ExtraSingle | ExtraBatch,
-    text: str,
-    field: str,
-) -> str:
-    data = pictures.from_text(text, field)
-    decoded = await run_in_threadpool(intake.decode, context, data, field)
-    size = _target(asked, decoded.size)
-    if size[0] * size[1] > context.settings.max_pixels:
-        raise ProblemError(
-            422, f"the result must have at most {context.settings.max_pixels} pixels", field
-        )
-    network = a1111_names.upscaler(asked.upscaler_1)
-    source = pictures.to_rgb(decoded)
-    factor = max(size[0] / source.width, size[1] / source.height)
-    if network is not None and factor > 1:
-        stored = await run_in_threadpool(intake.store_decoded, context, source)
-        upscale = 2 if factor <= 2 else 4
-        fields = {"kind": "upscale", "image": stored, "upscale": upscale, "upscaler": network}
-        watched = await submit(context, intake.request_from(fields), client, _HERE)
-        job = await watched.finish(request)
-        larger = context.files.read(job.images[0].id) if job.images else None
-        if larger is not None:
-            source = pictures.to_rgb(intake.decode(context, larger, field))
-    method = Image.Resampling.NEAREST if asked.upscaler_1 == "Nearest" else Image.Resampling.LANCZOS
-    if source.size != size:
-        source = await run_in_threadpool(ImageOps.fit, source, size, method)
-    return pictures.base64_text(await run_in_threadpool(pictures.encode, source))
-
-
-def _target(asked: ExtraSingle | ExtraBatch, size: tuple[int, int]) -> tuple[int, int]:
-    """The size of the result: by factor, or into or over a given box."""
-    width, height = size
-    factor = min(8.0, max(1 / 8, asked.upscaling_resize))
-    if asked.resize_mode == 1:
-        box = (max(1, asked.upscaling_resize_w), max(1, asked.upscaling_resize_h))
-        if asked.upscaling_crop:
-            return box
-        factor = min(box[0] / width, box[1] / height)
-    return max(1, round(width * factor)), max(1, round(height * factor))
+    Raises:
+        ProblemError: 501.
+    """
+    raise ProblemError(501, "interrogate is not done: there is no model that describes pictures")
 
 
 @router.post("/png-info")

@@ -1,6 +1,7 @@
 """The OpenAI images API: generations, edits, models."""
 
 import json
+import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -15,6 +16,7 @@ from starlette.datastructures import UploadFile
 
 from dg2_jax.checks import ParameterError
 from serve import intake, pictures
+from serve.checkpoints import Checkpoint, checkpoint_of, checkpoints
 from serve.context import Client, Context, Ctx
 from serve.events import EventStream
 from serve.openai_schemas import ImageRequest, VariationRequest
@@ -24,25 +26,37 @@ from serve.security import picture_token
 from serve.sizes import Size
 from serve.waiting import Watched, submit
 
+_THEIRS = re.compile(r"(chatgpt-image|gpt-image|dall-e)-[\w.-]+")  # what only OpenAI has
 router = APIRouter(tags=["OpenAI"])
 
 
 @router.get("/models")
 def models(context: Ctx) -> dict[str, Any]:
-    """The models."""
+    """The models, and again with their other weights."""
     return {
         "object": "list",
-        "data": [_model(entry["name"]) for entry in context.models.describe()],
+        "data": [_model(checkpoint.name) for checkpoint in checkpoints(context)],
     }
 
 
 @router.get("/models/{name}")
 def model(context: Ctx, name: str) -> dict[str, Any]:
     """One model."""
-    try:
-        return _model(context.models.resolve(name))
-    except ParameterError as error:
-        raise ProblemError(404, str(error), error.name) from error
+    return _model(_find(context, name).name)
+
+
+def _find(context: Context, name: str | None) -> Checkpoint:
+    """A model by name, perhaps with a set of its weights; the default one for OpenAI's names.
+
+    Raises:
+        ProblemError: 404 naming the field.
+    """
+    if name is None or _THEIRS.fullmatch(name):
+        name = context.models.default
+    found = next((one for one in checkpoints(context) if one.name == name), None)
+    if found is None:
+        raise ProblemError(404, f"the model {name!r} does not exist; see /v1/models", "model")
+    return found
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -77,9 +91,10 @@ async def _form(
 ) -> tuple[ImageRequest, bytes, bytes | None]:
     """A multipart form: its texts, its picture and its mask, if there is one."""
     async with request.form(max_files=18, max_fields=64) as form:
-        texts = {name: value for name, value in form.items() if isinstance(value, str)}
+        pictures_of = ("image", "image[]", "mask")
+        sent = {name: value for name, value in form.items() if name not in pictures_of}
         try:
-            asked = kind.of_form(texts)
+            asked = kind.of_form(sent)
         except ValidationError as error:
             raise RequestValidationError(error.errors()) from error
         images = [*form.getlist("image"), *form.getlist("image[]")]
@@ -118,10 +133,18 @@ def _opaque(picture: Image.Image) -> Image.Image:
 
 def _common(context: Context, asked: ImageRequest) -> dict[str, Any]:
     fields = asked.fields()
-    known = asked.model in context.models.names  # clients name models that only their maker has
-    fields["model"] = context.models.resolve(asked.model if known else None)
-    if asked.pixels is not None and min(asked.pixels) > 0:
-        width, height = intake.nearest_size(context, fields["model"], asked.pixels)
+    chosen = _find(context, asked.model)
+    fields["model"] = chosen.model
+    if chosen.name != chosen.model:
+        if fields.get("weights", chosen.weights) != chosen.weights:
+            raise ProblemError(422, f"weights must be left out with {chosen.name}", "weights")
+        fields["weights"] = chosen.weights
+    try:
+        size = asked.pixels(context.models.sizes(chosen.model))
+    except ParameterError as error:
+        raise ProblemError.of(error) from error
+    if size is not None:
+        width, height = intake.nearest_size(context, chosen.model, size)
         fields |= {"width": width, "height": height}
     return fields
 
@@ -143,9 +166,10 @@ async def _answer(
     return await run_in_threadpool(_reply, context, request, job, asked)
 
 
-def _described(job: Job, asked: ImageRequest) -> dict[str, Any]:
-    image = job.images[0]
+def _described(context: Context, job: Job, asked: ImageRequest) -> dict[str, Any]:
+    image, request = job.images[0], job.request
     return {
+        "model": checkpoint_of(context, request.model, request.weights).name,
         "size": f"{image.width}x{image.height}",
         "quality": "high",
         "background": "opaque",
@@ -196,7 +220,7 @@ def _reply(context: Context, request: Request, job: Job, asked: ImageRequest) ->
         "created": int(job.created_at),
         "data": entries,
         "usage": _usage(job),
-        **_described(job, asked),
+        **_described(context, job, asked),
     }
 
 
@@ -230,7 +254,7 @@ async def _stream(
         return
     for image in job.images:
         text = await run_in_threadpool(_encoded, context, image.id, asked)
-        data = {"b64_json": text, "usage": _usage(job), **_described(job, asked)}
+        data = {"b64_json": text, "usage": _usage(job), **_described(context, job, asked)}
         yield _event(f"{kind}.completed", data)
 
 

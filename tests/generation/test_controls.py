@@ -32,6 +32,17 @@ def negative(pipe):
     return estimate(pipe, "rain", guidance_scale=1.0)
 
 
+def test_none_is_an_empty_prompt(pipe):
+    empty = pipe("", "", **STEP)
+    for given in ((None, None), ("", None), (None, "")):
+        made = pipe(*given, **STEP)
+        np.testing.assert_array_equal(made.images, empty.images)
+        assert (made.prompts, made.negative_prompts) == (("",), ("",))
+    views = [("a lake", "identity"), ("a hill", "rot90")]
+    anagram = pipe(None, anagram=views, **STEP).images
+    np.testing.assert_array_equal(anagram, pipe(anagram=views, **STEP).images)
+
+
 @pytest.mark.parametrize("scale", [0.0, 0.5, 3.0])
 def test_guidance_moves_from_the_negative_prompt_through_the_prompt(
     pipe, conditional, negative, scale
@@ -189,7 +200,7 @@ def test_prompts_are_ordered_prompt_by_prompt_where_they_are_composed(pipe):
             "prompt cannot hold AND with anagram",
         ),
         ({"anagram_mode": "sound"}, "anagram_mode must be one of latent"),
-        ({"upscale": 3}, "upscale must be one of 2, 4"),
+        ({"upscale": 3}, "upscale must be one of 1, 2, 4"),
         ({"upscaler": "x9"}, "upscaler must be one of x4plus"),
         ({"preview_every": 0}, "preview_every must be an integer from 1"),
         ({"preview_mode": "full"}, "preview_mode must be one of linear, vae"),

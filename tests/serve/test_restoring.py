@@ -69,6 +69,8 @@ def request_of_all(kind, **more):
         for name, control in of_kind(kind).items()
         if name not in STABLE_DIFFUSION
     }
+    if "inversion" in controls:
+        controls["variation_strength"] = 0.0  # inversion starts from no drawn noise
     if kind in ("img2img", "inpaint", "upscale"):
         controls["image"] = png()
     return {"kind": kind, **controls, **more}

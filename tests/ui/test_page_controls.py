@@ -29,6 +29,8 @@ OTHER = {
     "apg_eta": 0.4,
     "apg_norm_threshold": 12.5,
     "apg_momentum": -0.45,
+    "variation_seed": 12,
+    "variation_strength": 0.35,
     "autoguidance_model": "demo",
     "autoguidance_scale": 1.7,
     "reuse_every": 3,

@@ -50,6 +50,7 @@ const USUAL = {
   preview_every: [1, 20, 1],
   apg_momentum: [-1, 1, 0.05],
   clip_skip: [0, 4, 1],
+  variation_seed: [0, 1000, 1],
 };
 const FEW = 4; // choices that stand side by side
 

@@ -135,6 +135,14 @@ export const S = {
       label: "Projected guidance: limit each step",
       hint: "The greatest norm of a step of guidance",
     },
+    variation_seed: {
+      label: "Variation seed",
+      hint: "The seed that variation strength moves every picture towards",
+    },
+    variation_strength: {
+      label: "Variation strength",
+      hint: "0 is the seed’s own picture, 1 that of the variation seed",
+    },
     apg_momentum: {
       label: "Projected guidance: momentum",
       hint: "0 is plain guidance; negative values damp it from step to step",
