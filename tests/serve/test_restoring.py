@@ -89,6 +89,7 @@ def test_every_control_comes_back(start, kind, suffix):
     more = {}
     if kind == "inpaint":
         more = {"mask": png(mode="L", color=255), "outpaint": None}
+        more["inpaint_upscaler"] = "animevideov3"  # in every installation
     job = server.finished(server.submit(**request_of_all(kind, **more))["id"])
     assert job["status"] == "done", job["error"]
     found = restored(server, job["images"][0], suffix)

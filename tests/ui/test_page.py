@@ -700,7 +700,7 @@ def test_fast_weights_bring_their_settings_and_take_them_back(browser, tmp_path)
         page.get_by_label("Model", exact=True).select_option("plain")
         expect(page.get_by_text("This model has no weights “Fast”")).to_be_visible()
         job = generate_next(page, live)
-        assert (job["request"]["weights"], job["request"]["guidance_scale"]) == ("ema", 3)
+        assert (job["request"]["weights"], job["request"]["guidance_scale"]) == ("ema", 2.5)
     finally:
         context.close()
         live.stop()

@@ -36,10 +36,18 @@ export function chooseWeights(weights) {
 export function chooseModel(name) {
   batch(() => {
     change({ model: name });
-    const { weights = ["ema"], sizes = [] } = model.value ?? {};
+    const { weights = ["ema"], sizes = [], sampling = {} } = model.value ?? {};
+    const asked = form.value.weights ?? weights[0];
+    const kept = weights.includes(asked) ? asked : weights[0];
     const fits = sizes.some(([w, h]) => w === form.value.width && h === form.value.height);
     before = {};
-    change({ ...picked(defaults.value), weights: weights[0], ...(fits ? {} : { width: null, height: null }) });
+    change({
+      ...picked(defaults.value),
+      ...sampling[kept],
+      weights: kept,
+      ...(fits ? {} : { width: null, height: null }),
+    });
+    if (kept !== asked) notify(S.settings.noWeights(S.controls.weights.choices[asked] ?? asked));
   });
 }
 
