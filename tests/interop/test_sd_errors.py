@@ -1,5 +1,6 @@
 """Files that are no good Stable Diffusion model: one clear sentence each, nothing run."""
 
+import contextlib
 import json
 import shutil
 
@@ -182,3 +183,38 @@ def test_sources_that_are_nothing(tmp_path, monkeypatch):
     fails("owner/no-such-model", "is not on this machine", FileNotFoundError)
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     fails(tmp_path / "model.gguf", "must end in .safetensors or .ckpt")
+
+
+WRONG = (None, True, -1, 0, 1.5, 10**9, "x", [], [1], {}, {"a": 1}, float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("file", "keys"),
+    [
+        ("unet/config.json", ("in_channels", "norm_num_groups", "norm_eps", "attention_head_dim",
+                              "sample_size", "addition_time_embed_dim", "cross_attention_dim")),
+        ("text_encoder_2/config.json", ("vocab_size", "hidden_size", "num_attention_heads")),
+        ("tokenizer_2/tokenizer_config.json", ("pad_token",)),
+        ("scheduler/scheduler_config.json", ("num_train_timesteps", "beta_start")),
+    ],
+)  # fmt: skip
+def test_values_of_a_wrong_type_or_size_are_named(file, keys, folder):
+    config = folder / file
+    values = json.loads(config.read_text())
+    for key in keys:
+        for value in WRONG:
+            config.write_text(json.dumps(values | {key: value}))
+            with contextlib.suppress(ValueError):  # some stand for the default, none is a crash
+                stable_diffusion.read_parts(folder)
+        config.write_text(json.dumps(values | {key: {"a": 1}}))
+        fails(folder, str(config.parent))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '"x"', '{"a":', "\ufeff{}"])
+def test_damaged_json_of_a_tokenizer(text, folder):
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        path = folder / "tokenizer" / name
+        before = path.read_text() if path.is_file() else None
+        path.write_text(text, encoding="utf-8")
+        fails(folder, "tokenizer")
+        path.unlink() if before is None else path.write_text(before)

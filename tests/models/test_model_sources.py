@@ -96,6 +96,17 @@ def test_options_are_arguments_or_beside_the_file(single):
     fails(single, "one.json: ")
     fails("demo", "says it all: no options", few_steps=4)
     fails("demo", "few_step is not a parameter .* did you mean few_steps", few_step=4)
+    assert Pipeline.load(single, config=GOLDEN / "sd1_tiny").model.prediction_type == "epsilon"
+
+
+def test_options_without_a_use_or_of_a_wrong_type_are_refused(single):
+    fails(single, "variant is an option of a folder", variant="fp16")
+    for name, value in (("config", "x"), ("num_attention_heads", [4, 4]), ("norm_num_groups", 8),
+                        ("sample_size", 8)):  # fmt: skip
+        fails(GOLDEN / "sd2_small", f"{name} is an option of a file", **{name: value})
+    for name, value in (("few_steps", "3"), ("num_attention_heads", "x"), ("norm_num_groups", 0),
+                        ("num_attention_heads", [0]), ("prediction_type", 3)):  # fmt: skip
+        fails(single, name, **{name: value})
 
 
 def scheduler(tmp_path, **values):
