@@ -141,12 +141,12 @@ def stamp(source: str | Path) -> tuple[float, ...] | None:
 def names_in(folder: Path) -> dict[str, Path]:
     """The models that lie in a folder, by name: folders of models, and whole models in one file.
 
-    Other files (adapters, autoencoders) and damaged ones are left out, and so is what has a name
-    that another model has already.
+    Other files (adapters, autoencoders), other pipelines (Flux) and damaged files are left out, and
+    so is what has a name that another model has already.
     """
     paths: dict[str, Path] = {}
     for path in sorted(folder.expanduser().iterdir()) if folder.expanduser().is_dir() else ():
-        if recognition.kind_of(path) in (Kind.OWN, Kind.DIFFUSERS, Kind.SD_FILE):
+        if recognition.is_whole(path):
             paths.setdefault(path.name if path.is_dir() else path.stem, path)
     return paths
 

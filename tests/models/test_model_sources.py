@@ -155,6 +155,8 @@ def test_the_models_of_a_folder(single, tmp_path):
     shutil.copy(GOLDEN / "sd1_tiny" / "lora_kohya.safetensors", tmp_path)
     (tmp_path / "broken.safetensors").write_bytes(b"no")
     (tmp_path / "notes").mkdir()
+    (tmp_path / "flux").mkdir()
+    (tmp_path / "flux" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     assert list(sources.names_in(tmp_path)) == ["one", "own", "xl"]
     assert sources.names_in(tmp_path / "absent") == {}
 
