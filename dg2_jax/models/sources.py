@@ -221,7 +221,8 @@ def options_from(values: Mapping[str, Any], name: str = "options") -> SourceOpti
 
 def _beside(path: Path) -> Path:
     """Where the options of a model lie: v1-5.json beside v1-5.safetensors or the folder v1-5."""
-    return path.with_name((path.stem if path.is_file() else path.name) + ".json")
+    path = Path(os.path.abspath(path))  # "." has no name; links keep theirs
+    return path.parent / ((path.stem if path.is_file() else path.name) + ".json")
 
 
 def _is_own(source: str | Path) -> bool:

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from sd_files import GOLDEN, WEIGHTS, original_file
 from torch_files import Call, Global, write_torch
 
-from dg2_jax.interop import stable_diffusion
+from dg2_jax.interop import clip_tokenizer, stable_diffusion
 from dg2_jax.interop.stable_diffusion import FileOptions
 from dg2_jax.interop.stable_diffusion.unet_config import parse_controlnet, parse_unet
 
@@ -208,6 +208,23 @@ def test_values_of_a_wrong_type_or_size_are_named(file, keys, folder):
                 stable_diffusion.read_parts(folder)
         config.write_text(json.dumps(values | {key: {"a": 1}}))
         fails(folder, str(config.parent))
+
+
+def test_weights_that_are_integers(folder):
+    path = folder / "unet" / WEIGHTS
+    tensors = load_file(path)
+    whole = np.zeros(tensors["conv_out.bias"].shape, np.int8)
+    save_file(tensors | {"conv_out.bias": whole}, path)
+    fails(folder, r"weights of SDUNet must be real numbers: conv_out.bias \(int8\)")
+
+
+@pytest.mark.parametrize("number", [-1, 2**31, 1.5, "x", None])
+def test_ids_of_a_vocabulary(number, tmp_path):
+    (tmp_path / "vocab.json").write_text(json.dumps({"a": 0, "b": number}))
+    (tmp_path / "merges.txt").write_text("a b\n")
+    with pytest.raises(ValueError, match=r"the ids in vocab.json must be integers") as caught:
+        clip_tokenizer.read_vocabulary(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", '"x"', '{"a":', "\ufeff{}"])

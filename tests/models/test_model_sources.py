@@ -99,6 +99,17 @@ def test_options_are_arguments_or_beside_the_file(single):
     assert Pipeline.load(single, config=GOLDEN / "sd1_tiny").model.prediction_type == "epsilon"
 
 
+def test_the_current_folder_may_be_a_model(tmp_path, monkeypatch):
+    shutil.copytree(GOLDEN / "sd2_small", tmp_path / "sd")
+    monkeypatch.chdir(tmp_path / "sd")
+    assert sources.load(".").model.name == "."
+    assert sources.stamp(".") is not None
+    (tmp_path / "sd.json").write_text('{"few_steps": 4}')
+    assert sources.config_of(".")["sampling"]["ema"]["num_inference_steps"] == 4
+    monkeypatch.chdir(tmp_path)
+    fails("", "is not a model folder")
+
+
 def test_options_without_a_use_or_of_a_wrong_type_are_refused(single):
     fails(single, "variant is an option of a folder", variant="fp16")
     for name, value in (("config", "x"), ("num_attention_heads", [4, 4]), ("norm_num_groups", 8),
