@@ -90,7 +90,7 @@ class Pipeline:
         if compile_cache:
             cache_lib.enable()
         declaration.check_names(options, SourceOptions.__annotations__, "Pipeline.load")
-        known = SourceOptions(**options) if options else None
+        known = sources.options_from(options) if options else None
         loaded = sources.load(model, known, on_progress)
         return cls(
             *loaded,

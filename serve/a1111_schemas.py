@@ -187,7 +187,9 @@ class _Generate(Lenient):
         """The one active unit of the extension for ControlNets."""
         content = next((c for n, c in scripts.items() if n.lower() == _CONTROLNET), None)
         units = content.get("args") if isinstance(content, dict) else None
-        active = [one for one in units or () if isinstance(one, dict) and _active(one)]
+        if not isinstance(units, list | None) or not all(isinstance(u, dict) for u in units or ()):
+            raise ValueError(f"the args of {_CONTROLNET} must be a list of units")
+        active = [one for one in units or () if _active(one)]
         if len(active) > 1:
             raise ValueError("one ControlNet can act at a time")
         return ControlUnit.model_validate(active[0]) if active else None

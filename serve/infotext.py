@@ -98,6 +98,9 @@ def to_fields(text: str) -> dict[str, Any]:
             fields[name] = value
     if "Sampler" in pairs:
         fields["solver"] = a1111_names.solver(pairs["Sampler"])
+    skipped = pairs.get("Clip skip", "")  # counts the last layer too
+    if re.fullmatch("[2-9]|1[0-9]", skipped):
+        fields.setdefault("clip_skip", int(skipped) - 1)
     size = sizes.parse(pairs.get("Size", ""))
     if ours and size is not None:  # the sizes of other programs are not those of a model here
         fields |= {"width": size[0], "height": size[1]}

@@ -13,6 +13,7 @@ from dg2_jax.controls import model_facts
 from dg2_jax.controls.model_facts import ModelFacts
 from dg2_jax.models import sources
 from dg2_jax.models.folder import EMBEDDED, hash_of
+from dg2_jax.models.model import ModelError
 from serve import sizes
 
 Loader = Callable[[str | Path], Any]
@@ -85,10 +86,13 @@ class Models:
         """The pipeline of a name, loaded if need be.
 
         Raises:
-            FileNotFoundError, dg2_jax.models.model.ModelError: as `Pipeline.load`.
+            ValueError: as `Pipeline.load`, or a part of the model is missing.
         """
         if name not in self._loaded:
-            self._loaded[name] = self._load(self._places[name])
+            try:
+                self._loaded[name] = self._load(self._places[name])
+            except FileNotFoundError as error:
+                raise ModelError(str(error)) from error
         self._loaded.move_to_end(name)
         while len(self._loaded) > self._keep:
             self._loaded.popitem(last=False)

@@ -14,7 +14,8 @@ from dg2_jax import Pipeline
 from dg2_jax.checks import ParameterError
 from dg2_jax.controls.arguments import declared
 from dg2_jax.controls.other_names import OTHER_NAMES
-from tests.sd_models import GOLDEN
+from dg2_jax.models.adapters import Library
+from tests.sd_models import GOLDEN, lora_file
 
 STEPS = {"num_inference_steps": 2}
 
@@ -120,11 +121,15 @@ def test_copies_of_changed_pipelines(pipe):
         np.testing.assert_array_equal(other("a lake", **STEPS).images, expected.images)
 
 
-def test_copies_of_stable_diffusion():
-    small = Pipeline.load(GOLDEN / "xl_small")
-    expected = small("a lake", **STEPS)
+def test_copies_of_stable_diffusion(tmp_path):
+    lora_file(tmp_path / "ink.safetensors", "xl_small")
+    small = Pipeline.load(GOLDEN / "xl_small", loras=tmp_path)
+    prompts = ("a lake", "a lake <lora:ink:1>")
+    expected = [small(prompt, **STEPS).images for prompt in prompts]
     other = pickle.loads(pickle.dumps(small))
-    np.testing.assert_array_equal(other("a lake", **STEPS).images, expected.images)
+    assert pickle.dumps(small.adapters) == pickle.dumps(Library(tmp_path))  # no address in it
+    for prompt, images in zip(prompts, expected, strict=True):
+        np.testing.assert_array_equal(other(prompt, **STEPS).images, images)
 
 
 def test_a_pickle_is_read_in_another_process(pipe, tmp_path):

@@ -91,6 +91,8 @@ def read_vocabulary(folder: Path, pad_token: str = END) -> Any:
         lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
         if not isinstance(vocabulary, dict):
             raise ValueError("vocab.json must be a JSON object")
+        if any(type(i) is not int or not 0 <= i < 2**31 for i in vocabulary.values()):
+            raise ValueError("the ids in vocab.json must be integers from 0")
         return clip_tokenizer(vocabulary, _merges(lines), pad_token)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error

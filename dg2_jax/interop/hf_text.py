@@ -142,13 +142,16 @@ def load_tokenizer(folder: Path, vocab_size: int) -> Any:
 
     Raises:
         FileNotFoundError: if there are no such files.
-        ValueError: if the tokenizer has more tokens than the model.
+        ValueError: if a file is damaged, or the tokenizer has more tokens than the model.
     """
     path = folder / "tokenizer.json"
     if path.is_file():
         from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_file(str(path))
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            raise ValueError(f"{path} is not a good tokenizer: {error}") from error
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         tokenizer = clip_tokenizer.read_vocabulary(folder, _pad_token(folder) or clip_tokenizer.END)
     else:
@@ -175,8 +178,16 @@ def _pad_token(folder: Path) -> str | None:
     """What the folder's tokenizer pads with, if it says so."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         path = folder / name
-        token = json.loads(path.read_text()).get("pad_token") if path.is_file() else None
-        token = token["content"] if isinstance(token, dict) else token
+        try:
+            values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} must be a JSON object")
+        token = values.get("pad_token")
+        token = token.get("content", {}) if isinstance(token, dict) else token
+        if not isinstance(token, str | None):
+            raise ValueError(f"{path}: its pad_token is no text")
         if token is not None:
             return token
     return None

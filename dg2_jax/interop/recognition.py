@@ -48,6 +48,14 @@ def kind_of(path: Path) -> Kind:
     return {".ckpt": Kind.SD_FILE, ".pth": Kind.CONTROLNET}.get(path.suffix, Kind.OTHER)
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a path is a whole model that is opened here, of diffusers one with a UNet."""
+    kind = kind_of(path)
+    if kind is Kind.DIFFUSERS:
+        return "unet" in _json(path / "model_index.json")
+    return kind in (Kind.OWN, Kind.SD_FILE)
+
+
 def may_be_hub_id(source: str) -> bool:
     """Whether a text has the form of a model's name on the hub."""
     return re.fullmatch(hf_folder.HUB_ID, source) is not None and not source.endswith(

@@ -70,7 +70,8 @@ def load_params(
 
     Raises:
         ValueError: naming each tensor without a parameter, each parameter without a tensor, two
-            tensors for one parameter, or a shape that differs. The module is then left untouched.
+            tensors for one parameter, a shape that differs, or integers. The module is then left
+            untouched.
     """
     slots = _parameter_slots(module)
     named: dict[str, str] = {}
@@ -97,6 +98,11 @@ def load_params(
     ]
     if wrong:
         raise ValueError(f"wrong shapes for {type(module).__name__}: {_listing(wrong)}")
+    whole = [f"{named[name]} ({a.dtype})" for name, a in arrays.items() if a.dtype.kind in "biuc"]
+    if whole:  # quantized weights, whose scales nothing here knows
+        raise ValueError(
+            f"weights of {type(module).__name__} must be real numbers: {_listing(whole)}"
+        )
     pending = 0
     for name, array in arrays.items():
         # In C order, which JAX takes as it is; a copy in the order of the view it would copy again.

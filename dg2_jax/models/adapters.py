@@ -69,6 +69,10 @@ class Library:
         self._loras, self._embeddings = loras, embeddings
         self._models: OrderedDict[tuple, Any] = OrderedDict()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the models, whose keys are true of this object in this process alone."""
+        return {**self.__dict__, "_models": OrderedDict()}
+
     def loras(self) -> dict[str, Path]:
         """The LoRA files by name."""
         return _files_in(self._loras, _LORA_SUFFIXES)

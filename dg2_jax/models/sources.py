@@ -11,6 +11,7 @@ name beside file or folder, v1-5.json: {"prediction_type": "v_prediction", "few_
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ from dg2_jax.text.interface import PromptEncoder
 from dg2_jax.text.stable_diffusion import StableDiffusionText
 
 SUFFIXES = (".safetensors", ".ckpt")  # of files that are listed as models
+_FOR_FILES = ("config", "num_attention_heads", "norm_num_groups", "sample_size")
+_FOR_FOLDERS = ("variant",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +66,21 @@ class SourceOptions:
     def __post_init__(self) -> None:
         if self.few_steps is not None and not 1 <= self.few_steps <= 100:
             raise ValueError(f"few_steps must be from 1 to 100, got {self.few_steps}")
+        numbers: dict[str, tuple[int | None, ...]] = {
+            "norm_num_groups": (self.norm_num_groups,),
+            "sample_size": (self.sample_size,),
+            "num_attention_heads": self.num_attention_heads or (),
+        }
+        for name, values in numbers.items():
+            if any(value is not None and value < 1 for value in values):
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def check_used(self, source: str | Path, *, is_file: bool) -> None:
+        """Raises ModelError, naming it, where an option has no use for a file, or for a folder."""
+        for name in _FOR_FOLDERS if is_file else _FOR_FILES:
+            if getattr(self, name) != getattr(SourceOptions, name):
+                kind = "a folder, not of a file" if is_file else "a file, not of a folder"
+                raise ModelError(f"{name} is an option of {kind} such as {source}")
 
 
 class Loaded(NamedTuple):
@@ -123,12 +141,12 @@ def stamp(source: str | Path) -> tuple[float, ...] | None:
 def names_in(folder: Path) -> dict[str, Path]:
     """The models that lie in a folder, by name: folders of models, and whole models in one file.
 
-    Other files (adapters, autoencoders) and damaged ones are left out, and so is what has a name
-    that another model has already.
+    Other files (adapters, autoencoders), other pipelines (Flux) and damaged files are left out, and
+    so is what has a name that another model has already.
     """
     paths: dict[str, Path] = {}
     for path in sorted(folder.expanduser().iterdir()) if folder.expanduser().is_dir() else ():
-        if recognition.kind_of(path) in (Kind.OWN, Kind.DIFFUSERS, Kind.SD_FILE):
+        if recognition.is_whole(path):
             paths.setdefault(path.name if path.is_dir() else path.stem, path)
     return paths
 
@@ -151,6 +169,7 @@ def read_parts(source: str | Path, options: SourceOptions | None = None) -> Part
         missing = f"there is no {source}"
         names = ", ".join(folders.EMBEDDED)
         raise FileNotFoundError(f"model must be one of {names}, or a folder or file; {missing}")
+    known.check_used(source, is_file=path.is_file())
     try:
         return sd_files.read_parts(
             source,
@@ -189,14 +208,21 @@ def options_of(source: str | Path, options: SourceOptions | None) -> SourceOptio
         values: Mapping[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("it must be a JSON object")
-        return config_lib.from_mapping(SourceOptions, values, beside.name)
+        return options_from(values, beside.name)
     except ValueError as error:
         raise ModelError(f"{beside}: {error}") from error
 
 
+def options_from(values: Mapping[str, Any], name: str = "options") -> SourceOptions:
+    """The options of plain data that errors call `name`; paths may be `Path`s."""
+    plain = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in values.items()}
+    return config_lib.from_mapping(SourceOptions, plain, name)
+
+
 def _beside(path: Path) -> Path:
     """Where the options of a model lie: v1-5.json beside v1-5.safetensors or the folder v1-5."""
-    return path.with_name((path.stem if path.is_file() else path.name) + ".json")
+    path = Path(os.path.abspath(path))  # "." has no name; links keep theirs
+    return path.parent / ((path.stem if path.is_file() else path.name) + ".json")
 
 
 def _is_own(source: str | Path) -> bool:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from dg2_jax import config as config_lib
 from dg2_jax.nn.transformer import TransformerLayer, check_architecture, layer_norm
 
 
@@ -40,7 +41,8 @@ class BertConfig:
         if config.get("position_embedding_type", "absolute") != "absolute":
             raise ValueError("position_embedding_type: only 'absolute' is implemented")
         names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in config.items() if key in names})
+        fields = {key: value for key, value in config.items() if key in names}
+        return config_lib.from_mapping(cls, fields, "bert")
 
 
 class Bert(nnx.Module):

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from dg2_jax import config as config_lib
 from dg2_jax.nn.transformer import TransformerLayer, check_architecture, layer_norm
 
 # Statistics of the pixels that CLIP was trained on.
@@ -47,7 +48,8 @@ class _TowerConfig:
             size = {k: v for k, v in config.items() if k == "projection_dim"}
             config = {**config[part], **overrides, **size}
         names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in config.items() if key in names})
+        fields = {key: value for key, value in config.items() if key in names}
+        return config_lib.from_mapping(cls, fields, cls._part())
 
     @classmethod
     def _part(cls) -> str:

@@ -75,6 +75,11 @@ class SDUNetConfig:
         levels = len(self.block_out_channels)
         if not levels:
             raise ValueError("block_out_channels needs at least one entry")
+        for name in ("in_channels", "out_channels", "cross_attention_dim", "norm_num_groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0.0 < self.norm_eps < 1.0:
+            raise ValueError(f"norm_eps must lie between 0 and 1, got {self.norm_eps}")
         for name in ("layers_per_block", "down_depths", "up_depths", "num_attention_heads"):
             if len(getattr(self, name)) != levels:
                 raise ValueError(f"{name} needs one entry for each of block_out_channels")

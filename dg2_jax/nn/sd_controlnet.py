@@ -37,6 +37,15 @@ class ControlNetConfig:
     embedding_channels: tuple[int, ...] = (16, 32, 96, 256)
     bgr: bool = False
 
+    def __post_init__(self):
+        """Check the fields; raises ValueError, naming the one that is wrong."""
+        widths = (self.conditioning_channels, *self.embedding_channels)
+        if not self.embedding_channels or min(widths) < 1:
+            raise ValueError(
+                "conditioning_channels and embedding_channels must be at least 1, got "
+                f"{self.conditioning_channels} and {self.embedding_channels}"
+            )
+
     @property
     def downsampling_factor(self) -> int:
         """Pixels on a side of one latent cell."""

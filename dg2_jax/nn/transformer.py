@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 def check_architecture(name: str, hidden_size: int, heads: int, hidden_act: str) -> None:
     """Raises ValueError if a configuration asks for something these layers do not support."""
-    if heads < 1 or hidden_size % heads:
+    if heads < 1 or hidden_size < 1 or hidden_size % heads:
         raise ValueError(f"{name}: hidden_size {hidden_size} is not a multiple of {heads} heads")
     if hidden_act not in ACTIVATIONS:
         raise ValueError(f"{name}: hidden_act {hidden_act!r} is none of {sorted(ACTIVATIONS)}")

@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dg2_jax.checks import ParameterError
+
 ImageSource = str | Path | bytes | Image.Image | np.ndarray
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -113,7 +115,7 @@ def read(source: ImageSource, name: str, formats: tuple[str, ...] = FORMATS) -> 
     def check_size(picture: Image.Image) -> None:
         if not 0 < picture.width * picture.height <= MAX_PIXELS:
             raise _BadImageError(
-                f"{name} must have 1 to {MAX_PIXELS} pixels, got {picture.width}x{picture.height}"
+                f"must have 1 to {MAX_PIXELS} pixels, got {picture.width}x{picture.height}"
             )
 
     with clear_errors(name, formats):
@@ -125,7 +127,7 @@ def read(source: ImageSource, name: str, formats: tuple[str, ...] = FORMATS) -> 
             picture = _from_array(np.asarray(source), name)
         else:
             raise _BadImageError(
-                f"{name} must be a path, bytes, a PIL image or an array, got {type(source)}"
+                f"must be a path, bytes, a PIL image or an array, got {type(source)}"
             )
         check_size(picture)
         picture.load()
@@ -202,23 +204,23 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 
 class _BadImageError(ValueError):
-    """A message that is already clear."""
+    """A problem that is already clear, without the name."""
 
 
 @contextlib.contextmanager
 def clear_errors(name: str, formats: tuple[str, ...] = FORMATS):
-    """Turns any error in decoding or converting a picture into one ValueError naming `name`."""
+    """Turns any error in decoding or converting a picture into one ParameterError of `name`."""
     try:
         yield
     except _BadImageError as error:
-        raise ValueError(str(error)) from None
+        raise ParameterError(name, str(error)) from None
     except UnidentifiedImageError:
         *first, last = (_FORMAT_NAMES.get(known, known) for known in formats)
-        raise ValueError(f"{name} must be a {', '.join(first)} or {last} picture") from None
+        raise ParameterError(name, f"must be a {', '.join(first)} or {last} picture") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"{name} must have at most {MAX_PIXELS} pixels") from None
+        raise ParameterError(name, f"must have at most {MAX_PIXELS} pixels") from None
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
-        raise ValueError(f"{name} is damaged or cannot be decoded: {error}") from error
+        raise ParameterError(name, f"is damaged or cannot be decoded: {error}") from error
 
 
 def _read_file(path: Path, name: str) -> bytes:
@@ -227,7 +229,7 @@ def _read_file(path: Path, name: str) -> bytes:
     except FileNotFoundError:
         raise FileNotFoundError(f"{name} not found: {path}") from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{name} cannot be read: {error}") from error
+        raise ParameterError(name, f"cannot be read: {error}") from error
 
 
 def _from_array(values: np.ndarray, name: str) -> Image.Image:
@@ -236,7 +238,7 @@ def _from_array(values: np.ndarray, name: str) -> Image.Image:
     shaped = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))
     if values.dtype != np.uint8 or not shaped or not values.size:
         raise _BadImageError(
-            f"{name} as an array must be uint8 (h, w), (h, w, 3) or (h, w, 4), "
+            f"as an array must be uint8 (h, w), (h, w, 3) or (h, w, 4), "
             f"got {values.dtype} {values.shape}"
         )
     return Image.fromarray(np.ascontiguousarray(values))

@@ -136,13 +136,13 @@ def _check_values(values: np.ndarray) -> Mask:
         values = values[:, :, 0]
     real = values.dtype == bool or np.issubdtype(values.dtype, np.floating)
     if not real or values.ndim != 2 or not values.size:
-        raise ValueError(
-            "mask as an array must be bool, float or uint8 (h, w), "
-            f"got {values.dtype} {values.shape}"
+        raise ParameterError(
+            "mask",
+            f"as an array must be bool, float or uint8 (h, w), got {values.dtype} {values.shape}",
         )
     values = values.astype(np.float32)
     if not ((values >= 0) & (values <= 1)).all():
-        raise ValueError("mask must be from 0 to 1 as a float array; use uint8 for 0 to 255")
+        raise ParameterError("mask", "must be from 0 to 1 as a float array; use uint8 for 0 to 255")
     return values
 
 

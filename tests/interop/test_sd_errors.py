@@ -1,5 +1,6 @@
 """Files that are no good Stable Diffusion model: one clear sentence each, nothing run."""
 
+import contextlib
 import json
 import shutil
 
@@ -9,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from sd_files import GOLDEN, WEIGHTS, original_file
 from torch_files import Call, Global, write_torch
 
-from dg2_jax.interop import stable_diffusion
+from dg2_jax.interop import clip_tokenizer, stable_diffusion
 from dg2_jax.interop.stable_diffusion import FileOptions
 from dg2_jax.interop.stable_diffusion.unet_config import parse_controlnet, parse_unet
 
@@ -182,3 +183,55 @@ def test_sources_that_are_nothing(tmp_path, monkeypatch):
     fails("owner/no-such-model", "is not on this machine", FileNotFoundError)
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     fails(tmp_path / "model.gguf", "must end in .safetensors or .ckpt")
+
+
+WRONG = (None, True, -1, 0, 1.5, 10**9, "x", [], [1], {}, {"a": 1}, float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("file", "keys"),
+    [
+        ("unet/config.json", ("in_channels", "norm_num_groups", "norm_eps", "attention_head_dim",
+                              "sample_size", "addition_time_embed_dim", "cross_attention_dim")),
+        ("text_encoder_2/config.json", ("vocab_size", "hidden_size", "num_attention_heads")),
+        ("tokenizer_2/tokenizer_config.json", ("pad_token",)),
+        ("scheduler/scheduler_config.json", ("num_train_timesteps", "beta_start")),
+    ],
+)  # fmt: skip
+def test_values_of_a_wrong_type_or_size_are_named(file, keys, folder):
+    config = folder / file
+    values = json.loads(config.read_text())
+    for key in keys:
+        for value in WRONG:
+            config.write_text(json.dumps(values | {key: value}))
+            with contextlib.suppress(ValueError):  # some stand for the default, none is a crash
+                stable_diffusion.read_parts(folder)
+        config.write_text(json.dumps(values | {key: {"a": 1}}))
+        fails(folder, str(config.parent))
+
+
+def test_weights_that_are_integers(folder):
+    path = folder / "unet" / WEIGHTS
+    tensors = load_file(path)
+    whole = np.zeros(tensors["conv_out.bias"].shape, np.int8)
+    save_file(tensors | {"conv_out.bias": whole}, path)
+    fails(folder, r"weights of SDUNet must be real numbers: conv_out.bias \(int8\)")
+
+
+@pytest.mark.parametrize("number", [-1, 2**31, 1.5, "x", None])
+def test_ids_of_a_vocabulary(number, tmp_path):
+    (tmp_path / "vocab.json").write_text(json.dumps({"a": 0, "b": number}))
+    (tmp_path / "merges.txt").write_text("a b\n")
+    with pytest.raises(ValueError, match=r"the ids in vocab.json must be integers") as caught:
+        clip_tokenizer.read_vocabulary(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '"x"', '{"a":', "\ufeff{}"])
+def test_damaged_json_of_a_tokenizer(text, folder):
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        path = folder / "tokenizer" / name
+        before = path.read_text() if path.is_file() else None
+        path.write_text(text, encoding="utf-8")
+        fails(folder, "tokenizer")
+        path.unlink() if before is None else path.write_text(before)

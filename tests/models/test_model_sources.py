@@ -96,6 +96,28 @@ def test_options_are_arguments_or_beside_the_file(single):
     fails(single, "one.json: ")
     fails("demo", "says it all: no options", few_steps=4)
     fails("demo", "few_step is not a parameter .* did you mean few_steps", few_step=4)
+    assert Pipeline.load(single, config=GOLDEN / "sd1_tiny").model.prediction_type == "epsilon"
+
+
+def test_the_current_folder_may_be_a_model(tmp_path, monkeypatch):
+    shutil.copytree(GOLDEN / "sd2_small", tmp_path / "sd")
+    monkeypatch.chdir(tmp_path / "sd")
+    assert sources.load(".").model.name == "."
+    assert sources.stamp(".") is not None
+    (tmp_path / "sd.json").write_text('{"few_steps": 4}')
+    assert sources.config_of(".")["sampling"]["ema"]["num_inference_steps"] == 4
+    monkeypatch.chdir(tmp_path)
+    fails("", "is not a model folder")
+
+
+def test_options_without_a_use_or_of_a_wrong_type_are_refused(single):
+    fails(single, "variant is an option of a folder", variant="fp16")
+    for name, value in (("config", "x"), ("num_attention_heads", [4, 4]), ("norm_num_groups", 8),
+                        ("sample_size", 8)):  # fmt: skip
+        fails(GOLDEN / "sd2_small", f"{name} is an option of a file", **{name: value})
+    for name, value in (("few_steps", "3"), ("num_attention_heads", "x"), ("norm_num_groups", 0),
+                        ("num_attention_heads", [0]), ("prediction_type", 3)):  # fmt: skip
+        fails(single, name, **{name: value})
 
 
 def scheduler(tmp_path, **values):
@@ -144,6 +166,8 @@ def test_the_models_of_a_folder(single, tmp_path):
     shutil.copy(GOLDEN / "sd1_tiny" / "lora_kohya.safetensors", tmp_path)
     (tmp_path / "broken.safetensors").write_bytes(b"no")
     (tmp_path / "notes").mkdir()
+    (tmp_path / "flux").mkdir()
+    (tmp_path / "flux" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     assert list(sources.names_in(tmp_path)) == ["one", "own", "xl"]
     assert sources.names_in(tmp_path / "absent") == {}
 

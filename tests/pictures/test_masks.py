@@ -172,8 +172,9 @@ def test_pad_leaves_the_rest_alone():
     ],
 )
 def test_bad_masks(source, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ParameterError, match=message) as caught:
         masks.load_mask(source, 8, 8)
+    assert caught.value.name == "mask"
 
 
 def test_a_missing_file():

@@ -184,6 +184,14 @@ def test_samplers_of_other_programs_are_understood(sampler, solver):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("label", "skip"), [("1", None), ("2", 1), ("12", 11), ("0", None), ("x", None), ("-3", None)]
+)
+def test_clip_skip_of_other_programs_counts_the_last_layer(label, skip):
+    text = f"a lake\nSteps: 30, CFG scale: 6.5, Seed: 42, Clip skip: {label}, Size: 512x512"
+    assert infotext.to_fields(text).get("clip_skip") == skip
+
+
 @pytest.mark.parametrize("suffix", ["webp", "jpeg"])
 def test_other_programs_find_the_text_in_exif(server, suffix):
     prompt = "ein See, »früh« 🌅"

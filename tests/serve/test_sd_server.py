@@ -27,6 +27,10 @@ def server(tmp_path_factory):
     shutil.copytree(GOLDEN / "sd2_small", base / "models" / "sd")
     shutil.copytree(GOLDEN / "xl_small", base / "models" / "xl")
     tiny_model.save(base / "models" / "tiny")
+    shutil.copytree(GOLDEN / "sd2_small", base / "models" / "part")
+    shutil.rmtree(base / "models" / "part" / "vae")
+    (base / "models" / "flux").mkdir()
+    (base / "models" / "flux" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     shutil.copytree(GOLDEN / "controlnet_sd2", base / "controlnets" / "edges")
     (base / "loras").mkdir()
     shutil.copy(GOLDEN / "sd1_tiny" / "lora_kohya.safetensors", base / "loras" / "ink.safetensors")
@@ -66,7 +70,7 @@ def test_the_models_say_what_they_are(server):
     offer = server.client.get("/api/v1/options").json()
     models = {one["name"]: one for one in offer["models"]}
     assert next(iter(models)) == "sd"
-    assert {"sd", "tiny", "xl", "demo"} == models.keys()
+    assert {"sd", "tiny", "xl", "part", "demo"} == models.keys()
     assert (models["sd"]["size"], models["xl"]["size"]) == (SIDE, SIDE)
     assert models["sd"]["sampling"]["ema"]["guidance_scale"] == 7.5
     assert "original_size" in models["sd"]["lacks"]
@@ -75,7 +79,7 @@ def test_the_models_say_what_they_are(server):
     assert (offer["loras"], offer["embeddings"]) == (["ink"], [])
     controls = {one["name"]: one for one in offer["controls"]}
     assert controls["controlnet"]["choices"] == ["edges"]
-    assert len({one["hash"] for one in models.values()}) == 4
+    assert len({one["hash"] for one in models.values() if one["name"] != "part"}) == 4
 
 
 def test_every_kind_of_job(server):
@@ -116,6 +120,13 @@ def test_what_a_model_lacks_is_refused_before_it_is_stored(server):
     assert "names the LoRA 'ink', but" in job["error"]["detail"]
 
 
+def test_a_model_with_a_missing_part_says_which(server):
+    job = server.finished(server.submit(prompt="a lake", model="part", **FEW)["id"], seconds=60)
+    assert job["status"] == "failed"
+    assert "part has no folder vae" in job["error"]["detail"]
+    assert job["error"]["status"] == 422
+
+
 def test_a_controlnet_follows_its_picture(server):
     plain = done(server, prompt="a lake")["images"][0]["sha256"]
     given = {"prompt": "a lake", "controlnet": "edges", "control_image": picture()}
@@ -136,7 +147,7 @@ def test_an_a1111_client(server):
     assert [one["name"] for one in listed] == ["ink"]
     assert server.client.get("/controlnet/model_list").json() == {"model_list": ["edges"]}
     titles = [one["title"] for one in server.client.get("/sdapi/v1/sd-models").json()]
-    assert len(titles) == 7  # of four models, two of which have more than one set of weights
+    assert len(titles) == 8  # of five models, two of which have more than one set of weights
     unit = {"model": "edges", "weight": 0.8, "guidance_end": 0.9, "image": picture()}
     body = {
         "prompt": "a lake",
@@ -154,6 +165,11 @@ def test_an_a1111_client(server):
     answer = server.client.post("/sdapi/v1/txt2img", json=body)
     assert answer.status_code == 422
     assert "there is no preprocessor 'depth_midas'" in answer.text
+    for units in ("edges", ["edges"]):
+        body["alwayson_scripts"]["controlnet"]["args"] = units
+        answer = server.client.post("/sdapi/v1/txt2img", json=body)
+        assert answer.status_code == 422
+        assert "the args of controlnet must be a list of units" in answer.text
 
 
 def test_an_openai_client(server):

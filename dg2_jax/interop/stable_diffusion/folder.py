@@ -22,6 +22,7 @@ INDEX = "model_index.json"
 STEM = "diffusion_pytorch_model"  # of the weights' file name; text encoders have another
 _TEXT_STEM = "model"
 ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
+_MOST_CELLS = 4096  # on a side of a latent
 _VARIANTS = ("", ".fp16", ".bf16")  # of weights, in the order of preference
 
 
@@ -110,7 +111,11 @@ def read_unet_config(folder: Path) -> tuple[Any, int]:
     path = _part(folder, "unet")
     values = hf_folder.read_config(path)
     size = values.get("sample_size") or 64
-    return _naming(path, parse_unet, values), size if isinstance(size, int) else max(size)
+    sides = size if isinstance(size, list) else [size]
+    if any(type(side) is not int or not 1 <= side <= _MOST_CELLS for side in sides):
+        allowed = f"integers from 1 to {_MOST_CELLS}"
+        raise ValueError(f"{path}: sample_size must be {allowed}, got {size!r}")
+    return _naming(path, parse_unet, values), max(sides)
 
 
 def read_scheduler(

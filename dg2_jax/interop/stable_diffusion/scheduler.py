@@ -26,6 +26,7 @@ _SOLVERS = {
 # Classes whose defaults, where a key is absent, are not those of the most.
 _LEADING = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler")
 _TO_LEAST_NOISE = ("PNDMScheduler",)
+_MOST_TIMESTEPS = 100_000  # a damaged configuration must not exhaust the memory
 _REFUSED = ("thresholding", "clip_sample", "use_flow_sigmas")
 
 
@@ -118,8 +119,9 @@ def _schedule(values: Mapping[str, Any]) -> Schedule:
     start, end = values.get("beta_start", 0.0001), values.get("beta_end", 0.02)
     kind = values.get("beta_schedule", "linear")
     numbers = (start, end)
-    if type(steps) is not int or steps < 2:
-        raise ValueError(f"num_train_timesteps must be an integer of at least 2, got {steps!r}")
+    if type(steps) is not int or not 2 <= steps <= _MOST_TIMESTEPS:
+        allowed = f"an integer from 2 to {_MOST_TIMESTEPS}"
+        raise ValueError(f"num_train_timesteps must be {allowed}, got {steps!r}")
     if not all(isinstance(beta, int | float) and 0 < beta < 1 for beta in numbers):
         raise ValueError(f"beta_start and beta_end must lie between 0 and 1, got {numbers}")
     if values.get("trained_betas") is not None:

@@ -7,6 +7,7 @@ networks here have.
 from collections.abc import Mapping
 from typing import Any
 
+from dg2_jax import config as config_lib
 from dg2_jax.nn.sd_config import SDUNetConfig
 from dg2_jax.nn.sd_controlnet import ControlNetConfig
 
@@ -110,7 +111,7 @@ def parse_unet(values: Mapping[str, Any]) -> SDUNetConfig:
         up_depths=_depths(attends, depths, layers),
         time_embedding_dim=settings["time_embedding_dim"],
         time_cond_proj_dim=settings["time_cond_proj_dim"] or 0,
-        dropout=float(settings["dropout"]),
+        dropout=settings["dropout"],
         **shared,
     )
 
@@ -123,25 +124,16 @@ def parse_controlnet(values: Mapping[str, Any]) -> ControlNetConfig:
     order = settings["controlnet_conditioning_channel_order"]
     if order not in ("rgb", "bgr"):
         raise ValueError(f"controlnet_conditioning_channel_order must be 'rgb' or 'bgr': {order!r}")
-    try:
-        return ControlNetConfig(
-            _built(up_depths=[()] * len(layers), **shared),
-            settings["conditioning_channels"],
-            tuple(settings["conditioning_embedding_out_channels"]),
-            order == "bgr",
-        )
-    except TypeError as error:
-        raise ValueError(f"a setting of another type: {error}") from error
+    channels = settings["conditioning_channels"]
+    widths = settings["conditioning_embedding_out_channels"]
+    fields = {"conditioning_channels": channels, "embedding_channels": widths}
+    unet = _built(up_depths=[()] * len(layers), **shared)
+    fields |= {"unet": unet, "bgr": order == "bgr"}
+    return config_lib.from_mapping(ControlNetConfig, fields, "controlnet")
 
 
 def _built(**fields: Any) -> SDUNetConfig:
-    plain: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
-    }
-    try:
-        return SDUNetConfig(**plain)
-    except TypeError as error:
-        raise ValueError(f"a setting of another type: {error}") from error
+    return config_lib.from_mapping(SDUNetConfig, fields, "unet")
 
 
 def _checked(values: Mapping[str, Any], kind: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,9 +190,9 @@ def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
         "num_attention_heads": _per_level(settings, "attention_head_dim", levels),
         "cross_attention_dim": context.pop(),
         "norm_num_groups": settings["norm_num_groups"],
-        "norm_eps": float(settings["norm_eps"]),
+        "norm_eps": settings["norm_eps"],
         "flip_sin_to_cos": settings["flip_sin_to_cos"],
-        "freq_shift": float(settings["freq_shift"]),
+        "freq_shift": settings["freq_shift"],
         **{name: settings[name] if added else 0 for name in sizes},
     }
 
