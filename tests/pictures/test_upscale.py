@@ -10,7 +10,6 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from dg2_jax.interop import realesrgan
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.rrdbnet import RRDBNet
 from dg2_jax.pictures.upscaling import tile_spans, upscale
