@@ -142,7 +142,7 @@ def img2img(studio: Studio) -> None:
     mode(page, "Image")
     studio.source(page, "a calm lake at dawn")
     prompt(page, "a calm lake at sunset")
-    page.get_by_label("Strength, exactly").fill("0.6")
+    page.get_by_label("Strength, exactly", exact=True).fill("0.6")
     seed(page, 2)
     make(page)
     page.get_by_role("button", name="Compare").click()

@@ -124,7 +124,7 @@ def test_img2img_from_a_chosen_file(page: Page, live):
     choose_source(page, paint("a lake at dawn", 3))
     expect(page.locator(".source img.thumb")).to_be_visible()
     page.get_by_label("Prompt", exact=True).fill("a snowy mountain")
-    page.get_by_label("Strength, exactly").fill("0.5")
+    page.get_by_label("Strength, exactly", exact=True).fill("0.5")
     job = generate(page, live)
     assert job["kind"] == "img2img"
     assert job["request"]["strength"] == 0.5
