@@ -316,6 +316,20 @@ def test_first_order_rows_use_no_earlier_estimate():
         assert uses_history == (solver not in solvers.FIRST_ORDER), solver
 
 
+def test_unipc_corrects_by_the_mean_of_two_estimates_after_a_start_at_pure_noise():
+    """The estimate at α = 0 lies at λ = -∞: no divided difference can be taken to it."""
+    schedule = schedules.make("curved", zero_terminal_snr=True)
+    t = schedules.timesteps(4, 1000, "trailing")
+    alpha, sigma = levels_of(schedule, t)
+    assert alpha[0] == 0
+    corrected = solvers.make_table("unipc", schedule, t).matrix[2, 1]
+    h = np.log(alpha[2] / sigma[2]) - np.log(alpha[1] / sigma[1])
+    half = -0.5 * alpha[2] * np.expm1(-h)
+    names = (solver_table.ANCHOR, solver_table.M0, solver_table.M1, solver_table.M2)
+    expected = [sigma[2] / sigma[1], half, half, 0.0]
+    np.testing.assert_allclose(corrected[list(names)], expected, atol=1e-9)
+
+
 def test_every_table_ends_in_the_clean_estimate_without_noise():
     schedule = schedules.make("curved", zero_terminal_snr=True)
     for solver in solvers.SOLVERS:

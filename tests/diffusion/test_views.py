@@ -164,6 +164,12 @@ def test_inner_circle_turns_a_disc_and_leaves_the_corners():
     np.testing.assert_array_equal(turned[:, changed], x[:, ::-1, ::-1][:, changed])
 
 
+def test_skew_of_an_odd_board_leaves_the_middle_column():
+    x = picture(15)
+    moved = (seen(x, "skew", cells=5) != x).any((0, 1, 3))
+    np.testing.assert_array_equal(moved, [True] * 6 + [False] * 3 + [True] * 6)
+
+
 def test_skew_rolls_columns_by_whole_cells():
     x = picture(16)
     turned = seen(x, "skew")

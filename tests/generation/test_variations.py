@@ -11,26 +11,6 @@ from dg2_jax.settings import Settings
 FEW = {"num_inference_steps": 2, "solver": "ddim"}
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.25, 0.5, 0.9, 1.0])
-def test_slerp_goes_along_the_arc_at_a_constant_rate(weight):
-    """The angle from the start is the weight's share of the whole; the norm stays 1."""
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(2, 3, 4, 4, 2)).astype(np.float32)
-    a, b = (v / np.linalg.norm(v.reshape(3, -1), axis=1)[:, None, None, None] for v in (a, b))
-    found = np.asarray(sampling.slerp(jnp.asarray(a), jnp.asarray(b), weight))
-    for start, end, between in zip(a, b, found, strict=True):
-        whole = np.arccos(np.vdot(start, end))
-        assert np.linalg.norm(between) == pytest.approx(1, abs=1e-5)
-        assert np.vdot(start, between) == pytest.approx(np.cos(weight * whole), abs=1e-5)
-        assert np.vdot(end, between) == pytest.approx(np.cos((1 - weight) * whole), abs=1e-5)
-
-
-def test_slerp_of_equal_and_opposite_latents_is_finite():
-    a = jnp.ones((1, 2, 2, 1))
-    np.testing.assert_allclose(sampling.slerp(a, a, 0.3), a, atol=1e-6)
-    assert np.isfinite(sampling.slerp(a, -a, 0.3)).all()
-
-
 def test_strength_goes_from_one_seed_to_the_other(pipe):
     plain = {seed: pipe("x", seed=seed, **FEW).images[0] for seed in (3, 9)}
 
