@@ -167,7 +167,8 @@ class Pipeline:
             control_image: a picture that `controlnet` follows, such as edges or a pose.
             on_preview: is shown what the pictures look like so far, and may return True to stop.
             preview_every: steps between previews, at least 1.
-            preview_mode: "linear" (free) or "vae" (a full decoding each time).
+            preview_mode: "linear" (free), "vae" (a full decoding each time), or "taesd" (a quick
+                one, with a model that has a TAESD).
             progress: True shows a bar of the steps with rate and time left; or a function that
                 is called with (images done, images in total) after every batch.
             controls: the other fields of `Settings`.

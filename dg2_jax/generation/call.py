@@ -121,6 +121,11 @@ class Call:
     tags: list[tuple[LoraTag, ...]]
     control_image: np.ndarray | None = None
 
+    @property
+    def batches(self) -> list[list[int]]:
+        """The indices of the images that are made together: those with the same adapters."""
+        return planning.alike(self.tags)
+
     def finish(
         self,
         watch: Callable[[list[int]], Watcher | None] = lambda batch: None,
@@ -133,7 +138,7 @@ class Call:
             progress: called with (images done, images in total) after every batch.
         """
         finished: list[Finished] = []
-        for batch in planning.alike(self.tags):
+        for batch in self.batches:
             images = self.run(batch, watch(batch))
             if images is None:
                 break

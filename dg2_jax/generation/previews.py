@@ -8,7 +8,6 @@ import numpy as np
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.controls.arguments import check_preview
-from dg2_jax.generation import plan as planning
 from dg2_jax.generation.call import Call
 from dg2_jax.generation.drivers import Watcher
 from dg2_jax.result import Preview
@@ -53,7 +52,7 @@ def watching(
         "taesd": (model.taesd, model.taesd_params),
     }
     autoencoder, params = decoders.get(mode, (None, None))
-    batches = planning.batches(len(call.prompts))
+    batches = call.batches
 
     def watcher(batch: list[int]) -> Watcher | None:
         if on_preview is None and bar is None:

@@ -74,6 +74,10 @@ def test_images_of_one_call_may_have_different_adapters(pipe):
     for i, prompt in enumerate(prompts):
         alone = pipe(prompt, **{**FEW, "seed": 5 + i})
         np.testing.assert_allclose(alone.latents[0], together.latents[i], atol=2e-4)
+    seen = []
+    pipe(prompts, **FEW, progress=True, on_preview=seen.append, preview_every=1)
+    steps = range(1, FEW["num_inference_steps"] + 1)
+    assert [(p.first_image, p.step) for p in seen] == [(i, s) for i in (0, 1, 3) for s in steps]
     anagram = (("a lake <lora:kohya:1>", "identity"), ("snow", "rot180"))
     plain = tuple((text.partition(" <")[0], view) for text, view in anagram)
     assert (
