@@ -1,6 +1,7 @@
 """The models a server offers: those it was told, more from a folder, a few kept in memory."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections import OrderedDict
@@ -14,6 +15,7 @@ from dg2_jax.controls.model_facts import ModelFacts
 from dg2_jax.models import sources
 from dg2_jax.models.folder import EMBEDDED, hash_of
 from dg2_jax.models.model import ModelError
+from dg2_jax.recent import recall
 from serve import sizes
 
 Loader = Callable[[str | Path], Any]
@@ -88,15 +90,11 @@ class Models:
         Raises:
             ValueError: as `Pipeline.load`, or a part of the model is missing.
         """
-        if name not in self._loaded:
-            try:
-                self._loaded[name] = self._load(self._places[name])
-            except FileNotFoundError as error:
-                raise ModelError(str(error)) from error
-        self._loaded.move_to_end(name)
-        while len(self._loaded) > self._keep:
-            self._loaded.popitem(last=False)
-        return self._loaded[name]
+        try:
+            load = functools.partial(self._load, self._places[name])
+            return recall(self._loaded, name, load, self._keep)
+        except FileNotFoundError as error:
+            raise ModelError(str(error)) from error
 
     @property
     def loaded_names(self) -> list[str]:

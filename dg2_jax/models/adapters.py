@@ -18,6 +18,7 @@ from dg2_jax.interop.stable_diffusion import lora as sd_lora
 from dg2_jax.interop.stable_diffusion import lora_file
 from dg2_jax.models import lora
 from dg2_jax.models.model import Model, WeightSets
+from dg2_jax.recent import recall
 from dg2_jax.text.interface import PromptEncoder
 from dg2_jax.text.prompt_tags import LoraTag
 from dg2_jax.text.stable_diffusion import StableDiffusionText
@@ -105,8 +106,8 @@ class Library:
         used = tuple(
             (paths[tag.name], paths[tag.name].stat().st_mtime_ns, tag.weight) for tag in tags
         )
-        key = (id(model), id(text_encoder), used)
-        if key not in self._models:
+
+        def apply() -> Any:
             changed = model, text_encoder
             for tag in tags:
                 try:
@@ -114,12 +115,9 @@ class Library:
                 except (ValueError, OSError) as error:
                     problem = f"names the LoRA {tag.name!r}, but {error}"
                     raise ParameterError("prompt", problem) from error
-            # What the key names must live as long as it does.
-            self._models[key] = changed, (model, text_encoder)
-        self._models.move_to_end(key)
-        while len(self._models) > _KEPT:
-            self._models.popitem(last=False)
-        return self._models[key][0]
+            return changed, (model, text_encoder)  # what the key names must live as long as it does
+
+        return recall(self._models, (id(model), id(text_encoder), used), apply, _KEPT)[0]
 
     def with_words(self, text_encoder: PromptEncoder, prompts: Iterable[str]) -> PromptEncoder:
         """The text encoder that knows the embeddings whose names the prompts hold.

@@ -11,6 +11,7 @@ from dg2_jax.interop.stable_diffusion.controlnet import Controlled, read_control
 from dg2_jax.models import stable_diffusion
 from dg2_jax.models.model import Model, Network, Params, split
 from dg2_jax.nn.precision import with_compute_dtype
+from dg2_jax.recent import recall
 
 _KEPT = 2
 
@@ -53,16 +54,14 @@ class ControlNets:
         source = self.names().get(name, name)
         # What is loaded depends on the model's shape alone.
         key = (str(source), model.denoiser_config)
-        if key not in self._loaded:
+
+        def read() -> Control:
             factor = model.autoencoder_config.downsampling_factor
             known = Controlled(model.name, model.denoiser_config, factor)
             try:
                 _, network = read_controlnet(source, known)
             except (ValueError, OSError) as error:
                 raise ParameterError("controlnet", f"cannot be used: {error}") from error
-            computing = with_compute_dtype(network, stable_diffusion.compute_dtype())
-            self._loaded[key] = Control(*split(computing))
-        self._loaded.move_to_end(key)
-        while len(self._loaded) > _KEPT:
-            self._loaded.popitem(last=False)
-        return self._loaded[key]
+            return Control(*split(with_compute_dtype(network, stable_diffusion.compute_dtype())))
+
+        return recall(self._loaded, key, read, _KEPT)
