@@ -31,8 +31,9 @@ def convert(
     Raises:
         FileNotFoundError, ValueError: as `sources.load`; nothing is then written.
     """
+    options = sources.options_of(source, options)
     parts = sources.read_parts(source, options)
-    described = sources.describe(parts, sources.options_of(source, options))
+    described = sources.describe(parts, options)
     loaded = build(str(source), parts, on_progress=on_progress)
     names = write_texts(Path(folder), parts.texts)
     described["text_encoder"] |= {"encoders": names, "penultimate": loaded.text.penultimate}

@@ -109,10 +109,11 @@ def load(
     """
     if _is_own(source):
         return _load_own(source, options)
+    options = options_of(source, options)
     parts = read_parts(source, options)
     loaded = build(str(source), parts, compute_dtype=stable_diffusion.compute_dtype(),
                    on_progress=on_progress)  # fmt: skip
-    described = describe(parts, options_of(source, options))
+    described = describe(parts, options)
     model, text_encoder = stable_diffusion.create(loaded, described)
     return Loaded(_with_taesd(model), text_encoder)
 
@@ -126,7 +127,8 @@ def config_of(source: str | Path, options: SourceOptions | None = None) -> dict[
         return folders.read_config(folders.folder_of(source))
     if not Path(source).expanduser().exists():
         raise FileNotFoundError(f"{source} is not on this machine")
-    return describe(read_parts(source, options), options_of(source, options))
+    options = options_of(source, options)
+    return describe(read_parts(source, options), options)
 
 
 def stamp(source: str | Path) -> tuple[float, ...] | None:
@@ -159,9 +161,8 @@ def is_stable_diffusion(source: str) -> bool:
     return recognition.may_be_hub_id(source)
 
 
-def read_parts(source: str | Path, options: SourceOptions | None = None) -> Parts:
-    """The parts of a Stable Diffusion model; arguments and errors as of `load`."""
-    known = options_of(source, options)
+def read_parts(source: str | Path, known: SourceOptions) -> Parts:
+    """The parts of a Stable Diffusion model, by `options_of`; errors as of `load`."""
     path = Path(source).expanduser()
     if path.exists():
         recognition.refuse_model(path)
