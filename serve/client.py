@@ -67,8 +67,7 @@ class _Parser:
 def _encoded(fields: dict[str, Any]) -> dict[str, Any]:
     """Pictures given as PIL images or paths, as base64."""
     encoded = dict(fields)
-    for name in ("image", "mask"):
-        value = encoded.get(name)
+    for name, value in fields.items():
         if isinstance(value, Path):
             encoded[name] = base64.b64encode(value.read_bytes()).decode()
         elif isinstance(value, Image.Image):

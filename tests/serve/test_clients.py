@@ -254,6 +254,8 @@ def test_our_client(start):
         assert seen[-1]["fraction"] > 0.9
         changed = client.generate(kind="img2img", image=made[0], prompt="x")
         assert changed[0].size == (SIZE, SIZE)
+        with pytest.raises(ServerError, match="controlnet"):  # which the server has none of
+            client.submit(prompt="x", controlnet="canny", control_image=made[0])
         with pytest.raises(ServerError, match="guidance_scale"):
             client.submit(guidance_scale=-101)
         with pytest.raises(ServerError, match="kinder"):
