@@ -11,8 +11,6 @@ from serve.context import Context
 from serve.problems import ProblemError
 from serve.sizes import Size
 
-INTERFACE = "a1111"  # which jobs belong to
-
 
 class Enlarging(NamedTuple):
     """Pictures brought to a size.

@@ -40,12 +40,14 @@ Row = str | Refused | Ignored  # a text says how the field is done
 
 
 def check(table: dict[str, Row], sent: dict[str, Any]) -> None:
-    """Checks what a client sent, before anything is made of it.
+    """Checks what a client sent, before anything is made of it; null is as left out.
 
     Raises:
         ParameterError: a field that is not done asks for something, or one is nested too deeply.
     """
     for name, value in sent.items():
+        if value is None:
+            continue
         if _depth(value) > MAX_DEPTH:
             raise ParameterError(name[:80], f"must be nested at most {MAX_DEPTH} deep")
         row = table.get(name)

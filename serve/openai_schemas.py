@@ -56,8 +56,7 @@ class _ImageRequest(BaseModel):
     @classmethod
     def _checked(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            sent = {name: item for name, item in value.items() if item is not None}
-            foreign_fields.check(openai_fields.TABLE, sent)
+            foreign_fields.check(openai_fields.TABLE, value)
         return value
 
     def fields(self) -> dict[str, Any]:

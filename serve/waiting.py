@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Literal
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -16,6 +17,7 @@ from serve.problems import ProblemError, stopping
 from serve.records import Job
 from serve.schemas import JobRequest
 
+Interface = Literal["a1111", "openai", "legacy"]  # those whose requests wait
 _LOOK_SECONDS = 0.5  # between looks whether the client is still there
 
 
@@ -32,16 +34,22 @@ class Watched:
     Attributes:
         job: the job, updated when it ends.
         client: who waits.
-        interface: through which, "a1111", "openai" or "legacy".
+        interface: through which.
         preview: the last preview's data, if there was one.
     """
 
-    def __init__(self, context: Context, job: Job, client: str, interface: str):
+    def __init__(self, context: Context, job: Job, client: str, interface: Interface):
         self._context = context
         self.job = job
         self.client = client
         self.interface = interface
         self.preview: dict | None = None
+
+    @property
+    def shown(self) -> list[str]:
+        """The pictures of the last preview as base64; none before it."""
+        images = self.preview["images"] if self.preview is not None else ()
+        return [image["url"].partition(",")[2] for image in images]
 
     async def events(self, request: Request | None) -> AsyncGenerator[Event, None]:
         """Yields the job's events to the final one.
@@ -112,7 +120,15 @@ class Watched:
         return self.job
 
 
-async def submit(context: Context, request: JobRequest, client: str, interface: str) -> Watched:
+def oldest(context: Context, client: str, interface: Interface) -> Watched | None:
+    """A client's oldest request through one of the interfaces; of no other's."""
+    theirs = (w for w in context.watched if (w.interface, w.client) == (interface, client))
+    return next(theirs, None)
+
+
+async def submit(
+    context: Context, request: JobRequest, client: str, interface: Interface
+) -> Watched:
     """Queues a job to wait for, of a client of one of the interfaces."""
 
     def work() -> Job:

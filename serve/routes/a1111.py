@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from dg2_jax.controls.arguments import expand_seed
 from dg2_jax.settings import MAX_SEED
 from serve import a1111_names, infotext, intake, pictures
-from serve.a1111_enlarging import INTERFACE, Enlarging, network_of
+from serve.a1111_enlarging import Enlarging, network_of
 from serve.a1111_schemas import CHECKPOINT, CLIP_LAYERS, Change, Create, Generate, PngInfo
 from serve.checkpoints import checkpoint_of
 from serve.context import Client, Context, Ctx
@@ -58,7 +58,7 @@ async def _run(
     """Runs a request to its end: as one job, or as one for each variation of a seed."""
     done: list[Watched] = []
     for each in _variations(fields):
-        watched = await submit(context, intake.request_from(each), client, INTERFACE)
+        watched = await submit(context, intake.request_from(each), client, "a1111")
         done.append(watched)
         if (await watched.finish(request)).status == "cancelled":
             break
@@ -194,7 +194,7 @@ def _reply(
     images = [pictures.base64_text(data) for data, _ in found]
     last = done[-1]
     if not last.job.images and last.preview is not None:  # interrupted: what it looked like
-        images += [entry["url"].partition(",")[2] for entry in last.preview["images"]]
+        images += last.shown
     if isinstance(asked, Change) and asked.include_init_images:
         images += [text.partition(",")[2] or text for text in asked.init_images]
     return {

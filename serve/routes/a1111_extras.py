@@ -8,7 +8,7 @@ from PIL import Image
 from pydantic import Field
 
 from serve import a1111_fields, intake, pictures
-from serve.a1111_enlarging import INTERFACE, Enlarging, network_of
+from serve.a1111_enlarging import Enlarging, network_of
 from serve.a1111_schemas import MAX_ENLARGED, Lenient, Real, Whole
 from serve.context import Client, Context, Ctx
 from serve.sizes import Size
@@ -89,7 +89,7 @@ async def _enlarge(
     if network is not None and factor is not None:
         stored = await run_in_threadpool(intake.store_decoded, context, source)
         fields = {"kind": "upscale", "image": stored, "upscale": factor, "upscaler": network}
-        watched = await submit(context, intake.request_from(fields), client, INTERFACE)
+        watched = await submit(context, intake.request_from(fields), client, "a1111")
         job = await watched.finish(request)
         larger = context.files.read(job.images[0].id) if job.images else None
         if larger is not None:

@@ -6,9 +6,8 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 
-from serve.a1111_enlarging import INTERFACE
-from serve.context import Client, Context, Ctx
-from serve.waiting import Watched
+from serve.context import Client, Ctx
+from serve.waiting import oldest
 
 router = APIRouter()
 
@@ -18,11 +17,9 @@ async def progress(
     context: Ctx, client: Client, skip_current_image: bool = False
 ) -> dict[str, Any]:
     """How far this client's oldest request through this interface is; of no other's."""
-    watched = _oldest(context, client)
+    watched = oldest(context, client, "a1111")
     view = context.engine.progress(watched.job.id) if watched is not None else None
-    current = None
-    if watched is not None and watched.preview is not None and not skip_current_image:
-        current = watched.preview["images"][0]["url"].partition(",")[2]
+    shown = watched.shown if watched is not None and not skip_current_image else []
     view = view or {}
     return {
         "progress": view.get("fraction", 0.0),
@@ -38,20 +35,15 @@ async def progress(
             "sampling_step": view.get("step", 0),
             "sampling_steps": view.get("num_steps", 0),
         },
-        "current_image": current,
+        "current_image": shown[0] if shown else None,
         "textinfo": None,
     }
-
-
-def _oldest(context: Context, client: str) -> Watched | None:
-    theirs = (w for w in context.watched if (w.interface, w.client) == (INTERFACE, client))
-    return next(theirs, None)
 
 
 @router.post("/interrupt")
 async def interrupt(context: Ctx, client: Client) -> dict[str, Any]:
     """Stops this client's oldest request through this interface, which answers with what it has."""
-    watched = _oldest(context, client)
+    watched = oldest(context, client, "a1111")
     if watched is not None:
         await run_in_threadpool(context.engine.cancel, watched.job.id)
     return {}

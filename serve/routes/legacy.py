@@ -18,10 +18,9 @@ from serve import intake, pictures
 from serve.context import Client, Context, Ctx
 from serve.problems import ProblemError
 from serve.schemas import Text
-from serve.waiting import Watched, submit
+from serve.waiting import oldest, submit
 
 router = APIRouter(tags=["DiffusionGen2"])
-_HERE = "legacy"
 _SPLITS = {"train": "train", "val": "validation"}
 _NAMES = {  # of fields, where they differ
     "num_images": "batch_size",
@@ -107,7 +106,7 @@ async def generate(
     """Pictures from a prompt, from a picture, or of a part of one."""
     fields = await run_in_threadpool(_fields, context, asked)
     try:
-        watched = await submit(context, intake.request_from(fields), client, _HERE)
+        watched = await submit(context, intake.request_from(fields), client, "legacy")
     except ProblemError as error:
         raise _in_their_words(error, asked) from error
     try:
@@ -182,15 +181,10 @@ def _readings(context: Context, asked: GenerateRequest) -> list[dict[str, str]]:
     ]
 
 
-def _oldest(context: Context, client: str) -> Watched | None:
-    theirs = (w for w in context.watched if (w.interface, w.client) == (_HERE, client))
-    return next(theirs, None)
-
-
 @router.get("/progress")
 async def progress(context: Ctx, client: Client, request: Request) -> dict[str, int]:
     """Percent of this client's oldest request; 100 for a moment after one has ended."""
-    watched = _oldest(context, client)
+    watched = oldest(context, client, "legacy")
     if watched is None:
         return {"progress": 100 if request.app.state.legacy.just_now(client) else 0}
     view = context.engine.progress(watched.job.id) or {}
@@ -200,14 +194,13 @@ async def progress(context: Ctx, client: Client, request: Request) -> dict[str, 
 @router.get("/preview")
 async def preview(context: Ctx, client: Client) -> dict[str, Any]:
     """What this client's oldest request looks like so far."""
-    watched = _oldest(context, client)
+    watched = oldest(context, client, "legacy")
     if watched is None:
         return {"image": None, "step": None, "total_steps": None}
     total = watched.job.request.num_inference_steps
     if watched.preview is None:
         return {"image": None, "step": 0, "total_steps": total}
-    image = watched.preview["images"][0]["url"].partition(",")[2]
-    return {"image": image, "step": watched.preview["step"], "total_steps": total}
+    return {"image": watched.shown[0], "step": watched.preview["step"], "total_steps": total}
 
 
 @router.get("/random_prompt")

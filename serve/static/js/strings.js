@@ -13,6 +13,13 @@ export function duration(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
+const UPSCALERS = {
+  x4plus: "Real-ESRGAN",
+  "x4plus-anime": "Real-ESRGAN for drawings",
+  animevideov3: "Real-ESRGAN, small and quick",
+  x2plus: "Real-ESRGAN 2×",
+};
+
 export const S = {
   app: "dg2",
   skip: "Skip to the prompt",
@@ -211,13 +218,7 @@ export const S = {
     },
     inpaint_upscaler: {
       label: "Enlarge the masked part with",
-      choices: {
-        lanczos: "Lanczos",
-        x4plus: "Real-ESRGAN",
-        "x4plus-anime": "Real-ESRGAN for drawings",
-        animevideov3: "Real-ESRGAN, small and quick",
-        x2plus: "Real-ESRGAN 2×",
-      },
+      choices: { lanczos: "Lanczos", ...UPSCALERS },
     },
     num_resamples: {
       label: "Repeats of each step",
@@ -230,12 +231,7 @@ export const S = {
     upscale: { label: "Upscale results", choices: { 1: "Enhance, keep the size", 2: "2×", 4: "4×" }, none: "Off" },
     upscaler: {
       label: "Upscaler",
-      choices: {
-        x4plus: "Real-ESRGAN",
-        "x4plus-anime": "Real-ESRGAN for drawings",
-        animevideov3: "Real-ESRGAN, small and quick",
-        x2plus: "Real-ESRGAN 2×",
-      },
+      choices: UPSCALERS,
     },
     preview_mode: { label: "Live preview", choices: { none: "Off", linear: "Fast", taesd: "TAESD", vae: "Full" } },
     preview_every: { label: "Preview every (steps)" },
