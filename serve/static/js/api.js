@@ -19,6 +19,8 @@ export class Problem extends Error {
 
 /** Called when the server asks for its key. */
 export const onUnauthorised = { handler: () => {} };
+/** Called when the server did not answer. */
+export const onLost = { handler: () => {} };
 
 /**
  * @param {string} path
@@ -37,6 +39,7 @@ async function once(path, { method = "GET", json, body, headers = {} }) {
       },
     });
   } catch {
+    onLost.handler();
     throw new Problem(0, S.errors.offline);
   }
   if (reply.status === 204) return null;
@@ -85,9 +88,15 @@ export const api = {
   jobs: (parameters) => call(`/jobs${query(parameters)}`),
   cancel: (id) => call(`/jobs/${encodeURIComponent(id)}`, { method: "DELETE" }, 3),
 
+  queue: () => call("/queue"),
+  pause: (paused) => call("/queue", { method: "PATCH", json: { paused } }),
+  arrange: (ids) => call("/queue/order", { method: "PUT", json: { jobs: ids } }),
+  clearQueue: () => call("/queue", { method: "DELETE" }),
+
   tokens: (prompt, model) => call("/tokens", { method: "POST", json: { prompt, model } }),
   images: (parameters) => call(`/images${query(parameters)}`, {}, 2),
-  deleteImage: (id) => call(`/images/${encodeURIComponent(id)}`, { method: "DELETE" }),
+  /** Marks, deletes or gives back: `change` is {favourite} or {deleted}. */
+  changeImages: (ids, change) => call("/images", { method: "PATCH", json: { ids, ...change } }, 2),
   upload: (file) => upload("/inputs", file),
   pngInfo: (file) => upload("/png-info", file),
 
@@ -98,6 +107,9 @@ export const api = {
   addPrompt: (prompt) => call("/bank/prompts", { method: "POST", json: prompt }),
   removePrompt: (id) => call(`/bank/prompts/${encodeURIComponent(id)}`, { method: "DELETE" }),
 };
+
+/** Where several pictures are sent as one file. */
+export const ZIP_URL = `${ROOT}/images/zip`;
 
 /** Where a stored picture is. */
 export const pictureUrl = (id, suffix = "png") => `${ROOT}/images/${encodeURIComponent(id)}.${suffix}`;

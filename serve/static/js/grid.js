@@ -117,7 +117,13 @@ async function start({ x, y }) {
       openGrid({ ...made, jobs: made.jobs.map((ids) => [...ids]) });
     }
   }
+  keepGrid(made);
+}
+
+/** Shows a grid, also after a reload. */
+export function keepGrid(made) {
   store("grids", [made, ...load("grids", [])].slice(0, KEPT));
+  openGrid(made);
 }
 
 const labels = (axis) => ({ name: axis.label, values: axis.values.map((value) => value.label) });

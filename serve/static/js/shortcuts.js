@@ -20,6 +20,9 @@ const LETTERS = {
   b: browse,
   l: toggleSeed,
   t: toggleTheme,
+  h: () => {
+    dialog.value = { name: "history" };
+  },
   "?": () => {
     dialog.value = { name: "help" };
   },
