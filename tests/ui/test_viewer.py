@@ -39,11 +39,16 @@ def swipe(page: Page, x: float) -> None:
     for share in (0.25, 0.5, 0.75, 1):
         touch("touchMove", (200 + share * x, 250))
     touch("touchEnd")
+    page.wait_for_timeout(500)  # a tap before that would only end the fling
 
 
 def zoom_of(page: Page) -> float:
     text = page.locator(".viewer-tools span").inner_text()
     return int(re.sub(r"\D", "", text)) / 100
+
+
+def expect_zoom(page: Page, scale: float) -> None:
+    expect(page.locator(".viewer-tools span")).to_have_text(f"{100 * scale:.0f} %")
 
 
 def test_a_phone_swipes_and_has_arrows(open_page, live):
@@ -124,13 +129,13 @@ def test_wheel_keys_and_buttons_enlarge(gallery):
     assert picture.bounding_box() == before
     page.keyboard.press("+")
     page.keyboard.press("+")
-    assert zoom_of(page) == 2.25
+    expect_zoom(page, 2.25)
     page.get_by_role("button", name="Zoom out").click()
-    assert zoom_of(page) == 1.5
+    expect_zoom(page, 1.5)
     page.keyboard.press("ArrowRight")
-    assert zoom_of(page) == 1
+    expect_zoom(page, 1)
     picture.dblclick()
-    assert zoom_of(page) == 2.25
+    expect_zoom(page, 2.25)
 
 
 def test_the_whole_screen_is_the_picture(gallery):
@@ -213,7 +218,6 @@ def test_details_tell_every_setting_that_is_not_the_default(open_page, live):
         "Guide at some noise levels only": "0.2, 0.8",
         "Step spacing": "Trailing",
         "Variation strength": "0.25",
-        "Live preview": "Off",
     }
     assert wanted.items() <= pairs.items()
     usual = {"Guidance", "Solver", "Weights", "Model", "Size", "Made"}
@@ -243,7 +247,7 @@ def test_the_size_of_a_picture_is_used_alone(open_page, live):
     page = open_page()
     page.locator(".thumbs .tile").click()
     page.get_by_role("group", name="Use only its").get_by_role("button", name="Size").click()
-    expect(page.get_by_label("Size", exact=True)).to_have_value("160x96")
+    expect(page.get_by_label("Size", exact=True)).to_have_value(re.compile("160.×.96"))
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("")
 
 
@@ -286,4 +290,4 @@ def test_an_edit_is_compared_and_enlarged(page: Page, live):
     page.mouse.click(box["x"] + box["width"] * 0.25, box["y"] + 20)
     assert 20 < float(slider.input_value()) < 30  # the slider has the pointer, not the zoom
     page.keyboard.press("+")
-    assert zoom_of(page) == 1.5
+    expect_zoom(page, 1.5)

@@ -6,6 +6,7 @@ import { pictureUrl } from "./api.js";
 import { Choice, IconButton } from "./fields.js";
 import {
   ask,
+  choosing,
   chosen,
   filtered,
   images,
@@ -55,9 +56,9 @@ export function Gallery() {
         html`<p class="note">${S.gallery.failed} <button type="button" class="quiet" onClick=${refreshGallery}>${S.run.retry}</button></p>`
       }
       ${status.value === "ready" && !images.value.length && html`<p class="note">${nothing()}</p>`}
-      ${selected.value.size > 0 && html`<${Selection} />`}
+      ${choosing.value && html`<${Selection} />`}
       <p class="visually-hidden" id="gallery-keys">${S.gallery.keys}</p>
-      <ul class="thumbs" ref=${list} data-tiles=${tiles.value} data-choosing=${selected.value.size > 0} onKeyDown=${(e) => onKeyDown(e, list.current)}>
+      <ul class="thumbs" ref=${list} data-tiles=${tiles.value} data-choosing=${choosing.value} onKeyDown=${(e) => onKeyDown(e, list.current)}>
         ${images.value.map((image) => html`<${Tile} key=${image.id} image=${image} reached=${image.id === reached} />`)}
       </ul>
       ${more.value && html`<button type="button" class="secondary wide" onClick=${loadMore}>${S.gallery.more}</button>`}
@@ -79,6 +80,7 @@ const Head = () => html`
         onInput=${(e) => setSearch(e.currentTarget.value)} />
     </div>
     <${IconButton} icon="heart" class="favourite" label=${S.gallery.favourites} aria-pressed=${onlyFavourites.value} onClick=${() => ask(onlyFavourites, !onlyFavourites.value)} />
+    <${IconButton} icon="select" label=${S.gallery.choose} aria-pressed=${choosing.value} onClick=${() => (choosing.value ? selectNone() : (choosing.value = true))} />
     <${Choice} aria-label=${S.gallery.kind} value=${kind.value} choices=${KINDS} onChange=${(name) => ask(kind, name)} />
     <${Choice} aria-label=${S.gallery.sort} value=${sort.value} choices=${SORTS} onChange=${(name) => ask(sort, name)} />
     <${Choice} aria-label=${S.gallery.size} value=${tiles.value} choices=${SIZES} onChange=${(size) => {
@@ -95,7 +97,7 @@ function Tile({ image, reached }) {
   const onClick = (event) => {
     current.value = image.id;
     if (event.shiftKey) selectTo(image.id);
-    else if (event.ctrlKey || event.metaKey || selected.value.size) toggle(image.id);
+    else if (event.ctrlKey || event.metaKey || choosing.value) toggle(image.id);
     else opened.value = image;
   };
   return html`
@@ -136,32 +138,40 @@ function onKeyDown(event, list) {
     if (next) list.querySelector(`[data-id="${next.id}"]`).focus();
   } else if (control && event.key === "a") selectAll();
   else if (!control && event.key in plain) plain[event.key]();
-  else if (event.key === "Escape" && selected.value.size) selectNone();
+  else if (event.key === "Escape" && choosing.value) selectNone();
   else return;
   event.preventDefault();
 }
 
-/** What can be done with the chosen pictures. */
+const button = (icon, label, onClick, extra = "") =>
+  html`<button type="button" class=${`secondary ${extra}`} onClick=${onClick}><${Icon} name=${icon} /><span>${label}</span></button>`;
+
+/** The bar that is there while pictures are chosen. */
 function Selection() {
   const some = chosen.value;
-  const all = some.every(isFavourite);
-  const button = (icon, label, onClick, extra = "") =>
-    html`<button type="button" class=${`secondary ${extra}`} onClick=${onClick}><${Icon} name=${icon} />${label}</button>`;
   return html`
     <div class="selection" role="toolbar" aria-label=${S.gallery.selection}>
       <b role="status">${S.gallery.selected(some.length)}</b>
-      ${button("heart", all ? S.gallery.unfavouriteAll : S.gallery.favouriteAll, () => setFavourite(some, !all))}
-      ${button("download", S.gallery.download, () => (some.length === 1 ? save(downloadUrl(some[0]), "") : saveAll(some)))}
-      ${
-        some.length === 2 &&
-        button("compare", S.gallery.compare, () => {
-          dialog.value = { name: "compare", images: some };
-        })
-      }
-      ${button("trash", S.gallery.remove, () => remove(some), "danger")}
+      ${some.length > 0 && html`<${Together} some=${some} />`}
       <span class="gap"></span>
       ${some.length < images.value.length && button("check", S.gallery.everything, selectAll, "quiet")}
       ${button("close", S.gallery.clear, selectNone, "quiet")}
     </div>
+  `;
+}
+
+/** What can be done with several pictures at once. */
+function Together({ some }) {
+  const all = some.every(isFavourite);
+  return html`
+    ${button("heart", all ? S.gallery.unfavouriteAll : S.gallery.favouriteAll, () => setFavourite(some, !all))}
+    ${button("download", S.gallery.download, () => (some.length === 1 ? save(downloadUrl(some[0]), "") : saveAll(some)))}
+    ${
+      some.length === 2 &&
+      button("compare", S.gallery.compare, () => {
+        dialog.value = { name: "compare", images: some };
+      })
+    }
+    ${button("trash", S.gallery.remove, () => remove(some), "danger")}
   `;
 }

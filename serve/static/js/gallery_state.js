@@ -1,5 +1,5 @@
 // The gallery's pictures as the server has them, a page at a time; which are chosen, favourites, gone.
-import { batch, computed, signal } from "@preact/signals";
+import { batch, computed, effect, signal } from "@preact/signals";
 import { api } from "./api.js";
 import { notify } from "./state.js";
 import { load, save } from "./storage.js";
@@ -20,6 +20,11 @@ export const more = signal(null);
 export const opened = signal(null);
 /** The ids of the pictures that are chosen in the gallery. */
 export const selected = signal(new Set());
+/** Whether a click on a picture chooses it. */
+export const choosing = signal(false);
+effect(() => {
+  if (selected.value.size) choosing.value = true;
+});
 /** The ids of pictures that were deleted here. */
 export const gone = signal(new Set());
 const marks = signal({}); // whether pictures are favourites, by id, as last heard
@@ -139,6 +144,7 @@ export function selectAll() {
 export function selectNone() {
   anchor = null;
   selected.value = new Set();
+  choosing.value = false;
 }
 
 /** Makes pictures favourites on the server, or no longer. */

@@ -124,7 +124,7 @@ export function facts(image, count = 1, all = false) {
 function differs(one, { kind, metadata }) {
   const value = metadata[one.name];
   const usual = one.kind_defaults[kind] ?? one.default;
-  return isSet(value) && !ELSEWHERE.includes(one.name) && !same(value, usual);
+  return isSet(value) && one.group !== "preview" && !ELSEWHERE.includes(one.name) && !same(value, usual);
 }
 
 export const Facts = ({ image, count = 1, all = false }) => {

@@ -98,7 +98,8 @@ const SECONDS = { info: 4.5, error: 9, action: 12 };
  */
 export function notify(text, kind = "info", action = null) {
   const id = Math.random();
-  toasts.value = [...toasts.value.slice(-2), { id, text, kind, action }];
+  const others = toasts.value.filter((toast) => toast.text !== text);
+  toasts.value = [...others.slice(-2), { id, text, kind, action }];
   setTimeout(() => dismiss(id), 1000 * SECONDS[action ? "action" : kind]);
 }
 

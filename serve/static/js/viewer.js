@@ -36,7 +36,8 @@ const KEYS = {
 function onKeyDown(event) {
   const undoes = (event.ctrlKey || event.metaKey) && event.key === "z";
   const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
-  if (!undoes && (!plain || !(event.key in KEYS) || event.target.matches("input[type=range]"))) return;
+  const slides = event.key.startsWith("Arrow") && event.target.matches("input[type=range]");
+  if (!undoes && (!plain || !(event.key in KEYS) || slides)) return;
   event.preventDefault();
   if (undoes) undoRemoval();
   else KEYS[event.key]();

@@ -17,7 +17,7 @@ export function fit() {
   view.value = HOME;
 }
 
-/** Enlarges around a point, given in pixels from the middle of the place. */
+/** Enlarges around a point, given in pixels from the middle of the picture as it lay. */
 function zoomAt(factor, x, y) {
   const { scale: old, x: left, y: top } = view.value;
   const scale = Math.min(MOST, Math.max(1, old * factor));
@@ -39,8 +39,9 @@ export function Zoom({ onSwipe, children }) {
   const fingers = useRef(new Map());
   const start = useRef(null);
   const centre = (element, x, y) => {
-    const box = element.getBoundingClientRect();
-    return [x - box.left - box.width / 2, y - box.top - box.height / 2];
+    const [box, content] = [element.getBoundingClientRect(), element.firstElementChild];
+    const [left, top] = [box.left + content.offsetLeft, box.top + content.offsetTop];
+    return [x - left - content.offsetWidth / 2, y - top - content.offsetHeight / 2];
   };
   const spread = () => {
     const [a, b] = [...fingers.current.values()];
@@ -72,7 +73,7 @@ export function Zoom({ onSwipe, children }) {
     if (!start.current || zoomed() || event.pointerType === "mouse") return;
     const [x, y] = [event.clientX - start.current.x, event.clientY - start.current.y];
     start.current = null;
-    if (Math.abs(x) > SWIPE && Math.abs(x) > 2 * Math.abs(y)) onSwipe(x < 0 ? 1 : -1);
+    if (Math.abs(x) > SWIPE && Math.abs(x) > 2 * Math.abs(y)) setTimeout(() => onSwipe(x < 0 ? 1 : -1)); // its touchend comes first
   };
   const onPointerCancel = (event) => fingers.current.delete(event.pointerId);
   const { scale, x, y } = view.value;
