@@ -36,10 +36,10 @@ def swipe(page: Page, x: float) -> None:
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": told})
 
     touch("touchStart", (200, 250))
-    for share in (0.25, 0.5, 0.75, 1):
+    for share in (0.25, 0.5, 0.75, 1, 1):
         touch("touchMove", (200 + share * x, 250))
+        page.wait_for_timeout(60)  # it comes to rest, or the next tap would only end the fling
     touch("touchEnd")
-    page.wait_for_timeout(500)  # a tap before that would only end the fling
 
 
 def zoom_of(page: Page) -> float:

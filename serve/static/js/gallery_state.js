@@ -185,6 +185,7 @@ export async function remove(some) {
     gone.value = new Set([...gone.value, ...ids]);
     images.value = images.value.filter((image) => !ids.has(image.id));
     selected.value = without(selected.value, ids);
+    if (!selected.value.size) choosing.value = false;
   });
   notify(S.picture.deleted(ids.size), "info", { label: S.picture.undo, run: undoRemoval });
 }
