@@ -78,7 +78,7 @@ export function Zoom({ onSwipe, children }) {
   const onPointerCancel = (event) => fingers.current.delete(event.pointerId);
   const { scale, x, y } = view.value;
   return html`
-    <div class="zoom" data-zoomed=${scale > 1} onPointerDown=${onPointerDown} onPointerMove=${onPointerMove} onPointerUp=${onPointerUp} onPointerCancel=${onPointerCancel}
+    <div class="zoomable" data-zoomed=${scale > 1} onPointerDown=${onPointerDown} onPointerMove=${onPointerMove} onPointerUp=${onPointerUp} onPointerCancel=${onPointerCancel}
       onWheel=${(e) => {
         e.preventDefault();
         zoomAt(1.0015 ** -e.deltaY, ...centre(e.currentTarget, e.clientX, e.clientY));
