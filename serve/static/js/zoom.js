@@ -31,10 +31,7 @@ export const zoomOut = () => zoomAt(1 / STEP, 0, 0);
 /** Parts of pictures that take the pointer themselves while nothing is enlarged. */
 const takesPointer = (target) => target.closest(".anagram, .compare, button") !== null;
 
-/**
- * @param {object} props
- * @param {(by: number) => void} props.onSwipe called with -1 or 1
- */
+/** A place for a picture; `onSwipe` is called with -1 or 1. */
 export function Zoom({ onSwipe, children }) {
   const fingers = useRef(new Map());
   const start = useRef(null);
