@@ -105,6 +105,7 @@ def create_app(
         tidying = asyncio.create_task(_tidy(gallery))
         yield
         tidying.cancel()
+        await asyncio.gather(tidying, return_exceptions=True)
         await run_in_threadpool(engine.drain, settings.drain_seconds)
         store.close()
 

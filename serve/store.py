@@ -73,6 +73,13 @@ class Store:
             rows = connection.execute(sa.select(JOBS).where(JOBS.c.id == job_id)).mappings()
             return next(iter(jobs_of(connection, rows.all())), None)
 
+    def jobs_by_id(self, job_ids: Sequence[str]) -> list[Job]:
+        """Those of some jobs that are there, in the order of the ids."""
+        query = sa.select(JOBS).where(JOBS.c.id.in_(job_ids))
+        with self._engine.connect() as connection:
+            found = jobs_of(connection, connection.execute(query).mappings().all())
+        return sorted(found, key=lambda job: job_ids.index(job.id))
+
     def jobs(
         self,
         limit: int,

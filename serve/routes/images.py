@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from PIL import Image
@@ -68,19 +68,24 @@ def change(context: Ctx, asked: ImageChange) -> ImageIds:
     return ImageIds(ids=found)
 
 
+class Archive(BaseModel):
+    """Pictures to be sent as one file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[str] = Field(min_length=1, max_length=1000)
+    name: str = Field(file_names.DEFAULT, **_PATTERN)
+
+
 @router.post("/images/zip", response_class=StreamingResponse)
-def archived(
-    context: Ctx,
-    ids: Annotated[list[str], Form(min_length=1, max_length=1000)],
-    name: Annotated[str, Form(**_PATTERN)] = file_names.DEFAULT,
-) -> StreamingResponse:
+def archived(context: Ctx, asked: Archive) -> StreamingResponse:
     """Pictures as one ZIP file; ids that there are not are left out."""
-    file_names.check(name)
-    images = context.gallery.find(ids)
+    file_names.check(asked.name)
+    images = context.gallery.find(asked.ids)
     if not images:
         raise ProblemError(404, "there is none of these pictures")
     headers = file_names.attachment("pictures.zip")
-    made = archive.stream(context.files, images, name)
+    made = archive.stream(context.files, images, asked.name)
     return StreamingResponse(made, media_type="application/zip", headers=headers)
 
 

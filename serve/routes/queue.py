@@ -30,8 +30,7 @@ class Order(BaseModel):
 
 def _view(context: Context, client: str) -> QueueView:
     queues = context.engine.queues
-    jobs = [context.store.get(job_id) for job_id in queues.jobs(client)]
-    shown = [view(context, job) for job in jobs if job is not None]
+    shown = [view(context, job) for job in context.store.jobs_by_id(queues.jobs(client))]
     return {"paused": queues.paused(client), "jobs": shown}  # type: ignore[typeddict-item]
 
 

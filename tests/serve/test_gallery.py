@@ -155,7 +155,7 @@ def test_a_zip_holds_the_pictures_as_they_are(server):
     images = made(server, "a lake", "a lake", "a/b: c?")
     ids = [image["id"] for image in images]
     body = {"ids": [*ids, "none_000"], "name": "{prompt}"}
-    with server.client.stream("POST", "/api/v1/images/zip", data=body) as answer:
+    with server.client.stream("POST", "/api/v1/images/zip", json=body) as answer:
         assert answer.status_code == 200
         assert "content-length" not in answer.headers  # it is sent while it is made
         assert answer.headers["content-disposition"].endswith('filename="pictures.zip"')
@@ -170,9 +170,9 @@ def test_a_zip_holds_the_pictures_as_they_are(server):
 def test_a_zip_of_nothing_or_by_a_wrong_pattern_is_refused(server):
     (one,) = made(server, "one")
     post = server.client.post
-    assert post("/api/v1/images/zip", data={"ids": ["none_000"]}).status_code == 404
+    assert post("/api/v1/images/zip", json={"ids": ["none_000"]}).status_code == 404
     for pattern in ("{nobody}", "{prompt", "{seed:>9}", "{prompt!r}", "{prompt.x}"):
-        answer = post("/api/v1/images/zip", data={"ids": [one["id"]], "name": pattern})
+        answer = post("/api/v1/images/zip", json={"ids": [one["id"]], "name": pattern})
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["field"] == "name"
         query = {"download": True, "name": pattern}

@@ -7,6 +7,7 @@ import zipfile
 import pytest
 from playwright.sync_api import Page, expect
 
+from serve.routes.page import STATIC
 from tests.ui.test_look import PHONE, PROMPTS, fill_gallery, serious
 
 NEWEST = PROMPTS[::-1]
@@ -118,6 +119,57 @@ def test_pictures_are_chosen_by_keyboard(gallery):
     assert names(page) == list(NEWEST)
 
 
+def test_deletion_by_key_goes_on_with_the_next_and_is_undone_anywhere(gallery, live):
+    page = gallery
+    tiles(page).nth(2).focus()
+    page.keyboard.press("Delete")
+    expect(tiles(page)).to_have_count(8)
+    expect(tiles(page).nth(2)).to_be_focused()
+    page.locator("h1").click()
+    page.keyboard.press("Control+z")
+    expect(tiles(page)).to_have_count(9)
+    assert names(page) == list(NEWEST)
+    assert len(live.client.get("/api/v1/images").json()["images"]) == 9
+
+
+def test_escape_ends_choosing_and_cancels_no_job(gallery, live):
+    page = gallery
+    live.pipe.go.clear()
+    page.get_by_label("Prompt", exact=True).fill("a lake")
+    page.locator("#generate").click()
+    expect(page.locator(".job[data-status=running]")).to_be_visible()
+    choose(page, 1)
+    page.locator("h1").click()
+    page.keyboard.press("Escape")
+    expect(page.locator(".selection")).to_have_count(0)
+    live.pipe.go.set()
+    expect(page.locator(".job")).to_have_attribute("data-status", "done")
+
+
+def test_looking_again_keeps_all_that_was_loaded(page: Page, live):
+    """Of more pictures than a page of the server holds, the first ones are asked for anew."""
+    code = (STATIC / "js" / "gallery_state.js").read_text()
+    assert "const PAGE = 60;" in code
+    assert "const MOST = 200;" in code
+    code = code.replace("const PAGE = 60;", "const PAGE = 3;").replace("MOST = 200;", "MOST = 4;")
+    answer = {"body": code, "content_type": "text/javascript"}
+    page.route("**/gallery_state.js", lambda route: route.fulfill(**answer))
+    fill_gallery(live)
+    page.reload()
+    for count in (3, 6, 9):
+        expect(tiles(page)).to_have_count(count)
+        if count < 9:
+            page.get_by_role("button", name="Show more").click()
+    newest = live.finished(live.submit(prompt="a new one", seed=1)["id"])["images"][0]
+    ids = [i["id"] for i in live.client.get("/api/v1/images").json()["images"]]
+    live.client.delete(f"/api/v1/images/{ids[2]}")
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    expect(page.locator(f'[data-id="{newest["id"]}"]')).to_be_visible()
+    wanted = [image_id for image_id in ids if image_id != ids[2]]
+    expect(tiles(page)).to_have_count(len(wanted))
+    assert tiles(page).evaluate_all("all => all.map((e) => e.dataset.id)") == wanted
+
+
 def test_chosen_pictures_are_downloaded_by_the_names_wanted(gallery, live):
     page = gallery
     page.get_by_role("button", name="Preferences").click()
@@ -134,7 +186,6 @@ def test_chosen_pictures_are_downloaded_by_the_names_wanted(gallery, live):
     with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as archive:
         found = [f"11-{NEWEST[0]}.png", f"10-{NEWEST[1]}.png", f"3-{NEWEST[8]}.png"]
         assert archive.namelist() == found
-    expect(tiles(page)).to_have_count(9)  # the page stays
     choose(page, 1, 8)
     with page.expect_download() as download:
         page.get_by_role("toolbar").get_by_role("button", name="Download").click()

@@ -228,5 +228,5 @@ def test_the_end_of_all_jobs_is_told_if_wanted(page: Page, live):
         page.locator("#generate").click()
         page.wait_for_url(lambda url, old=before: url != old)
         wait_done(page, live)
-        page.wait_for_function("told.length > 0")
+        page.wait_for_function("() => told.length > 0")
         assert set(page.evaluate("told")) == {told}

@@ -36,10 +36,10 @@ def swipe(page: Page, x: float) -> None:
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": told})
 
     touch("touchStart", (200, 250))
-    for share in (0.25, 0.5, 0.75, 1):
+    for share in (0.25, 0.5, 0.75, 1, 1):
         touch("touchMove", (200 + share * x, 250))
+        page.wait_for_timeout(60)  # it comes to rest, or the next tap would only end the fling
     touch("touchEnd")
-    page.wait_for_timeout(500)  # a tap before that would only end the fling
 
 
 def zoom_of(page: Page) -> float:
@@ -94,7 +94,7 @@ def test_long_texts_scroll_in_their_boxes(open_page, live, look):
     for opens in (lambda: None, lambda: page.locator(".thumbs .tile").click()):
         opens()
         side = page.locator(".viewer-side" if page.get_by_role("dialog").count() else ".job-side")
-        boxes = side.locator(".scrolls")
+        boxes = side.locator(".scrolls[tabindex]")
         for box in boxes.all():
             assert box.evaluate("e => e.scrollHeight > e.clientHeight")
             assert box.evaluate("e => e.scrollWidth == e.clientWidth")
@@ -112,7 +112,7 @@ def test_wheel_keys_and_buttons_enlarge(gallery):
     corner = before["x"] + 10, before["y"] + 10
     page.mouse.move(*corner)
     page.mouse.wheel(0, -800)
-    expect(page.locator(".zoom")).to_have_attribute("data-zoomed", "true")
+    expect(page.locator(".zoomable")).to_have_attribute("data-zoomed", "true")
     after = picture.bounding_box()
     scale = after["width"] / before["width"]
     assert scale == pytest.approx(zoom_of(page), rel=0.01)
@@ -142,14 +142,14 @@ def test_the_whole_screen_is_the_picture(gallery):
     page = gallery
     page.get_by_role("button", name="Whole screen").click()
     expect(page.locator(".viewer-side")).to_be_hidden()
-    page.wait_for_function("document.fullscreenElement !== null")
+    page.wait_for_function("() => document.fullscreenElement !== null")
     picture = page.locator(".viewer .picture img").bounding_box()
     assert picture["height"] == page.evaluate("innerHeight")
     page.keyboard.press("ArrowRight")
     expect(page.locator(".viewer .picture img")).to_have_attribute("alt", re.compile("bamboo"))
     page.keyboard.press("w")
     expect(page.locator(".viewer-side")).to_be_visible()
-    page.wait_for_function("document.fullscreenElement === null")
+    page.wait_for_function("() => document.fullscreenElement === null")
 
 
 def test_after_a_deletion_comes_the_next_picture_and_it_can_be_undone(gallery, live):

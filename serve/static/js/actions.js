@@ -1,5 +1,5 @@
 // What can be done with a picture, wherever it is shown.
-import { api, pictureUrl, Problem, ZIP_URL } from "./api.js";
+import { api, pictureUrl, Problem } from "./api.js";
 import { control } from "./controls.js";
 import { opened } from "./gallery_state.js";
 import { keepGrid } from "./grid.js";
@@ -148,17 +148,22 @@ export async function dropped(file) {
 export const downloadUrl = (image) =>
   `${pictureUrl(image.id)}?download=true&name=${encodeURIComponent(fileNames.value)}`;
 
-/** Lets the browser save several pictures as one file, which the server sends while it makes it. */
-export function saveAll(images) {
-  const sent = document.createElement("form");
-  Object.assign(sent, { method: "post", action: ZIP_URL, hidden: true });
-  const fields = [["name", fileNames.value], ...images.map((image) => ["ids", image.id])];
-  for (const [name, value] of fields) {
-    sent.append(Object.assign(document.createElement("input"), { type: "hidden", name, value }));
+/** Saves several pictures as one file. */
+export async function saveAll(images) {
+  notify(S.gallery.packing(images.length));
+  try {
+    const ids = images.map((image) => image.id);
+    saveBlob(await api.zip({ ids, name: fileNames.value }), S.gallery.zip);
+  } catch (problem) {
+    notify(problem.message, "error");
   }
-  document.body.append(sent);
-  sent.submit();
-  sent.remove();
+}
+
+/** Lets the browser save what the page holds. */
+export function saveBlob(blob, name) {
+  const url = URL.createObjectURL(blob);
+  save(url, name);
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
 
 /** Lets the browser save something. */

@@ -43,6 +43,7 @@ async function once(path, { method = "GET", json, body, headers = {} }) {
     throw new Problem(0, S.errors.offline);
   }
   if (reply.status === 204) return null;
+  if (reply.ok && reply.headers.get("Content-Type") === "application/zip") return reply.blob();
   const data = await reply.json().catch(() => null);
   if (reply.ok || (path === "/ready" && data)) return data;
   if (reply.status === 401 && path !== "/login") onUnauthorised.handler();
@@ -97,6 +98,8 @@ export const api = {
   images: (parameters) => call(`/images${query(parameters)}`, {}, 2),
   /** Marks, deletes or gives back: `change` is {favourite} or {deleted}. */
   changeImages: (ids, change) => call("/images", { method: "PATCH", json: { ids, ...change } }, 2),
+  /** Pictures as one file: a blob. */
+  zip: (wanted) => call("/images/zip", { method: "POST", json: wanted }),
   upload: (file) => upload("/inputs", file),
   pngInfo: (file) => upload("/png-info", file),
 
@@ -107,9 +110,6 @@ export const api = {
   addPrompt: (prompt) => call("/bank/prompts", { method: "POST", json: prompt }),
   removePrompt: (id) => call(`/bank/prompts/${encodeURIComponent(id)}`, { method: "DELETE" }),
 };
-
-/** Where several pictures are sent as one file. */
-export const ZIP_URL = `${ROOT}/images/zip`;
 
 /** Where a stored picture is. */
 export const pictureUrl = (id, suffix = "png") => `${ROOT}/images/${encodeURIComponent(id)}.${suffix}`;

@@ -6,7 +6,7 @@ import { Dialog } from "./dialog.js";
 import { IconButton } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
-import { altOf, worded } from "./picture.js";
+import { altOf, Scrolls, worded } from "./picture.js";
 import { dialog } from "./state.js";
 import { load, save } from "./storage.js";
 import { short, S } from "./strings.js";
@@ -67,7 +67,7 @@ function Differences({ pair }) {
   return html`
     <table class="differences">
       <thead><tr><th scope="col">${S.compareTwo.setting}</th>${S.compareTwo.names.map((name) => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead>
-      <tbody>${rows.map(([label, ...texts]) => html`<tr key=${label}><th scope="row">${label}</th>${texts.map((text, i) => html`<td key=${i}>${text}</td>`)}</tr>`)}</tbody>
+      <tbody>${rows.map(([label, ...texts]) => html`<tr key=${label}><th scope="row">${label}</th>${texts.map((text, i) => html`<td key=${i}><${Scrolls} text=${text} label=${label}>${text}<//></td>`)}</tr>`)}</tbody>
     </table>
   `;
 }

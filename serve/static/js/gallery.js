@@ -53,7 +53,7 @@ export function Gallery() {
       <${Head} />
       ${
         status.value === "failed" &&
-        html`<p class="note">${S.gallery.failed} <button type="button" class="quiet" onClick=${refreshGallery}>${S.run.retry}</button></p>`
+        html`<p class="note">${S.gallery.failed} <button type="button" class="quiet" onClick=${() => refreshGallery()}>${S.run.retry}</button></p>`
       }
       ${status.value === "ready" && !images.value.length && html`<p class="note">${nothing()}</p>`}
       ${choosing.value && html`<${Selection} />`}
@@ -117,6 +117,15 @@ function Tile({ image, reached }) {
   `;
 }
 
+/** Deletes pictures; the focus goes to the tile that takes the place of the one that had it. */
+async function removeAt(some, at, list) {
+  await remove(some);
+  requestAnimationFrame(() => {
+    const tiles = list.querySelectorAll(".tile");
+    tiles[Math.min(at, tiles.length - 1)]?.focus();
+  });
+}
+
 /** How many tiles stand beside each other. */
 const columns = (list) => getComputedStyle(list).gridTemplateColumns.split(" ").length;
 
@@ -128,7 +137,7 @@ function onKeyDown(event, list) {
   const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(list), ArrowDown: columns(list), Home: -at, End: images.value.length - 1 - at };
   const control = event.ctrlKey || event.metaKey;
   const some = selected.value.size ? chosen.value : [image];
-  const plain = { x: () => toggle(image.id), X: () => selectTo(image.id), f: () => setFavourite(some, !some.every(isFavourite)), Delete: () => remove(some) };
+  const plain = { x: () => toggle(image.id), X: () => selectTo(image.id), f: () => setFavourite(some, !some.every(isFavourite)), Delete: () => removeAt(some, at, list) };
   if (event.key in by && !control) {
     const next = images.value[at + by[event.key]];
     if (next && event.shiftKey) {
@@ -138,7 +147,6 @@ function onKeyDown(event, list) {
     if (next) list.querySelector(`[data-id="${next.id}"]`).focus();
   } else if (control && event.key === "a") selectAll();
   else if (!control && event.key in plain) plain[event.key]();
-  else if (event.key === "Escape" && choosing.value) selectNone();
   else return;
   event.preventDefault();
 }

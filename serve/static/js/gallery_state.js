@@ -49,18 +49,21 @@ const page = (limit, before = null) =>
     sort: sort.value,
   });
 
-/** Loads what the search asks for anew, as many as were there. */
-export async function refreshGallery() {
+/** Loads what the search asks for; with `again`, what was there and may have changed. */
+export async function refreshGallery(again = false) {
   const mine = ++request;
+  const old = again ? images.value : [];
   try {
-    const found = await page(Math.min(MOST, Math.max(PAGE, images.value.length)));
+    const found = await page(Math.min(MOST, Math.max(PAGE, old.length)));
     if (mine !== request) return;
+    const last = old.findIndex((image) => image.id === found.images.at(-1)?.id);
+    const rest = found.next && last >= 0 ? old.slice(last + 1) : []; // beyond the page; as it was
     batch(() => {
-      images.value = found.images;
-      more.value = found.next;
+      images.value = [...found.images, ...rest];
+      if (!rest.length) more.value = found.next;
       status.value = "ready";
       heard(found.images);
-      const there = new Set(found.images.map((image) => image.id));
+      const there = new Set(images.value.map((image) => image.id));
       selected.value = new Set([...selected.value].filter((id) => there.has(id)));
     });
   } catch {
@@ -80,7 +83,6 @@ export function setSearch(text) {
 export function ask(what, value) {
   what.value = value;
   if (what === sort) save("sort", value);
-  images.value = images.value.slice(0, PAGE);
   refreshGallery();
 }
 
@@ -185,6 +187,7 @@ export async function remove(some) {
     gone.value = new Set([...gone.value, ...ids]);
     images.value = images.value.filter((image) => !ids.has(image.id));
     selected.value = without(selected.value, ids);
+    if (!selected.value.size) choosing.value = false;
   });
   notify(S.picture.deleted(ids.size), "info", { label: S.picture.undo, run: undoRemoval });
 }
@@ -213,4 +216,4 @@ export async function undoRemoval() {
 }
 
 // Other tabs and other clients may have changed it meanwhile.
-addEventListener("focus", () => status.value === "ready" && refreshGallery());
+addEventListener("focus", () => status.value === "ready" && refreshGallery(true));

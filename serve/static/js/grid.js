@@ -1,6 +1,6 @@
 // The X/Y grid: one job for each combination of two settings, laid out as a table.
 import { useState } from "preact/hooks";
-import { save } from "./actions.js";
+import { saveBlob } from "./actions.js";
 import { api } from "./api.js";
 import { control } from "./controls.js";
 import { Dialog } from "./dialog.js";
@@ -209,7 +209,5 @@ async function saveSheet() {
       side,
     );
   });
-  const url = URL.createObjectURL(await canvas.convertToBlob());
-  save(url, "grid.png");
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
+  saveBlob(await canvas.convertToBlob(), "grid.png");
 }

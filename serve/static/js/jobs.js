@@ -52,12 +52,6 @@ const patch = (id, fields) => {
   if (jobs.value[id]) put({ ...jobs.value[id], ...fields });
 };
 
-/** What a job is called. */
-export const titleOf = (job) =>
-  job.request.prompt ||
-  job.request.anagram?.map((reading) => reading.prompt).join(" / ") ||
-  S.modes[job.kind].title;
-
 /** Puts a job on the stage and watches it. */
 export function show(job) {
   stopWatching();
@@ -283,20 +277,4 @@ export async function restore() {
   } else if (active.value.length && !location.hash) show(jobs.value[order.value[0]]);
   sync();
   await refreshGallery();
-}
-
-/** How long a finished job took, in words. */
-export const took = (job) =>
-  S.run.done(job.images.length, (Date.parse(job.finished_at) - Date.parse(job.started_at)) / 1000 || 0);
-
-/** What a job is doing, in words. */
-export function describe(job) {
-  if (!server.value) return S.run.unknown;
-  if (job.status === "queued") return job.notes?.[0] ?? (paused.value ? S.queue.held : S.run.place(job.queue_position));
-  const { step, num_steps: steps, images_done: done, num_images: all, eta_seconds: eta } = job.progress;
-  if (!step && !done) return S.run.starting;
-  const parts = [(job.kind === "upscale" ? S.run.tile : S.run.step)(step, steps)];
-  if (all > 1 && done > 0) parts.push(S.run.images(done, all));
-  if (eta !== null && eta !== undefined) parts.push(S.run.left(eta));
-  return parts.join(" · ");
 }

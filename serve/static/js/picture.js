@@ -47,11 +47,15 @@ export function Picture({ image }) {
   `;
 }
 
-/** A heading; a long one scrolls in its own box. */
-export const Title = ({ text }) => {
-  const scrolls = text.length > 160 ? { tabindex: 0, role: "group", "aria-label": S.prompt.label } : {};
-  return html`<div class="scrolls" ...${scrolls}><h2 class="job-title" dir="auto">${text}</h2></div>`;
+const isLong = (text) => text.length > 160;
+
+/** A text that scrolls in its own box, and is reached by keyboard, where it is long. */
+export const Scrolls = ({ text, label, children }) => {
+  const reached = isLong(text) ? { tabindex: 0, role: "group", "aria-label": label } : {};
+  return html`<div class="scrolls" dir="auto" ...${reached}>${children}</div>`;
 };
+
+export const Title = ({ text }) => html`<${Scrolls} text=${text} label=${S.prompt.label}><h2 class="job-title">${text}</h2><//>`;
 
 /** The buttons of a picture. */
 export function Actions({ image }) {
@@ -133,5 +137,5 @@ export const Facts = ({ image, count = 1, all = false }) => {
     if (image.metadata.matched_from) pairs.push([S.details.matched_from, image.metadata.matched_from]);
     pairs.push([S.details.created_at, moment(image.created_at)]);
   }
-  return html`<dl class="facts">${pairs.map(([name, text]) => html`<div key=${name}><dt>${name}</dt><dd>${text}</dd></div>`)}</dl>`;
+  return html`<dl class="facts">${pairs.map(([name, text]) => html`<div key=${name} data-long=${isLong(text)}><dt>${name}</dt><dd><${Scrolls} text=${text} label=${name}>${text}<//></dd></div>`)}</dl>`;
 };

@@ -3,7 +3,8 @@ import { api } from "./api.js";
 import { IconButton } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
-import { active, cancel, describe, grid, order, paused, show, shown, sync, takeQueue, titleOf } from "./jobs.js";
+import { describe, titleOf } from "./job_words.js";
+import { active, cancel, grid, order, paused, show, shown, sync, takeQueue } from "./jobs.js";
 import { notify } from "./state.js";
 import { short, S } from "./strings.js";
 

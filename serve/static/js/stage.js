@@ -3,22 +3,11 @@ import { gone, opened } from "./gallery_state.js";
 import { Grid } from "./grid.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
-import {
-  announcement,
-  cancel,
-  describe,
-  FINAL,
-  generate,
-  grid,
-  preview,
-  retry,
-  shown,
-  titleOf,
-  took,
-} from "./jobs.js";
+import { describe, titleOf, took } from "./job_words.js";
+import { announcement, cancel, FINAL, generate, grid, preview, retry, shown } from "./jobs.js";
 import { Actions, altOf, Facts, Picture, Title } from "./picture.js";
 import { Queue } from "./queue.js";
-import { change, connected, server } from "./state.js";
+import { change, connected, options, server } from "./state.js";
 import { short, S } from "./strings.js";
 
 export function Stage() {
@@ -122,9 +111,9 @@ function Empty() {
       <h2>${S.empty.title}</h2>
       <p>${S.empty.text}</p>
       <blockquote>${first}</blockquote>
-      <button type="button" class="primary large" onClick=${() => make(first)}><${Icon} name="spark" />${S.empty.go}</button>
+      <button type="button" class="primary large" disabled=${!options.value} onClick=${() => make(first)}><${Icon} name="spark" />${S.empty.go}</button>
       <div class="ideas" role="group" aria-label=${S.empty.more}>
-        ${others.map((prompt) => html`<button type="button" class="chip" key=${prompt} onClick=${() => make(prompt)}>${prompt}</button>`)}
+        ${others.map((prompt) => html`<button type="button" class="chip" key=${prompt} disabled=${!options.value} onClick=${() => make(prompt)}>${prompt}</button>`)}
       </div>
     </div>
   `;

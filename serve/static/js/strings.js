@@ -453,6 +453,8 @@ export const S = {
     download: "Download",
     compare: "Compare",
     remove: "Delete",
+    packing: (count) => `Packing ${plural(count, "picture", "pictures")}…`,
+    zip: "pictures.zip",
   },
 
   compareTwo: {

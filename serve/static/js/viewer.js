@@ -6,7 +6,7 @@ import { Dialog } from "./dialog.js";
 import { IconButton } from "./fields.js";
 import { images, isFavourite, opened, place, remove, setFavourite, step, undoRemoval } from "./gallery_state.js";
 import { html } from "./html.js";
-import { Actions, altOf, Facts, Picture, Title } from "./picture.js";
+import { Actions, altOf, Facts, Picture, Scrolls, Title } from "./picture.js";
 import { short, S } from "./strings.js";
 import { fit, view, Zoom, zoomed, zoomIn, zoomOut } from "./zoom.js";
 
@@ -85,7 +85,7 @@ export function Viewer() {
           <${IconButton} icon="close" class="corner" label=${S.picture.close} onClick=${(e) => e.currentTarget.closest("dialog").close()} />
           ${image.prompt && html`<p class="eyebrow">${S.modes[image.kind].title}</p>`}
           <${Title} text=${image.prompt || S.modes[image.kind].title} />
-          ${image.negative_prompt && html`<div class="hint scrolls" ...${scrolls(image.negative_prompt)}>${S.prompt.negative}: ${image.negative_prompt}</div>`}
+          ${image.negative_prompt && html`<${Scrolls} text=${image.negative_prompt} label=${S.prompt.negative}><p class="hint">${S.prompt.negative}: ${image.negative_prompt}</p><//>`}
           <${Facts} image=${image} all />
           <${Actions} image=${image} />
         </div>
@@ -93,6 +93,3 @@ export function Viewer() {
     <//>
   `;
 }
-
-/** What a box whose text scrolls needs to be reached by keyboard. */
-const scrolls = (text) => (text.length > 160 ? { tabindex: 0, role: "group", "aria-label": S.prompt.negative } : {});

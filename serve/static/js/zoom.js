@@ -31,10 +31,7 @@ export const zoomOut = () => zoomAt(1 / STEP, 0, 0);
 /** Parts of pictures that take the pointer themselves while nothing is enlarged. */
 const takesPointer = (target) => target.closest(".anagram, .compare, button") !== null;
 
-/**
- * @param {object} props
- * @param {(by: number) => void} props.onSwipe called with -1 or 1
- */
+/** A place for a picture; `onSwipe` is called with -1 or 1. */
 export function Zoom({ onSwipe, children }) {
   const fingers = useRef(new Map());
   const start = useRef(null);
@@ -78,7 +75,7 @@ export function Zoom({ onSwipe, children }) {
   const onPointerCancel = (event) => fingers.current.delete(event.pointerId);
   const { scale, x, y } = view.value;
   return html`
-    <div class="zoom" data-zoomed=${scale > 1} onPointerDown=${onPointerDown} onPointerMove=${onPointerMove} onPointerUp=${onPointerUp} onPointerCancel=${onPointerCancel}
+    <div class="zoomable" data-zoomed=${scale > 1} onPointerDown=${onPointerDown} onPointerMove=${onPointerMove} onPointerUp=${onPointerUp} onPointerCancel=${onPointerCancel}
       onWheel=${(e) => {
         e.preventDefault();
         zoomAt(1.0015 ** -e.deltaY, ...centre(e.currentTarget, e.clientX, e.clientY));
