@@ -124,7 +124,13 @@ export const S = {
     eta: { label: "Noise added per step (eta)" },
     spacing: {
       label: "Step spacing",
-      choices: { linspace: "Even (linspace)", leading: "Leading", trailing: "Trailing" },
+      choices: {
+        linspace: "Even (linspace)",
+        leading: "Leading",
+        trailing: "Trailing",
+        karras: "Karras",
+        exponential: "Exponential",
+      },
     },
     weights: { label: "Weights", choices: { ema: "EMA", raw: "Raw", fast: "Fast" } },
     model: { label: "Model" },
