@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from serve import database
 from serve.records import DONE, FAILED, QUEUED, RUNNING, UNFINISHED, Image, Job
-from serve.rows import NOT_DELETED, contains, image_of, jobs_of, page_of_images, page_of_jobs
+from serve.rows import NOT_DELETED, Sort, contains, image_of, jobs_of, page_of_images, page_of_jobs
 from serve.tables import IMAGES, JOBS, PAUSED
 
 MAX_ATTEMPTS = 2  # a job that the server died with twice is not tried again
@@ -234,7 +234,7 @@ class Store:
         text: str | None = None,
         kind: str | None = None,
         favourite: bool | None = None,
-        sort: str = "newest",
+        sort: Sort = "newest",
     ) -> list[Image]:
         """Pictures that are not deleted, in one of `rows.SORTS`."""
         query = page_of_images(limit, before, sort)
