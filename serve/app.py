@@ -77,7 +77,7 @@ def create_app(
         os.environ[realesrgan.FOLDER] = str(settings.upscalers_dir)  # where the library looks
     settings.data.mkdir(parents=True, exist_ok=True)
     disk = Disk(settings.data)
-    store = disk.insist(lambda: Store.at(settings.data))
+    store = disk.insist(lambda: Store(settings.database_url))
     files = Files(settings.data)
     gallery = Gallery(store, files, disk)
     models = Models(
