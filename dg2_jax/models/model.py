@@ -18,6 +18,7 @@ from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.nn.precision import with_compute_dtype
+from dg2_jax.nn.tiling import Tiled
 
 WEIGHTS = ("ema", "raw", "fast")
 DTYPES = ("bfloat16", "int8", "float8_e4m3fn")  # of `dg2_jax.models.quantization`
@@ -54,6 +55,14 @@ class Network:
 
     def __reduce__(self) -> tuple:
         return type(self), (self.graphdef,)  # the hash is of this process alone
+
+
+class TiledNetwork(Network):
+    """An autoencoder that goes tile by tile, see `dg2_jax.nn.tiling`."""
+
+    def bind(self, params: Params) -> Tiled:
+        """The autoencoder with its parameters."""
+        return Tiled(super().bind(params))
 
 
 def split(module: nnx.Module) -> tuple[Network, Params]:
@@ -151,6 +160,13 @@ class Model:
     def abilities(self) -> frozenset[str]:
         """What its denoiser can be given besides latents and text, see `Architecture.abilities`."""
         return self.architecture.abilities(self.denoiser_config)
+
+    @functools.cached_property
+    def tiled(self) -> "Model":
+        """The model with an autoencoder (and a TAESD) that takes large pictures in tiles."""
+        taesd = None if self.taesd is None else TiledNetwork(self.taesd.graphdef)
+        autoencoder = TiledNetwork(self.autoencoder.graphdef)
+        return dataclasses.replace(self, autoencoder=autoencoder, taesd=taesd)
 
     @property
     def has_deep_levels(self) -> bool:

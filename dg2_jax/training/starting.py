@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 import optax
 from flax import nnx
 
@@ -12,7 +13,8 @@ from dg2_jax import config as config_lib
 from dg2_jax.checks import check
 from dg2_jax.data import encoding
 from dg2_jax.data.loader import Batch, Buckets, Example, Loader, Source, Transform
-from dg2_jax.models import folder
+from dg2_jax.interop import diffusers_vae
+from dg2_jax.models import folder, sources
 from dg2_jax.models.model import Network, Params, split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
@@ -97,7 +99,13 @@ def check_scaling(config: DenoiserRunConfig, vae: AutoencoderConfig) -> None:
     """Raises ValueError unless the latents are scaled as those that `config.init_from` learnt."""
     if not config.init_from:
         return
-    start = folder.load(config.init_from).autoencoder_config.scaling
+    described = sources.described(config.init_from)["vae"]
+    known = "pretrained" not in described
+    start = (
+        AutoencoderConfig.from_dict(described)
+        if known
+        else diffusers_vae.published_config(described["pretrained"])
+    ).scaling
     ratio = vae.scaling_factor / start.scaling_factor
     if abs(ratio - 1.0) > 0.01 or abs(start.scale(vae.shift_factor)) > 0.01:
         raise ValueError(
@@ -116,12 +124,14 @@ def weights(config: DenoiserRunConfig, name: str = "ema") -> Params | None:
         name: of the set of weights.
 
     Raises:
-        ValueError: that model has another network, or predicts something else.
+        ValueError: that model has another network, or predicts something else; or, for adapters,
+            which it is sampled with, it has other noise levels.
         FileNotFoundError: there is no such model.
     """
     if not config.init_from:
         return None
-    start = folder.load(config.init_from)
+    own = sources.is_own(config.init_from)
+    start = folder.load(config.init_from) if own else sources.load(config.init_from).model
     model = start.config["model"]
     check(config.model == model, "model", f"{model!r}, as in init_from", config.model)
     theirs = config_lib.to_dict(start.denoiser_config)
@@ -134,6 +144,14 @@ def weights(config: DenoiserRunConfig, name: str = "ema") -> Params | None:
         f"{start.prediction_type}, as in init_from",
         predicted,
     )
+    levels = config.diffusion.noise_schedule().alpha_bar
+    theirs_levels = start.schedule.alpha_bar
+    alike = levels.shape == theirs_levels.shape and np.allclose(levels, theirs_levels, atol=1e-5)
+    if config.lora is not None and not alike:
+        raise ValueError(
+            "diffusion.schedule, its figures and zero_terminal_snr must be those of init_from, "
+            f"which has {start.schedule.name}"
+        )
     return start.params[name]
 
 
