@@ -84,7 +84,7 @@ def in_tiles(
     shape = jax.eval_shape(function, jax.ShapeDtypeStruct((1, *size, x.shape[3]), x.dtype))
     total = jnp.zeros((len(x), *(out * count for count in cells), shape.shape[3]), shape.dtype)
     grid = np.meshgrid(*map(np.arange, (len(x), len(starts[0]), len(starts[1]))), indexing="ij")
-    tops, lefts = (jnp.asarray(at) for at in starts)
+    tops, lefts = (jnp.asarray(at, jnp.int32) for at in starts)
 
     def add(total: Array, index: Array) -> tuple[Array, None]:
         picture, i, j = index
@@ -102,16 +102,16 @@ def in_tiles(
     return jax.lax.scan(add, total, indices)[0]
 
 
-def _places(cells: int, tile: int, overlap: int) -> tuple[np.ndarray, int]:
+def _places(cells: int, tile: int, overlap: int) -> tuple[list[int], int]:
     """The first cells of the tiles along an axis, evenly spread, and a tile's side."""
     if cells <= tile:
-        return np.zeros(1, np.int32), cells
-    count = math.ceil((cells - overlap) / (tile - overlap))
-    return np.linspace(0, cells - tile, count).round().astype(np.int32), tile
+        return [0], cells
+    last = math.ceil((cells - overlap) / (tile - overlap)) - 1
+    return [round(i * (cells - tile) / last) for i in range(last + 1)], tile
 
 
 def _weights(
-    starts: np.ndarray, side: int, cells: int, grain: int
+    starts: list[int], side: int, cells: int, grain: int
 ) -> Float[np.ndarray, "tiles side"]:
     """How much of each entry along an axis comes from each tile; over the tiles the sum is 1."""
     centres = (np.arange(grain * cells) + 0.5) / grain
