@@ -189,8 +189,8 @@ def create(
     Args:
         config: config.json, see `dg2_jax.models.folder`; its "vae" and "files" are not read.
         autoencoder: of the latents.
-        read: maps the name of a set of weights and the shapes of the denoiser's parameters to the
-            parameters; called when a set is first used.
+        read: maps the name of a set of weights and the shapes of the denoiser's parameters (None
+            where `denoiser` is given) to the parameters; called when a set is first used.
         weights: the names of the sets, some of `WEIGHTS`.
         name: of the model.
         denoiser: another structure for the same parameters, such as one that computes in bfloat16.
@@ -219,9 +219,11 @@ def create(
             f"{name}: the denoiser takes {denoiser_config.in_channels} channels, "
             f"the autoencoder has {latent_channels}"
         )
-    build = functools.partial(architecture.module, denoiser_config)
-    module = with_compute_dtype(abstract(lambda rngs: build(rngs=rngs)), compute_dtype)
-    structure, shapes = split(module)
+    shapes = None
+    if denoiser is None:  # to build one takes seconds
+        build = functools.partial(architecture.module, denoiser_config)
+        module = with_compute_dtype(abstract(lambda rngs: build(rngs=rngs)), compute_dtype)
+        denoiser, shapes = split(module)
     vae, vae_params = split(autoencoder)
     return Model(
         name=name,
@@ -230,7 +232,7 @@ def create(
         schedule=schedule,
         stepping=stepping,
         prediction_type=prediction_type,
-        denoiser=denoiser or structure,
+        denoiser=denoiser,
         denoiser_config=denoiser_config,
         params=WeightSets(weights, lambda name: read(name, shapes)),
         autoencoder=vae,
