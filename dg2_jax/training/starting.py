@@ -24,6 +24,7 @@ from dg2_jax.training import optimizer, state
 from dg2_jax.training.config import RunConfig
 from dg2_jax.training.runs import AutoencoderRunConfig, DenoiserRunConfig
 
+_OF_THE_TRAINING = ("dropout", "remat", "remat_policy")  # what changes no network
 _OF_THE_DECODER = (
     "out_channels",
     "decoder_block_out_channels",
@@ -100,12 +101,10 @@ def check_scaling(config: DenoiserRunConfig, vae: AutoencoderConfig) -> None:
     if not config.init_from:
         return
     described = sources.described(config.init_from)["vae"]
-    known = "pretrained" not in described
-    start = (
-        AutoencoderConfig.from_dict(described)
-        if known
-        else diffusers_vae.published_config(described["pretrained"])
-    ).scaling
+    if "pretrained" in described:
+        start = diffusers_vae.published_config(described["pretrained"]).scaling
+    else:
+        start = AutoencoderConfig.from_dict(described).scaling
     ratio = vae.scaling_factor / start.scaling_factor
     if abs(ratio - 1.0) > 0.01 or abs(start.scale(vae.shift_factor)) > 0.01:
         raise ValueError(
@@ -125,7 +124,7 @@ def weights(config: DenoiserRunConfig, name: str = "ema") -> Params | None:
 
     Raises:
         ValueError: that model has another network, or predicts something else; or, for adapters,
-            which it is sampled with, it has other noise levels.
+            it has other noise levels.
         FileNotFoundError: there is no such model.
     """
     if not config.init_from:
@@ -136,6 +135,8 @@ def weights(config: DenoiserRunConfig, name: str = "ema") -> Params | None:
     check(config.model == model, "model", f"{model!r}, as in init_from", config.model)
     theirs = config_lib.to_dict(start.denoiser_config)
     for key, value in config_lib.to_dict(config.denoiser).items():
+        if key in _OF_THE_TRAINING:
+            continue
         check(value == theirs[key], f"denoiser.{key}", f"{theirs[key]!r}, as in init_from", value)
     predicted = config.diffusion.prediction_type
     check(
@@ -144,9 +145,8 @@ def weights(config: DenoiserRunConfig, name: str = "ema") -> Params | None:
         f"{start.prediction_type}, as in init_from",
         predicted,
     )
-    levels = config.diffusion.noise_schedule().alpha_bar
-    theirs_levels = start.schedule.alpha_bar
-    alike = levels.shape == theirs_levels.shape and np.allclose(levels, theirs_levels, atol=1e-5)
+    levels, own_levels = config.diffusion.noise_schedule().alpha_bar, start.schedule.alpha_bar
+    alike = levels.shape == own_levels.shape and np.allclose(levels, own_levels, atol=1e-5)
     if config.lora is not None and not alike:
         raise ValueError(
             "diffusion.schedule, its figures and zero_terminal_snr must be those of init_from, "

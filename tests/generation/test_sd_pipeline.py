@@ -210,4 +210,5 @@ def test_large_pictures_go_in_tiles(pipe, name):
     assert tiled.settings.vae_tiling
     seen = []
     pipe("a lake", vae_tiling=True, on_preview=seen.append, preview_mode="vae", **large)
-    np.testing.assert_array_equal(seen[-1].images, tiled.images)
+    shown = seen[-1].images.astype(np.float32)  # of x₀, where XL stops a little before
+    assert np.abs(shown - tiled.images).mean() < 2.0
