@@ -58,7 +58,7 @@ def cost(function: Callable, *args: Any) -> Cost:
 
 
 def _of(jaxpr: Any) -> Cost:
-    last = {}
+    last: dict[Any, int] = {}
     for i, equation in enumerate(jaxpr.eqns):
         last |= {var: i for var in equation.invars if not isinstance(var, core.Literal)}
     last |= {var: len(jaxpr.eqns) for var in jaxpr.outvars if not isinstance(var, core.Literal)}

@@ -104,8 +104,9 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
         encoded = coders.text_encoder(text).encode([""])
         kept = slice(None) if encoded.mask is None else np.asarray(encoded.mask[0])
         null = np.asarray(encoded.context[0])[kept]
-        pools = "pooled" in train[0][0]
-        pooled = np.asarray(encoded.pooled[0], np.float16) if pools else None
+        pooled = None
+        if "pooled" in train[0][0]:
+            pooled = np.asarray(encoded.pooled, np.float16)[0]
         share = config.diffusion.caption_dropout
         transform = in_turn(transform, latents.caption_dropout(null, share, pooled))
     length = None if config.architecture.masks_padding else text["max_length"]
