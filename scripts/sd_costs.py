@@ -5,15 +5,13 @@ and the memory of the values that are alive at once in the traced programs, as o
 CPU run them. XLA fuses operations, so a device needs somewhat less.
 """
 
-import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from absl import flags
 from flax import nnx
-from jax.extend import core
 
 from dg2_jax.interop.stable_diffusion.unet_config import parse_unet
 from dg2_jax.nn.abstract import abstract
@@ -24,7 +22,8 @@ from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.sd_unet import SDUNet
 from dg2_jax.nn.tiling import Tiled
 from scripts.command import command
-from scripts.compare_diffusers import PUBLISHED, TOKENS
+from scripts.jaxpr_cost import cost
+from scripts.published_unets import PUBLISHED, TOKENS
 
 _SIZES = flags.DEFINE_list("sizes", ["512", "1024"], "Sides of pictures in pixels.")
 
@@ -38,73 +37,6 @@ _CLIP_BIG_G = ClipTextConfig(
     num_attention_heads=20, hidden_act="gelu", vocab_size=49408, max_position_embeddings=77,
 )  # fmt: skip
 TEXTS = {"1.5": (_CLIP_L,), "XL": (_CLIP_L, _CLIP_BIG_G)}
-
-
-class Cost(NamedTuple):
-    """Of a traced program.
-
-    Attributes:
-        flop: of its products and convolutions.
-        peak: bytes of its values that are alive at once, arguments not counted.
-    """
-
-    flop: float
-    peak: int
-
-
-def cost(function: Callable, *args: Any) -> Cost:
-    """The cost of a function of shapes."""
-    return _of(jax.make_jaxpr(function)(*args).jaxpr)
-
-
-def _of(jaxpr: Any) -> Cost:
-    last: dict[Any, int] = {}
-    for i, equation in enumerate(jaxpr.eqns):
-        last |= {var: i for var in equation.invars if not isinstance(var, core.Literal)}
-    last |= {var: len(jaxpr.eqns) for var in jaxpr.outvars if not isinstance(var, core.Literal)}
-    own, flop, alive, peak = set(), 0.0, 0, 0
-    for i, equation in enumerate(jaxpr.eqns):
-        inner = [_of(one) for one in _inside(equation)]
-        runs = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        flop += runs * sum(one.flop for one in inner) + _flop(equation)
-        made = sum(map(_bytes, equation.outvars))
-        peak = max(peak, alive + max([made, *(one.peak for one in inner)]))
-        for var in equation.outvars:
-            if var in last:
-                own.add(var)
-                alive += _bytes(var)
-        done = {var for var in own if last[var] == i}
-        alive -= sum(map(_bytes, done))
-        own -= done
-    return Cost(flop, peak)
-
-
-def _inside(equation: Any) -> Iterator[Any]:
-    """The programs within an operation; of those for several platforms the one for all others."""
-    if equation.primitive.name == "cond":
-        yield equation.params["branches"][-1].jaxpr
-        return
-    for value in equation.params.values():
-        if isinstance(value, core.ClosedJaxpr):
-            yield value.jaxpr
-        elif isinstance(value, core.Jaxpr):
-            yield value
-
-
-def _flop(equation: Any) -> float:
-    size = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
-    if equation.primitive.name == "dot_general":
-        (axes, _), _ = equation.params["dimension_numbers"]
-        return 2.0 * size * math.prod(equation.invars[0].aval.shape[axis] for axis in axes)
-    if equation.primitive.name == "conv_general_dilated":
-        kernel = equation.invars[1].aval.shape
-        outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-        return 2.0 * size * math.prod(kernel) / outputs
-    return 0.0
-
-
-def _bytes(var: Any) -> int:
-    return math.prod(var.aval.shape) * var.aval.dtype.itemsize
 
 
 def shapes(make: Callable[[nnx.Rngs], nnx.Module], dtype: Any) -> tuple[nnx.GraphDef, Any, int]:

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from dg2_jax.interop.stable_diffusion.unet_config import parse_unet
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.sd_blocks import doubled, timestep_embedding
 from dg2_jax.nn.sd_config import SDUNetConfig
 from dg2_jax.nn.sd_controlnet import ControlNet, ControlNetConfig
 from dg2_jax.nn.sd_unet import SDUNet
 from dg2_jax.nn.transformer import layer_norm
+from scripts.published_unets import PUBLISHED
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 SD1 = SDUNetConfig()
@@ -82,9 +84,15 @@ NARROW_XL = dataclasses.replace(
 
 
 @pytest.mark.parametrize(
-    ("config", "count"), [(SD1, 859_520_964), (SD2, 865_910_724), (XL, 2_567_463_684)]
+    ("config", "name", "count"),
+    [
+        (SD1, "1.5", 859_520_964),
+        (SD2, "2.1", 865_910_724),
+        (XL, "XL", 2_567_463_684),
+    ],
 )
-def test_published_models_have_the_parameters_they_should(config, count):
+def test_published_models_have_the_parameters_they_should(config, name, count):
+    assert parse_unet(PUBLISHED[name]) == config
     state = nnx.state(abstract(lambda rngs: SDUNet(config, rngs=rngs)))
     assert sum(leaf.size for leaf in jax.tree.leaves(state)) == count
 
