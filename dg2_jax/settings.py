@@ -70,7 +70,8 @@ class Settings:
     spacing: str | None = control(
         None,
         Choice(tuple(SPACINGS)),
-        "Spacing of the timesteps; None is the default of the model's schedule.",
+        "Spacing of the steps: even in time, or in noise; None is the default of the model's "
+        "schedule.",
         "sampling",
         optional=True,
         advanced=True,

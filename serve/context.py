@@ -12,6 +12,7 @@ from dg2_jax.models.controlnets import ControlNets
 from serve.disk import Disk
 from serve.engine import Engine
 from serve.files import Files, Ids
+from serve.gallery import Gallery
 from serve.metrics import Metrics
 from serve.models import Models
 from serve.problems import ProblemError
@@ -28,6 +29,7 @@ class Context:
     settings: ServerSettings
     store: Store
     files: Files
+    gallery: Gallery
     disk: Disk
     engine: Engine
     models: Models

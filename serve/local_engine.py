@@ -11,6 +11,7 @@ import structlog
 
 from serve import batches, disk, problems
 from serve.batches import Item, JobBatch
+from serve.client_queues import ClientQueues
 from serve.disk import Disk
 from serve.engine import WorkerThread
 from serve.events import Channel, Hub
@@ -47,6 +48,7 @@ class LocalEngine:
         self._open = OpenJobs(store, metrics, self._hub)
         self._running: set[str] = set()
         self._changed = threading.Condition(threading.RLock())
+        self.queues = ClientQueues(self._open, store, room, self._changed, self.cancel)
         self._draining = False
         self._stopping = False
         self._seconds_a_job = 2.0
@@ -59,6 +61,7 @@ class LocalEngine:
     def start(self) -> None:
         """See `Engine`."""
         with self._changed:
+            self._open.queue.paused = self.store.paused_clients()
             for job in self._recovered():
                 self._open.enqueue(job)
                 for image in job.images:
@@ -147,7 +150,7 @@ class LocalEngine:
     def take(self, sizes: tuple[int, ...], timeout: float) -> JobBatch | None:
         """The next batch, None if there is none in `timeout` seconds or the server stops."""
         with self._changed:
-            if not len(self._open.queue) and not self._draining:
+            if not self._open.queue.ready and not self._draining:
                 self._changed.wait(timeout)
             chosen = [] if self._draining else self._open.queue.choose(sizes)
             items = [

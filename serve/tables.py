@@ -21,6 +21,7 @@ JOBS = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("started_at", sa.Float),
     sa.Column("finished_at", sa.Float),
+    sa.Column("place", sa.Integer),  # among its client's, once the client has ordered them
     sa.UniqueConstraint("client", "idempotency_key"),
 )
 IMAGES = sa.Table(
@@ -38,18 +39,22 @@ IMAGES = sa.Table(
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("metadata", sa.Text, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("favourite", sa.Boolean),
+    sa.Column("deleted_at", sa.Float),  # until it is erased
     sa.UniqueConstraint("job_id", "index"),
 )
+PAUSED = sa.Table("paused_clients", metadata, sa.Column("client", sa.String(64), primary_key=True))
 
 
 def create(engine: sa.Engine) -> None:
     """Makes the tables that are missing, and adds to older ones the columns they lack."""
     metadata.create_all(engine)
-    there = {column["name"] for column in sa.inspect(engine).get_columns(JOBS.name)}
-    with engine.begin() as connection:
-        for column in JOBS.columns:
-            if column.name not in there:
+    for table in metadata.sorted_tables:
+        there = {column["name"] for column in sa.inspect(engine).get_columns(table.name)}
+        missing = [column for column in table.columns if column.name not in there]
+        with engine.begin() as connection:
+            for column in missing:
                 kind = column.type.compile(engine.dialect)
                 connection.execute(
-                    sa.text(f"ALTER TABLE {JOBS.name} ADD COLUMN {column.name} {kind}")
+                    sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
                 )

@@ -13,7 +13,8 @@ class SamplerControls(TypedDict, total=False):
     eta: float
     """Noise that DDIM adds per step: 0 none, 1 as DDPM."""
     spacing: str | None
-    """Spacing of the timesteps; None is the default of the model's schedule."""
+    """Spacing of the steps: even in time, or in noise; None is the default of the model's
+    schedule."""
     variation_seed: int
     """Seed of the noise that variation_strength moves every picture towards."""
     variation_strength: float

@@ -1,7 +1,7 @@
 // Keys for everything that is done often. Single letters work outside of text fields only.
 import { browse, matchPrompt, panel, randomPrompt } from "./bank.js";
 import { cancel, FINAL, generate, shown } from "./jobs.js";
-import { opened } from "./gallery_state.js";
+import { choosing, opened, selectNone, undoRemoval } from "./gallery_state.js";
 import { toggleSeed } from "./settings.js";
 import { change, dialog, MODES } from "./state.js";
 import { toggleTheme } from "./header.js";
@@ -20,6 +20,9 @@ const LETTERS = {
   b: browse,
   l: toggleSeed,
   t: toggleTheme,
+  h: () => {
+    dialog.value = { name: "history" };
+  },
   "?": () => {
     dialog.value = { name: "help" };
   },
@@ -34,9 +37,12 @@ export function onKeyDown(event) {
   if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
     event.preventDefault();
     generate();
+  } else if ((event.ctrlKey || event.metaKey) && event.key === "z" && !typesText(event.target)) {
+    undoRemoval();
   } else if (event.key === "Escape") {
     const open = /** @type {HTMLDetailsElement | null} */ (document.querySelector("details.menu[open]"));
     if (open) open.open = false;
+    else if (choosing.value) selectNone();
     else if (shown.value && !FINAL.includes(shown.value.status)) cancel(shown.value.id);
   } else if (
     !event.ctrlKey &&
