@@ -8,7 +8,7 @@ from dg2_jax.checks import ParameterError, check
 from dg2_jax.controls import declaration
 from dg2_jax.controls.declaration import control
 from dg2_jax.controls.model_facts import facts_of
-from dg2_jax.controls.values import Choice, Integer, Numbers, Pairs, Real, Text
+from dg2_jax.controls.values import Boolean, Choice, Integer, Numbers, Pairs, Real, Text
 from dg2_jax.diffusion.schedules import SPACINGS
 from dg2_jax.diffusion.solvers import FIRST_ORDER, SOLVERS
 from dg2_jax.diffusion.views import VIEWS
@@ -347,6 +347,14 @@ class Settings:
         Choice(DECODERS),
         'What decodes the finished latents: the model\'s autoencoder, or its "taesd", which is '
         "quicker and loses some detail.",
+        "output",
+        advanced=True,
+    )
+    vae_tiling: bool = control(
+        False,
+        Boolean(),
+        "Encode and decode pictures of more than 64 latent cells a side in overlapping tiles: less "
+        "memory, and slight differences.",
         "output",
         advanced=True,
     )

@@ -99,6 +99,9 @@ class Controls(SamplerControls, total=False):
     decoder: str
     """What decodes the finished latents: the model's autoencoder, or its "taesd", which is quicker
     and loses some detail."""
+    vae_tiling: bool
+    """Encode and decode pictures of more than 64 latent cells a side in overlapping tiles: less
+    memory, and slight differences."""
     upscale: int | None
     """Enlarge the finished images by this factor; 1 enhances them at their size, None does not."""
     upscaler: str

@@ -238,6 +238,7 @@ def begin(
         ValueError: naming the parameter and what is allowed.
     """
     editing.check_control(asked.control_image is not None, settings)
+    model = model.tiled if settings.vae_tiling else model
     controlnets = controlnets or ControlNets()
     plan, weights = plan_for(model, settings, weaker, asked.image is not None, controlnets)
     edit = editing.load(asked.image, asked.mask, plan)

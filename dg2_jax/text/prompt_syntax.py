@@ -92,12 +92,13 @@ def parse(prompt: str, name: str = "prompt") -> list[SubPrompt]:
 
 
 def literal(text: str) -> str:
-    r"""The prompt that means a text without any syntax; AND becomes "and".
+    r"""The prompt that means a text without any syntax; AND becomes "and", "<a:" "< a:".
 
     >>> literal("a lake (at dawn")
     'a lake \\(at dawn'
     """
-    return re.sub(r"\bAND\b", "and", re.sub(r"([()\[\]（）［］\\])", r"\\\1", text))
+    text = re.sub(r"([()\[\]（）［］\\])", r"\\\1", text)
+    return re.sub(r"<(?=\w+:)", "< ", re.sub(r"\bAND\b", "and", text))
 
 
 def token_weights(

@@ -52,6 +52,8 @@ def changed(control):
     told = control.values.describe()
     if told["type"] == "choice":
         return next(choice for choice in reversed(told["choices"]) if choice != control.default)
+    if told["type"] == "boolean":
+        return not control.default
     if told["type"] == "integer":
         return told["minimum"] + 2
     if told["type"] == "number":
