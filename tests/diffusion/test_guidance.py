@@ -33,10 +33,15 @@ def guidance_of(w, **numbers):
         "norm_threshold": jnp.full_like(w, jnp.inf),
         "momentum": jnp.zeros_like(w),
         "prompt_weights": jnp.ones((len(w), 1)),
-        "interval": jnp.array([0.0, 1.0]),
+        "interval": jnp.tile(jnp.array([0.0, 1.0]), (len(w), 1)),
         "autoguidance_scale": jnp.ones_like(w),
     }
-    given = {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
+    given = {
+        name: jnp.broadcast_to(jnp.asarray(value, jnp.float32), neutral[name].shape)
+        if name == "interval"
+        else jnp.asarray(value, jnp.float32)
+        for name, value in numbers.items()
+    }
     return Guidance(w, **{**neutral, **given})
 
 
@@ -293,9 +298,9 @@ def test_interval_keeps_momentum_and_composition_outside_at_scale_one():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_guidance_repeats_with_the_copies_of_an_image_and_the_interval_does_not():
+def test_guidance_repeats_with_the_copies_of_an_image():
     numbers = guidance_of([1.0, 2.0], prompt_weights=[[1.0, 0.5], [0.2, 0.1]])
     twice = numbers.repeated(2)
     np.testing.assert_array_equal(twice.scale, [1.0, 2.0, 1.0, 2.0])
     np.testing.assert_array_equal(twice.prompt_weights[2:], numbers.prompt_weights)
-    np.testing.assert_array_equal(twice.interval, numbers.interval)
+    np.testing.assert_array_equal(twice.interval[2:], numbers.interval)
