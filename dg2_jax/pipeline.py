@@ -18,6 +18,7 @@ from dg2_jax.controls.arguments import takes_settings
 from dg2_jax.controls.keywords import Controls, SamplerControls
 from dg2_jax.generation import call, drivers, previews, slots, text
 from dg2_jax.generation.call import Call
+from dg2_jax.generation.slots import Slots
 from dg2_jax.generation.text import TextInputs
 from dg2_jax.models import adapters as adapter_lib
 from dg2_jax.models import sources
@@ -234,7 +235,11 @@ class Pipeline:
             ValueError: naming the parameter and what is allowed, before any picture is made.
         """
         calls = [self.begin(**request) for request in requests]
-        return slots.stream(calls, slots.Slots(size))
+        return slots.stream(calls, self.slots(size))
+
+    def slots(self, size: int = 16) -> Slots:
+        """An empty set of slots, for calls from `begin`; raises ValueError as `Slots`."""
+        return Slots(size)
 
     @takes_settings(*SAMPLER_GROUPS)
     def sampler(

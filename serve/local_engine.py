@@ -4,7 +4,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -45,7 +45,8 @@ class LocalEngine:
         self._limits = queue_limit, client_limit
         self._hub = Hub()
         self._open = OpenJobs(store, metrics, self._hub)
-        self._running: set[str] = set()
+        self._under_way: list[Item] = []
+        self._delivered_at = 0.0
         self._changed = threading.Condition(threading.RLock())
         self._draining = False
         self._stopping = False
@@ -144,12 +145,24 @@ class LocalEngine:
 
     # What the worker calls
 
-    def take(self, sizes: tuple[int, ...], timeout: float) -> JobBatch | None:
-        """The next batch, None if there is none in `timeout` seconds or the server stops."""
+    def take(
+        self, sizes: tuple[int, ...], timeout: float, room: int | None = None
+    ) -> JobBatch | None:
+        """The next batch, None if there is none in `timeout` seconds or the server stops.
+
+        Args:
+            sizes: of batches, see `FairQueue.choose`; none: only jobs that share are taken.
+            timeout: to wait.
+            room: for pictures of jobs that share, each of which is a batch; None: no job does.
+        """
         with self._changed:
             if not len(self._open.queue) and not self._draining:
                 self._changed.wait(timeout)
-            chosen = [] if self._draining else self._open.queue.choose(sizes)
+            head = next(iter(self._open.queue), None)
+            shares = head is not None and head.shares and room is not None
+            if shares:
+                sizes = (1,) if room > 0 else ()
+            chosen = self._open.queue.choose(sizes) if sizes and not self._draining else []
             items = [
                 Item(self._open.jobs[waiting.job_id], index)
                 for waiting, indices in chosen
@@ -159,28 +172,37 @@ class LocalEngine:
                 self.found_room()
                 return None
             self._disk.check()
-            batch = JobBatch(items)
-            self._disk.insist(lambda: self.store.start([job.id for job in batch.jobs]))
+            batch = JobBatch(items, shares=shares)
+            begun = [job for job in batch.jobs if job.id not in self._running]
+            self._disk.insist(lambda: self.store.start([job.id for job in begun]))
             self._open.queue.take(sizes)
-            self._running = {job.id for job in batch.jobs}
+            self._under_way += items
             self.found_room()
-            for job in batch.jobs:
+            for job in begun:
                 job.attempts += 1
                 if job.status != RUNNING:
                     job.status, job.started_at = RUNNING, time.time()
                     self._hub.channel(job.id).put("started", {"attempt": job.attempts})
             self._open.announce_positions()
-        self.metrics.batch_size.observe(len(items))
         return batch
 
     @property
     def draining(self) -> bool:
-        """Whether the worker should end."""
+        """Whether no more is begun, and the worker should end with what is under way."""
         return self._draining
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker should end at once."""
+        return self._stopping
+
+    def is_open(self, job_id: str) -> bool:
+        """Whether a job is neither finished nor cancelled."""
+        return job_id in self._open.jobs
 
     def must_stop(self, batch: JobBatch) -> bool:
         """Whether a running batch should stop: the server is stopping, or no job of it is left."""
-        return self._stopping or not any(job.id in self._open.jobs for job in batch.jobs)
+        return self._stopping or not any(self.is_open(job.id) for job in batch.jobs)
 
     def annotate(self, job: Job, notes: list[str]) -> None:
         """Notes what is done otherwise than asked; stored with the job's pictures."""
@@ -209,7 +231,7 @@ class LocalEngine:
                 [image for image, _ in current], {job.id: job.notes for job in batch.jobs}
             )
             self.found_room()
-            self._running = set()
+            self._ended(batch)
             for image, _ in current:
                 job = self._open.jobs.get(image.job_id)
                 if job is None:  # cancelled in this moment
@@ -220,7 +242,8 @@ class LocalEngine:
                 self.put(image.job_id, "image", image_view(image))
             for job_id in complete:
                 self._open.end(job_id)
-        elapsed = time.monotonic() - batch.started_at
+        elapsed = time.monotonic() - max(batch.started_at, self._delivered_at)
+        self._delivered_at = time.monotonic()
         self._seconds_a_job += 0.2 * (elapsed / len(batch.jobs) - self._seconds_a_job)
         self.metrics.images.inc(len(current))
         self.metrics.image_seconds.observe(elapsed / len(batch.items))
@@ -228,14 +251,20 @@ class LocalEngine:
     def retry(self, batch: JobBatch, limit: int, alone: bool) -> None:
         """Puts a batch back, for batches of at most `limit` pictures, each job alone or not."""
         with self._changed:
-            self._disk.insist(lambda: self.store.put_back([job.id for job in batch.jobs]))
-            self._running = set()
+            rest = {item.job.id for item in self._under_way if item not in batch.items}
+            self._disk.insist(
+                lambda: self.store.put_back([j.id for j in batch.jobs if j.id not in rest])
+            )
+            self._ended(batch)
             for job in batch.jobs:
                 self._open.queue.remove(job.id)
                 if job.id in self._open.jobs:
-                    job.status, job.attempts = QUEUED, 0
+                    if job.id not in rest:
+                        job.status, job.attempts = QUEUED, 0
                     key = (batches.key(job), job.id) if alone else batches.key(job)
-                    waiting = Waiting(job.id, job.client, key, job.missing, limit)
+                    under_way = [item.index for item in self._under_way if item.job is job]
+                    missing = [index for index in job.missing if index not in under_way]
+                    waiting = Waiting(job.id, job.client, key, missing, limit)
                     self._open.queue.push(waiting, first=True)
 
     def fail(self, batch: JobBatch, status: int, detail: str) -> None:
@@ -247,14 +276,26 @@ class LocalEngine:
                 if self._disk.insist(finish):
                     self._open.queue.remove(job_id)
                     self._open.end(job_id)
-            self._running = set()
+            self._ended(batch)
 
     def release(self, batch: JobBatch) -> None:
         """A stopped batch: its unfinished jobs wait for the next start of the server."""
         with self._changed:
             unfinished = [job.id for job in batch.jobs if job.id in self._open.jobs]
             self._disk.insist(lambda: self.store.put_back(unfinished))
-            self._running = set()
+            self._ended(batch)
+
+    def settle(self, action: Callable[[], None]) -> None:
+        """Does what ends a batch; where it cannot be stored, as soon as it can."""
+        while True:
+            try:
+                action()
+                self.found_room()
+                return
+            except disk.ERRORS as error:
+                if self._draining:  # the next start computes it again
+                    return
+                self.wait_for_room(error)
 
     def wait_for_room(self, error: Exception) -> None:
         """Says that jobs wait because nothing can be stored, and waits a little."""
@@ -273,6 +314,18 @@ class LocalEngine:
                 self._open.tell_waiting(self._disk.trouble)
 
     # Inside
+
+    @property
+    def _running(self) -> set[str]:
+        """The jobs that pictures under way are of."""
+        return {item.job.id for item in self._under_way if self.is_open(item.job.id)}
+
+    def _ended(self, batch: JobBatch) -> None:
+        self._under_way = [
+            item
+            for item in self._under_way
+            if item not in batch.items and self.is_open(item.job.id)
+        ]
 
     def _recovered(self) -> list[Job]:
         try:

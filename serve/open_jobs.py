@@ -29,7 +29,9 @@ class OpenJobs:
     def enqueue(self, job: Job) -> None:
         """Adds a job; what of it is not finished waits."""
         self.jobs[job.id] = job
-        self.queue.push(Waiting(job.id, job.client, batches.key(job), job.missing))
+        waiting = Waiting(job.id, job.client, batches.key(job), job.missing)
+        waiting.shares = batches.shares(job.request)
+        self.queue.push(waiting)
         self._events.channel(job.id).put("queued", {"position": len(self.queue) - 1})
 
     def announce_positions(self) -> None:

@@ -161,9 +161,7 @@ class Call:
         real = len(set(batch))
         return self.decoded(latents, inputs, real)
 
-    def result(
-        self, finished: Sequence[Finished], indices: Sequence[int] | None = None
-    ) -> Result:
+    def result(self, finished: Sequence[Finished], indices: Sequence[int] | None = None) -> Result:
         """The result of the call from its finished batches.
 
         Args:

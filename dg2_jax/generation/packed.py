@@ -60,9 +60,7 @@ def enter(program: Program, weights: Weights, inputs: Inputs) -> tuple[Slot, tup
     """
     run = program_lib.begin(program, weights, inputs)
     count = inputs.guidance.prompt_weights.shape[1] + 1
-    texts = tuple(
-        jax.tree.map(lambda a, i=i: a[i : i + 1], run.conditioning) for i in range(count)
-    )
+    texts = tuple(jax.tree.map(lambda a, i=i: a[i : i + 1], run.conditioning) for i in range(count))
     kept = inputs._replace(
         text=jax.tree.map(lambda a: a[:1], inputs.text),
         guidance=inputs.guidance._replace(prompt_weights=jnp.ones((1, 1))),
@@ -71,7 +69,7 @@ def enter(program: Program, weights: Weights, inputs: Inputs) -> tuple[Slot, tup
     return Slot(kept, run.progress._replace(rows_done=jnp.zeros(1, jnp.int32))), texts
 
 
-def _advance(
+def advanced(
     program: Program,
     weights: Weights,
     slots: tuple[Slot, ...],
@@ -79,21 +77,26 @@ def _advance(
     mixture: Mixture,
     rows: Int[Array, ""],
 ) -> tuple[tuple[Progress, ...], UInt8[Array, "r h w 3"]]:
+    """The progress of each slot after some rows, and the linear previews.
+
+    Args:
+        program: a guided one.
+        weights: of its networks.
+        slots: as many as texts.
+        texts: the conditioning of each branch.
+        mixture: how the branches are combined.
+        rows: to run; no slot may have fewer left.
+    """
     inputs = _together([slot.inputs for slot in slots], mixture.prompt_weights)
     progress = _joined([slot.progress for slot in slots])
     run = Run(_joined(texts), inputs.keys, progress, program_lib.linear(progress.x0, inputs))
     step = program_lib.make_step(program, weights, inputs, run, mixture.branches)
     progress = sampling.advance(step, progress, progress.rows_done + rows)
-    each = tuple(
-        jax.tree.map(lambda a, i=i: a[i : i + 1], progress) for i in range(len(slots))
-    )
+    each = tuple(jax.tree.map(lambda a, i=i: a[i : i + 1], progress) for i in range(len(slots)))
     return each, program_lib.linear(progress.x0, inputs)
 
 
-# (program, weights, slots, texts, mixture, rows) to the progress of each slot after that many rows,
-# and the linear previews. There are as many slots as texts, one text per branch. No slot may have
-# fewer rows left.
-advance = program_lib.compiled(_advance, num_static=1)
+advance = program_lib.compiled(advanced, num_static=1)  # `advanced`, compiled
 
 
 def _together(each: Sequence[Inputs], prompt_weights: Float[Array, "r n"]) -> Inputs:
