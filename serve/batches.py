@@ -93,6 +93,11 @@ class JobBatch:
         self.started_at = time.monotonic() if started_at is None else started_at
 
     @property
+    def ids(self) -> list[str]:
+        """Of its jobs."""
+        return [job.id for job in self.jobs]
+
+    @property
     def model(self) -> str | None:
         """The model it needs, None for no model."""
         return getattr(self.request, "model", None)

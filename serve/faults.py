@@ -1,4 +1,9 @@
-"""What an error of the pipeline means for the job that it befell."""
+"""What an error of the pipeline means for the job that it befell, and errors of its end."""
+
+from collections.abc import Callable
+
+from serve import disk
+from serve.local_engine import LocalEngine
 
 
 def is_exhausted(error: Exception) -> bool:
@@ -13,3 +18,16 @@ def told(error: Exception) -> tuple[int, str]:
     if isinstance(error, ValueError):
         return 422, str(error)
     return 500, f"the job failed: {type(error).__name__}"
+
+
+def settle(engine: LocalEngine, action: Callable[[], None]) -> None:
+    """Does what ends a batch; where it cannot be stored, as soon as it can."""
+    while True:
+        try:
+            action()
+            engine.found_room()
+            return
+        except disk.ERRORS as error:
+            if engine.draining:  # the next start computes it again
+                return
+            engine.wait_for_room(error)

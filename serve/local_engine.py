@@ -4,22 +4,21 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 
-from serve import batches, disk, problems
+from serve import disk, problems
 from serve.batches import Item, JobBatch
 from serve.disk import Disk
 from serve.engine import WorkerThread
 from serve.events import Channel, Hub
-from serve.fair_queue import Waiting
 from serve.files import Files
 from serve.metrics import Metrics
 from serve.open_jobs import OpenJobs
 from serve.problems import STOPPING, ProblemError, stopping
-from serve.records import CANCELLED, FAILED, QUEUED, RUNNING, Image, Job
+from serve.records import CANCELLED, FAILED, RUNNING, Image, Job
 from serve.store import Store
 from serve.views import image_view
 
@@ -27,7 +26,12 @@ log = structlog.get_logger()
 
 
 class LocalEngine:
-    """A queue in memory over the store's rows, for one worker in this process."""
+    """A queue in memory over the store's rows, for one worker in this process.
+
+    Attributes:
+        draining: whether no more is begun, and the worker should end with what is under way.
+        stopping: whether it should end at once.
+    """
 
     def __init__(
         self,
@@ -45,11 +49,10 @@ class LocalEngine:
         self._limits = queue_limit, client_limit
         self._hub = Hub()
         self._open = OpenJobs(store, metrics, self._hub)
-        self._under_way: list[Item] = []
         self._delivered_at = 0.0
         self._changed = threading.Condition(threading.RLock())
-        self._draining = False
-        self._stopping = False
+        self.draining = False
+        self.stopping = False
         self._seconds_a_job = 2.0
         self.worker: WorkerThread | None = None
         self.unavailable: str | None = None  # why no job can be computed
@@ -108,9 +111,9 @@ class LocalEngine:
         """See `Engine`."""
         return {
             "length": len(self._open.queue),
-            "running": len(self._running),
+            "running": len(self._open.running),
             "limit": self._limits[0],
-            "draining": self._draining,
+            "draining": self.draining,
             "open": len(self._open.jobs),
         }
 
@@ -118,7 +121,7 @@ class LocalEngine:
         """See `Engine`."""
         assert self.worker is not None
         readiness, queue = self.worker.readiness(), self.status()
-        if self._draining:
+        if self.draining:
             readiness |= {"ready": False, "state": "draining", "detail": STOPPING}
         elif (reason := self._disk.trouble) is not None:
             readiness |= {"ready": False, "state": "no room", "detail": reason}
@@ -132,15 +135,15 @@ class LocalEngine:
     def drain(self, seconds: float) -> None:
         """See `Engine`."""
         with self._changed:
-            self._draining = True
-            self._hub.hang_up(except_of=self._running)
+            self.draining = True
+            self._hub.hang_up(except_of=self._open.running)
             self._changed.notify_all()
         if self.worker is not None and self.worker.is_alive():
             self.worker.join(seconds)
-            self._stopping = True
+            self.stopping = True
             self.worker.join(5)
         with self._changed, contextlib.suppress(*disk.ERRORS):  # a start recovers them as well
-            self._disk.insist(lambda: self.store.put_back(list(self._running)))
+            self._disk.insist(lambda: self.store.put_back(list(self._open.running)))
         self._hub.hang_up()
 
     # What the worker calls
@@ -156,13 +159,13 @@ class LocalEngine:
             room: for pictures of jobs that share, each of which is a batch; None: no job does.
         """
         with self._changed:
-            if not len(self._open.queue) and not self._draining:
+            if not len(self._open.queue) and not self.draining:
                 self._changed.wait(timeout)
             head = next(iter(self._open.queue), None)
             shares = head is not None and head.shares and room is not None
             if shares:
                 sizes = (1,) if room > 0 else ()
-            chosen = self._open.queue.choose(sizes) if sizes and not self._draining else []
+            chosen = self._open.queue.choose(sizes) if sizes and not self.draining else []
             items = [
                 Item(self._open.jobs[waiting.job_id], index)
                 for waiting, indices in chosen
@@ -173,10 +176,10 @@ class LocalEngine:
                 return None
             self._disk.check()
             batch = JobBatch(items, shares=shares)
-            begun = [job for job in batch.jobs if job.id not in self._running]
+            begun = [job for job in batch.jobs if job.id not in self._open.running]
             self._disk.insist(lambda: self.store.start([job.id for job in begun]))
             self._open.queue.take(sizes)
-            self._under_way += items
+            self._open.under_way += items
             self.found_room()
             for job in begun:
                 job.attempts += 1
@@ -186,23 +189,9 @@ class LocalEngine:
             self._open.announce_positions()
         return batch
 
-    @property
-    def draining(self) -> bool:
-        """Whether no more is begun, and the worker should end with what is under way."""
-        return self._draining
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the worker should end at once."""
-        return self._stopping
-
     def is_open(self, job_id: str) -> bool:
         """Whether a job is neither finished nor cancelled."""
         return job_id in self._open.jobs
-
-    def must_stop(self, batch: JobBatch) -> bool:
-        """Whether a running batch should stop: the server is stopping, or no job of it is left."""
-        return self._stopping or not any(self.is_open(job.id) for job in batch.jobs)
 
     def annotate(self, job: Job, notes: list[str]) -> None:
         """Notes what is done otherwise than asked; stored with the job's pictures."""
@@ -231,7 +220,7 @@ class LocalEngine:
                 [image for image, _ in current], {job.id: job.notes for job in batch.jobs}
             )
             self.found_room()
-            self._ended(batch)
+            self._open.leave(batch.items)
             for image, _ in current:
                 job = self._open.jobs.get(image.job_id)
                 if job is None:  # cancelled in this moment
@@ -251,51 +240,30 @@ class LocalEngine:
     def retry(self, batch: JobBatch, limit: int, alone: bool) -> None:
         """Puts a batch back, for batches of at most `limit` pictures, each job alone or not."""
         with self._changed:
-            rest = {item.job.id for item in self._under_way if item not in batch.items}
-            self._disk.insist(
-                lambda: self.store.put_back([j.id for j in batch.jobs if j.id not in rest])
-            )
-            self._ended(batch)
+            rest = {item.job.id for item in self._open.under_way if item not in batch.items}
+            idle = [job.id for job in batch.jobs if job.id not in rest]
+            self._disk.insist(lambda: self.store.put_back(idle))
+            self._open.leave(batch.items)
             for job in batch.jobs:
-                self._open.queue.remove(job.id)
-                if job.id in self._open.jobs:
-                    if job.id not in rest:
-                        job.status, job.attempts = QUEUED, 0
-                    key = (batches.key(job), job.id) if alone else batches.key(job)
-                    under_way = [item.index for item in self._under_way if item.job is job]
-                    missing = [index for index in job.missing if index not in under_way]
-                    waiting = Waiting(job.id, job.client, key, missing, limit)
-                    self._open.queue.push(waiting, first=True)
+                self._open.wait_again(job, limit, alone)
 
     def fail(self, batch: JobBatch, status: int, detail: str) -> None:
         """Ends the jobs of a batch with an error."""
         error = problems.problem(status, detail)
         with self._changed:
-            for job_id in [job.id for job in batch.jobs]:
+            for job_id in batch.ids:
                 finish = functools.partial(self.store.finish, job_id, FAILED, error)
                 if self._disk.insist(finish):
                     self._open.queue.remove(job_id)
                     self._open.end(job_id)
-            self._ended(batch)
+            self._open.leave(batch.items)
 
     def release(self, batch: JobBatch) -> None:
         """A stopped batch: its unfinished jobs wait for the next start of the server."""
         with self._changed:
-            unfinished = [job.id for job in batch.jobs if job.id in self._open.jobs]
+            unfinished = [id_ for id_ in batch.ids if id_ in self._open.jobs]
             self._disk.insist(lambda: self.store.put_back(unfinished))
-            self._ended(batch)
-
-    def settle(self, action: Callable[[], None]) -> None:
-        """Does what ends a batch; where it cannot be stored, as soon as it can."""
-        while True:
-            try:
-                action()
-                self.found_room()
-                return
-            except disk.ERRORS as error:
-                if self._draining:  # the next start computes it again
-                    return
-                self.wait_for_room(error)
+            self._open.leave(batch.items)
 
     def wait_for_room(self, error: Exception) -> None:
         """Says that jobs wait because nothing can be stored, and waits a little."""
@@ -303,7 +271,7 @@ class LocalEngine:
             if self._disk.note(error):
                 log.error("jobs wait", reason=self._disk.trouble, error=str(error)[:500])
                 self._open.tell_waiting(self._disk.trouble)
-            if not self._draining:
+            if not self.draining:
                 self._changed.wait(disk.LOOK_SECONDS)
 
     def found_room(self) -> None:
@@ -315,18 +283,6 @@ class LocalEngine:
 
     # Inside
 
-    @property
-    def _running(self) -> set[str]:
-        """The jobs that pictures under way are of."""
-        return {item.job.id for item in self._under_way if self.is_open(item.job.id)}
-
-    def _ended(self, batch: JobBatch) -> None:
-        self._under_way = [
-            item
-            for item in self._under_way
-            if item not in batch.items and self.is_open(item.job.id)
-        ]
-
     def _recovered(self) -> list[Job]:
         try:
             return self._disk.insist(self.store.recover)
@@ -336,7 +292,7 @@ class LocalEngine:
             return self.store.unfinished()
 
     def _check_room(self, client: str) -> None:
-        if self._draining:
+        if self.draining:
             raise stopping()
         if self.unavailable is not None:
             raise ProblemError(503, self.unavailable, retry_after=60)

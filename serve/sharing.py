@@ -13,7 +13,7 @@ from serve.views import progress_view
 
 log = structlog.get_logger()
 
-_SECONDS = 0.1  # about what a call takes: nothing waits longer to enter, to be shown or to stop
+_SECONDS = 0.05  # about what a call takes: nothing waits longer to enter, to be shown or to stop
 _MOST_ROWS = 16
 
 
@@ -66,7 +66,7 @@ class Sharing:
             picture = self._slots.enter(call, item.index)
         except Exception as error:
             if self.busy and faults.is_exhausted(error):
-                self._engine.settle(lambda: self._engine.retry(batch, 1, alone=True))
+                faults.settle(self._engine, lambda: self._engine.retry(batch, 1, alone=True))
             else:
                 self._fail(batch, error)
             return
@@ -93,20 +93,20 @@ class Sharing:
         """Pictures that are not finished wait for the next start of the server."""
         if self.busy:
             batch = JobBatch(list(self._items.values()))
-            self._engine.settle(lambda: self._engine.release(batch))
+            faults.settle(self._engine, lambda: self._engine.release(batch))
         for picture in list(self._items):
             self._leave(picture)
 
-    def warm(self, pipe: Any, size: int) -> None:
-        """Compiles the program of a size by computing a row of it, and what comes before it."""
+    @staticmethod
+    def warm(pipe: Any, size: int, guidance_scale: float) -> None:
+        """Compiles the program of a size by computing a row of it, and what pictures begin with."""
         slots = pipe.slots(size)
-        for scale in (1.0, 3.0) if size == 2 else (3.0,):  # one branch, and two, a picture
-            texts = ["a lake at dawn"] * max(1, size // 2)
-            call = pipe.begin(prompt=texts, num_inference_steps=1, guidance_scale=scale)
-            entered = [slots.enter(call, i) for i in range(1 if scale == 1.0 else len(texts))]
-            while slots.pictures:
-                slots.advance()
-            entered[0].result()
+        one = {"num_inference_steps": 1, "guidance_scale": guidance_scale}
+        call = pipe.begin(prompt="a lake at dawn", num_images=max(1, size // 2), **one)
+        entered = [slots.enter(call, i) for i in range(len(call.prompts))]
+        while slots.pictures:
+            slots.advance()
+        entered[0].result()
 
     def _run(self, due: list[Any]) -> list[Any]:
         rows = max(1, min(_MOST_ROWS, int(_SECONDS / self._row_seconds)))
@@ -139,7 +139,7 @@ class Sharing:
         status, detail = faults.told(error)
         if status == 500:
             log.error("job failed", jobs=[job.id for job in batch.jobs], exc_info=error)
-        self._engine.settle(lambda: self._engine.fail(batch, status, detail))
+        faults.settle(self._engine, lambda: self._engine.fail(batch, status, detail))
         self._drop_ended()
 
     def _drop_ended(self) -> None:
@@ -169,7 +169,7 @@ class Sharing:
                 self._fail(batch, error)
                 continue
             self._leave(picture)
-            self._engine.settle(lambda b=batch, m=made: self._engine.deliver(b, [m]))
+            faults.settle(self._engine, lambda b=batch, m=made: self._engine.deliver(b, [m]))
 
     def _look_every(self, item: Item) -> int | None:
         """Steps between previews, if there is somebody to see them."""
@@ -194,8 +194,7 @@ class Sharing:
         """Shows the job's pictures as they were when each was last to be looked at."""
         drawn = None
         for picture in moved:
-            every = self._look_every(self._items[picture])
-            if every and picture.step % every == 0 and picture.step < picture.num_steps:
+            if picture.is_to_be_seen and picture.step < picture.num_steps:
                 drawn = picture.preview(job.request.preview_mode)
                 self._shown[picture] = pictures.data_uri(pictures.encode(drawn.images[0]))
         if drawn is not None:

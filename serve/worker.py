@@ -143,7 +143,9 @@ class Worker(threading.Thread):
             start = time.monotonic()
             pipe = self._models.get(self._models.default)
             if self._sharing is not None:
-                self._sharing.warm(pipe, 2 * size)
+                if size == self.sizes[:2][-1]:  # a picture without guidance, by itself
+                    self._sharing.warm(pipe, 1, 1.0)
+                self._sharing.warm(pipe, 2 * size, 3.0)
             else:
                 pipe(
                     prompt=["a lake at dawn"] * size,
@@ -182,9 +184,9 @@ class Worker(threading.Thread):
                 batches.stored(item, *result, model_hash)
                 for item, result in zip(batch.items, results, strict=True)
             ]
-            self._engine.settle(lambda: self._engine.deliver(batch, images))
+            faults.settle(self._engine, lambda: self._engine.deliver(batch, images))
         except StoppedError:
-            self._engine.settle(lambda: self._engine.release(batch))
+            faults.settle(self._engine, lambda: self._engine.release(batch))
         except Exception as error:
             self._recover(batch, error)
 
@@ -196,18 +198,18 @@ class Worker(threading.Thread):
         log.warning("batch failed", jobs=jobs, images=count, error=str(error)[:500])
         if len(jobs) > 1 or (count > 1 and exhausted):
             most = max(s for s in BATCH_SIZES if s <= count // 2) if exhausted else count
-            self._engine.settle(lambda: self._engine.retry(batch, most, alone=True))
+            faults.settle(self._engine, lambda: self._engine.retry(batch, most, alone=True))
             return
         status, detail = faults.told(error)
         if status == 500:
             log.error("job failed", jobs=jobs, exc_info=error)
-        self._engine.settle(lambda: self._engine.fail(batch, status, detail))
+        faults.settle(self._engine, lambda: self._engine.fail(batch, status, detail))
 
     def _watch(
         self, batch: JobBatch, step: int, num_steps: int, draw: Callable[[], Sequence[np.ndarray]]
     ) -> bool:
         """Tells watchers how far a batch is; True stops it."""
-        if self._engine.must_stop(batch):
+        if self._must_stop(batch):
             return True
         elapsed = time.monotonic() - batch.started_at
         eta = elapsed / step * (num_steps - step)
@@ -220,7 +222,11 @@ class Worker(threading.Thread):
                 channel = self._engine.channel(job.id)
                 if channel is not None and channel.watched:
                     channel.put("preview", self._preview(batch, job, step, num_steps, draw()))
-        return self._engine.must_stop(batch)
+        return self._must_stop(batch)
+
+    def _must_stop(self, batch: JobBatch) -> bool:
+        """Whether a running batch should stop: the server is stopping, or no job of it is left."""
+        return self._engine.stopping or not any(map(self._engine.is_open, batch.ids))
 
     @staticmethod
     def _preview(

@@ -83,18 +83,25 @@ class Picture:
 
     @property
     def branches(self) -> int:
-        """The most branches that a row to come evaluates."""
-        guided = self._guided[self.rows_done :].any()
-        return len(self.prompt_weights) + bool(guided)
+        """The prompts and negative prompts that the next row evaluates."""
+        return len(self.prompt_weights) + self.is_guided
 
     def rows_alike(self) -> int:
         """Rows until the next moment to look, the end, or a change of the branches."""
-        to_come = self._guided[self.rows_done :]
+        to_come = self._guided[self.rows_done : -1]
         count = int(np.argmin(np.append(to_come == to_come[:1], False)))
         if self.look_every is not None:
             every = self.look_every * self.call.plan.rows_per_step
             count = min(count, every - self.rows_done % every)
         return count
+
+    @property
+    def is_to_be_seen(self) -> bool:
+        """Whether it has come to a moment to look, or to its end."""
+        if self.look_every is None or not self.rows_done:
+            return False
+        every = self.look_every * self.call.plan.rows_per_step
+        return self.rows_done % every == 0 or not self.rows_left
 
     def preview(self, mode: str = "linear") -> Preview:
         """What it looks like so far, after a first row.
@@ -144,7 +151,7 @@ class Slots:
 
     @property
     def room(self) -> int:
-        """Branches that are free; below 0 where pictures take turns, as more have entered."""
+        """Branches that the next rows leave free; below 0 where pictures take turns."""
         return self.size - sum(picture.branches for picture in self.pictures)
 
     def enter(self, call: Call, index: int, look_every: int | None = None) -> Picture:
@@ -170,10 +177,10 @@ class Slots:
             return done
         chosen, room = [], self.size
         for picture in self.pictures:
-            needed = len(picture.prompt_weights) + picture.is_guided
-            if picture.kind == self.pictures[0].kind and (needed <= room or not chosen):
+            fits = picture.branches <= room or not chosen
+            if fits and picture.kind == self.pictures[0].kind:
                 chosen.append(picture)
-                room -= needed
+                room -= picture.branches
         return chosen
 
     def advance(
@@ -230,10 +237,11 @@ def stream(calls: Sequence[Call], slots: Slots) -> Iterator[tuple[int, Result]]:
 def _guided_rows(plan: Any, prompt_weights: np.ndarray, scale: Any) -> np.ndarray:
     """Whether each row of a plan, and what follows the last one, evaluates the negative prompt."""
     if len(prompt_weights) > 1:
-        return np.ones(plan.num_rows, bool)
+        return np.append(np.ones(plan.num_rows, bool), False)
     low, high = np.asarray(plan.settings.guidance_interval or (0.0, 1.0), np.float32)
     sigma = plan.table.sigma[: plan.num_rows]
-    return (float(scale[0]) != 1.0) & (sigma >= low) & (sigma <= high)
+    acts = (float(scale[0]) != 1.0) & (sigma >= low) & (sigma <= high)
+    return np.append(acts, False)
 
 
 def _run(pictures: list[Picture], rows: int) -> None:
@@ -244,8 +252,8 @@ def _run(pictures: list[Picture], rows: int) -> None:
     prompts, weights, negative = [], [], []
     for i, picture in enumerate(pictures):
         first, count = len(texts), len(picture.prompt_weights)
-        texts += picture.texts[: count + picture.is_guided]
-        image += [i] * (len(texts) - first)
+        texts += picture.texts[: picture.branches]
+        image += [i] * picture.branches
         prompts.append([*range(first, first + count), *[first] * (most - count)])
         weights.append([*picture.prompt_weights, *[0.0] * (most - count)])
         negative.append(len(texts) - 1)
