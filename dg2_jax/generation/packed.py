@@ -62,7 +62,7 @@ def enter(program: Program, weights: Weights, inputs: Inputs) -> tuple[Slot, tup
     count = inputs.guidance.prompt_weights.shape[1] + 1
     texts = tuple(jax.tree.map(lambda a, i=i: a[i : i + 1], run.conditioning) for i in range(count))
     kept = inputs._replace(
-        text=jax.tree.map(lambda a: a[:1], inputs.text),
+        text=jax.tree.map(lambda a: a[:0], inputs.text),  # the conditionings stand for it
         guidance=inputs.guidance._replace(prompt_weights=jnp.ones((1, 1))),
         variation=None,
     )

@@ -95,7 +95,7 @@ class FakeSlots:
     def enter(self, call: FakeCall, index: int) -> FakePicture:
         picture = FakePicture(call, index)
         one = {"prompt": [picture.prompt], "seed": [call.seeds[index]]}
-        self.pipe.calls.append({**call.given, **one})
+        self.pipe.remember({**call.given, **one})
         self.pictures.append(picture)
         return picture
 

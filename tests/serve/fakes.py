@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +42,7 @@ class FakePipeline:
     Attributes:
         step_seconds: how long a step takes.
         calls: the keyword arguments of every call, and of every picture that enters slots.
-        together: how many pictures moved together in slots, each time.
+        together: how many pictures moved together in slots, the last times.
     """
 
     def __init__(self, step_seconds: float = 0.0, size: int = SIZE):
@@ -51,7 +52,7 @@ class FakePipeline:
         self.size = size
         self.step_seconds = step_seconds
         self.calls: list[dict[str, Any]] = []
-        self.together: list[int] = []
+        self.together: deque[int] = deque(maxlen=1000)
         self.steps_run = 0
         self.go = threading.Event()  # cleared, every step waits, however slow the machine
         self.go.set()
@@ -86,7 +87,7 @@ class FakePipeline:
         }
         controls |= {name: value for name, value in usual.items() if value is not None}
         with self.inside():
-            self.calls.append({"prompt": prompt, "seed": seed, "image": image, **controls})
+            self.remember({"prompt": prompt, "seed": seed, "image": image, **controls})
             settings = Settings(**controls)
             if settings.anagram is not None:
                 prompt = " | ".join(text for text, _ in settings.anagram)
@@ -110,6 +111,10 @@ class FakePipeline:
                     if on_preview(preview):
                         return dataclasses.replace(result, images=result.images[:0], stopped=True)
             return result
+
+    def remember(self, call: dict[str, Any]) -> None:
+        """Adds to `calls`."""
+        self.calls.append(call)
 
     def begin(self, **arguments: Any) -> FakeCall:
         """A call whose pictures may enter slots."""

@@ -208,7 +208,7 @@ def test_warm_up_is_visible_and_grows(start, monkeypatch, batching):
     if batching == "calls":
         assert [len(call["prompt"]) for call in server.pipe.calls] == [1, 2, 4]
     else:  # unguided, then guided
-        assert server.pipe.together == [1, 1, 2, 4]
+        assert list(server.pipe.together) == [1, 1, 2, 4]
     text = server.client.get("/api/v1/metrics").text
     assert "dg2_queue_jobs 0.0" in text
 
