@@ -28,12 +28,12 @@ from scripts.command import command
 from serve.client import AsyncClient
 
 _CLIENTS = flags.DEFINE_integer("clients", 16, "That ask at once.", 1)
-_PICTURES = flags.DEFINE_integer("pictures", 108, "Of a round.", 1)
+_PICTURES = flags.DEFINE_integer("pictures", 126, "Of a round.", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "That are counted, of each server.", 1)
 _STEPS = flags.DEFINE_list("steps", ["4", "20", "50"], "num_inference_steps of the pictures.")
 
 MODES = ("calls", "steps")
-_SOLVERS = ("dpmpp_2m", "ddim", "euler_ancestral")
+_SOLVERS = ("dpmpp_2m", "ddim", "ddpm", "dpmpp_2m_sde", "unipc", "euler", "euler_ancestral")
 _GUIDANCE: tuple[dict[str, Any], ...] = (
     {"guidance_scale": 1.0},
     {"guidance_scale": 2.5},
