@@ -84,7 +84,9 @@ def create_app(
         settings.model, settings.models_dir, load, settings.max_loaded_models, settings.sizes
     )
     engine = LocalEngine(store, files, disk, metrics, settings.queue_limit, settings.client_limit)
-    engine.worker = Worker(engine, models, upscale, settings.max_batch, settings.warmup)
+    engine.worker = Worker(
+        engine, models, upscale, settings.max_batch, settings.warmup, settings.batching
+    )
     context = Context(
         settings,
         store,

@@ -110,7 +110,11 @@ class Store:
             connection.execute(
                 JOBS.update()
                 .where(JOBS.c.id.in_(job_ids), JOBS.c.status == RUNNING)
-                .values(status=QUEUED, attempts=JOBS.c.attempts - 1)
+                .values(
+                    status=QUEUED,
+                    # Where a picture was stored meanwhile, no attempt counts any more.
+                    attempts=sa.case((JOBS.c.attempts > 0, JOBS.c.attempts - 1), else_=0),
+                )
             )
 
     def add_images(
