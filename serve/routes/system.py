@@ -50,6 +50,7 @@ def options(context: Ctx) -> dict[str, Any]:
         "upscalers": _upscalers(),
         "loras": list(context.adapters.loras()),
         "embeddings": list(context.adapters.embeddings()),
+        "wildcards": list(context.wildcards.lists()),
         "limits": {
             "max_images": settings.max_images,
             "max_prompt": MAX_PROMPT,
@@ -111,6 +112,7 @@ def tokens(context: Ctx, asked: TokensRequest) -> TokensAnswer:
         raise ProblemError.of(error) from error
     encoder = getattr(context.models.loaded(name), "text_encoder", None)
     try:
+        context.wildcards.check([asked.prompt], "prompt")
         length = lengths.measure(encoder, asked.prompt)
     except ValueError as error:  # of the syntax, which is half-written as one types
         return TokensAnswer(tokens=None, limit=None, cut="", problem=str(error))

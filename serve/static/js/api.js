@@ -66,12 +66,6 @@ const query = (parameters) => {
   return given.length ? `?${new URLSearchParams(given)}` : "";
 };
 
-const upload = (path, file) => {
-  const body = new FormData();
-  body.append("file", file, file.name || "picture.png");
-  return call(path, { method: "POST", body }, 2);
-};
-
 export const api = {
   options: () => call("/options", {}, 4),
   ready: () => call("/ready"),
@@ -88,8 +82,15 @@ export const api = {
   tokens: (prompt, model) => call("/tokens", { method: "POST", json: { prompt, model } }),
   images: (parameters) => call(`/images${query(parameters)}`, {}, 2),
   deleteImage: (id) => call(`/images/${encodeURIComponent(id)}`, { method: "DELETE" }),
-  upload: (file) => upload("/inputs", file),
-  pngInfo: (file) => upload("/png-info", file),
+  upload: (file) => {
+    const body = new FormData();
+    body.append("file", file, file.name || "picture.png");
+    return call("/inputs", { method: "POST", body }, 2);
+  },
+
+  styles: () => call("/styles", {}, 2),
+  putStyle: (name, style) => call(`/styles/${encodeURIComponent(name)}`, { method: "PUT", json: style }),
+  removeStyle: (name) => call(`/styles/${encodeURIComponent(name)}`, { method: "DELETE" }),
 
   categories: () => call("/bank/categories", {}, 2),
   match: (request) => call("/bank/match", { method: "POST", json: request }),

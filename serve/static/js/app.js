@@ -30,7 +30,7 @@ function Page() {
   const Open = DIALOGS[dialog.value?.name];
   return html`
     <${Header} />
-    <main>${options.value ? html`<${Composer} />` : html`<div class="composer"></div>`}<div class="work"><${Stage} /><${Gallery} /></div></main>
+    <main>${options.value ? html`<${Composer} />` : html`<div class="composer" id="composer"></div>`}<div class="work"><${Stage} /><${Gallery} /></div></main>
     ${opened.value && html`<${Viewer} />`} ${Open && html`<${Open} />`}
     <div class="toasts" role="status">${toasts.value.map((toast) => html`<p key=${toast.id} data-kind=${toast.kind}>${toast.text}</p>`)}</div>
     <${DropTarget} />

@@ -3,11 +3,13 @@ import { batch, computed, signal } from "@preact/signals";
 import { control, keyOf } from "./controls.js";
 import { api, Problem, watch } from "./api.js";
 import { refreshGallery, showInGallery } from "./gallery_state.js";
+import { remember } from "./history.js";
 import { maskPicture } from "./mask_strokes.js";
-import { check, isMasked, toRequest } from "./request.js";
+import { check, isMasked, neededPictures, toRequest } from "./request.js";
 import { clientId } from "./storage.js";
 import { change, connected, errors, form, notify, options, server } from "./state.js";
 import { S } from "./strings.js";
+import { arrived } from "./uploads.js";
 
 export const FINAL = ["done", "failed", "cancelled"];
 const POLL_MS = 1200;
@@ -165,17 +167,24 @@ export async function send(request) {
   }
 }
 
-/** Sends what the form says and shows it. */
+/** Sends what the form says, with the pictures that are still on their way, and shows it. */
 export async function generate() {
   if (sending.value || !options.value) return;
-  errors.value = check(form.value);
-  if (Object.keys(errors.value).length) {
+  const asked = form.value;
+  sending.value = true;
+  const there = await arrived(neededPictures(asked));
+  sending.value = false;
+  const { image, control_image, mask } = form.value;
+  const wanted = { ...asked, image, control_image, mask };
+  if (there) errors.value = check(wanted);
+  if (!there || Object.keys(errors.value).length) {
     focusError();
     return;
   }
-  const mask = isMasked(form.value) ? await maskPicture(form.value.mask, form.value.image) : null;
-  const job = await send(toRequest(form.value, mask));
+  const painted = isMasked(wanted) ? await maskPicture(mask, image) : null;
+  const job = await send(toRequest(wanted, painted));
   if (!job) return;
+  remember(wanted.prompt);
   show(job);
   const stage = document.querySelector("#stage");
   if (matchMedia("(max-width: 760px)").matches) stage.scrollIntoView({ behavior: "smooth", block: "start" });

@@ -7,8 +7,7 @@ import { S } from "./strings.js";
 
 const PAUSE_MS = 300; // after the last key
 
-export function Tokens({ name }) {
-  const text = form.value[name] ?? "";
+export function Tokens({ text = "" }) {
   const model = form.value.model;
   const [count, setCount] = useState(null);
   useEffect(() => {
@@ -22,8 +21,8 @@ export function Tokens({ name }) {
       stale = true;
       clearTimeout(timer);
     };
-  }, [name, text, model]);
-  if (count?.problem) return html`<p class="note tokens-problem" role="status">${count.problem}</p>`;
+  }, [text, model]);
+  if (count?.problem) return html`<p class="error tokens-problem" dir="auto" role="status">${count.problem}</p>`;
   if (!count?.limit) return null;
   return html`
     <div class="tokens" data-over=${count.tokens > count.limit}>
