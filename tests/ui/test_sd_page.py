@@ -61,7 +61,7 @@ def test_from_one_model_to_the_other(page: Page, live):
     expect(page.locator("[data-control=clip_skip]")).to_be_visible()
     expect(page.locator("[data-control=original_size]")).to_have_count(0)  # is XL's
     page.get_by_label("Steps, exactly").fill("2")
-    page.select_option("#adapters", label="LoRA: ink")
+    page.select_option("#insertions", label="LoRA: ink")
     expect(page.locator("#f-prompt")).to_have_value("a lake at dawn <lora:ink:1>")
     page.select_option("#f-controlnet", label="edges")
     page.locator("#generate").click()

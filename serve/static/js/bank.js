@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { api } from "./api.js";
 import { Choice, IconButton } from "./fields.js";
+import { Insertions } from "./insertions.js";
 import { HistoryPanel } from "./history.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
@@ -60,28 +61,30 @@ export function PromptTools() {
         <${Icon} name="match" />${S.prompt.match}
       </button>
       <button type="button" class="quiet" title=${S.prompt.browseTitle} aria-haspopup="dialog" onClick=${browse}><${Icon} name="list" />${S.prompt.browse}</button>
+      ${
+        typed.value !== null &&
+        html`<${IconButton} icon="undo" class="end" label=${S.prompt.swap} title=${S.prompt.swapTitle(typed.value)} onClick=${takeBack} />`
+      }
+    </div>
+    <div class="tools">
       <${Opener} name="styles" icon="palette" label=${S.styles.title} />
       <${Opener} name="history" icon="clock" label=${S.history.title} />
-      <${IconButton} icon="file" label=${S.file.open} onClick=${() => file.current.click()} />
-      <input ref=${file} class="visually-hidden" id="prompt-file" type="file" accept="text/plain,.txt" tabindex="-1" aria-label=${S.file.open}
+      <button type="button" class="quiet" title=${S.file.openTitle} onClick=${() => file.current.click()}><${Icon} name="file" />${S.file.open}</button>
+      <input ref=${file} class="visually-hidden" id="prompt-file" type="file" accept="text/plain,.txt" tabindex="-1" aria-label=${S.file.openTitle}
         onChange=${(e) => {
           if (e.currentTarget.files[0]) openFile(e.currentTarget.files[0]);
           e.currentTarget.value = "";
         }} />
-      ${form.value.prompt_matching && html`<span class="chip">${S.prompt.automatic}</span>`}
-      <${ChosenStyles} />
-      ${
-        typed.value !== null &&
-        html`<button type="button" class="quiet end" title=${S.prompt.swapTitle(typed.value)} onClick=${takeBack}><${Icon} name="undo" />${S.prompt.swap}</button>`
-      }
+      <${Insertions} />
     </div>
+    ${(form.value.prompt_matching || form.value.styles?.length > 0) && html`<div class="chips">${form.value.prompt_matching && html`<span class="chip">${S.prompt.automatic}</span>`}<${ChosenStyles} /></div>`}
     ${isOpen.value && html`<${MatchPanel} />`}
     ${panel.value && html`<${PANELS[panel.value]} />`} ${opened.value && html`<${FilePanel} />`}
   `;
 }
 
-const Opener = ({ name, ...rest }) => html`
-  <${IconButton} ...${rest} aria-expanded=${panel.value === name} onClick=${() => toggle(name)} />
+const Opener = ({ name, icon, label }) => html`
+  <button type="button" class="quiet" aria-expanded=${panel.value === name} onClick=${() => toggle(name)}><${Icon} name=${icon} />${label}</button>
 `;
 
 const PANELS = { random: RandomPanel, history: HistoryPanel, styles: StylesPanel };

@@ -1,5 +1,4 @@
 // The composer: what to make, from which words or picture, with which settings.
-import { Adapters } from "./adapters.js";
 import { Readings } from "./anagram.js";
 import { PromptTools } from "./bank.js";
 import { control } from "./controls.js";
@@ -59,7 +58,6 @@ export function Composer() {
             html`<div class="prompt">
               <${Text} name="prompt" label=${S.prompt.label} placeholder=${S.prompt.placeholder} rows=${3} />
               <${PromptTools} />
-              <${Adapters} />
             </div>`
           }
           ${mode === "anagram" && html`<${Readings} />`}

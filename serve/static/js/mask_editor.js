@@ -9,7 +9,6 @@ import { draw, loadPictures } from "./mask_strokes.js";
 import { Toolbar } from "./mask_toolbar.js";
 import { change, dialog, form } from "./state.js";
 import { S } from "./strings.js";
-import { sized } from "./uploads.js";
 
 const SHARP = 1024; // canvas pixels of the longer side
 
@@ -41,7 +40,7 @@ export function MaskThumb() {
   useMask(canvas);
   return html`
     <span class="mask-stack" style=${{ "--ratio": ratioOf(image) }}>
-      <img src=${image.url} alt=${S.mask.alt} onLoad=${sized} onError=${() => change({ image: null, mask: [] })} />
+      <img src=${image.url} alt=${S.mask.alt} onError=${() => change({ image: null, mask: [] })} />
       ${image.width && html`<canvas ref=${canvas} ...${canvasSize(image)} aria-hidden="true"></canvas>`}
       <${CropFrame} />
     </span>
@@ -55,7 +54,7 @@ export const Painted = () => html`
 `;
 
 export const Outside = () =>
-  percentOutside.value > 0 && html`<span class="note" role="status">${S.mask.outside(percentOutside.value)}</span>`;
+  percentOutside.value > 0 && html`<p class="note warning" role="status">${S.mask.outside(percentOutside.value)}</p>`;
 
 const close = () => {
   dialog.value = null;
@@ -133,7 +132,7 @@ export function MaskEditor() {
         <${Toolbar} setView=${setView} view=${view} />
         <div class="mask-stage" onWheel=${onWheel} data-tool=${tool.value}>
           <div class="mask-stack" style=${{ "--ratio": ratio, transform: `translate(${view.x}px, ${view.y}px) scale(${view.zoom})` }}>
-            <img src=${image.url} alt="" draggable=${false} onLoad=${sized} />
+            <img src=${image.url} alt="" draggable=${false} />
             ${
               image.width &&
               html`<canvas ref=${canvas} id="mask-canvas" ...${canvasSize(image)} tabindex="0" role="img" aria-label=${S.mask.canvas}

@@ -61,6 +61,7 @@ function drawPicture(context, image, ink) {
   if (!image?.naturalWidth) return;
   const { width, height } = context.canvas;
   const copy = new OffscreenCanvas(width, height).getContext("2d");
+  copy.imageSmoothingEnabled = width < image.naturalWidth; // it grows by repetition, as in the library
   copy.drawImage(image, 0, 0, width, height);
   const data = copy.getImageData(0, 0, width, height);
   for (let i = 0; i < data.data.length; i += 4) {
@@ -179,7 +180,7 @@ export async function readMask(file) {
 /** The mask of a picture as a PNG in a data: URI, white on black. */
 export async function maskPicture(operations, image) {
   await loadPictures(operations);
-  const { width, height } = image.width ? image : await size(image);
+  const { width, height } = image.width ? image : await pictureSize(image.url);
   const mask = maskCanvas(width, height).getContext("2d");
   draw(mask, operations);
   const { canvas } = mask;
@@ -194,9 +195,10 @@ export async function maskPicture(operations, image) {
   });
 }
 
-async function size(image) {
+/** Width and height of the picture at an address. */
+export async function pictureSize(url) {
   const loaded = new Image();
-  loaded.src = image.url;
+  loaded.src = url;
   await loaded.decode();
   return { width: loaded.naturalWidth, height: loaded.naturalHeight };
 }

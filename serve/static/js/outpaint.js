@@ -4,7 +4,6 @@ import { html } from "./html.js";
 import { sizeOf } from "./request.js";
 import { change, form } from "./state.js";
 import { S } from "./strings.js";
-import { sized } from "./uploads.js";
 
 const SIDES = ["left", "top", "right", "bottom"];
 const CENTRE = [0.5, 0.5];
@@ -58,7 +57,7 @@ export function Outpaint() {
           `,
         )}
         <${Canvas} url=${image.url} outpaint=${outpaint} width=${whole[0]} height=${whole[1]} alt=${S.outpaint.alt}
-          crop=${crop} onLoad=${sized} onError=${() => change({ image: null })} />
+          crop=${crop} onError=${() => change({ image: null })} />
       </div>
       <p class="hint" id="h-outpaint">${fits ? S.outpaint.hint(width, height, ...whole) : S.outpaint.hatched}</p>
       <${ErrorText} name="outpaint" />

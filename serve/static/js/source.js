@@ -13,7 +13,7 @@ import { chooseRegion, Outpaint } from "./outpaint.js";
 import { isMasked } from "./request.js";
 import { change, defaults, dialog, errors, form } from "./state.js";
 import { S } from "./strings.js";
-import { replaced, sized, takeBack, uploads } from "./uploads.js";
+import { replaced, takeBack, uploads } from "./uploads.js";
 
 const over = signal(false);
 
@@ -94,7 +94,7 @@ function Shown() {
   return html`
     <span class="thumb" ...${dragCrop()}>
       <span class="mask-stack" style=${{ "--ratio": image.width ? image.width / image.height : 1 }}>
-        <img src=${image.url} alt=${S.source.alt} draggable=${false} onLoad=${sized} onError=${() => change({ image: null })} />
+        <img src=${image.url} alt=${S.source.alt} draggable=${false} onError=${() => change({ image: null })} />
         <${CropFrame} />
       </span>
     </span>

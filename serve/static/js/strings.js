@@ -113,15 +113,15 @@ export const S = {
     reset: "Reset settings",
     resetDone: "Settings are back to their defaults.",
   },
-  adapters: {
+  insertions: {
     label: "Add to the prompt",
-    add: "Add to the prompt …",
+    add: "Add …",
     lora: (name) => `LoRA: ${name}`,
     embedding: (name) => `Word: ${name}`,
     wildcard: (name) => `Wildcard: ${name}`,
   },
   history: {
-    title: "Earlier prompts",
+    title: "Earlier",
     search: "Search earlier prompts",
     none: "Prompts that you send will appear here.",
     clear: "Forget all",
@@ -131,6 +131,8 @@ export const S = {
     none: "A style is a text that goes around your prompt, stored on the server under a name.",
     add: "Store a style",
     name: "Name of the style",
+    prompt: "Its text",
+    negative: "Its negative text",
     hint: "{prompt} is where your prompt goes; without it, the style comes after it.",
     save: "Store",
     cancel: "Cancel",
@@ -140,7 +142,8 @@ export const S = {
     unchoose: (name) => `Leave out style ${name}`,
   },
   file: {
-    open: "Prompts from a text file, one per line",
+    open: "File",
+    openTitle: "Prompts from a text file, one per line",
     lines: (count) => plural(count, "prompt", "prompts"),
     make: (count) => `Make ${plural(count, "job", "jobs")}`,
     sent: (done, all) => `Sending ${done} of ${all}`,

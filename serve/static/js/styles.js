@@ -95,12 +95,12 @@ function NewStyle() {
         <input type="text" id="style-name" maxlength="100" autocomplete="off" value=${draft.name} onInput=${(e) => set({ name: e.currentTarget.value })} />
       </div>
       <div class="field">
-        <label for="style-prompt">${S.prompt.label}</label>
+        <label for="style-prompt">${S.styles.prompt}</label>
         <${Area} id="style-prompt" rows="2" maxlength="4000" aria-describedby="style-hint" value=${draft.prompt} onInput=${(e) => set({ prompt: e.currentTarget.value })} />
         <p class="hint" id="style-hint">${S.styles.hint}</p>
       </div>
       <div class="field">
-        <label for="style-negative">${S.prompt.negative}</label>
+        <label for="style-negative">${S.styles.negative}</label>
         <${Area} id="style-negative" rows="1" maxlength="4000" value=${draft.negative_prompt} onInput=${(e) => set({ negative_prompt: e.currentTarget.value })} />
       </div>
       ${wrong && html`<p class="error" role="alert">${wrong}</p>`}

@@ -1,6 +1,7 @@
 // Pictures on their way to the server, one for each field that holds one, and the source before the last one.
 import { computed, effect, signal } from "@preact/signals";
 import { api, Problem } from "./api.js";
+import { pictureSize } from "./mask_strokes.js";
 import { change, errors, form } from "./state.js";
 import { S } from "./strings.js";
 
@@ -56,17 +57,21 @@ export function setImage(image, more = {}) {
   change({ image: plain(image), ...fresh, ...more });
 }
 
-/** Adds to a picture of the form, known by its id alone, the size that the browser found. */
-export function sized(event) {
+const source = computed(() => form.value.image?.id ?? null);
+
+/** A source that is known by its id alone gets the size that it has. */
+effect(() => {
   const { image } = form.value;
-  const { naturalWidth: width, naturalHeight: height } = event.currentTarget;
-  if (image && !image.width && event.currentTarget.src.endsWith(image.url)) change({ image: { ...image, width, height } });
-}
+  if (!image || image.width) return;
+  pictureSize(image.url).then(
+    (size) => source.peek() === image.id && change({ image: { ...image, ...size } }),
+    () => {}, // it is gone, which its place on the page tells
+  );
+});
 
 /** The source picture before the last change of it, with mask and crop, as fields of the form; null at first. */
 export const replaced = signal(null);
 
-const source = computed(() => form.value.image?.id ?? null);
 let last = null;
 effect(() => {
   const { image, mask, crop_position } = form.value;
