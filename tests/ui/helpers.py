@@ -51,8 +51,9 @@ def generate_next(page: Page, live) -> dict:
 
 def choose_source(page: Page, pixels: np.ndarray) -> None:
     """Chooses a source picture, and waits until the page has it."""
-    page.set_input_files("#source-file", [png_bytes(pixels, "source.png")])
-    expect(page.locator(".source-picture")).to_be_visible()
+    with page.expect_response("**/api/v1/inputs"):
+        page.set_input_files("#source-file", [png_bytes(pixels, "source.png")])
+    expect(page.locator(".source-actions")).to_be_attached()
 
 
 def drop(page: Page, live, image: dict) -> None:

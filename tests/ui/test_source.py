@@ -23,7 +23,7 @@ HILL = paint("green hills", 5)
 def held(page: Page):
     """Uploads that wait: `held()` lets them go."""
     waiting = []
-    page.route("**/api/v1/inputs", waiting.append)
+    page.route("**/api/v1/inputs", lambda route: waiting.append(route))
 
     def go() -> int:
         for route in waiting:
@@ -109,7 +109,7 @@ def test_a_refused_upload_is_told_at_its_place_and_nothing_is_sent(page: Page, l
     page.get_by_role("radio", name="Upscale", exact=True).check()
     choose_source(page, HILL)
     waiting = []
-    page.route("**/api/v1/inputs", waiting.append)
+    page.route("**/api/v1/inputs", lambda route: waiting.append(route))
     text = {"name": "x.png", "mimeType": "image/png", "buffer": b"x"}
     with page.expect_request("**/api/v1/inputs"):
         page.set_input_files("#source-file", [text])
