@@ -10,6 +10,7 @@ cases of a model take turns for --rounds rounds, so that a noisy machine affects
 medians are reported. --log keeps every time; --report builds its tables from it.
 """
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -24,7 +25,6 @@ import jax
 from absl import app, flags, logging
 
 from dg2_jax import compile_cache
-from dg2_jax.pipeline import Pipeline
 from scripts import benchmark_cases, benchmark_report
 from scripts.benchmark_cases import Case, matmul_peak, seconds
 
@@ -34,7 +34,9 @@ _CASES = flags.DEFINE_string("cases", "", "Only the cases whose name holds this 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often each case is timed.", 1)
 _LOG = flags.DEFINE_string("log", "", "Where the raw times go, as JSON lines.")
 _REPORT = flags.DEFINE_string("report", "", "Where the tables go, as Markdown; a .png beside it.")
-_PROCESS = flags.DEFINE_string("process", "", "Internal: what a new process measures.")
+_MEMORY_OF = flags.DEFINE_string(
+    "memory_of", "", "Only the memory that sampling with a model takes, as in 'base int8'."
+)
 
 
 def versions() -> dict[str, str]:
@@ -49,41 +51,37 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def new_process(what: str, **environment: str) -> str:
-    """The last line printed by this script in a new process that measures `what`."""
-    command = [sys.executable, "-m", "scripts.benchmark", f"--process={what}"]
-    process = subprocess.run(
-        command, env=os.environ | environment, check=True, stdout=subprocess.PIPE, text=True
-    )
-    return process.stdout.splitlines()[-1]
+# What users write; a new process runs it.
+_LOADING = "from dg2_jax import Pipeline; pipe = Pipeline.load('demo')"
+_PICTURE = _LOADING + "; pipe('a volcano at sunset')"
+
+
+def new_process(*arguments: str, **environment: str) -> str:
+    """What Python, called with `arguments`, prints in a new process."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | environment, check=True, stdout=subprocess.PIPE, text=True,
+    ).stdout  # fmt: skip
 
 
 def measured_in_processes() -> Iterator[dict]:
-    """The first picture with an empty and with a filled cache of programs; imports; memory."""
+    """The first picture with an empty and with a filled cache of programs; import and loading."""
     with tempfile.TemporaryDirectory() as cache:
-        for name in ("first picture, empty cache", "first picture, filled cache"):
-            took = seconds(lambda: new_process("picture", JAX_COMPILATION_CACHE_DIR=cache))
-            yield {"model": "demo", "case": name, "implementation": "dg2_jax", "seconds": [took]}
-    imports = [float(new_process("import")) for _ in range(3)]
-    yield {
-        "model": "demo", "case": "import dg2_jax", "implementation": "dg2_jax", "seconds": imports
-    }  # fmt: skip
+        for name, command in (
+            ("first picture, empty cache", _PICTURE),
+            ("first picture, filled cache", _PICTURE),
+            ("import and load", _LOADING),
+        ):
+            run = functools.partial(new_process, "-c", command, JAX_COMPILATION_CACHE_DIR=cache)
+            case = {"model": "demo", "case": name, "implementation": "dg2_jax"}
+            yield case | {"seconds": [seconds(run)]}
 
 
-def in_this_process(what: str) -> None:
-    """The other side of `new_process`."""
-    if what == "import":
-        command = (
-            "import time; t = time.perf_counter(); import dg2_jax; print(time.perf_counter() - t)"
-        )
-        print(subprocess.check_output([sys.executable, "-c", command], text=True).strip())
-    elif what == "picture":
-        compile_cache.enable()
-        Pipeline.load("demo")("a volcano at sunset")
-        print("done")
-    else:
-        weights, peak = benchmark_cases.sampling_memory(*what.removeprefix("memory ").split())
-        print(json.dumps({"weights_mib": weights, "peak_mib": peak}))
+def memory_of(model: str) -> dict:
+    """The memory that sampling with a model takes; compiling takes memory too, so not the first."""
+    for _ in range(2):
+        line = new_process("-m", "scripts.benchmark", f"--memory_of={model}")
+    return json.loads(line)
 
 
 def measure(model: str, against: list[str], text: str, rounds: int) -> Iterator[dict]:
@@ -117,8 +115,9 @@ def main(argv: list[str]) -> None:
         if not set(given) <= set(known):
             raise app.UsageError(f"--{name} must be of {', '.join(known)}, got {','.join(given)}")
     logging.set_verbosity(logging.WARNING)
-    if _PROCESS.value:
-        in_this_process(_PROCESS.value)
+    if _MEMORY_OF.value:
+        weights, peak = benchmark_cases.sampling_memory(*_MEMORY_OF.value.split())
+        print(json.dumps({"weights_mib": weights, "peak_mib": peak}))
         return
     compile_cache.enable()
     head = {
@@ -132,9 +131,8 @@ def main(argv: list[str]) -> None:
     for model in _MODELS.value:
         records += measure(model, _AGAINST.value, _CASES.value, _ROUNDS.value)
         if model != "demo" and not _CASES.value:
-            new_process(f"memory {model}")  # the first run compiles, which takes memory too
-            memory = json.loads(new_process(f"memory {model}"))
-            records.append({"model": model, "case": "peak memory of sampling", **memory})
+            case = {"model": model, "case": "peak memory of sampling"}
+            records.append(case | memory_of(model))
         elif not _CASES.value:
             records += measured_in_processes()
         keep(head, records)  # after every model, so that nothing is lost if the next one fails

@@ -5,9 +5,9 @@ last fraction of the steps (`dg2_jax.diffusion.inpaint`).
 """
 
 import numpy as np
+import scipy  # which loads its parts on first use
 from jaxtyping import Float, UInt8
 from PIL import Image
-from scipy import ndimage
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.pictures import image_input
@@ -191,7 +191,7 @@ def latent_mask(mask: Mask, factor: int, dilate: int = 1) -> Float[np.ndarray, "
     if h % factor or w % factor:
         raise ValueError(f"mask must have sides divisible by {factor}, got {w}x{h}")
     cells = mask.reshape(h // factor, factor, w // factor, factor).max((1, 3))
-    return ndimage.maximum_filter(cells, 2 * dilate + 1, mode="constant")
+    return scipy.ndimage.maximum_filter(cells, 2 * dilate + 1, mode="constant")
 
 
 def feather(mask: Mask, radius_px: float) -> Mask:
@@ -211,7 +211,7 @@ def _distance(mask: Mask) -> np.ndarray:
     """Distance in pixels from each pixel to the nearest one where the mask is above 0."""
     if not (mask > 0).any():
         return np.full(mask.shape, np.inf)
-    return ndimage.distance_transform_edt(mask <= 0)
+    return scipy.ndimage.distance_transform_edt(mask <= 0)
 
 
 def _fade(distance: np.ndarray, radius: float) -> Mask:
@@ -316,7 +316,7 @@ def outpaint_canvas(
     mirrored = np.pad(inner, (*around, (0, 0)), mode="symmetric").astype(np.float64)
     mask = np.pad(np.zeros((inner_height, inner_width), np.float32), around, constant_values=1.0)
     reach = min(width, height) / 8
-    blurred = ndimage.gaussian_filter(mirrored, (reach / 2, reach / 2, 0), mode="nearest")
+    blurred = scipy.ndimage.gaussian_filter(mirrored, (reach / 2, reach / 2, 0), mode="nearest")
     far = np.clip(_distance(1.0 - mask) / reach, 0.0, 1.0)[:, :, None]
     canvas = mirrored + far * (blurred - mirrored)
     return np.clip(np.round(canvas), 0, 255).astype(np.uint8), mask
