@@ -3,9 +3,9 @@ import { browse, randomPrompt } from "./bank.js";
 import { cancel, FINAL, generate, shown } from "./jobs.js";
 import { opened } from "./gallery_state.js";
 import { matchPrompt } from "./match.js";
-import { toggleSeed } from "./settings.js";
 import { change, dialog, MODES } from "./state.js";
 import { toggleTheme } from "./header.js";
+import { toggleSeed } from "./widgets.js";
 
 const focus = (selector) => {
   const element = document.querySelector(selector);
