@@ -65,8 +65,8 @@ def fit(
         left, top = (to_w - inner_w) // 2, (to_h - inner_h) // 2
         return Placement((0.0, 0.0, float(w), float(h)), (left, top, left + inner_w, top + inner_h))
     box_w, box_h = min(w, h * to_w / to_h), min(h, w * to_h / to_w)
-    left, top = (w - box_w) * crop_position[0], (h - box_h) * crop_position[1]
-    box = (left, top, min(float(w), left + box_w), min(float(h), top + box_h))
+    x, y = (w - box_w) * crop_position[0], (h - box_h) * crop_position[1]
+    box = (x, y, min(float(w), x + box_w), min(float(h), y + box_h))
     return Placement(box, (0, 0, to_w, to_h))
 
 

@@ -92,6 +92,7 @@ class TokensRequest(BaseModel):
 
     prompt: Text
     model: str | None = Field(None, max_length=200)
+    name: str = Field("prompt", max_length=100, description="of its field, for the message")
 
 
 class TokensAnswer(BaseModel):
@@ -112,8 +113,8 @@ def tokens(context: Ctx, asked: TokensRequest) -> TokensAnswer:
         raise ProblemError.of(error) from error
     encoder = getattr(context.models.loaded(name), "text_encoder", None)
     try:
-        context.wildcards.check([asked.prompt], "prompt")
-        length = lengths.measure(encoder, asked.prompt)
+        context.wildcards.check([asked.prompt], asked.name)
+        length = lengths.measure(encoder, asked.prompt, asked.name)
     except ValueError as error:  # of the syntax, which is half-written as one types
         return TokensAnswer(tokens=None, limit=None, cut="", problem=str(error))
     if length is None:

@@ -56,7 +56,9 @@ def test_syntax_and_length_of_every_text_are_told_before_sending(page: Page, liv
     prompt.fill("a lake")
     expect(page.locator(".tokens-problem")).to_have_count(0)
     page.get_by_label("Negative prompt").fill("fog [a|b]")
-    expect(page.locator(".tokens-problem")).to_contain_text("prompt editing is not supported")
+    expect(page.locator(".tokens-problem")).to_contain_text(
+        "negative_prompt: prompt editing is not supported"
+    )
     page.get_by_label("Negative prompt").fill("")
     live.pipe.text_encoder = load_text_encoder("minilm", 10)
     page.get_by_role("radio", name="Anagram", exact=True).check()

@@ -68,7 +68,7 @@ def test_from_one_model_to_the_other(page: Page, live):
     expect(page.locator("#e-control_image")).to_be_visible()
     pixels = np.zeros((32, 32, 3), np.uint8)
     page.set_input_files("#control-file", [png_bytes(pixels, "edges.png")])
-    expect(page.locator(".field img.thumb")).to_be_visible()
+    expect(page.locator(".field .thumb img")).to_be_visible()
     job = made(page, live)
     request = job["request"]
     assert (request["model"], request["controlnet"], request["solver"]) == ("sd", "edges", "ddim")

@@ -42,7 +42,7 @@ export function Readings() {
               html`<${IconButton} icon="close" label=${S.anagram.remove(i + 1)} onClick=${() => change({ anagram: readings.filter((_, k) => k !== i) })} />`
             }
             <${ErrorText} name=${name} />
-            <${Tokens} text=${reading.prompt} />
+            <${Tokens} name=${name} text=${reading.prompt} />
           </div>
         `;
       })}

@@ -79,7 +79,7 @@ export const api = {
   jobs: (parameters) => call(`/jobs${query(parameters)}`),
   cancel: (id) => call(`/jobs/${encodeURIComponent(id)}`, { method: "DELETE" }, 3),
 
-  tokens: (prompt, model) => call("/tokens", { method: "POST", json: { prompt, model } }),
+  tokens: (prompt, model, name) => call("/tokens", { method: "POST", json: { prompt, model, name } }),
   images: (parameters) => call(`/images${query(parameters)}`, {}, 2),
   deleteImage: (id) => call(`/images/${encodeURIComponent(id)}`, { method: "DELETE" }),
   upload: (file) => {

@@ -35,7 +35,7 @@ const Text = ({ name, label, placeholder, rows }) => html`
   <${Field} name=${name} label=${label}>
     <${Area} ...${described(name)} rows=${rows} placeholder=${placeholder} maxlength=${control(name).maximum} value=${form.value[name]}
       onInput=${(e) => change({ [name]: e.currentTarget.value })} />
-    <${Tokens} text=${form.value[name]} />
+    <${Tokens} name=${name} text=${form.value[name]} />
   <//>
 `;
 

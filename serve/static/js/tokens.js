@@ -7,13 +7,13 @@ import { S } from "./strings.js";
 
 const PAUSE_MS = 300; // after the last key
 
-export function Tokens({ text = "" }) {
+export function Tokens({ name, text = "" }) {
   const model = form.value.model;
   const [count, setCount] = useState(null);
   useEffect(() => {
     let stale = false;
     const ask = async () => {
-      const answer = text.trim() ? await api.tokens(text, model).catch(() => null) : null;
+      const answer = text.trim() ? await api.tokens(text, model, name).catch(() => null) : null;
       if (!stale) setCount(answer);
     };
     const timer = setTimeout(ask, PAUSE_MS);
@@ -21,7 +21,7 @@ export function Tokens({ text = "" }) {
       stale = true;
       clearTimeout(timer);
     };
-  }, [text, model]);
+  }, [name, text, model]);
   if (count?.problem) return html`<p class="error tokens-problem" dir="auto" role="status">${count.problem}</p>`;
   if (!count?.limit) return null;
   return html`

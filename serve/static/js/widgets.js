@@ -93,7 +93,7 @@ const SourcePrompt = ({ one }) => html`
   <${Field} name=${one.name} label=${labelOf(one)}>
     <${Area} ...${described(one.name)} rows="1" maxlength=${one.maximum} value=${form.value[one.name]}
       onInput=${(e) => change({ [one.name]: e.currentTarget.value })} />
-    <${Tokens} text=${form.value[one.name]} />
+    <${Tokens} name=${one.name} text=${form.value[one.name]} />
   <//>
 `;
 
