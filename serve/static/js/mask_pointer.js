@@ -17,8 +17,17 @@ export const zoomAt = (view, factor, dx = 0, dy = 0) => {
 
 const round = (value) => Math.round(value * 1e4) / 1e4;
 
-/** The corners of a rectangle from one corner to another, as points of an area. */
-const corners = ([left, top], [right, bottom]) => [left, top, right, top, right, bottom, left, bottom];
+/**
+ * The corners of a rectangle as points of an area.
+ *
+ * @param {number[]} from one of them, x and y
+ * @param {number[]} to the one across from it
+ */
+function corners(from, to) {
+  const [left, top] = from;
+  const [right, bottom] = to;
+  return [left, top, right, top, right, bottom, left, bottom];
+}
 
 /** Handlers for the mask's canvas. */
 export function pointerHandlers(canvas, setView) {
