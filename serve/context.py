@@ -13,6 +13,7 @@ from dg2_jax.text.wildcards import Wildcards
 from serve.disk import Disk
 from serve.engine import Engine
 from serve.files import Files, Ids
+from serve.gallery import Gallery
 from serve.metrics import Metrics
 from serve.models import Models
 from serve.problems import ProblemError
@@ -30,6 +31,7 @@ class Context:
     settings: ServerSettings
     store: Store
     files: Files
+    gallery: Gallery
     disk: Disk
     engine: Engine
     models: Models

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dg2_jax.checks import ParameterError
 from dg2_jax.settings import MAX_STEPS
 from dg2_jax.text import lengths
+from serve import file_names
 from serve.context import Ctx
 from serve.job_controls import CHOICES, installed_upscalers, offered
 from serve.problems import ProblemError
@@ -51,6 +52,7 @@ def options(context: Ctx) -> dict[str, Any]:
         "loras": list(context.adapters.loras()),
         "embeddings": list(context.adapters.embeddings()),
         "wildcards": list(context.wildcards.lists()),
+        "file_names": {"default": file_names.DEFAULT, "fields": list(file_names.FIELDS)},
         "limits": {
             "max_images": settings.max_images,
             "max_prompt": MAX_PROMPT,

@@ -220,6 +220,17 @@ def test_the_documentation_has_the_declared_controls():
     assert [documented(control) for control in CONTROLS.values()] == rows
 
 
+def test_the_documentation_has_every_call_of_the_interface(server):
+    schema = server.client.get("/api/v1/openapi.json").json()["paths"]
+    ours = {p.removeprefix("/api/v1"): calls for p, calls in schema.items() if p[:8] == "/api/v1/"}
+    calls = {f"{m.upper()} {re.sub('{.*?}', '{}', p)}" for p, ms in ours.items() for m in ms}
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    told = re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^`? ]*)", text.replace("/api/v1/", "/"))
+    told += re.findall(r"((?:GET|POST) /\S+)", "".join(re.findall(r"^### .*", text, re.MULTILINE)))
+    plain = {re.sub("{.*?}", "{}", call).replace("{}.png", "{}.{}").rstrip("`") for call in told}
+    assert calls - plain == set()
+
+
 def test_declarations_of_the_library_and_the_server_do_not_clash():
     assert set(declared()) | set(OF_SERVER) == set(CONTROLS)
 

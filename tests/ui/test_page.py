@@ -97,6 +97,7 @@ def test_queue_position_and_cancel_of_the_right_job(page: Page, live):
         first = shown_job(page, live)["id"]
         page.get_by_label("Steps, exactly").fill("11")  # not to be batched with the first
         page.locator("#generate").click()
+        page.locator(".others li .quiet").click()
         page.wait_for_function("id => !location.hash.endsWith(id)", arg=first)
         expect(page.locator(".progress-text")).to_have_text("Next in the queue")
         expect(page.locator(".others li")).to_have_count(1)
@@ -514,7 +515,6 @@ def test_gallery_searches_reuses_and_deletes(page: Page, live):
     with page.expect_download() as download:
         viewer.get_by_role("link", name="Download").click()
     assert download.value.suggested_filename.endswith(".png")
-    page.once("dialog", lambda dialog: dialog.accept())
     viewer.get_by_role("button", name="Delete").click()
     expect(tiles).to_have_count(1)
     assert len(live.client.get("/api/v1/images").json()["images"]) == 5

@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { api } from "./api.js";
 import { Choice, IconButton } from "./fields.js";
 import { Insertions } from "./insertions.js";
-import { HistoryPanel } from "./history.js";
+import { EarlierPanel } from "./earlier.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { isOpen, MatchPanel, matchPrompt } from "./match.js";
@@ -18,7 +18,7 @@ import { ChosenStyles, StylesPanel } from "./styles.js";
 /** The names of the bank's categories, once they were asked for. */
 export const categories = signal([]);
 const choice = signal({ category: null, split: "train", ...load("random", {}) });
-/** Which of the panels without a state of their own is open: null, "random", "history" or "styles". */
+/** Which of the panels without a state of their own is open: null, "random", "earlier" or "styles". */
 const panel = signal(null);
 const toggle = (name) => {
   panel.value = panel.value === name ? null : name;
@@ -68,7 +68,7 @@ export function PromptTools() {
     </div>
     <div class="tools">
       <${Opener} name="styles" icon="palette" label=${S.styles.title} />
-      <${Opener} name="history" icon="clock" label=${S.history.title} />
+      <${Opener} name="earlier" icon="clock" label=${S.earlier.title} />
       <button type="button" class="quiet" title=${S.file.openTitle} onClick=${() => file.current.click()}><${Icon} name="file" />${S.file.open}</button>
       <input ref=${file} class="visually-hidden" id="prompt-file" type="file" accept="text/plain,.txt" tabindex="-1" aria-label=${S.file.openTitle}
         onChange=${(e) => {
@@ -87,7 +87,7 @@ const Opener = ({ name, icon, label }) => html`
   <button type="button" class="quiet" aria-expanded=${panel.value === name} onClick=${() => toggle(name)}><${Icon} name=${icon} />${label}</button>
 `;
 
-const PANELS = { random: RandomPanel, history: HistoryPanel, styles: StylesPanel };
+const PANELS = { random: RandomPanel, earlier: EarlierPanel, styles: StylesPanel };
 
 function RandomPanel() {
   useEffect(() => {

@@ -1,7 +1,7 @@
 // Keys for everything that is done often. Single letters work outside of text fields only.
 import { browse, randomPrompt } from "./bank.js";
 import { cancel, FINAL, generate, shown } from "./jobs.js";
-import { opened } from "./gallery_state.js";
+import { choosing, opened, selectNone, undoRemoval } from "./gallery_state.js";
 import { matchPrompt } from "./match.js";
 import { change, dialog, MODES } from "./state.js";
 import { toggleTheme } from "./header.js";
@@ -24,6 +24,9 @@ const LETTERS = {
   b: browse,
   l: toggleSeed,
   t: toggleTheme,
+  h: () => {
+    dialog.value = { name: "history" };
+  },
   "?": () => {
     dialog.value = { name: "help" };
   },
@@ -38,10 +41,13 @@ export function onKeyDown(event) {
   if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
     event.preventDefault();
     generate();
+  } else if ((event.ctrlKey || event.metaKey) && event.key === "z" && !typesText(event.target)) {
+    undoRemoval();
   } else if (event.key === "Escape") {
     const open = /** @type {HTMLDetailsElement | null} */ (document.querySelector("details.menu[open]"));
     if (open) open.open = false;
     else if (event.target.matches("input, textarea, select")) return; // there it ends a choice or a completion
+    else if (choosing.value) selectNone();
     else if (shown.value && !FINAL.includes(shown.value.status)) cancel(shown.value.id);
   } else if (
     !event.ctrlKey &&

@@ -1,6 +1,9 @@
 // Every word of the page, in one place.
 const plural = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
+/** A text of at most so many characters, for names and labels. */
+export const short = (text, most = 120) => (text.length > most ? `${text.slice(0, most - 1).trimEnd()}…` : text);
+
 /** A date and time, short, as this browser's user writes them. */
 export const moment = (iso) =>
   new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -120,7 +123,7 @@ export const S = {
     embedding: (name) => `Word: ${name}`,
     wildcard: (name) => `Wildcard: ${name}`,
   },
-  history: {
+  earlier: {
     title: "Earlier",
     search: "Search earlier prompts",
     none: "Prompts that you send will appear here.",
@@ -179,7 +182,13 @@ export const S = {
     eta: { label: "Noise added per step (eta)" },
     spacing: {
       label: "Step spacing",
-      choices: { linspace: "Even (linspace)", leading: "Leading", trailing: "Trailing" },
+      choices: {
+        linspace: "Even (linspace)",
+        leading: "Leading",
+        trailing: "Trailing",
+        karras: "Karras",
+        exponential: "Exponential",
+      },
     },
     weights: { label: "Weights", choices: { ema: "EMA", raw: "Raw", fast: "Fast" } },
     model: { label: "Model" },
@@ -219,6 +228,7 @@ export const S = {
       hint: "More is quicker, at some cost of quality",
     },
     decoder: { label: "Decoder", choices: { vae: "Full", taesd: "Quick (TAESD)" } },
+    vae_tiling: { label: "Decode large pictures in tiles, in less memory" },
     controlnet: { label: "ControlNet", none: "Off" },
     controlnet_conditioning_scale: { label: "Strength of the ControlNet", hint: "0 does not use it" },
     control_guidance_start: {
@@ -394,10 +404,13 @@ export const S = {
     stage: "Result",
     generate: "Generate",
     queue: "Add to queue",
+    endless: "Generate until stopped, each with a new seed",
+    stopEndless: "Stop generating",
     sending: "Sending…",
     cancel: "Cancel",
     cancelling: "Cancelling…",
-    queued: (before) =>
+    queued: "Added to the queue.",
+    place: (before) =>
       before === 0
         ? "Next in the queue"
         : before
@@ -405,6 +418,7 @@ export const S = {
           : "In the queue",
     starting: "Starting…",
     step: (step, steps) => `Step ${step} of ${steps}`,
+    tile: (tile, tiles) => `Tile ${tile} of ${tiles}`,
     images: (done, all) => `${done} of ${all} pictures`,
     left: (seconds) => `about ${duration(seconds)} left`,
     done: (count, seconds) => `${plural(count, "picture", "pictures")} in ${duration(seconds)}`,
@@ -412,13 +426,27 @@ export const S = {
     failed: "This did not work",
     retry: "Try again",
     gone: "This job is no longer on the server.",
-    reconnecting: "Connection lost. The job goes on; reconnecting…",
+    reconnecting: "Connection lost. Reconnecting…",
+    offline: "The server does not answer. Asking again…",
+    unknown: "How far this is, is not known",
+    deleted: (count) => (count === 1 ? "Its picture was deleted." : "Its pictures were deleted."),
     finished: "Finished",
     openOne: "Open a picture to reuse, change or save it.",
     preview: (prompt) => `Preview of “${prompt}”`,
     waiting: "Waiting for the first preview",
-    jobs: "Jobs under way",
     progress: "Progress",
+  },
+
+  queue: {
+    title: "Jobs under way",
+    pause: "Pause",
+    resume: "Go on",
+    paused: "Paused: what runs is finished, the rest waits",
+    held: "Paused",
+    clear: "Cancel all that wait",
+    earlier: (title) => `Earlier: ${title}`,
+    later: (title) => `Later: ${title}`,
+    cancel: (title) => `Cancel: ${title}`,
   },
 
   empty: {
@@ -449,8 +477,25 @@ export const S = {
     close: "Close",
     previous: "Previous picture",
     next: "Next picture",
-    deleted: "Picture deleted.",
-    confirm: "Delete this picture? This cannot be undone.",
+    deleted: (count) => `${plural(count, "picture", "pictures")} deleted.`,
+    undo: "Undo",
+    restored: (count) => `${plural(count, "picture is", "pictures are")} back.`,
+    lost: "It is too late: the server has erased it.",
+    favourite: "Favourite",
+    vary: "Variations",
+    variation: "Variation",
+    only: "Use only its",
+    parts: { prompt: "Prompt", seed: "Seed", size: "Size" },
+    used: {
+      prompt: "The prompt is in the form.",
+      seed: "The seed is in the form.",
+      size: "The size is in the form.",
+    },
+    view: "View",
+    zoomIn: "Zoom in",
+    zoomOut: "Zoom out",
+    fit: "Fit",
+    whole: "Whole screen",
     reused: "Settings restored.",
     before: "Before",
     after: "After",
@@ -466,6 +511,59 @@ export const S = {
     none: "Your pictures will appear here.",
     nothing: (text) => `Nothing matches “${text}”.`,
     failed: "The gallery could not be loaded.",
+    noFavourites: "No favourites yet.",
+    sort: "Order",
+    sorts: { newest: "Newest", oldest: "Oldest", prompt: "By prompt" },
+    size: "Size of the tiles",
+    sizes: { small: "Small", medium: "Medium", large: "Large" },
+    favourites: "Favourites only",
+    choose: "Choose pictures",
+    select: (name) => `Choose “${name}”`,
+    mark: (name) => `Favourite: “${name}”`,
+    keys: "Arrow keys go through the pictures, X chooses one, with Shift a range, F makes it a favourite",
+    selection: "What to do with the chosen pictures",
+    selected: (count) => `${count.toLocaleString("en")} chosen`,
+    everything: "Choose all",
+    clear: "Done",
+    favouriteAll: "Favourite",
+    unfavouriteAll: "Not a favourite",
+    download: "Download",
+    compare: "Compare",
+    remove: "Delete",
+    packing: (count) => `Packing ${plural(count, "picture", "pictures")}…`,
+    zip: "pictures.zip",
+  },
+
+  compareTwo: {
+    title: "Compare two pictures",
+    ways: { slider: "Slider", beside: "Side by side" },
+    way: "How to compare",
+    swap: "Swap",
+    slider: "How much of the first picture is shown",
+    setting: "Setting",
+    names: ["First", "Second"],
+    same: "Made with the same settings.",
+  },
+
+  history: {
+    title: "History",
+    search: "Search your jobs",
+    status: "What became of it",
+    statuses: { queued: "Waiting", running: "Under way", done: "Done", failed: "Failed", cancelled: "Cancelled" },
+    again: (title) => `Make again: ${title}`,
+    nothing: "No job is like this.",
+    none: "Your jobs will appear here.",
+    failed: "The history could not be loaded.",
+  },
+
+  preferences: {
+    title: "Preferences",
+    sign: "When all jobs are done",
+    signs: { none: "Nothing", sound: "A sound", notification: "A notification" },
+    refused: "This browser does not allow notifications here.",
+    names: "Names of saved files",
+    namesHint: "{prompt}, {seed}, {date}, {time}, {id}, {model}, {width} or any setting, as {guidance_scale}",
+    wrong: (text) => `“${text}” is no setting in braces.`,
   },
 
   drop: {
@@ -551,10 +649,17 @@ export const S = {
       ["1 – 5", "Kind of job"],
       ["G", "Search the gallery"],
       ["T", "Light or dark"],
+      ["H", "History"],
       ["?", "This list"],
       ["← →", "In a picture: previous, next"],
       ["D", "In a picture: download"],
       ["Del", "In a picture: delete"],
+      ["Ctrl Z", "In a picture: take the deletion back"],
+      ["F", "In a picture: favourite"],
+      ["+ - 0", "In a picture: zoom in, out, fit"],
+      ["W", "In a picture: whole screen"],
+      ["X", "In the gallery: choose"],
+      ["Shift ←", "In the gallery: choose a range"],
       ["Space", "In an anagram: turn"],
       ["[ ]", "In the mask: size of the brush"],
       ["B E L R", "In the mask: brush, eraser, lasso, rectangle"],
@@ -592,6 +697,8 @@ export const S = {
     size: "Size",
     upscaler: "Upscaler",
     created_at: "Made",
+    yes: "Yes",
+    no: "No",
     matched_from: "Typed",
   },
 };
