@@ -6,7 +6,7 @@
 >>> result.save("outputs")                              # doctest: +SKIP
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,7 +16,9 @@ from dg2_jax.checks import check_choice
 from dg2_jax.controls import declaration
 from dg2_jax.controls.arguments import takes_settings
 from dg2_jax.controls.keywords import Controls, SamplerControls
-from dg2_jax.generation import call, drivers, previews, text
+from dg2_jax.generation import call, drivers, previews, slots, text
+from dg2_jax.generation.call import Call
+from dg2_jax.generation.slots import Slots
 from dg2_jax.generation.text import TextInputs
 from dg2_jax.models import adapters as adapter_lib
 from dg2_jax.models import sources
@@ -30,6 +32,7 @@ from dg2_jax.pictures.image_input import ImageSource
 from dg2_jax.result import Preview, Result
 from dg2_jax.settings import SAMPLER_GROUPS
 from dg2_jax.text.interface import PromptEncoder
+from dg2_jax.text.wildcards import Wildcards
 from dg2_jax.typing import Keys, Latent
 
 
@@ -44,6 +47,7 @@ class Pipeline:
         preview_transport: str = "poll",
         adapters: Library | None = None,
         controlnets: ControlNets | None = None,
+        wildcards: Wildcards | None = None,
     ):
         """Wraps a model; see `load` for the arguments."""
         check_choice("preview_transport", preview_transport, drivers.TRANSPORTS)
@@ -52,6 +56,7 @@ class Pipeline:
         self.preview_transport = preview_transport
         self.adapters = adapters or Library()
         self.controlnets = controlnets or ControlNets()
+        self.wildcards = wildcards or Wildcards()
         self._weaker = call.WeakerModels()
         preview.of_model(model.config, model.latent_channels)  # raises if the map does not fit
 
@@ -64,6 +69,7 @@ class Pipeline:
         loras: str | Path | None = None,
         embeddings: str | Path | None = None,
         controlnets: str | Path | None = None,
+        wildcards: str | Path | None = None,
         compile_cache: bool = True,
         on_progress: Callable[[int, int], None] | None = None,
         **options: Any,
@@ -77,6 +83,7 @@ class Pipeline:
             loras: a folder of LoRA files, which prompts then name: `<lora:name:0.8>`.
             embeddings: a folder of textual-inversion embeddings, whose names are then words.
             controlnets: a folder of ControlNets, which calls then name without it.
+            wildcards: a folder of lists, one text per line, which prompts then name: `__season__`.
             compile_cache: whether compiled programs are kept on disk, see `dg2_jax.compile_cache`.
             on_progress: called with the bytes of Stable Diffusion's weights read so far and in all.
             options: fields of `dg2_jax.models.sources.SourceOptions`: what files of Stable
@@ -97,6 +104,7 @@ class Pipeline:
             preview_transport=preview_transport,
             adapters=Library(loras, embeddings),
             controlnets=ControlNets(controlnets),
+            wildcards=Wildcards(wildcards),
         )
 
     def with_lora(self, path: str | Path, weight: float = 1.0) -> "Pipeline":
@@ -151,7 +159,7 @@ class Pipeline:
 
         Args:
             prompt: one text or several; empty, or `None`, is the model's null text. Left out with
-                `anagram`.
+                `anagram`. For its syntax see `dg2_jax.text.prompt_syntax` and `wildcards`.
             negative_prompt: what to move away from; one for all prompts or one each, or `None`.
             num_images: images per prompt; at most 256 in total.
             num_inference_steps: `None`, here and for the next two, uses the default for these
@@ -176,15 +184,68 @@ class Pipeline:
         Raises:
             ValueError: naming the parameter and what is allowed.
         """
-        settings = settings_lib.for_model(
-            self.model, weights, num_inference_steps, guidance_scale, solver, **controls
+        run = self.begin(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            num_images=num_images,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            solver=solver,
+            seed=seed,
+            weights=weights,
+            image=image,
+            mask=mask,
+            control_image=control_image,
+            **controls,
         )
-        asked = call.Asked(prompt, negative_prompt, num_images, seed, image, mask, control_image)
-        parts = self.model, self.text_encoder, self._weaker
-        run = call.begin(*parts, settings, asked, self.adapters, self.controlnets)
         shown = on_preview, preview_every, preview_mode, self.preview_transport
         with previews.watching(run, *shown, progress) as watched:
             return run.result(run.finish(*watched))
+
+    def begin(self, **arguments: Any) -> Call:
+        """A call that is checked and has yet to run, for `dg2_jax.generation.slots.Slots`.
+
+        Args:
+            arguments: those of a call, but for previews and progress.
+
+        Raises:
+            ValueError: naming the parameter and what is allowed.
+        """
+        names = [name for name in call.Asked._fields if name in arguments]
+        asked = call.Asked(**{name: arguments.pop(name) for name in names})
+        settings = settings_lib.for_model(self.model, **arguments)
+        parts = self.model, self.text_encoder, self._weaker
+        return call.begin(*parts, settings, asked, self.adapters, self.controlnets, self.wildcards)
+
+    def stream(
+        self, requests: Sequence[Mapping[str, Any]], size: int = 16
+    ) -> Iterator[tuple[int, Result]]:
+        """Runs several calls together and gives each result as soon as it is there.
+
+        Pictures share batches whatever their settings, each at a step of its own; see
+        `dg2_jax.generation.slots`. They look as if made by calls of their own, but for rounding.
+
+        >>> requests = [{"prompt": "a lake", "num_inference_steps": n} for n in (50, 4, 20)]
+        >>> for number, result in pipe.stream(requests):   # doctest: +SKIP
+        ...     result.save(f"lake-{requests[number]['num_inference_steps']}.png")
+
+        Args:
+            requests: the arguments of each call, but for previews and progress.
+            size: of the batches: the most prompts and negative prompts that are evaluated at once;
+                1, 2, 4, 8, 16 or 32.
+
+        Returns:
+            Pairs of the number of a request and its result, in the order in which they are made.
+
+        Raises:
+            ValueError: naming the parameter and what is allowed, before any picture is made.
+        """
+        calls = [self.begin(**request) for request in requests]
+        return slots.stream(calls, self.slots(size))
+
+    def slots(self, size: int = 16) -> Slots:
+        """An empty set of slots, for calls from `begin`; raises ValueError as `Slots`."""
+        return Slots(size)
 
     @takes_settings(*SAMPLER_GROUPS)
     def sampler(
@@ -231,4 +292,5 @@ class Pipeline:
             preview_transport=self.preview_transport,
             adapters=self.adapters,
             controlnets=self.controlnets,
+            wildcards=self.wildcards,
         )

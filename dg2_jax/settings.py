@@ -15,19 +15,29 @@ from dg2_jax.diffusion.views import VIEWS
 from dg2_jax.interop.realesrgan import MODELS as UPSCALERS
 from dg2_jax.models.model import WEIGHTS, Model
 from dg2_jax.pictures.edges import PREPROCESSORS
-from dg2_jax.pictures.image_input import LANCZOS, RESIZE_MODES
+from dg2_jax.pictures.image_input import CENTRE, LANCZOS, RESIZE_MODES
 
 MAX_STEPS = 1000
 MAX_IMAGES = 256
 MAX_SIDE = 4096  # pixels
 MAX_SEED = 2**32 - 1
 BATCH_SIZES = (1, 2, 4, 8, 16)  # compiled sizes; other numbers of images are split and padded
+BRANCH_SIZES = (*BATCH_SIZES, 32)  # prompts and negative prompts that slots evaluate together
 MAX_ROWS = 2 * MAX_STEPS  # of a solver's table; Heun needs two rows per step
 STRENGTH_MODES = ("partial", "full")
 INVERSIONS = {"ddim": "ddim", "ddpm": "ddpm"}  # and the solver that goes with each
 INPAINT_AREAS = ("whole", "only_masked")
 INPAINT_UPSCALERS = (LANCZOS, *UPSCALERS)
 ANAGRAM_MODES = ("latent", "corrected", "pixel")
+# Controls that keep a call's pictures from sharing batches with those of other calls, at any but
+# these values, and why. See `dg2_jax.generation.slots`.
+UNSHARED: dict[str, tuple[Any, str]] = {
+    "anagram": (None, "an anagram samples several views as one"),
+    "inversion": (None, "an inversion samples its source as well"),
+    "reuse_every": (1, "the features of all pictures are computed anew at the same rows"),
+    "autoguidance_model": (None, "autoguidance evaluates a second model"),
+    "controlnet": (None, "a ControlNet evaluates a second network"),
+}
 UPSCALES = (1, 2, 4)
 DECODERS = ("vae", "taesd")
 SAMPLER_GROUPS = ("sampling", "guidance", "speed", "size")  # what `Pipeline.sampler` takes
@@ -219,6 +229,14 @@ class Settings:
         "source image",
         kinds=EDITED,
         advanced=True,
+    )
+    crop_position: tuple[float, float] = control(
+        CENTRE,
+        Numbers(_UNIT, 2),
+        "Which part of a source image of another shape is kept where it is cropped: (across, "
+        "down), each from 0, left or top, to 1, right or bottom.",
+        "source image",
+        kinds=EDITED,
     )
     inversion: str | None = control(
         None,

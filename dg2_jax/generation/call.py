@@ -28,9 +28,10 @@ from dg2_jax.pictures.image_input import ImageSource
 from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.result import Result
 from dg2_jax.settings import Settings
-from dg2_jax.text import prompt_tags
+from dg2_jax.text import prompt_tags, wildcards
 from dg2_jax.text.interface import PromptEncoder
 from dg2_jax.text.prompt_tags import LoraTag
+from dg2_jax.text.wildcards import Wildcards
 from dg2_jax.typing import Latent
 
 
@@ -151,7 +152,7 @@ class Call:
         """Generates the images of a batch; None if the watcher stopped it."""
         tags = self.tags[batch[0]]
         model, encoder = self.library.applied(self.model, self.text_encoder, tags)
-        plan, inputs = self._inputs(batch, encoder)
+        plan, inputs = self.inputs(batch, encoder)
         weights = self.weights
         if tags:
             weights = weights._replace(denoiser=model.params[plan.settings.weights])
@@ -159,31 +160,44 @@ class Call:
         if rows < plan.num_rows:
             return None
         real = len(set(batch))
-        return Finished(self._pictures(latents, inputs)[:real], np.asarray(latents)[:real])
+        return self.decoded(latents, inputs, real)
 
-    def result(self, finished: Sequence[Finished]) -> Result:
-        """The result of the call from its finished batches."""
+    def result(self, finished: Sequence[Finished], indices: Sequence[int] | None = None) -> Result:
+        """The result of the call from its finished batches.
+
+        Args:
+            finished: the batches, in their order.
+            indices: of the images in them; None: of the call's first ones, and the call was stopped
+                if there are not all.
+        """
         plan = self.plan
         size = plan.size if self.edit is None else self.edit.size
         none = Finished(
             np.zeros((0, *size, 3), np.uint8), np.zeros((0, *plan.latent_shape), np.float32)
         )
         pictures, latents = map(np.concatenate, zip(*(finished or [none]), strict=True))
-        done = len(pictures)
+        stopped = indices is None and len(pictures) < len(self.prompts)
+        indices = range(len(pictures)) if indices is None else indices
         return Result(
             images=pictures,
-            seeds=tuple(self.seeds[:done]),
-            prompts=tuple(self.prompts[:done]),
-            negative_prompts=tuple(self.negative_prompts[:done]),
+            seeds=tuple(self.seeds[i] for i in indices),
+            prompts=tuple(self.prompts[i] for i in indices),
+            negative_prompts=tuple(self.negative_prompts[i] for i in indices),
             latents=latents,
             settings=plan.settings,
             model=self.model.name,
             model_hash=hash_of(self.model.config, plan.settings.weights),
             image_digest=self.edit.digest if self.edit else None,
-            stopped=done < len(self.prompts),
+            stopped=stopped,
         )
 
-    def _inputs(self, batch: list[int], encoder: PromptEncoder) -> tuple[Plan, Inputs]:
+    def inputs(self, batch: list[int], encoder: PromptEncoder) -> tuple[Plan, Inputs]:
+        """What the program takes of the images of a batch, and the plan it is for.
+
+        Args:
+            batch: indices of images.
+            encoder: the text encoder, with the adapters of these images.
+        """
         prompts, negatives = self.plan.program.task.texts(
             [self.prompts[i] for i in batch],
             [self.negative_prompts[i] for i in batch],
@@ -196,8 +210,8 @@ class Call:
         keys = sampling.image_keys(jnp.asarray([self.seeds[i] for i in batch], jnp.uint32))
         return plan, plan.inputs(self.source, texts, weights, keys, self.control_image)
 
-    def _pictures(self, latents: Latent, inputs: Inputs) -> np.ndarray:
-        """Decoded, pasted back, enlarged."""
+    def decoded(self, latents: Latent, inputs: Inputs, count: int) -> Finished:
+        """The first images of a batch from its sampled latents: decoded, pasted back, enlarged."""
         settings = self.plan.settings
         coder = self.model.autoencoder, self.model.autoencoder_params
         if settings.decoder == "taesd" and self.model.taesd is not None:
@@ -207,7 +221,7 @@ class Call:
             pictures = editing.paste_back(pictures, self.edit, settings)
         if settings.upscale is not None:
             pictures = upscale(pictures, settings.upscaler, settings.upscale)
-        return pictures
+        return Finished(pictures[:count], np.asarray(latents)[:count])
 
 
 class Asked(NamedTuple):
@@ -230,6 +244,7 @@ def begin(
     asked: Asked,
     library: Library | None = None,
     controlnets: ControlNets | None = None,
+    lists: Wildcards | None = None,
 ) -> Call:
     """Checks everything that a call asks for, and brings its picture to where sampling starts.
 
@@ -246,6 +261,7 @@ def begin(
         text.call_prompt(asked.prompt, settings), asked.negative_prompt, asked.num_images
     )
     seeds = arguments.expand_seed(asked.seed, len(prompts))
+    prompts, negatives = _drawn(lists or Wildcards(), settings, prompts, negatives, seeds)
     library = library or Library()
     tags = _tags(library, settings, prompts, negatives)
     if settings.clip_skip:
@@ -268,6 +284,20 @@ def begin(
         tags,
         editing.load_control(asked.control_image, plan),
     )
+
+
+def _drawn(
+    lists: Wildcards, settings: Settings, prompts: list[str], negatives: list[str], seeds: list[int]
+) -> tuple[list[str], list[str]]:
+    """The prompts of each image; raises ParameterError as `Wildcards.drawn`."""
+    wildcards.refuse([settings.source_prompt], "source_prompt")
+    wildcards.refuse([text for text, _ in settings.anagram or ()], "anagram")
+    texts = ("prompt", prompts), ("negative_prompt", negatives)
+    drawn = (
+        [lists.drawn(text, seed, name) for text, seed in zip(of_name, seeds, strict=True)]
+        for name, of_name in texts
+    )
+    return next(drawn), next(drawn)
 
 
 def _tags(

@@ -41,6 +41,11 @@ def split(prompt: str, parameter: str = "prompt") -> tuple[str, tuple[LoraTag, .
     return re.sub(r"[ \t]{2,}", " ", _TAG.sub("", prompt)).strip(), tags
 
 
+def holds_any(prompt: str) -> bool:
+    """Whether a prompt holds a tag, right or wrong."""
+    return _TAG.search(prompt) is not None
+
+
 def refuse(prompts: Sequence[str], parameter: str) -> None:
     """Raises ParameterError of the parameter if one of its texts holds a tag."""
     for prompt in prompts:

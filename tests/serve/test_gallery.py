@@ -11,6 +11,8 @@ from serve import file_names, gallery
 from serve.problems import ProblemError
 from serve.records import Image
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 
 def made(server, *prompts, **fields) -> list[dict]:
     """Finished pictures, one a prompt."""
