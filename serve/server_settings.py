@@ -56,9 +56,7 @@ class ServerSettings(BaseSettings):
     queue_limit: int = Field(256, ge=1, description="jobs that may wait in all")
     client_limit: int = Field(64, ge=1, description="jobs of one client that may wait")
     max_images: int = Field(64, ge=1, le=256, description="pictures of a job")
-    max_batch: int = Field(
-        8, ge=1, le=16, description="guided pictures that are computed together"
-    )
+    max_batch: int = Field(8, ge=1, le=16, description="guided pictures that are computed together")
     batching: Literal["steps", "calls"] = Field(
         "steps",
         description="who is computed together: pictures with any settings, step by step, or the "
