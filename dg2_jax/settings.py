@@ -8,14 +8,14 @@ from dg2_jax.checks import ParameterError, check
 from dg2_jax.controls import declaration
 from dg2_jax.controls.declaration import control
 from dg2_jax.controls.model_facts import facts_of
-from dg2_jax.controls.values import Choice, Integer, Numbers, Pairs, Real, Text
+from dg2_jax.controls.values import Boolean, Choice, Integer, Numbers, Pairs, Real, Text
 from dg2_jax.diffusion.schedules import SPACINGS
 from dg2_jax.diffusion.solvers import FIRST_ORDER, SOLVERS
 from dg2_jax.diffusion.views import VIEWS
 from dg2_jax.interop.realesrgan import MODELS as UPSCALERS
 from dg2_jax.models.model import WEIGHTS, Model
 from dg2_jax.pictures.edges import PREPROCESSORS
-from dg2_jax.pictures.image_input import LANCZOS, RESIZE_MODES
+from dg2_jax.pictures.image_input import CENTRE, LANCZOS, RESIZE_MODES
 
 MAX_STEPS = 1000
 MAX_IMAGES = 256
@@ -80,7 +80,8 @@ class Settings:
     spacing: str | None = control(
         None,
         Choice(tuple(SPACINGS)),
-        "Spacing of the timesteps; None is the default of the model's schedule.",
+        "Spacing of the steps: even in time, or in noise; None is the default of the model's "
+        "schedule.",
         "sampling",
         optional=True,
         advanced=True,
@@ -229,6 +230,14 @@ class Settings:
         kinds=EDITED,
         advanced=True,
     )
+    crop_position: tuple[float, float] = control(
+        CENTRE,
+        Numbers(_UNIT, 2),
+        "Which part of a source image of another shape is kept where it is cropped: (across, "
+        "down), each from 0, left or top, to 1, right or bottom.",
+        "source image",
+        kinds=EDITED,
+    )
     inversion: str | None = control(
         None,
         Choice(tuple(INVERSIONS)),
@@ -356,6 +365,14 @@ class Settings:
         Choice(DECODERS),
         'What decodes the finished latents: the model\'s autoencoder, or its "taesd", which is '
         "quicker and loses some detail.",
+        "output",
+        advanced=True,
+    )
+    vae_tiling: bool = control(
+        False,
+        Boolean(),
+        "Encode and decode pictures of more than 64 latent cells a side in overlapping tiles: less "
+        "memory, and slight differences.",
         "output",
         advanced=True,
     )

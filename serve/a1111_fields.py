@@ -16,7 +16,8 @@ GENERATE: dict[str, Row] = {
     "seed": "`seed`; -1 draws one",
     "sampler_name": "`solver`; an unknown one is 404",
     "sampler_index": "the same, where `sampler_name` is not sent",
-    "scheduler": Refused(("automatic", ""), "noise schedules belong to models"),
+    "scheduler": "`spacing`: Karras, Exponential, Uniform, SGM Uniform or DDIM; Automatic is the "
+    "model's; others are 404",
     "batch_size": "times `n_iter` is `num_images`; with several `init_images` it counts them",
     "n_iter": "see `batch_size`",
     "steps": "`num_inference_steps`",
@@ -32,7 +33,7 @@ GENERATE: dict[str, Row] = {
     "script_args": Ignored("nothing without `script_name`"),
     "alwayson_scripts": "one unit of ControlNet; other extensions are refused unless switched off",
     "send_images": "as there",
-    "styles": Refused(([],), "there are no stored styles"),
+    "styles": "names of `GET /prompt-styles`; an unknown one is refused",
     "subseed": "`variation_seed`; -1 draws one; all pictures have `seed`, picture i `subseed` + i",
     "subseed_strength": "`variation_strength`",
     "seed_resize_from_h": Refused((0, -1), "noise is drawn at the size of the picture"),

@@ -24,6 +24,7 @@ from serve.schemas import MAX_PROMPT, Text, foreign_field_of
 NOT_HERE = {
     "prompt": "is A1111's own field",
     "negative_prompt": "is A1111's own field",
+    "styles": "is A1111's own field",
     "num_images": "is `batch_size` times `n_iter`",
     "seed": "is A1111's own field, -1 for any",
     "preview_every": "a tenth of the steps",
@@ -146,6 +147,7 @@ class _Generate(Lenient):
     subseed_strength: Real = _within("variation_strength", 0.0)
     sampler_name: str = Field("", max_length=100)
     sampler_index: str = Field("", max_length=100)
+    scheduler: str = Field("", max_length=100)
     batch_size: Whole = Field(1, ge=1, le=MAX_IMAGES)
     n_iter: Whole = Field(1, ge=1, le=MAX_IMAGES)
     steps: Whole = _within("num_inference_steps", 50)
@@ -156,6 +158,7 @@ class _Generate(Lenient):
     script_name: str = Field("", max_length=MAX_PROMPT)
     alwayson_scripts: dict[str, Any] = {}
     send_images: bool = True
+    styles: list[Text] = []
 
     @field_validator("override_settings")
     @classmethod
@@ -198,8 +201,7 @@ class _Generate(Lenient):
     def chosen(self) -> set[str]:
         """Our own names of what the client set, of the fields with defaults per weights."""
         ours = {"steps": "num_inference_steps", "cfg_scale": "guidance_scale", "spacing": "spacing"}
-        chosen = {name for given, name in ours.items() if given in self.model_fields_set}
-        return chosen | ({"solver"} if self.sampler_name or self.sampler_index else set())
+        return {name for given, name in ours.items() if given in self.model_fields_set}
 
     def fields(self) -> dict[str, Any]:
         """As fields of our own requests."""
@@ -208,6 +210,7 @@ class _Generate(Lenient):
             **{name: value for name, value in given.items() if value is not None},
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
+            "styles": self.styles,
             "seed": None if self.seed < 0 else self.seed,
             "num_images": self.batch_size * self.n_iter,
             "num_inference_steps": self.steps,

@@ -1,5 +1,7 @@
 """The application: parts put together, routes included, layers wrapped around."""
 
+import asyncio
+import contextlib
 import functools
 import os
 from collections.abc import AsyncIterator, Callable
@@ -14,25 +16,50 @@ from starlette.middleware.cors import CORSMiddleware
 from dg2_jax.interop import realesrgan
 from dg2_jax.models.adapters import Library
 from dg2_jax.models.controlnets import ControlNets
+from dg2_jax.text.wildcards import Wildcards
 from serve import problems
 from serve.context import Context
-from serve.disk import Disk
+from serve.disk import ERRORS, Disk
 from serve.files import Files
+from serve.gallery import Gallery
 from serve.local_engine import LocalEngine
 from serve.metrics import Metrics
 from serve.models import Loader, Models, load_pipeline
 from serve.observe import Observe
-from serve.routes import a1111, bank, controlnet, images, jobs, legacy, openai, page, system
+from serve.routes import (
+    a1111,
+    bank,
+    controlnet,
+    images,
+    jobs,
+    legacy,
+    openai,
+    page,
+    queue,
+    styles,
+    system,
+)  # fmt: skip
 from serve.security import Guard
 from serve.server_settings import ServerSettings
 from serve.store import Store
+from serve.styles import Styles
 from serve.worker import Worker
+
+TIDY_SECONDS = 60.0
 
 
 def _upscale(*args: Any, **kwargs: Any) -> np.ndarray:
     from dg2_jax import upscale  # JAX takes seconds to import; the server answers before
 
     return upscale(*args, **kwargs)
+
+
+async def _tidy(gallery: Gallery) -> None:
+    """Erases deleted pictures when their time is over."""
+    while True:
+        with contextlib.suppress(*ERRORS):
+            await run_in_threadpool(gallery.tidy)
+        await asyncio.sleep(TIDY_SECONDS)
 
 
 def create_app(
@@ -52,20 +79,23 @@ def create_app(
     settings = settings or ServerSettings()
     adapters = Library(settings.loras, settings.embeddings)
     controlnets = ControlNets(settings.controlnets)
+    wildcards = Wildcards(settings.wildcards)
     load = load or functools.partial(
         load_pipeline,
         dtype=settings.quantize,
         loras=settings.loras,
         embeddings=settings.embeddings,
         controlnets=settings.controlnets,
+        wildcards=settings.wildcards,
     )
     metrics = Metrics()
     if settings.upscalers_dir is not None:
         os.environ[realesrgan.FOLDER] = str(settings.upscalers_dir)  # where the library looks
     settings.data.mkdir(parents=True, exist_ok=True)
     disk = Disk(settings.data)
-    store = disk.insist(lambda: Store.at(settings.data))
+    store = disk.insist(lambda: Store(settings.database_url))
     files = Files(settings.data)
+    gallery = Gallery(store, files, disk)
     models = Models(
         settings.model, settings.models_dir, load, settings.max_loaded_models, settings.sizes
     )
@@ -77,19 +107,25 @@ def create_app(
         settings,
         store,
         files,
+        gallery,
         disk,
         engine,
         models,
         metrics,
         adapters,
         controlnets,
+        wildcards,
+        Styles(settings.data),
         _bank=prompt_bank,
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(engine.start)
+        tidying = asyncio.create_task(_tidy(gallery))
         yield
+        tidying.cancel()
+        await asyncio.gather(tidying, return_exceptions=True)
         await run_in_threadpool(engine.drain, settings.drain_seconds)
         store.close()
 
@@ -113,7 +149,7 @@ def create_app(
     )
     app.state.context = context
     problems.install(app)
-    for module in (jobs, images, bank, system):
+    for module in (jobs, queue, images, bank, styles, system):
         app.include_router(module.router, prefix="/api/v1")
     app.include_router(a1111.router, prefix="/sdapi/v1")
     app.include_router(controlnet.router, prefix="/controlnet")

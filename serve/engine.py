@@ -3,14 +3,46 @@
 Another implementation (replicas behind Ray Serve and PostgreSQL, say) needs these methods only.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from serve.events import Channel
 from serve.records import Job
 
 
+class Queues(Protocol):
+    """What a client may do with its own waiting jobs, see `serve.client_queues.ClientQueues`."""
+
+    def jobs(self, client: str) -> list[str]:
+        """The ids of a client's unfinished jobs: those that run, then the others in their order."""
+
+    def paused(self, client: str) -> bool:
+        """Whether a client's jobs wait until they are resumed."""
+
+    def pause(self, client: str, paused: bool) -> None:
+        """Holds a client's jobs, or lets them go on."""
+
+    def arrange(self, client: str, job_ids: Sequence[str]) -> None:
+        """Puts a client's waiting jobs in an order.
+
+        Raises:
+            ProblemError: 409, one does not wait, or not in this client's queue.
+        """
+
+    def clear(self, client: str) -> None:
+        """Cancels a client's jobs that do not run."""
+
+
 class Engine(Protocol):
-    """What computes jobs, as far as routes are concerned."""
+    """What computes jobs, as far as routes are concerned.
+
+    Attributes:
+        queues: the waiting jobs by client.
+    """
+
+    @property
+    def queues(self) -> Queues:
+        """See the class."""
 
     def start(self) -> None:
         """Takes up unfinished jobs; called once."""

@@ -6,7 +6,7 @@ their settings fill a batch up.
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
@@ -35,18 +35,41 @@ class Waiting:
 
 
 class FairQueue:
-    """Jobs by client; not thread-safe, its owner locks."""
+    """Jobs by client; not thread-safe, its owner locks.
+
+    Attributes:
+        paused: clients whose jobs are not taken.
+    """
 
     def __init__(self) -> None:
         self._clients: OrderedDict[str, list[Waiting]] = OrderedDict()
+        self.paused: set[str] = set()
 
     def __len__(self) -> int:
         return sum(map(len, self._clients.values()))
 
     def __iter__(self) -> Iterator[Waiting]:
-        """The jobs in the order in which they will be taken: one of each client, then the next."""
-        rounds = zip_longest(*self._clients.values())
-        return (job for job in chain.from_iterable(rounds) if job is not None)
+        """The jobs in the order in which they will be taken; those of paused clients are last."""
+        return chain(self._in_turn(paused=False), self._in_turn(paused=True))
+
+    def _in_turn(self, paused: bool) -> Iterator[Waiting]:
+        """One job of each client, then the next, of those that are paused or of the others."""
+        theirs = [jobs for who, jobs in self._clients.items() if (who in self.paused) == paused]
+        return (job for job in chain.from_iterable(zip_longest(*theirs)) if job is not None)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a job may be taken."""
+        return any(who not in self.paused for who in self._clients)
+
+    def of(self, client: str) -> list[str]:
+        """The ids of a client's jobs, in their order."""
+        return [job.job_id for job in self._clients.get(client, ())]
+
+    def arrange(self, client: str, job_ids: Sequence[str]) -> None:
+        """Puts a client's jobs in an order that names all of them."""
+        place = {job_id: i for i, job_id in enumerate(job_ids)}
+        self._clients.get(client, []).sort(key=lambda job: place[job.job_id])
 
     def check_room(self, client: str, limit: int, client_limit: int, seconds_a_job: float) -> None:
         """Whether a client may add a job: `limit` may wait in all, `client_limit` of one client.
@@ -85,10 +108,11 @@ class FairQueue:
         Args:
             sizes: allowed batch sizes, growing, the first 1.
         """
-        head = next(iter(self), None)
-        if head is None:
+        ready = list(self._in_turn(paused=False))
+        if not ready:
             return []
-        alike = [job for job in self if job.key == head.key and job.limit == head.limit]
+        head = ready[0]
+        alike = [job for job in ready if job.key == head.key and job.limit == head.limit]
         available = min(sum(len(job.indices) for job in alike), head.limit)
         room = max(size for size in sizes if size <= max(1, available))
         batch = []

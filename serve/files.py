@@ -1,5 +1,6 @@
 """Picture files on disk: each written to a temporary name, flushed, then renamed into place."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -26,11 +27,16 @@ class Ids:
 
 
 class Files:
-    """The folder of all pictures, results (`<job>_<index>`) and inputs (`in_<digest>`), as PNG."""
+    """The folder of all pictures, results (`<job>_<index>`) and inputs (`in_<digest>`), as PNG.
+
+    Beside it is a folder of hidden ones, which are as if they were not there.
+    """
 
     def __init__(self, folder: Path):
         self._folder = folder / "pictures"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._hidden = folder / "deleted"
+        for made in (self._folder, self._hidden):
+            made.mkdir(parents=True, exist_ok=True)
 
     def path(self, picture_id: str) -> Path:
         """Where a picture lies or would lie.
@@ -81,9 +87,20 @@ class Files:
         path = self.path(picture_id)
         return path.is_file() and not path.is_symlink()
 
+    def hide(self, picture_id: str) -> None:
+        """Hides a picture, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path(picture_id).replace(self._hidden / f"{picture_id}.png")
+
+    def show(self, picture_id: str) -> None:
+        """Takes `hide` back."""
+        with contextlib.suppress(FileNotFoundError):
+            (self._hidden / f"{picture_id}.png").replace(self.path(picture_id))
+
     def delete(self, picture_id: str) -> None:
-        """Deletes a picture, if it is there."""
+        """Deletes a picture, if it is there or hidden."""
         self.path(picture_id).unlink(missing_ok=True)
+        (self._hidden / f"{picture_id}.png").unlink(missing_ok=True)
 
     @staticmethod
     def is_id(text: str) -> bool:

@@ -11,6 +11,7 @@ import structlog
 
 from serve import disk, problems
 from serve.batches import Item, JobBatch
+from serve.client_queues import ClientQueues
 from serve.disk import Disk
 from serve.engine import WorkerThread
 from serve.events import Channel, Hub
@@ -51,6 +52,7 @@ class LocalEngine:
         self._open = OpenJobs(store, metrics, self._hub)
         self._delivered_at = 0.0
         self._changed = threading.Condition(threading.RLock())
+        self.queues = ClientQueues(self._open, store, room, self._changed, self.cancel)
         self.draining = False
         self.stopping = False
         self._seconds_a_job = 2.0
@@ -63,6 +65,7 @@ class LocalEngine:
     def start(self) -> None:
         """See `Engine`."""
         with self._changed:
+            self._open.queue.paused = self.store.paused_clients()
             for job in self._recovered():
                 self._open.enqueue(job)
                 for image in job.images:
@@ -159,7 +162,7 @@ class LocalEngine:
             room: for pictures of jobs that share, each of which is a batch; None: no job does.
         """
         with self._changed:
-            if not len(self._open.queue) and not self.draining:
+            if not self._open.queue.ready and not self.draining:
                 self._changed.wait(timeout)
             head = next(iter(self._open.queue), None)
             shares = head is not None and head.shares and room is not None

@@ -14,7 +14,7 @@ from serve import problems
 from serve.metrics import Metrics
 
 log = structlog.get_logger()
-QUIET = ("/api/v1/health", "/api/v1/ready", "/api/v1/metrics")
+QUIET = ("/api/v1/health", "/api/v1/ready", "/api/v1/metrics", "/api/v1/queue")  # asked often
 
 
 def configure_logging(level: int = logging.INFO) -> None:
@@ -59,7 +59,7 @@ class Observe:
                 status = message["status"]
                 method = scope["method"] if scope["method"] in _METHODS else "other"
                 self._metrics.requests.labels(method, status).observe(seconds)
-                if scope["path"] not in QUIET:
+                if method != "GET" or scope["path"] not in QUIET:
                     log.info(
                         "request",
                         method=method,

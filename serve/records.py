@@ -25,11 +25,16 @@ class Image:
     sha256: str
     metadata: dict[str, Any]
     created_at: float
+    favourite: bool = False
 
 
 @dataclass
 class Job:
-    """A job's row and its finished pictures; `notes` say what was done otherwise than asked."""
+    """A job's row and its finished pictures.
+
+    `notes` say what was done otherwise than asked; `place` is its own among its client's, once the
+    client has ordered them.
+    """
 
     id: str
     kind: str
@@ -46,6 +51,7 @@ class Job:
     notes: list[str] = field(default_factory=list)
     started_at: float | None = None
     finished_at: float | None = None
+    place: int | None = None
     images: list[Image] = field(default_factory=list)
 
     @property

@@ -4,9 +4,11 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import sqlalchemy as sa
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from serve.database import in_folder
 from serve.sizes import SizeText
 
 
@@ -47,7 +49,14 @@ class ServerSettings(BaseSettings):
         None, description="a folder of textual-inversion embeddings, whose names are words"
     )
     controlnets: Path | None = Field(None, description="a folder of ControlNets")
+    wildcards: Path | None = Field(
+        None, description="a folder of lists, one text per line, which prompts name: __season__"
+    )
     data: Path = Field(Path("outputs/server"), description="where jobs and pictures are kept")
+    database: SecretStr | None = Field(
+        None,
+        description="where jobs are kept instead: postgresql+psycopg://USER:PASSWORD@HOST/NAME",
+    )
     allowed_hosts: list[str] = Field([], description="more names that this server goes by")
     allowed_origins: list[str] = Field([], description="other sites whose pages may call it")
     sizes: Annotated[list[SizeText], NoDecode] = Field(
@@ -77,6 +86,18 @@ class ServerSettings(BaseSettings):
             return value
         return [part for part in (text.strip() for text in value.split(",")) if part]
 
+    @field_validator("database")
+    @classmethod
+    def _known_kind(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                kind = sa.make_url(value.get_secret_value()).drivername
+            except sa.exc.ArgumentError:
+                kind = None
+            if kind != "postgresql+psycopg":
+                raise ValueError("must be like postgresql+psycopg://USER:PASSWORD@HOST/NAME")
+        return value
+
     @model_validator(mode="after")
     def _key_where_reachable(self) -> "ServerSettings":
         if not is_loopback(self.host) and self.api_key is None:
@@ -85,6 +106,11 @@ class ServerSettings(BaseSettings):
                 "set DG2_API_KEY"
             )
         return self
+
+    @property
+    def database_url(self) -> str | sa.URL:
+        """Where jobs are kept."""
+        return self.database.get_secret_value() if self.database else in_folder(self.data)
 
     @property
     def key(self) -> str | None:

@@ -1,49 +1,42 @@
 """Jobs and pictures in a database: what the server knows after a crash.
 
-SQLAlchemy Core over SQLite (WAL, synchronous=FULL); nothing here is SQLite's own but the pragmas,
-so that another database can take its place. Every method is one transaction and safe in any thread.
+SQLAlchemy Core over SQLite or PostgreSQL, see `serve.database`. Every method is one transaction and
+safe in any thread, and on PostgreSQL in any process.
 """
 
 import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from serve import database
 from serve.records import DONE, FAILED, QUEUED, RUNNING, UNFINISHED, Image, Job
-from serve.schemas import stored_request
-from serve.tables import IMAGES, JOBS, create
+from serve.rows import NOT_DELETED, Sort, contains, image_of, jobs_of, page_of_images, page_of_jobs
+from serve.tables import IMAGES, JOBS, PAUSED
 
 MAX_ATTEMPTS = 2  # a job that the server died with twice is not tried again
-_PRAGMAS = (
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "busy_timeout=10000",
-    "foreign_keys=ON",
-    "wal_autocheckpoint=64",  # pages of 4 kB: the log takes a quarter of a megabyte, not four
-)
 
 
 class Store:
     """All that is kept."""
 
-    def __init__(self, url: str):
-        self._engine = sa.create_engine(url)
-        self._writing = threading.Lock()  # SQLite has one writer; waiting here is fair and quick
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _set_pragmas)
-        create(self._engine)
+    def __init__(self, url: str | sa.URL):
+        self._engine = database.connect(url)
+        # SQLite has one writer; waiting here is fair and quick.
+        one_writer = self._engine.dialect.name == "sqlite"
+        self._writing = threading.Lock() if one_writer else nullcontext()
 
     @classmethod
     def at(cls, folder: Path) -> "Store":
         """The store in a folder, which is made if missing."""
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(f"sqlite:///{folder / 'jobs.sqlite3'}")
+        return cls(database.in_folder(folder))
 
     def close(self) -> None:
         """Closes all connections."""
@@ -72,13 +65,20 @@ class Store:
         )
         with self._engine.connect() as connection:
             rows = connection.execute(query).mappings().all()
-            return next(iter(_with_images(connection, rows)), None)
+            return next(iter(jobs_of(connection, rows)), None)
 
     def get(self, job_id: str) -> Job | None:
         """A job, None if there is none of that id."""
         with self._engine.connect() as connection:
             rows = connection.execute(sa.select(JOBS).where(JOBS.c.id == job_id)).mappings()
-            return next(iter(_with_images(connection, rows.all())), None)
+            return next(iter(jobs_of(connection, rows.all())), None)
+
+    def jobs_by_id(self, job_ids: Sequence[str]) -> list[Job]:
+        """Those of some jobs that are there, in the order of the ids."""
+        query = sa.select(JOBS).where(JOBS.c.id.in_(job_ids))
+        with self._engine.connect() as connection:
+            found = jobs_of(connection, connection.execute(query).mappings().all())
+        return sorted(found, key=lambda job: job_ids.index(job.id))
 
     def jobs(
         self,
@@ -88,11 +88,11 @@ class Store:
         **equals: str | Sequence[str] | None,
     ) -> list[Job]:
         """Jobs, newest first: older than `before`, with these words, of equal columns."""
-        query = _page(JOBS, limit, before, equals)
+        query = page_of_jobs(limit, before, equals)
         if text:
-            query = query.where(_contains(JOBS.c.text, text))
+            query = query.where(contains(JOBS.c.text, text))
         with self._engine.connect() as connection:
-            return _with_images(connection, connection.execute(query).mappings().all())
+            return jobs_of(connection, connection.execute(query).mappings().all())
 
     def start(self, job_ids: Sequence[str]) -> None:
         """Jobs are about to be computed; counts an attempt, so that a deadly job is known."""
@@ -127,8 +127,10 @@ class Store:
         """
         job_ids = {image.job_id for image in images}
         with self._write() as connection:
-            query = sa.select(JOBS.c.id, JOBS.c.num_images).where(
-                JOBS.c.id.in_(job_ids), JOBS.c.status.in_(UNFINISHED)
+            query = (
+                sa.select(JOBS.c.id, JOBS.c.num_images)
+                .where(JOBS.c.id.in_(job_ids), JOBS.c.status.in_(UNFINISHED))
+                .with_for_update()
             )
             totals = {row.id: row.num_images for row in connection.execute(query)}
             known = set(
@@ -193,10 +195,35 @@ class Store:
         return self.unfinished()
 
     def unfinished(self) -> list[Job]:
-        """The jobs to be computed, oldest first."""
-        query = sa.select(JOBS).where(JOBS.c.status.in_(UNFINISHED)).order_by(JOBS.c.id)
+        """The jobs to be computed: those that were ordered in their order, then oldest first."""
+        order = (JOBS.c.place.is_(None), JOBS.c.place, JOBS.c.id)
+        query = sa.select(JOBS).where(JOBS.c.status.in_(UNFINISHED)).order_by(*order)
         with self._engine.connect() as connection:
-            return _with_images(connection, connection.execute(query).mappings().all())
+            return jobs_of(connection, connection.execute(query).mappings().all())
+
+    def arrange(self, job_ids: Sequence[str]) -> None:
+        """Keeps the order of jobs for the next start."""
+        with self._write() as connection:
+            for place, job_id in enumerate(job_ids):
+                connection.execute(JOBS.update().where(JOBS.c.id == job_id).values(place=place))
+
+    def paused_clients(self) -> set[str]:
+        """The clients whose jobs wait until they are resumed."""
+        with self._engine.connect() as connection:
+            return set(connection.scalars(sa.select(PAUSED.c.client)))
+
+    def pause(self, client: str, paused: bool) -> None:
+        """Adds to or takes from `paused_clients`."""
+        with self._write() as connection:
+            connection.execute(PAUSED.delete().where(PAUSED.c.client == client))
+            if paused:
+                connection.execute(PAUSED.insert().values(client=client))
+
+    def image_ids(self, job_id: str) -> list[str]:
+        """The pictures of a job, deleted ones too."""
+        with self._engine.connect() as connection:
+            query = sa.select(IMAGES.c.id).where(IMAGES.c.job_id == job_id)
+            return list(connection.scalars(query))
 
     def forget(self, job_id: str) -> None:
         """Deletes a finished job and the rows of its pictures."""
@@ -204,77 +231,48 @@ class Store:
             connection.execute(IMAGES.delete().where(IMAGES.c.job_id == job_id))
             connection.execute(JOBS.delete().where(JOBS.c.id == job_id))
 
-    def image(self, image_id: str) -> Image | None:
-        """A picture's row, None if there is none of that id."""
-        with self._engine.connect() as connection:
-            query = sa.select(IMAGES).where(IMAGES.c.id == image_id)
-            row = connection.execute(query).mappings().first()
-        return _image(row) if row is not None else None
-
     def images(
         self,
         limit: int,
         before: str | None = None,
         text: str | None = None,
         kind: str | None = None,
+        favourite: bool | None = None,
+        sort: Sort = "newest",
     ) -> list[Image]:
-        """Pictures, newest first."""
-        query = _page(IMAGES, limit, before, {"kind": kind})
+        """Pictures that are not deleted, in one of `rows.SORTS`."""
+        query = page_of_images(limit, before, sort)
         if text:
-            query = query.where(_contains(IMAGES.c.prompt, text))
+            query = query.where(contains(IMAGES.c.prompt, text))
+        if kind is not None:
+            query = query.where(IMAGES.c.kind == kind)
+        if favourite is not None:
+            query = query.where(sa.func.coalesce(IMAGES.c.favourite, False) == favourite)
         with self._engine.connect() as connection:
-            return [_image(row) for row in connection.execute(query).mappings()]
+            return [image_of(row) for row in connection.execute(query).mappings()]
 
-    def delete_image(self, image_id: str) -> bool:
-        """Deletes a picture's row."""
+    def images_by_id(self, image_ids: Sequence[str], deleted: bool = False) -> list[Image]:
+        """Those of some pictures that are there, or that are deleted; in the order of the ids."""
+        there = NOT_DELETED if not deleted else sa.not_(NOT_DELETED)
+        query = sa.select(IMAGES).where(IMAGES.c.id.in_(image_ids), there)
+        with self._engine.connect() as connection:
+            found = {row["id"]: image_of(row) for row in connection.execute(query).mappings()}
+        return [found[image_id] for image_id in dict.fromkeys(image_ids) if image_id in found]
+
+    def change_images(self, image_ids: Sequence[str], **values: Any) -> None:
+        """Sets columns of pictures: `favourite`, `deleted_at`."""
         with self._write() as connection:
-            query = IMAGES.delete().where(IMAGES.c.id == image_id)
-            return connection.execute(query).rowcount == 1
+            query = IMAGES.update().where(IMAGES.c.id.in_(image_ids)).values(**values)
+            connection.execute(query)
 
+    def deleted_images(self, until: float) -> list[str]:
+        """The pictures that were deleted at a time or before it."""
+        with self._engine.connect() as connection:
+            return list(
+                connection.scalars(sa.select(IMAGES.c.id).where(IMAGES.c.deleted_at <= until))
+            )
 
-def _set_pragmas(connection: Any, _: Any) -> None:
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _page(
-    table: sa.Table,
-    limit: int,
-    before: str | None,
-    equals: Mapping[str, str | Sequence[str] | None],
-) -> sa.Select:
-    query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(table.c.id < before)
-    for name, value in equals.items():
-        if value is not None:
-            query = query.where(table.c[name] == value)
-    return query
-
-
-def _contains(column: sa.Column, text: str) -> sa.ColumnElement[bool]:
-    return sa.and_(*(column.icontains(word, autoescape=True) for word in text.split()[:8]))
-
-
-def _with_images(connection: Connection, rows: Sequence[Any]) -> list[Job]:
-    ids = [row["id"] for row in rows]
-    query = sa.select(IMAGES).where(IMAGES.c.job_id.in_(ids)).order_by(IMAGES.c.index)
-    of_job: dict[str, list[Image]] = {job_id: [] for job_id in ids}
-    for row in connection.execute(query).mappings() if ids else ():
-        of_job[row["job_id"]].append(_image(row))
-    return [
-        Job(
-            **{
-                **row,
-                "request": stored_request(row["kind"], json.loads(row["request"])),
-                "error": json.loads(row["error"]) if row["error"] else None,
-                "notes": json.loads(row["notes"]) if row["notes"] else [],
-                "images": of_job[row["id"]],
-            }
-        )
-        for row in rows
-    ]
-
-
-def _image(row: Any) -> Image:
-    return Image(**{**row, "metadata": json.loads(row["metadata"])})
+    def erase_images(self, image_ids: Sequence[str]) -> None:
+        """Deletes the rows of pictures."""
+        with self._write() as connection:
+            connection.execute(IMAGES.delete().where(IMAGES.c.id.in_(image_ids)))

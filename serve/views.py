@@ -23,6 +23,7 @@ class ImageView(TypedDict):
     height: int
     sha256: str
     created_at: str | None
+    favourite: bool
     metadata: dict[str, Any]
 
 
@@ -62,6 +63,13 @@ class JobPage(TypedDict):
 
     jobs: list[JobView]
     next: str | None
+
+
+class QueueView(TypedDict):
+    """A client's unfinished jobs: those that run, then the others in their order."""
+
+    paused: bool
+    jobs: list[JobView]
 
 
 class ImagePage(TypedDict):

@@ -13,7 +13,8 @@ class SamplerControls(TypedDict, total=False):
     eta: float
     """Noise that DDIM adds per step: 0 none, 1 as DDPM."""
     spacing: str | None
-    """Spacing of the timesteps; None is the default of the model's schedule."""
+    """Spacing of the steps: even in time, or in noise; None is the default of the model's
+    schedule."""
     variation_seed: int
     """Seed of the noise that variation_strength moves every picture towards."""
     variation_strength: float
@@ -61,6 +62,9 @@ class Controls(SamplerControls, total=False):
     """Whether strength leaves out steps ("partial") or runs all from less noise ("full")."""
     resize_mode: str
     """How a source image of another shape is fitted; it is never distorted."""
+    crop_position: tuple[float, float]
+    """Which part of a source image of another shape is kept where it is cropped: (across, down),
+    each from 0, left or top, to 1, right or bottom."""
     inversion: str | None
     """Invert the source image to noise instead of adding noise; sets the solver of that name."""
     source_prompt: str
@@ -98,6 +102,9 @@ class Controls(SamplerControls, total=False):
     decoder: str
     """What decodes the finished latents: the model's autoencoder, or its "taesd", which is quicker
     and loses some detail."""
+    vae_tiling: bool
+    """Encode and decode pictures of more than 64 latent cells a side in overlapping tiles: less
+    memory, and slight differences."""
     upscale: int | None
     """Enlarge the finished images by this factor; 1 enhances them at their size, None does not."""
     upscaler: str

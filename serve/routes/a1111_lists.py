@@ -2,10 +2,12 @@
 
 import os
 import resource
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
 
+from dg2_jax.diffusion.schedules import RHO
 from serve import a1111_names
 from serve.a1111_schemas import Options
 from serve.checkpoints import Checkpoint, checkpoints
@@ -42,15 +44,16 @@ def samplers() -> list[dict[str, Any]]:
 
 @router.get("/schedulers")
 def schedulers() -> list[dict[str, Any]]:
-    """Noise schedules belong to models here."""
+    """Spacings of the steps by the names that these clients know; automatic is the model's."""
     return [
         {
-            "name": "automatic",
-            "label": "Automatic",
+            "name": label.lower().replace(" ", "_"),
+            "label": label,
             "aliases": None,
-            "default_rho": -1,
+            "default_rho": RHO if label == "Karras" else -1,
             "need_inner_model": False,
         }
+        for label in ("Automatic", *a1111_names.SCHEDULERS)
     ]
 
 
@@ -138,9 +141,14 @@ def loras(context: Ctx) -> list[dict[str, Any]]:
     ]
 
 
+@router.get("/prompt-styles")
+def prompt_styles(context: Ctx) -> list[dict[str, str]]:
+    """Stored styles, by the names that `styles` asks for."""
+    return [asdict(style) for style in context.styles.all()]
+
+
 @router.get("/hypernetworks")
 @router.get("/face-restorers")
-@router.get("/prompt-styles")
 @router.get("/sd-vae")
 @router.get("/sd-modules")
 @router.get("/latent-upscale-modes")

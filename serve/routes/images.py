@@ -2,19 +2,22 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Request, Response, UploadFile
+from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from serve import infotext, intake, pictures, restore
+from serve import archive, file_names, infotext, intake, pictures, restore
 from serve.context import Context, Ctx
 from serve.problems import ProblemError
 from serve.routes.jobs import Before, JobKind, Limit, Search
+from serve.rows import Sort
 from serve.schemas import Picture
 from serve.views import ImagePage, image_view
 
 router = APIRouter(tags=["pictures"])
+_PATTERN: dict[str, Any] = {"max_length": 200, "description": "of file names: {prompt} {seed}"}
 _TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
 
@@ -25,18 +28,75 @@ def gallery(
     before: Before = None,
     q: Search = None,
     kind: JobKind | None = None,
+    favourite: bool | None = None,
+    sort: Sort = "newest",
 ) -> ImagePage:
-    """Finished pictures, newest first."""
-    rows = context.store.images(limit + 1, before, q, kind)
+    """Finished pictures, a page of them."""
+    rows = context.store.images(limit + 1, before, q, kind, favourite, sort)
     after = rows[limit - 1].id if len(rows) > limit else None
     return {"images": [image_view(image) for image in rows[:limit]], "next": after}  # type: ignore
 
 
+class ImageIds(BaseModel):
+    """Some pictures."""
+
+    ids: list[str]
+
+
+class ImageChange(BaseModel):
+    """What to change of some pictures."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[str] = Field(min_length=1, max_length=1000)
+    favourite: bool | None = None
+    deleted: bool | None = Field(None, description="false gives deleted ones back, for an hour")
+
+
+@router.patch("/images")
+def change(context: Ctx, asked: ImageChange) -> ImageIds:
+    """Marks, deletes or gives back pictures; returns the ids of those that it found."""
+    if asked.favourite is None and asked.deleted is None:
+        raise ProblemError(422, "or deleted is required", "favourite")
+    found = asked.ids
+    if asked.deleted is not None:
+        act = context.gallery.delete if asked.deleted else context.gallery.restore
+        found = act(asked.ids)
+    if asked.favourite is not None:
+        found = context.gallery.mark(asked.ids, asked.favourite)
+    return ImageIds(ids=found)
+
+
+class Archive(BaseModel):
+    """Pictures to be sent as one file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[str] = Field(min_length=1, max_length=1000)
+    name: str = Field(file_names.DEFAULT, **_PATTERN)
+
+
+@router.post("/images/zip", response_class=StreamingResponse)
+def archived(context: Ctx, asked: Archive) -> StreamingResponse:
+    """Pictures as one ZIP file; ids that there are not are left out."""
+    file_names.check(asked.name)
+    images = context.gallery.find(asked.ids)
+    if not images:
+        raise ProblemError(404, "there is none of these pictures")
+    headers = file_names.attachment("pictures.zip")
+    made = archive.stream(context.files, images, asked.name)
+    return StreamingResponse(made, media_type="application/zip", headers=headers)
+
+
 @router.get("/images/{image_id}.{suffix}", response_class=Response)
 def picture(
-    context: Ctx, image_id: str, suffix: Literal["png", "webp", "jpeg"], download: bool = False
+    context: Ctx,
+    image_id: str,
+    suffix: Literal["png", "webp", "jpeg"],
+    download: bool = False,
+    name: Annotated[str, Query(**_PATTERN)] = file_names.DEFAULT,
 ) -> Response:
-    """A picture, which carries its settings."""
+    """A picture, which carries its settings; `download` makes it a file, named by `name`."""
     data = context.files.read(image_id)
     if data is None:
         raise ProblemError(404, f"there is no picture {image_id[:80]}")
@@ -44,39 +104,18 @@ def picture(
         data = pictures.converted(intake.decode(context, data, "image"), suffix.upper())
     headers = {"Cache-Control": "private, max-age=31536000, immutable"}
     if download:
-        headers["Content-Disposition"] = f'attachment; filename="{image_id}.{suffix}"'
+        file_names.check(name)
+        found = context.gallery.find([image_id])
+        plain = file_names.name_of(found[0], name) if found else image_id  # an input has no row
+        headers |= file_names.attachment(f"{plain}.{suffix}")
     return Response(data, media_type=_TYPES[suffix], headers=headers)
 
 
 @router.delete("/images/{image_id}", status_code=204)
 def delete(context: Ctx, image_id: str) -> None:
     """Deletes a finished picture of a finished job."""
-    image = context.store.image(image_id)
-    if image is None:
+    if not context.gallery.delete([image_id]):
         raise ProblemError(404, f"there is no picture {image_id[:80]}")
-    job = context.store.get(image.job_id)
-    if job is not None and not job.finished:
-        raise ProblemError(409, "its job is not finished: cancel it first")
-    context.files.delete(image_id)  # first: that makes room for what the database writes
-    context.disk.insist(lambda: context.store.delete_image(image_id))
-
-
-class Input(BaseModel):
-    """A stored input picture."""
-
-    id: str
-    url: str
-    width: int
-    height: int
-
-
-@router.post("/inputs", status_code=201)
-def upload(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
-    """Stores a picture to be named by its id in jobs."""
-    decoded = intake.decode(context, file.file.read(), "file")
-    picture_id = intake.store_decoded(context, decoded)
-    width, height = decoded.size
-    return Input(id=picture_id, url=f"/api/v1/images/{picture_id}.png", width=width, height=height)
 
 
 class PngInfoRequest(BaseModel):
@@ -93,6 +132,22 @@ class PngInfo(BaseModel):
     request: dict[str, Any] | None = Field(description="what to post to make it again")
     width: int
     height: int
+
+
+class Input(PngInfo):
+    """A stored input picture, and what the file said of itself."""
+
+    id: str
+    url: str
+
+
+@router.post("/inputs", status_code=201)
+def upload(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
+    """Stores a picture to be named by its id in jobs."""
+    decoded = intake.decode(context, file.file.read(), "file")
+    picture_id = intake.store_decoded(context, decoded)
+    url = f"/api/v1/images/{picture_id}.png"
+    return Input(id=picture_id, url=url, **dict(_info_of(context, decoded)))
 
 
 @router.post("/png-info")
@@ -122,7 +177,10 @@ def _stored_or_sent(context: Context, text: str) -> bytes:
 
 def read_info(context: Context, data: bytes) -> PngInfo:
     """What a picture's bytes say."""
-    decoded: Image.Image = intake.decode(context, data, "image")
+    return _info_of(context, intake.decode(context, data, "image"))
+
+
+def _info_of(context: Context, decoded: Image.Image) -> PngInfo:
     metadata, text = pictures.read_metadata(decoded)
     fields = dict(metadata) if metadata else infotext.to_fields(text) if text else {}
     if fields.get("model") not in context.models.names:

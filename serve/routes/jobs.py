@@ -88,9 +88,7 @@ def cancel(context: Ctx, job_id: str, forget: bool = False) -> JobView:
     find(context, job_id)
     context.engine.cancel(job_id)
     if forget:
-        for image in find(context, job_id).images:  # first: that makes room for the database
-            context.files.delete(image.id)
-        context.disk.insist(lambda: context.store.forget(job_id))
+        context.gallery.forget(job_id)
         return Response(status_code=204)  # type: ignore[return-value]
     return view(context, find(context, job_id))  # type: ignore[return-value]
 

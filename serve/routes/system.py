@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dg2_jax.checks import ParameterError
 from dg2_jax.settings import MAX_STEPS
 from dg2_jax.text import lengths
+from serve import file_names
 from serve.context import Ctx
 from serve.job_controls import CHOICES, installed_upscalers, offered
 from serve.problems import ProblemError
@@ -50,6 +51,8 @@ def options(context: Ctx) -> dict[str, Any]:
         "upscalers": _upscalers(),
         "loras": list(context.adapters.loras()),
         "embeddings": list(context.adapters.embeddings()),
+        "wildcards": list(context.wildcards.lists()),
+        "file_names": {"default": file_names.DEFAULT, "fields": list(file_names.FIELDS)},
         "limits": {
             "max_images": settings.max_images,
             "max_prompt": MAX_PROMPT,
@@ -91,6 +94,7 @@ class TokensRequest(BaseModel):
 
     prompt: Text
     model: str | None = Field(None, max_length=200)
+    name: str = Field("prompt", max_length=100, description="of its field, for the message")
 
 
 class TokensAnswer(BaseModel):
@@ -111,7 +115,8 @@ def tokens(context: Ctx, asked: TokensRequest) -> TokensAnswer:
         raise ProblemError.of(error) from error
     encoder = getattr(context.models.loaded(name), "text_encoder", None)
     try:
-        length = lengths.measure(encoder, asked.prompt)
+        context.wildcards.check([asked.prompt], asked.name)
+        length = lengths.measure(encoder, asked.prompt, asked.name)
     except ValueError as error:  # of the syntax, which is half-written as one types
         return TokensAnswer(tokens=None, limit=None, cut="", problem=str(error))
     if length is None:

@@ -84,3 +84,26 @@ def test_a_removed_job_is_never_taken(jobs, data):
     assert not queue.remove(gone)
     assert len(queue) == len(jobs) - 1
     assert all(job.job_id != gone for batch in drained(queue, (1, 2, 4)) for job, _ in batch)
+
+
+@given(jobs=JOBS, sizes=SIZES, paused=st.sets(st.sampled_from("abc")))
+def test_jobs_of_paused_clients_are_last_and_not_taken(jobs, sizes, paused):
+    queue = filled(jobs)
+    queue.paused = paused
+    held = {str(i) for i, (client, *_) in enumerate(jobs) if client in paused}
+    order = [job.job_id for job in queue]
+    assert set(order[len(order) - len(held) :]) == held
+    assert queue.ready == (len(held) < len(jobs))
+    taken = {job.job_id for batch in drained(queue, sizes) for job, _ in batch}
+    assert taken == {str(i) for i in range(len(jobs))} - held
+    assert {job.job_id for job in queue} == held
+
+
+@given(jobs=JOBS, data=st.data())
+def test_a_client_orders_its_own_jobs(jobs, data):
+    queue = filled(jobs)
+    others = {client: queue.of(client) for client in "bc"}
+    order = data.draw(st.permutations(queue.of("a")))
+    queue.arrange("a", order)
+    assert queue.of("a") == order
+    assert {client: queue.of(client) for client in "bc"} == others

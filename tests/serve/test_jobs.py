@@ -16,6 +16,8 @@ from dg2_jax import Pipeline
 from tests.serve.fake_slots import FakePicture
 from tests.serve.fakes import FakePipeline
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 
 def png(size=(32, 24), color=(10, 200, 30), mode="RGB") -> str:
     out = io.BytesIO()

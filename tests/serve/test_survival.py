@@ -13,10 +13,13 @@ import psutil
 import pytest
 
 from serve.schemas import stored_request
+from serve.server_settings import ServerSettings
 from serve.store import Job, Store
 from tests.serve.crowd import crowd
 from tests.serve.fakes import FakePipeline
 from tests.serve.live import LiveServer, Process
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 def submit(client: httpx.Client, **fields) -> str:
@@ -62,7 +65,7 @@ def test_kill_9_loses_nothing(tmp_path):
 
 def test_a_deadly_job_is_tried_twice(tmp_path):
     """What processes leave that die in a job's midst, as the next ones find it."""
-    store = Store.at(tmp_path)
+    store = Store(ServerSettings(data=tmp_path).database_url)
     for name in ("deadly", "innocent"):
         request = stored_request("txt2img", {"seed": 0, "of_another_version": 1})
         store.add(Job(name, "txt2img", "queued", "c", request, "", 1, time.time()))
@@ -83,7 +86,7 @@ def test_sigterm_drains_and_keeps_the_rest(tmp_path):
     second = submit(server.client, prompt="second", num_inference_steps=30)
     wait_for(lambda: statuses(server)[first] == "running")
     assert server.end(signal.SIGTERM) == 0
-    store = Store.at(tmp_path)
+    store = Store(ServerSettings(data=tmp_path).database_url)
     assert store.get(first).status == "done"
     assert store.get(second).status == "queued"
     assert store.get(second).attempts == 0

@@ -39,6 +39,7 @@ OTHER = {
     "strength": 0.65,
     "strength_mode": "full",
     "resize_mode": "pad",
+    "crop_position": [0.5, 0.25],
     "mask_feather": 9.5,
     "inpaint_area": "only_masked",
     "inpaint_padding": 40,
@@ -49,6 +50,7 @@ OTHER = {
     "anagram_mode": "corrected",
     "upscale": 2,
     "upscaler": "animevideov3",
+    "vae_tiling": True,
     "preview_mode": "none",
 }
 # Where another value would be no free choice, or is no part of the picture.
@@ -57,6 +59,7 @@ NOT_CHANGED = {
     "seed": "is locked by every reuse",
     "num_images": "reuse is of one picture",
     "model": "there is one",
+    "styles": "a request is about the prompts that they made",
     "prompt_matching": "a request is about the matched prompt",
     "embed_metadata": "without it nothing could come back from a file",
     "inversion": "sets solver and eta, tested in test_page",

@@ -19,6 +19,8 @@ export class Problem extends Error {
 
 /** Called when the server asks for its key. */
 export const onUnauthorised = { handler: () => {} };
+/** Called when the server did not answer. */
+export const onLost = { handler: () => {} };
 
 /**
  * @param {string} path
@@ -37,9 +39,11 @@ async function once(path, { method = "GET", json, body, headers = {} }) {
       },
     });
   } catch {
+    onLost.handler();
     throw new Problem(0, S.errors.offline);
   }
   if (reply.status === 204) return null;
+  if (reply.ok && reply.headers.get("Content-Type") === "application/zip") return reply.blob();
   const data = await reply.json().catch(() => null);
   if (reply.ok || (path === "/ready" && data)) return data;
   if (reply.status === 401 && path !== "/login") onUnauthorised.handler();
@@ -66,12 +70,6 @@ const query = (parameters) => {
   return given.length ? `?${new URLSearchParams(given)}` : "";
 };
 
-const upload = (path, file) => {
-  const body = new FormData();
-  body.append("file", file, file.name || "picture.png");
-  return call(path, { method: "POST", body }, 2);
-};
-
 export const api = {
   options: () => call("/options", {}, 4),
   ready: () => call("/ready"),
@@ -85,11 +83,26 @@ export const api = {
   jobs: (parameters) => call(`/jobs${query(parameters)}`),
   cancel: (id) => call(`/jobs/${encodeURIComponent(id)}`, { method: "DELETE" }, 3),
 
-  tokens: (prompt, model) => call("/tokens", { method: "POST", json: { prompt, model } }),
+  queue: () => call("/queue"),
+  pause: (paused) => call("/queue", { method: "PATCH", json: { paused } }),
+  arrange: (ids) => call("/queue/order", { method: "PUT", json: { jobs: ids } }),
+  clearQueue: () => call("/queue", { method: "DELETE" }),
+
+  tokens: (prompt, model, name) => call("/tokens", { method: "POST", json: { prompt, model, name } }),
   images: (parameters) => call(`/images${query(parameters)}`, {}, 2),
-  deleteImage: (id) => call(`/images/${encodeURIComponent(id)}`, { method: "DELETE" }),
-  upload: (file) => upload("/inputs", file),
-  pngInfo: (file) => upload("/png-info", file),
+  /** Marks, deletes or gives back: `change` is {favourite} or {deleted}. */
+  changeImages: (ids, change) => call("/images", { method: "PATCH", json: { ids, ...change } }, 2),
+  /** Pictures as one file: a blob. */
+  zip: (wanted) => call("/images/zip", { method: "POST", json: wanted }),
+  upload: (file) => {
+    const body = new FormData();
+    body.append("file", file, file.name || "picture.png");
+    return call("/inputs", { method: "POST", body }, 2);
+  },
+
+  styles: () => call("/styles", {}, 2),
+  putStyle: (name, style) => call(`/styles/${encodeURIComponent(name)}`, { method: "PUT", json: style }),
+  removeStyle: (name) => call(`/styles/${encodeURIComponent(name)}`, { method: "DELETE" }),
 
   categories: () => call("/bank/categories", {}, 2),
   match: (request) => call("/bank/match", { method: "POST", json: request }),

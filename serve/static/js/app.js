@@ -4,43 +4,50 @@ import { render } from "preact";
 import { api, onUnauthorised } from "./api.js";
 import { dropped } from "./actions.js";
 import { Composer } from "./form.js";
-import { Gallery, Viewer } from "./gallery.js";
+import { Gallery } from "./gallery.js";
 import { opened } from "./gallery_state.js";
 import { GridDialog, restoreGrid } from "./grid.js";
 import { Header } from "./header.js";
 import { Help } from "./help.js";
+import { History } from "./history.js";
 import { html } from "./html.js";
-import { active, describe, restore, shown } from "./jobs.js";
+import { describe } from "./job_words.js";
+import { active, restore, shown } from "./jobs.js";
 import { Login } from "./login.js";
 import { MaskEditor } from "./mask_editor.js";
+import { Preferences } from "./preferences.js";
 import { PromptBank } from "./prompt_bank.js";
 import { onKeyDown } from "./shortcuts.js";
+import { watchServer } from "./server.js";
 import { onPaste } from "./source.js";
 import { Stage } from "./stage.js";
-import { dialog, options, receive, server, toasts } from "./state.js";
+import { dialog, modals, options, receive } from "./state.js";
+import { Toasts } from "./toasts.js";
+import { CompareTwo } from "./compare_two.js";
 import { DropTarget, watchDrops } from "./drop.js";
 import { S } from "./strings.js";
+import { Viewer } from "./viewer.js";
 
-const READY_MS = 20000;
-const NOT_READY_MS = 1500;
-
-const DIALOGS = { mask: MaskEditor, grid: GridDialog, bank: PromptBank, help: Help, login: Login };
+const DIALOGS = {
+  mask: MaskEditor,
+  grid: GridDialog,
+  bank: PromptBank,
+  help: Help,
+  login: Login,
+  history: History,
+  preferences: Preferences,
+  compare: CompareTwo,
+};
 
 function Page() {
   const Open = DIALOGS[dialog.value?.name];
   return html`
     <${Header} />
-    <main>${options.value ? html`<${Composer} />` : html`<div class="composer"></div>`}<div class="work"><${Stage} /><${Gallery} /></div></main>
+    <main>${options.value ? html`<${Composer} />` : html`<div class="composer" id="composer"></div>`}<div class="work"><${Stage} /><${Gallery} /></div></main>
     ${opened.value && html`<${Viewer} />`} ${Open && html`<${Open} />`}
-    <div class="toasts" role="status">${toasts.value.map((toast) => html`<p key=${toast.id} data-kind=${toast.kind}>${toast.text}</p>`)}</div>
+    ${modals.value === 0 && html`<${Toasts} />`}
     <${DropTarget} />
   `;
-}
-
-/** Asks now and again how the server is; soon again while it is not ready. */
-async function watchServer() {
-  server.value = await api.ready().catch(() => null);
-  setTimeout(watchServer, server.value?.state === "ready" ? READY_MS : NOT_READY_MS);
 }
 
 async function start() {

@@ -1,108 +1,185 @@
-// The gallery below the stage, and the dialog that shows one of its pictures.
-import { useEffect } from "preact/hooks";
-import { downloadUrl, save } from "./actions.js";
+// The gallery below the stage: found, ordered, chosen, and what is done with several pictures at once.
+import { signal } from "@preact/signals";
+import { useRef } from "preact/hooks";
+import { downloadUrl, save, saveAll } from "./actions.js";
 import { pictureUrl } from "./api.js";
 import { Choice, IconButton } from "./fields.js";
-import { Dialog } from "./dialog.js";
 import {
+  ask,
+  choosing,
+  chosen,
+  filtered,
   images,
+  isFavourite,
   kind,
   loadMore,
   more,
+  onlyFavourites,
   opened,
-  place,
   refreshGallery,
+  remove,
   search,
-  setKind,
+  selectAll,
+  selected,
+  selectNone,
+  selectTo,
+  setFavourite,
   setSearch,
+  sort,
   status,
-  step,
+  toggle,
 } from "./gallery_state.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
-import { Actions, altOf, Facts, Picture, removeAfterAsking } from "./picture.js";
-import { MODES } from "./state.js";
-import { S } from "./strings.js";
+import { altOf } from "./picture.js";
+import { dialog, MODES } from "./state.js";
+import { load, save as store } from "./storage.js";
+import { short, S } from "./strings.js";
 
 const KINDS = [[null, S.gallery.all], ...MODES.map((mode) => [mode, S.modes[mode].label])];
+const SORTS = Object.entries(S.gallery.sorts);
+const SIZES = Object.entries(S.gallery.sizes);
+
+const tiles = signal(load("tiles", "small"));
+/** The id of the tile that Tab reaches; the arrow keys go on from there. */
+const current = signal(null);
 
 export function Gallery() {
-  const filtered = search.value || kind.value;
-  if (status.value === "ready" && !images.value.length && !filtered) return null;
+  const list = useRef(null);
+  if (status.value === "ready" && !images.value.length && !filtered.value) return null;
+  const reached = images.value.some((image) => image.id === current.value) ? current.value : images.value[0]?.id;
   return html`
     <section class="gallery" aria-labelledby="gallery-title">
-      <div class="gallery-head">
-        <h2 id="gallery-title">${S.gallery.title}</h2>
-        <div class="search">
-          <${Icon} name="search" />
-          <input type="search" id="gallery-search" aria-label=${S.gallery.search} placeholder=${S.gallery.search} value=${search.value} maxlength="200"
-            onInput=${(e) => setSearch(e.currentTarget.value)} />
-        </div>
-        <${Choice} aria-label=${S.gallery.kind} value=${kind.value} choices=${KINDS} onChange=${setKind} />
-      </div>
+      <${Head} />
       ${
         status.value === "failed" &&
-        html`<p class="note">${S.gallery.failed} <button type="button" class="quiet" onClick=${refreshGallery}>${S.run.retry}</button></p>`
+        html`<p class="note">${S.gallery.failed} <button type="button" class="quiet" onClick=${() => refreshGallery()}>${S.run.retry}</button></p>`
       }
-      ${status.value === "ready" && !images.value.length && html`<p class="note">${search.value ? S.gallery.nothing(search.value) : S.gallery.none}</p>`}
-      <ul class="thumbs">
-        ${images.value.map(
-          (image) => html`<li key=${image.id}>
-            <button type="button" class="tile" aria-label=${S.picture.open(altOf(image))} onClick=${() => {
-              opened.value = image;
-            }}>
-              <img src=${pictureUrl(image.id, "webp")} alt="" loading="lazy" decoding="async" />
-              ${image.kind !== "txt2img" && html`<span class="badge">${S.modes[image.kind].label}</span>`}
-            </button>
-          </li>`,
-        )}
+      ${status.value === "ready" && !images.value.length && html`<p class="note">${nothing()}</p>`}
+      ${choosing.value && html`<${Selection} />`}
+      <p class="visually-hidden" id="gallery-keys">${S.gallery.keys}</p>
+      <ul class="thumbs" ref=${list} data-tiles=${tiles.value} data-choosing=${choosing.value} onKeyDown=${(e) => onKeyDown(e, list.current)}>
+        ${images.value.map((image) => html`<${Tile} key=${image.id} image=${image} reached=${image.id === reached} />`)}
       </ul>
       ${more.value && html`<button type="button" class="secondary wide" onClick=${loadMore}>${S.gallery.more}</button>`}
     </section>
   `;
 }
 
-/** The open picture: large, with what is known of it and what can be done. */
-export function Viewer() {
-  const image = opened.value;
-  const at = place();
-  const close = () => {
-    opened.value = null;
+const nothing = () => {
+  if (search.value) return S.gallery.nothing(search.value);
+  return onlyFavourites.value ? S.gallery.noFavourites : S.gallery.none;
+};
+
+const Head = () => html`
+  <div class="gallery-head">
+    <h2 id="gallery-title">${S.gallery.title}</h2>
+    <div class="search">
+      <${Icon} name="search" />
+      <input type="search" id="gallery-search" aria-label=${S.gallery.search} placeholder=${S.gallery.search} value=${search.value} maxlength="200"
+        onInput=${(e) => setSearch(e.currentTarget.value)} />
+    </div>
+    <${IconButton} icon="heart" class="favourite" label=${S.gallery.favourites} aria-pressed=${onlyFavourites.value} onClick=${() => ask(onlyFavourites, !onlyFavourites.value)} />
+    <${IconButton} icon="select" label=${S.gallery.choose} aria-pressed=${choosing.value} onClick=${() => (choosing.value ? selectNone() : (choosing.value = true))} />
+    <${Choice} aria-label=${S.gallery.kind} value=${kind.value} choices=${KINDS} onChange=${(name) => ask(kind, name)} />
+    <${Choice} aria-label=${S.gallery.sort} value=${sort.value} choices=${SORTS} onChange=${(name) => ask(sort, name)} />
+    <${Choice} aria-label=${S.gallery.size} value=${tiles.value} choices=${SIZES} onChange=${(size) => {
+      tiles.value = size;
+      store("tiles", size);
+    }} />
+  </div>
+`;
+
+function Tile({ image, reached }) {
+  const name = short(altOf(image));
+  const isChosen = selected.value.has(image.id);
+  const favourite = isFavourite(image);
+  const onClick = (event) => {
+    current.value = image.id;
+    if (event.shiftKey) selectTo(image.id);
+    else if (event.ctrlKey || event.metaKey || choosing.value) toggle(image.id);
+    else opened.value = image;
   };
-  const onKeyDown = (event) => {
-    const image = opened.value;
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=range]")) return;
-    const actions = {
-      ArrowLeft: () => step(-1),
-      ArrowRight: () => step(1),
-      d: () => save(downloadUrl(image), ""),
-      Delete: () => removeAfterAsking(image),
-    };
-    if (!(event.key in actions)) return;
-    event.preventDefault();
-    actions[event.key]();
-  };
-  useEffect(() => {
-    addEventListener("keydown", onKeyDown); // of the window: a button that turns disabled loses the focus
-    return () => removeEventListener("keydown", onKeyDown);
-  }, []);
   return html`
-    <${Dialog} label=${altOf(image)} class="viewer" onClose=${close}>
-      <div class="viewer-body">
-        <div class="viewer-media">
-          <${Picture} key=${image.id} image=${image} />
-          ${at >= 0 && html`<${IconButton} icon="left" class="previous" label=${S.picture.previous} disabled=${at === 0} onClick=${() => step(-1)} />`}
-          ${at >= 0 && html`<${IconButton} icon="right" class="next" label=${S.picture.next} disabled=${at >= images.value.length - 1} onClick=${() => step(1)} />`}
-        </div>
-        <div class="viewer-side">
-          <${IconButton} icon="close" class="corner" label=${S.picture.close} onClick=${(e) => e.currentTarget.closest("dialog").close()} />
-          ${image.prompt && html`<p class="eyebrow">${S.modes[image.kind].title}</p>`}
-          <h2 class="job-title">${image.prompt || S.modes[image.kind].title}</h2>
-          ${image.negative_prompt && html`<p class="hint">${S.prompt.negative}: ${image.negative_prompt}</p>`}
-          <${Facts} image=${image} all />
-          <${Actions} image=${image} />
-        </div>
-      </div>
-    <//>
+    <li data-chosen=${isChosen}>
+      <button type="button" class="tile" data-id=${image.id} tabindex=${reached ? 0 : -1} aria-label=${S.picture.open(name)} aria-describedby="gallery-keys"
+        onClick=${onClick} onFocus=${() => {
+          current.value = image.id;
+        }}>
+        <img src=${pictureUrl(image.id, "webp")} alt="" loading="lazy" decoding="async" />
+        ${image.kind !== "txt2img" && html`<span class="badge">${S.modes[image.kind].label}</span>`}
+      </button>
+      <button type="button" class="pick" role="checkbox" tabindex="-1" aria-checked=${isChosen} aria-label=${S.gallery.select(name)}
+        onClick=${(e) => (e.shiftKey ? selectTo(image.id) : toggle(image.id))}><${Icon} name="check" /></button>
+      <button type="button" class="mark" tabindex="-1" aria-pressed=${favourite} aria-label=${S.gallery.mark(name)}
+        onClick=${() => setFavourite([image], !favourite)}><${Icon} name="heart" /></button>
+    </li>
+  `;
+}
+
+/** Deletes pictures; the focus goes to the tile that takes the place of the one that had it. */
+async function removeAt(some, at, list) {
+  await remove(some);
+  requestAnimationFrame(() => {
+    const tiles = list.querySelectorAll(".tile");
+    tiles[Math.min(at, tiles.length - 1)]?.focus();
+  });
+}
+
+/** How many tiles stand beside each other. */
+const columns = (list) => getComputedStyle(list).gridTemplateColumns.split(" ").length;
+
+function onKeyDown(event, list) {
+  const tile = event.target.closest(".tile");
+  const at = images.value.findIndex((image) => image.id === tile?.dataset.id);
+  if (at < 0 || event.altKey) return;
+  const image = images.value[at];
+  const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(list), ArrowDown: columns(list), Home: -at, End: images.value.length - 1 - at };
+  const control = event.ctrlKey || event.metaKey;
+  const some = selected.value.size ? chosen.value : [image];
+  const plain = { x: () => toggle(image.id), X: () => selectTo(image.id), f: () => setFavourite(some, !some.every(isFavourite)), Delete: () => removeAt(some, at, list) };
+  if (event.key in by && !control) {
+    const next = images.value[at + by[event.key]];
+    if (next && event.shiftKey) {
+      selectTo(image.id);
+      selectTo(next.id);
+    }
+    if (next) list.querySelector(`[data-id="${next.id}"]`).focus();
+  } else if (control && event.key === "a") selectAll();
+  else if (!control && event.key in plain) plain[event.key]();
+  else return;
+  event.preventDefault();
+}
+
+const button = (icon, label, onClick, extra = "") =>
+  html`<button type="button" class=${`secondary ${extra}`} onClick=${onClick}><${Icon} name=${icon} /><span>${label}</span></button>`;
+
+/** The bar that is there while pictures are chosen. */
+function Selection() {
+  const some = chosen.value;
+  return html`
+    <div class="selection" role="toolbar" aria-label=${S.gallery.selection}>
+      <b role="status">${S.gallery.selected(some.length)}</b>
+      ${some.length > 0 && html`<${Together} some=${some} />`}
+      <span class="gap"></span>
+      ${some.length < images.value.length && button("check", S.gallery.everything, selectAll, "quiet")}
+      ${button("close", S.gallery.clear, selectNone, "quiet")}
+    </div>
+  `;
+}
+
+/** What can be done with several pictures at once. */
+function Together({ some }) {
+  const all = some.every(isFavourite);
+  return html`
+    ${button("heart", all ? S.gallery.unfavouriteAll : S.gallery.favouriteAll, () => setFavourite(some, !all))}
+    ${button("download", S.gallery.download, () => (some.length === 1 ? save(downloadUrl(some[0]), "") : saveAll(some)))}
+    ${
+      some.length === 2 &&
+      button("compare", S.gallery.compare, () => {
+        dialog.value = { name: "compare", images: some };
+      })
+    }
+    ${button("trash", S.gallery.remove, () => remove(some), "danger")}
   `;
 }

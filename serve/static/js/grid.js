@@ -1,6 +1,6 @@
 // The X/Y grid: one job for each combination of two settings, laid out as a table.
 import { useState } from "preact/hooks";
-import { save } from "./actions.js";
+import { saveBlob } from "./actions.js";
 import { api } from "./api.js";
 import { control } from "./controls.js";
 import { Dialog } from "./dialog.js";
@@ -117,7 +117,13 @@ async function start({ x, y }) {
       openGrid({ ...made, jobs: made.jobs.map((ids) => [...ids]) });
     }
   }
+  keepGrid(made);
+}
+
+/** Shows a grid, also after a reload. */
+export function keepGrid(made) {
   store("grids", [made, ...load("grids", [])].slice(0, KEPT));
+  openGrid(made);
 }
 
 const labels = (axis) => ({ name: axis.label, values: axis.values.map((value) => value.label) });
@@ -203,7 +209,5 @@ async function saveSheet() {
       side,
     );
   });
-  const url = URL.createObjectURL(await canvas.convertToBlob());
-  save(url, "grid.png");
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
+  saveBlob(await canvas.convertToBlob(), "grid.png");
 }

@@ -1,7 +1,7 @@
 // The bar on top: the model and its state, help, light or dark.
 import { IconButton } from "./fields.js";
 import { html } from "./html.js";
-import { dialog, model, server, setTheme, theme } from "./state.js";
+import { dialog, model, options, server, setTheme, theme } from "./state.js";
 import { S } from "./strings.js";
 
 export const isDark = () =>
@@ -24,14 +24,20 @@ export function Header() {
   const state = server.value?.state ?? "offline";
   return html`
     <header class="top">
-      <a class="skip" href="#f-prompt" onClick=${(e) => {
-        e.preventDefault();
-        /** @type {HTMLElement} */ (document.querySelector("#f-prompt, .composer input"))?.focus();
+      <a class="skip" href="#composer" onClick=${(e) => {
+        e.preventDefault(); // the address is that of the job
+        /** @type {HTMLElement} */ (document.querySelector("#composer :is(textarea, .dropzone, input:checked)"))?.focus();
       }}>${S.skip}</a>
       <span class="brand"><img src="/static/favicon.svg" width="26" height="26" alt="" /><h1>${S.app}</h1></span>
       ${model.value && html`<span class="model">${model.value.title}</span>`}
       <span class="state" role="status" data-state=${state} title=${server.value?.detail}>${stateText()}</span>
       <nav>
+        <${IconButton} icon="clock" label=${S.history.title} aria-keyshortcuts="h" onClick=${() => {
+          dialog.value = { name: "history" };
+        }} />
+        <${IconButton} icon="sliders" label=${S.preferences.title} disabled=${!options.value} onClick=${() => {
+          dialog.value = { name: "preferences" };
+        }} />
         <${IconButton} icon="keyboard" class="wide-only" label=${S.help.open} aria-keyshortcuts="?" onClick=${() => {
           dialog.value = { name: "help" };
         }} />

@@ -3,14 +3,17 @@ import { batch, computed, signal } from "@preact/signals";
 import { control, keyOf } from "./controls.js";
 import { api, Problem, watch } from "./api.js";
 import { refreshGallery, showInGallery } from "./gallery_state.js";
+import { remember } from "./earlier.js";
 import { maskPicture } from "./mask_strokes.js";
-import { check, isMasked, toRequest } from "./request.js";
-import { clientId } from "./storage.js";
+import { check, isMasked, neededPictures, toRequest } from "./request.js";
+import { watchServer } from "./server.js";
 import { change, connected, errors, form, notify, options, server } from "./state.js";
 import { S } from "./strings.js";
+import { arrived } from "./uploads.js";
 
 export const FINAL = ["done", "failed", "cancelled"];
-const POLL_MS = 1200;
+const BUSY_MS = 1200; // between looks at the queue, while jobs of it are under way
+const IDLE_MS = 3000;
 
 /** All jobs this page has seen, by id. */
 export const jobs = signal({});
@@ -22,12 +25,26 @@ export const preview = signal(null);
 export const sending = signal(false);
 /** The X/Y grid on the stage: null or as in grid.js. */
 export const grid = signal(null);
+/** The ids of this client's unfinished jobs as the server has them: those that run, then the others. */
+export const order = signal([]);
+/** Whether this client's jobs wait until they are resumed. */
+export const paused = signal(false);
+/** Called with each job of this page that ends. */
+export const onEnd = { handler: (_job) => {} };
 /** Said by screen readers. */
 export const announcement = signal("");
 
 export const active = computed(() => Object.values(jobs.value).filter((job) => !FINAL.includes(job.status)));
 
+/** Whether what is on the stage is not finished. */
+export const busy = computed(() =>
+  grid.value
+    ? grid.value.jobs.flat().some((id) => active.value.some((job) => job.id === id))
+    : shown.value !== null && !FINAL.includes(shown.value.status),
+);
+
 let stopWatching = () => {};
+const sent = new Set(); // from this page
 
 const put = (job) => {
   jobs.value = { ...jobs.value, [job.id]: job };
@@ -55,8 +72,10 @@ export function show(job) {
     (name, data) => onEvent(job.id, name, data),
     async (isConnected) => {
       connected.value = isConnected;
-      if (!isConnected) lost = true;
-      else if (lost) {
+      if (!isConnected) {
+        lost = true;
+        watchServer();
+      } else if (lost) {
         lost = false;
         await refresh(job.id);
       }
@@ -85,27 +104,35 @@ async function waits(id, reason) {
 }
 
 function finish(job) {
+  const known = FINAL.includes(jobs.value[job.id]?.status);
   put(job);
   connected.value = true;
   if (job.id === shownId.value) preview.value = null;
+  if (known) return;
   job.images.forEach(showInGallery);
+  if (!sent.has(job.id) && job.id !== shownId.value) return; // of another tab
   if (job.status === "done") announcement.value = `${S.run.finished}. ${job.request.prompt ?? ""}`;
   else if (job.status === "cancelled") announcement.value = S.run.cancelled;
   else announcement.value = `${S.run.failed}. ${job.error?.detail ?? ""}`;
   const seed = job.request.seed;
   if (!form.value.seed_locked && seed !== undefined && seed !== null) change({ seed });
+  onEnd.handler(job);
 }
 
+/** Looks at a job anew. */
 async function refresh(id) {
   try {
     const job = await api.job(id);
     if (FINAL.includes(job.status)) finish(job);
-    else put(job);
+    else put({ ...job, cancelling: jobs.value[id]?.cancelling });
   } catch (problem) {
-    if (problem.status === 404) {
+    if (problem.status !== 404) return;
+    const { [id]: _, ...others } = jobs.value;
+    if (id === shownId.value) {
       leave();
       notify(S.run.gone, "error");
     }
+    jobs.value = others;
   }
 }
 
@@ -153,8 +180,9 @@ export async function send(request) {
   sending.value = true;
   try {
     const job = await api.submit(request);
+    sent.add(job.id);
     put(job);
-    poll();
+    sync();
     return job;
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
@@ -165,18 +193,31 @@ export async function send(request) {
   }
 }
 
-/** Sends what the form says and shows it. */
+/** The request of the form, with some fields of its own, once its pictures have arrived; null after saying what is wrong. */
+export async function requestOf(more = {}) {
+  const asked = { ...form.value, ...more };
+  sending.value = true;
+  const there = await arrived(neededPictures(asked));
+  sending.value = false;
+  const { image, mask, crop_position, control_image } = form.value;
+  const wanted = { ...asked, image, mask, crop_position, control_image };
+  if (there) errors.value = check(wanted);
+  if (!there || Object.keys(errors.value).length) {
+    focusError();
+    return null;
+  }
+  return toRequest(wanted, isMasked(wanted) ? await maskPicture(mask, image) : null);
+}
+
+/** Sends what the form says, and shows it unless something shown is still under way. */
 export async function generate() {
   if (sending.value || !options.value) return;
-  errors.value = check(form.value);
-  if (Object.keys(errors.value).length) {
-    focusError();
-    return;
-  }
-  const mask = isMasked(form.value) ? await maskPicture(form.value.mask, form.value.image) : null;
-  const job = await send(toRequest(form.value, mask));
+  const request = await requestOf();
+  const job = request && (await send(request));
   if (!job) return;
-  show(job);
+  remember(request.prompt);
+  if (busy.value) notify(S.run.queued);
+  else show(job);
   const stage = document.querySelector("#stage");
   if (matchMedia("(max-width: 760px)").matches) stage.scrollIntoView({ behavior: "smooth", block: "start" });
 }
@@ -199,32 +240,40 @@ export async function retry(job) {
   if (again) show(again);
 }
 
-let polling = 0;
-
-/** Keeps the jobs that are not watched up to date, by one call for all of them. */
-export function poll() {
-  clearTimeout(polling);
-  polling = setTimeout(async () => {
-    const waiting = active.value.filter((job) => job.id !== shownId.value);
-    if (!waiting.length) return;
-    try {
-      const found = await api.jobs({ client: clientId, limit: 200 });
-      for (const job of found.jobs.filter((j) => waiting.some((w) => w.id === j.id))) {
-        if (FINAL.includes(job.status)) finish(job);
-        else put({ ...job, cancelling: jobs.value[job.id].cancelling });
-      }
-    } catch {
-      // The next round asks again.
+/** Takes the queue as the server tells it; jobs that are no longer in it have ended. */
+export function takeQueue(found) {
+  batch(() => {
+    paused.value = found.paused;
+    order.value = found.jobs.map((job) => job.id);
+    for (const job of found.jobs) {
+      const known = jobs.value[job.id];
+      const watched = known && job.id === shownId.value;
+      if (!watched && !FINAL.includes(known?.status)) put({ ...job, cancelling: known?.cancelling });
     }
-    poll();
-  }, POLL_MS);
+  });
+  for (const job of active.value) {
+    if (job.id !== shownId.value && !order.value.includes(job.id)) refresh(job.id);
+  }
+}
+
+let looking = 0;
+
+/** Keeps the jobs that are not watched up to date, those of other tabs too. */
+export function sync() {
+  clearTimeout(looking);
+  looking = setTimeout(look, 0);
+}
+
+async function look() {
+  await api.queue().then(takeQueue, () => {}); // the next look asks again
+  clearTimeout(looking);
+  looking = setTimeout(look, active.value.some((job) => job.id !== shownId.value) ? BUSY_MS : IDLE_MS);
 }
 
 /** After a reload: the job of the address, else one that still runs. */
 export async function restore() {
+  await api.queue().then(takeQueue, () => {});
   const named = /^#job=([\w.-]+)$/.exec(location.hash)?.[1];
-  const mine = await api.jobs({ client: clientId, limit: 30 }).catch(() => ({ jobs: [] }));
-  for (const job of mine.jobs.filter((j) => !FINAL.includes(j.status))) put(job);
   if (named) {
     try {
       show(await api.job(named));
@@ -232,22 +281,7 @@ export async function restore() {
       if (problem.status === 404) setAddress("");
       notify(problem.status === 404 ? S.run.gone : problem.message, "error");
     }
-  } else if (active.value.length && !location.hash) show(active.value[0]);
-  poll();
+  } else if (active.value.length && !location.hash) show(jobs.value[order.value[0]]);
+  sync();
   await refreshGallery();
-}
-
-/** How long a finished job took, in words. */
-export const took = (job) =>
-  S.run.done(job.images.length, (Date.parse(job.finished_at) - Date.parse(job.started_at)) / 1000 || 0);
-
-/** What a job is doing, in words. */
-export function describe(job) {
-  if (job.status === "queued") return job.notes?.[0] ?? S.run.queued(job.queue_position);
-  const { step, num_steps: steps, images_done: done, num_images: all, eta_seconds: eta } = job.progress;
-  if (!step && !done) return S.run.starting;
-  const parts = [S.run.step(step, steps)];
-  if (all > 1 && done > 0) parts.push(S.run.images(done, all));
-  if (eta !== null && eta !== undefined) parts.push(S.run.left(eta));
-  return parts.join(" · ");
 }

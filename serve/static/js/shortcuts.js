@@ -1,10 +1,11 @@
 // Keys for everything that is done often. Single letters work outside of text fields only.
-import { browse, matchPrompt, panel, randomPrompt } from "./bank.js";
+import { browse, randomPrompt } from "./bank.js";
 import { cancel, FINAL, generate, shown } from "./jobs.js";
-import { opened } from "./gallery_state.js";
-import { toggleSeed } from "./settings.js";
+import { choosing, opened, selectNone, undoRemoval } from "./gallery_state.js";
+import { matchPrompt } from "./match.js";
 import { change, dialog, MODES } from "./state.js";
 import { toggleTheme } from "./header.js";
+import { toggleSeed } from "./widgets.js";
 
 const focus = (selector) => {
   const element = document.querySelector(selector);
@@ -12,14 +13,20 @@ const focus = (selector) => {
   element?.select?.();
 };
 
+/** Where a prompt is written. */
+const PROMPT = "#f-prompt, .reading textarea";
+
 const LETTERS = {
-  "/": () => focus("#f-prompt, .reading input"),
+  "/": () => focus(PROMPT),
   g: () => focus("#gallery-search"),
   r: randomPrompt,
-  m: () => (panel.value === "match" ? (panel.value = null) : matchPrompt()),
+  m: matchPrompt,
   b: browse,
   l: toggleSeed,
   t: toggleTheme,
+  h: () => {
+    dialog.value = { name: "history" };
+  },
   "?": () => {
     dialog.value = { name: "help" };
   },
@@ -34,9 +41,13 @@ export function onKeyDown(event) {
   if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
     event.preventDefault();
     generate();
+  } else if ((event.ctrlKey || event.metaKey) && event.key === "z" && !typesText(event.target)) {
+    undoRemoval();
   } else if (event.key === "Escape") {
     const open = /** @type {HTMLDetailsElement | null} */ (document.querySelector("details.menu[open]"));
     if (open) open.open = false;
+    else if (event.target.matches("input, textarea, select")) return; // there it ends a choice or a completion
+    else if (choosing.value) selectNone();
     else if (shown.value && !FINAL.includes(shown.value.status)) cancel(shown.value.id);
   } else if (
     !event.ctrlKey &&

@@ -82,20 +82,29 @@ export const connected = signal(true);
 
 /** Which dialog is open: null or {name, …}. */
 export const dialog = signal(null);
+/** How many modal dialogs are open. */
+export const modals = signal(0);
 
-/** Short messages, [{id, text, kind}]; the newest last. */
+/** Short messages, [{id, text, kind, action}]; the newest last. */
 export const toasts = signal([]);
+const SECONDS = { info: 4.5, error: 9, action: 12 };
 
-/** Says something to everybody, screen readers included. */
-export function notify(text, kind = "info") {
+/**
+ * Says something to everybody, screen readers included.
+ *
+ * @param {string} text
+ * @param {"info" | "error"} kind
+ * @param {{label: string, run: () => void} | null} action what a button beside it does
+ */
+export function notify(text, kind = "info", action = null) {
   const id = Math.random();
-  toasts.value = [...toasts.value.slice(-2), { id, text, kind }];
-  setTimeout(
-    () => {
-      toasts.value = toasts.value.filter((toast) => toast.id !== id);
-    },
-    kind === "error" ? 9000 : 4500,
-  );
+  const others = toasts.value.filter((toast) => toast.text !== text);
+  toasts.value = [...others.slice(-2), { id, text, kind, action }];
+  setTimeout(() => dismiss(id), 1000 * SECONDS[action ? "action" : kind]);
+}
+
+export function dismiss(id) {
+  toasts.value = toasts.value.filter((toast) => toast.id !== id);
 }
 
 export const theme = signal(document.documentElement.dataset.theme ?? "system");
