@@ -1,5 +1,6 @@
 """The pictures under way that share batches, each at a step of its own, and whose they are."""
 
+import functools
 import time
 from typing import Any
 
@@ -169,7 +170,8 @@ class Sharing:
                 self._fail(batch, error)
                 continue
             self._leave(picture)
-            faults.settle(self._engine, lambda b=batch, m=made: self._engine.deliver(b, [m]))
+            deliver = functools.partial(self._engine.deliver, batch, [made])
+            faults.settle(self._engine, deliver)
 
     def _look_every(self, item: Item) -> int | None:
         """Steps between previews, if there is somebody to see them."""
