@@ -64,6 +64,10 @@ class Sharing:
                 self._engine.annotate(item.job, lengths.notes(pipe, item.job.request))
                 call = pipe.begin(**batches.arguments(item.job, self._engine.files))
                 self._calls[item.job.id] = call
+            if self._slots.why_alone(call) is not None:  # what a list for the prompt holds, say
+                engine = self._engine
+                faults.settle(engine, lambda: engine.retry(batch, batches.NO_LIMIT, alone=False))
+                return
             picture = self._slots.enter(call, item.index)
         except Exception as error:
             if self.busy and faults.is_exhausted(error):

@@ -154,6 +154,11 @@ class Slots:
         """Branches that the next rows leave free; below 0 where pictures take turns."""
         return self.size - sum(picture.branches for picture in self.pictures)
 
+    @staticmethod
+    def why_alone(call: Call) -> str | None:
+        """Why a call may not enter; None if it may."""
+        return why_alone(call)
+
     def enter(self, call: Call, index: int, look_every: int | None = None) -> Picture:
         """Adds a picture of a call; see `Picture`.
 

@@ -266,10 +266,11 @@ def test_jobs_that_cannot_share_run_between_the_others(start):
     odd = [
         server.submit(kind="anagram", anagram=pair, num_inference_steps=3),
         server.submit(prompt="reuse", reuse_every=2, num_inference_steps=3),
+        server.submit(prompt="!alone", num_images=2, num_inference_steps=3),
     ]
     server.pipe.go.set()
     ended = [server.finished(job["id"]) for job in (*odd, long)]
-    assert [job["status"] for job in ended] == ["done"] * 3
+    assert [job["status"] for job in ended] == ["done"] * 4
     assert all(job["finished_at"] < ended[-1]["finished_at"] for job in ended[:-1])
 
 
