@@ -25,7 +25,6 @@ _OWN = (
     "prompt", "prompt_matching", "styles", "negative_prompt", "seed", "num_images",
     "embed_metadata", "preview_every",
 )  # fmt: skip
-NO_LIMIT = 1 << 30  # pictures of a batch, where nothing but the sizes of batches limits them
 # What only the server knows of a picture, or by a name of its own.
 _STORED_NAMES = (
     "model", *PICTURES, "controlnet", "autoguidance_model", "preview_every", "preview_mode",

@@ -8,6 +8,7 @@ import structlog
 
 from serve import batches, faults, lengths, pictures
 from serve.batches import Item, JobBatch
+from serve.fair_queue import NO_LIMIT
 from serve.local_engine import LocalEngine
 from serve.models import Models
 from serve.views import progress_view
@@ -66,7 +67,7 @@ class Sharing:
                 self._calls[item.job.id] = call
             if self._slots.why_alone(call) is not None:  # what a list for the prompt holds, say
                 engine = self._engine
-                faults.settle(engine, lambda: engine.retry(batch, batches.NO_LIMIT, alone=False))
+                faults.settle(engine, lambda: engine.retry(batch, NO_LIMIT, alone=False))
                 return
             picture = self._slots.enter(call, item.index)
         except Exception as error:
