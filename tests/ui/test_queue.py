@@ -132,7 +132,12 @@ def test_history_shows_what_became_of_jobs(page: Page, live, provoked):
 def test_pictures_are_made_until_stopped(page: Page, live):
     page.get_by_label("Prompt", exact=True).fill("a glacier")
     page.get_by_label("Steps, exactly").fill("3")
+    live.pipe.go.clear()
     page.get_by_role("button", name="Generate until stopped").click()
+    expect(rows(page)).to_have_count(1)
+    page.wait_for_timeout(2000)
+    assert len(live.client.get("/api/v1/jobs").json()["jobs"]) == 2  # one runs, one waits
+    live.pipe.go.set()
     tiles = page.locator(".thumbs .tile")
     expect(tiles.nth(4)).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Stop generating").click()

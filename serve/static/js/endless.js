@@ -9,24 +9,25 @@ import { S } from "./strings.js";
 const AHEAD = 2; // jobs under way, so that the server never waits for the page
 
 const running = signal(false);
+const asking = signal(false); // for one more
 const mine = new Set();
 
 const underWay = () => active.value.filter((job) => mine.has(job.id));
 
 async function more() {
+  asking.value = true;
   const [seed] = crypto.getRandomValues(new Uint32Array(1));
   const request = await requestOf({ seed, seed_locked: true });
   const job = request && (await send(request));
-  if (!job) {
-    running.value = false;
-    return;
-  }
-  mine.add(job.id);
-  if (!busy.value) show(job);
+  if (job) {
+    mine.add(job.id);
+    if (!busy.value) show(job);
+  } else running.value = false;
+  asking.value = false;
 }
 
 effect(() => {
-  if (running.value && !sending.value && underWay().length < AHEAD) untracked(more);
+  if (running.value && !asking.value && !sending.value && underWay().length < AHEAD) untracked(more);
 });
 
 /** The stage goes on with the pictures, unless something else is looked at. */
