@@ -5,8 +5,9 @@ Traceback (most recent call last):
 dg2_jax.checks.ParameterError: num_images must be an integer from 1 to 256, got 0
 """
 
+import contextlib
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,17 @@ def shown(value: object) -> str:
         return _REPR.repr(value)
     except ValueError:  # Python does not write integers of thousands of digits
         return "a number of too many digits"
+
+
+@contextlib.contextmanager
+def naming(source: object) -> Iterator[None]:
+    """Makes a ValueError raised within begin with `source`, a path, unless it names it already."""
+    try:
+        yield
+    except ValueError as error:
+        if str(source) in str(error):
+            raise
+        raise ValueError(f"{source}: {error}") from error
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> None:

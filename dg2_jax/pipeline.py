@@ -6,7 +6,7 @@
 >>> result.save("outputs")                              # doctest: +SKIP
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,7 +16,9 @@ from dg2_jax.checks import check_choice
 from dg2_jax.controls import declaration
 from dg2_jax.controls.arguments import takes_settings
 from dg2_jax.controls.keywords import Controls, SamplerControls
-from dg2_jax.generation import call, drivers, previews, text
+from dg2_jax.generation import call, drivers, previews, slots, text
+from dg2_jax.generation.call import Call
+from dg2_jax.generation.slots import Slots
 from dg2_jax.generation.text import TextInputs
 from dg2_jax.models import adapters as adapter_lib
 from dg2_jax.models import sources
@@ -176,15 +178,68 @@ class Pipeline:
         Raises:
             ValueError: naming the parameter and what is allowed.
         """
-        settings = settings_lib.for_model(
-            self.model, weights, num_inference_steps, guidance_scale, solver, **controls
+        run = self.begin(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            num_images=num_images,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            solver=solver,
+            seed=seed,
+            weights=weights,
+            image=image,
+            mask=mask,
+            control_image=control_image,
+            **controls,
         )
-        asked = call.Asked(prompt, negative_prompt, num_images, seed, image, mask, control_image)
-        parts = self.model, self.text_encoder, self._weaker
-        run = call.begin(*parts, settings, asked, self.adapters, self.controlnets)
         shown = on_preview, preview_every, preview_mode, self.preview_transport
         with previews.watching(run, *shown, progress) as watched:
             return run.result(run.finish(*watched))
+
+    def begin(self, **arguments: Any) -> Call:
+        """A call that is checked and has yet to run, for `dg2_jax.generation.slots.Slots`.
+
+        Args:
+            arguments: those of a call, but for previews and progress.
+
+        Raises:
+            ValueError: naming the parameter and what is allowed.
+        """
+        names = [name for name in call.Asked._fields if name in arguments]
+        asked = call.Asked(**{name: arguments.pop(name) for name in names})
+        settings = settings_lib.for_model(self.model, **arguments)
+        parts = self.model, self.text_encoder, self._weaker
+        return call.begin(*parts, settings, asked, self.adapters, self.controlnets)
+
+    def stream(
+        self, requests: Sequence[Mapping[str, Any]], size: int = 16
+    ) -> Iterator[tuple[int, Result]]:
+        """Runs several calls together and gives each result as soon as it is there.
+
+        Pictures share batches whatever their settings, each at a step of its own; see
+        `dg2_jax.generation.slots`. They look as if made by calls of their own, but for rounding.
+
+        >>> requests = [{"prompt": "a lake", "num_inference_steps": n} for n in (50, 4, 20)]
+        >>> for number, result in pipe.stream(requests):   # doctest: +SKIP
+        ...     result.save(f"lake-{requests[number]['num_inference_steps']}.png")
+
+        Args:
+            requests: the arguments of each call, but for previews and progress.
+            size: of the batches: the most prompts and negative prompts that are evaluated at once;
+                1, 2, 4, 8, 16 or 32.
+
+        Returns:
+            Pairs of the number of a request and its result, in the order in which they are made.
+
+        Raises:
+            ValueError: naming the parameter and what is allowed, before any picture is made.
+        """
+        calls = [self.begin(**request) for request in requests]
+        return slots.stream(calls, self.slots(size))
+
+    def slots(self, size: int = 16) -> Slots:
+        """An empty set of slots, for calls from `begin`; raises ValueError as `Slots`."""
+        return Slots(size)
 
     @takes_settings(*SAMPLER_GROUPS)
     def sampler(

@@ -8,7 +8,7 @@ from dg2_jax.checks import ParameterError, check
 from dg2_jax.controls import declaration
 from dg2_jax.controls.declaration import control
 from dg2_jax.controls.model_facts import facts_of
-from dg2_jax.controls.values import Choice, Integer, Numbers, Pairs, Real, Text
+from dg2_jax.controls.values import Boolean, Choice, Integer, Numbers, Pairs, Real, Text
 from dg2_jax.diffusion.schedules import SPACINGS
 from dg2_jax.diffusion.solvers import FIRST_ORDER, SOLVERS
 from dg2_jax.diffusion.views import VIEWS
@@ -22,12 +22,22 @@ MAX_IMAGES = 256
 MAX_SIDE = 4096  # pixels
 MAX_SEED = 2**32 - 1
 BATCH_SIZES = (1, 2, 4, 8, 16)  # compiled sizes; other numbers of images are split and padded
+BRANCH_SIZES = (*BATCH_SIZES, 32)  # prompts and negative prompts that slots evaluate together
 MAX_ROWS = 2 * MAX_STEPS  # of a solver's table; Heun needs two rows per step
 STRENGTH_MODES = ("partial", "full")
 INVERSIONS = {"ddim": "ddim", "ddpm": "ddpm"}  # and the solver that goes with each
 INPAINT_AREAS = ("whole", "only_masked")
 INPAINT_UPSCALERS = (LANCZOS, *UPSCALERS)
 ANAGRAM_MODES = ("latent", "corrected", "pixel")
+# Controls that keep a call's pictures from sharing batches with those of other calls, at any but
+# these values, and why. See `dg2_jax.generation.slots`.
+UNSHARED: dict[str, tuple[Any, str]] = {
+    "anagram": (None, "an anagram samples several views as one"),
+    "inversion": (None, "an inversion samples its source as well"),
+    "reuse_every": (1, "the features of all pictures are computed anew at the same rows"),
+    "autoguidance_model": (None, "autoguidance evaluates a second model"),
+    "controlnet": (None, "a ControlNet evaluates a second network"),
+}
 UPSCALES = (1, 2, 4)
 DECODERS = ("vae", "taesd")
 SAMPLER_GROUPS = ("sampling", "guidance", "speed", "size")  # what `Pipeline.sampler` takes
@@ -70,7 +80,8 @@ class Settings:
     spacing: str | None = control(
         None,
         Choice(tuple(SPACINGS)),
-        "Spacing of the timesteps; None is the default of the model's schedule.",
+        "Spacing of the steps: even in time, or in noise; None is the default of the model's "
+        "schedule.",
         "sampling",
         optional=True,
         advanced=True,
@@ -346,6 +357,14 @@ class Settings:
         Choice(DECODERS),
         'What decodes the finished latents: the model\'s autoencoder, or its "taesd", which is '
         "quicker and loses some detail.",
+        "output",
+        advanced=True,
+    )
+    vae_tiling: bool = control(
+        False,
+        Boolean(),
+        "Encode and decode pictures of more than 64 latent cells a side in overlapping tiles: less "
+        "memory, and slight differences.",
         "output",
         advanced=True,
     )

@@ -3,7 +3,8 @@
 --data_dir is the output of scripts.prepare, or a folder of DiffusionGen2's latent shards (.pt).
 Writes to --workdir: checkpoints/, metrics.jsonl, samples/ and, at the end, model/, a folder that
 `dg2_jax.Pipeline.load` opens. If the configuration has `lora`, also lora.safetensors, which is
-merged in model/. Run again after an interruption, it continues.
+merged in model/; for Stable Diffusion it has kohya's layout, which other tools read too. Run again
+after an interruption, it continues.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from absl import flags
 
 from dg2_jax.interop.diffusers_vae import STABLE_DIFFUSION
-from dg2_jax.models import lora
+from dg2_jax.models import adapters
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import export, loop, runs, samples, starting, state, step, tuning
 from scripts.launch import launch
@@ -59,7 +60,7 @@ def run(
         merged = tuned.weights(result.params), tuned.weights(result.ema)
         export.export(workdir / "model", config, data, *merged)
         if config.lora is not None:
-            lora.save(workdir / "lora.safetensors", result.ema, config.lora, config.model)
+            adapters.save(workdir / "lora.safetensors", result.ema, config.lora, config.model)
     return finished
 
 

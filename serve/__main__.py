@@ -12,7 +12,7 @@ import uvicorn
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from serve import disk, observe
+from serve import database, disk, observe
 from serve.server_settings import ServerSettings
 
 NOTICE_SECONDS = 1.0  # who asks whether the server is ready learns that it stops, before it does
@@ -74,6 +74,9 @@ def main(arguments: list[str] | None = None) -> None:
     compile_cache.enable()
     try:
         app = create_app(settings)
+    except database.UnusableError as error:
+        print(f"error: database: {error}", file=sys.stderr)
+        sys.exit(2)
     except disk.ERRORS as error:
         print(f"error: data: {disk.reason(error)}: {settings.data}", file=sys.stderr)
         sys.exit(2)

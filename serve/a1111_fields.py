@@ -16,7 +16,8 @@ GENERATE: dict[str, Row] = {
     "seed": "`seed`; -1 draws one",
     "sampler_name": "`solver`; an unknown one is 404",
     "sampler_index": "the same, where `sampler_name` is not sent",
-    "scheduler": Refused(("automatic", ""), "noise schedules belong to models"),
+    "scheduler": "`spacing`: Karras, Exponential, Uniform, SGM Uniform or DDIM; Automatic is the "
+    "model's; others are 404",
     "batch_size": "times `n_iter` is `num_images`; with several `init_images` it counts them",
     "n_iter": "see `batch_size`",
     "steps": "`num_inference_steps`",

@@ -13,6 +13,13 @@ SAMPLERS = {
     "UniPC": "unipc",
     "LCM": "lcm",
 }
+SCHEDULERS = {
+    "Karras": "karras",
+    "Exponential": "exponential",
+    "Uniform": "linspace",
+    "SGM Uniform": "trailing",
+    "DDIM": "leading",
+}
 UPSCALERS = {
     "R-ESRGAN 4x+": "x4plus",
     "R-ESRGAN 4x+ Anime6B": "x4plus-anime",
@@ -30,10 +37,24 @@ def known_solver(name: str) -> str | None:
     return asked if asked in SOLVERS else labels.get(asked.replace("_", " "))
 
 
-def solver(name: str) -> str:
-    """The same for what other programs wrote in a picture; the nearest there is.
+def spacing(name: str) -> str | None:
+    """The spacing that a scheduler's name means; None where it means none here."""
+    asked = name.lower().replace("_", " ").strip()
+    return next((ours for label, ours in SCHEDULERS.items() if label.lower() == asked), None)
 
-    A suffix ("DPM++ 2M Karras") is left out, and DPM-Solver++(2M) stands for unknown ones.
+
+def split(name: str) -> tuple[str, str | None]:
+    """A sampler's name that ends with a scheduler's ("DPM++ 2M Karras"), and that one's spacing."""
+    for label, ours in SCHEDULERS.items():
+        if name.lower().endswith(" " + label.lower()):
+            return name[: -len(label)].strip(), ours
+    return name, None
+
+
+def solver(name: str) -> str:
+    """The same as `known_solver` for what other programs wrote in a picture; the nearest there is.
+
+    A suffix that means nothing here is left out, and DPM-Solver++(2M) stands for unknown ones.
     """
     words = name.split()
     shorter = (" ".join(words[:count]) for count in range(len(words), 0, -1))

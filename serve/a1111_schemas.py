@@ -146,6 +146,7 @@ class _Generate(Lenient):
     subseed_strength: Real = _within("variation_strength", 0.0)
     sampler_name: str = Field("", max_length=100)
     sampler_index: str = Field("", max_length=100)
+    scheduler: str = Field("", max_length=100)
     batch_size: Whole = Field(1, ge=1, le=MAX_IMAGES)
     n_iter: Whole = Field(1, ge=1, le=MAX_IMAGES)
     steps: Whole = _within("num_inference_steps", 50)
@@ -198,8 +199,7 @@ class _Generate(Lenient):
     def chosen(self) -> set[str]:
         """Our own names of what the client set, of the fields with defaults per weights."""
         ours = {"steps": "num_inference_steps", "cfg_scale": "guidance_scale", "spacing": "spacing"}
-        chosen = {name for given, name in ours.items() if given in self.model_fields_set}
-        return chosen | ({"solver"} if self.sampler_name or self.sampler_index else set())
+        return {name for given, name in ours.items() if given in self.model_fields_set}
 
     def fields(self) -> dict[str, Any]:
         """As fields of our own requests."""

@@ -77,14 +77,16 @@ def create_app(
         os.environ[realesrgan.FOLDER] = str(settings.upscalers_dir)  # where the library looks
     settings.data.mkdir(parents=True, exist_ok=True)
     disk = Disk(settings.data)
-    store = disk.insist(lambda: Store.at(settings.data))
+    store = disk.insist(lambda: Store(settings.database_url))
     files = Files(settings.data)
     gallery = Gallery(store, files, disk)
     models = Models(
         settings.model, settings.models_dir, load, settings.max_loaded_models, settings.sizes
     )
     engine = LocalEngine(store, files, disk, metrics, settings.queue_limit, settings.client_limit)
-    engine.worker = Worker(engine, models, upscale, settings.max_batch, settings.warmup)
+    engine.worker = Worker(
+        engine, models, upscale, settings.max_batch, settings.warmup, settings.batching
+    )
     context = Context(
         settings,
         store,

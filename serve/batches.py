@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image as PilImage
 
 from dg2_jax.checks import ParameterError
-from dg2_jax.settings import MAX_SEED
+from dg2_jax.settings import MAX_SEED, PROMPTED, UNSHARED
+from dg2_jax.text import prompt_tags
 from serve import pictures
 from serve.files import Files
 from serve.records import Image, Job
@@ -47,7 +48,26 @@ def key(job: Job) -> Hashable:
     return json.dumps({k: v for k, v in fields.items() if k not in own}, sort_keys=True)
 
 
-@dataclass(frozen=True)
+def shares(request: JobRequest) -> bool:
+    """Whether pictures may share batches with those of any job: `dg2_jax.generation.slots`."""
+    alone = any(getattr(request, name, value) != value for name, (value, _) in UNSHARED.items())
+    return request.kind in PROMPTED and not alone and not prompt_tags.holds_any(request.prompt)
+
+
+def arguments(job: Job, files: Files) -> dict[str, Any]:
+    """What the pipeline is given for all pictures of a job that `shares`."""
+    request = job.request
+    return {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "num_images": job.num_images,
+        "seed": request.seed,
+        **_inputs(request, files),
+        **request.settings(),
+    }
+
+
+@dataclass(frozen=True, eq=False)
 class Item:
     """One picture of a batch."""
 
@@ -63,11 +83,19 @@ class Item:
 class JobBatch:
     """Pictures that are computed together."""
 
-    def __init__(self, items: Sequence[Item]):
+    def __init__(
+        self, items: Sequence[Item], started_at: float | None = None, shares: bool = False
+    ):
         self.items = list(items)
         self.jobs = list({item.job.id: item.job for item in items}.values())
         self.request: JobRequest = self.jobs[0].request
-        self.started_at = time.monotonic()
+        self.shares = shares
+        self.started_at = time.monotonic() if started_at is None else started_at
+
+    @property
+    def ids(self) -> list[str]:
+        """Of its jobs."""
+        return [job.id for job in self.jobs]
 
     @property
     def model(self) -> str | None:
@@ -108,7 +136,7 @@ class JobBatch:
             settings["autoguidance_model"] = str(place(settings["autoguidance_model"]))
         result = pipe(
             **self._texts(),
-            **self._inputs(files),
+            **_inputs(self.request, files),
             **settings,
             seed=[item.seed for item in self.items],
             on_preview=lambda p: watch(p.step, p.num_steps, lambda: p.images),
@@ -128,10 +156,6 @@ class JobBatch:
         requests = [item.job.request for item in self.items]
         names = ("prompt", "negative_prompt")
         return {name: [getattr(request, name) for request in requests] for name in names}
-
-    def _inputs(self, files: Files) -> dict[str, np.ndarray]:
-        ids = {name: getattr(self.request, name, None) for name in PICTURES}
-        return {name: _read(files, id_, name) for name, id_ in ids.items() if id_ is not None}
 
     def _enlarge(
         self, upscale: Callable[..., np.ndarray], files: Files, watch: Callable
@@ -185,6 +209,11 @@ def stored(
         ),
         png,
     )
+
+
+def _inputs(request: JobRequest, files: Files) -> dict[str, np.ndarray]:
+    ids = {name: getattr(request, name, None) for name in PICTURES}
+    return {name: _read(files, id_, name) for name, id_ in ids.items() if id_ is not None}
 
 
 def _read(files: Files, picture_id: str, name: str) -> np.ndarray:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 RESERVE_BYTES = 256 * 1024
 FULL = "the disk of the server's data folder is full"
 BROKEN = "the server's data folder cannot be written"
+UNREACHABLE = "the server's database cannot be reached"
 ERRORS = (OSError, OperationalError)  # what writing a file or a row may raise
 RETRY_SECONDS = 60  # what a refused client is told to wait
 LOOK_SECONDS = 1.0  # between looks whether there is room again
@@ -31,16 +32,26 @@ def is_full(error: BaseException) -> bool:
     """Whether an error of a file or of the database says that there is no room."""
     if isinstance(error, DBAPIError):
         cause = error.orig
-        return cause is not None and (is_full(cause) or "No space left on device" in str(cause))
+        if cause is None:
+            return False
+        told = getattr(cause, "sqlstate", None) == "53100"  # PostgreSQL's disk_full
+        return told or is_full(cause) or "No space left on device" in str(cause)
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", None)
         return code in _FULL_CODES or "database or disk is full" in str(error)
     return isinstance(error, OSError) and error.errno in _FULL_ERRNOS
 
 
+def is_unreachable(error: BaseException) -> bool:
+    """Whether an error says that a database's server is not there."""
+    return isinstance(error, DBAPIError) and not isinstance(error.orig, sqlite3.Error)
+
+
 def reason(error: BaseException) -> str:
     """What a failed write says, in words."""
-    return FULL if is_full(error) else BROKEN
+    if is_full(error):
+        return FULL
+    return UNREACHABLE if is_unreachable(error) else BROKEN
 
 
 class Disk:

@@ -1,7 +1,8 @@
 """The order in which jobs are computed: clients take turns, each client's jobs in their order.
 
-A turn is one batch of pictures, not one job, so that a job of many pictures does not keep others
-waiting. Pictures of other jobs that share their settings fill a batch up.
+A turn is one picture that joins those under way or, of jobs that cannot share, one batch, not one
+job, so that a job of many pictures does not keep others waiting. Pictures of other jobs that share
+their settings fill a batch up.
 """
 
 from collections import OrderedDict
@@ -22,6 +23,7 @@ class Waiting:
         key: jobs of equal keys may be computed together.
         indices: of the pictures that are not finished.
         limit: pictures a batch may have while this job takes part.
+        shares: whether its pictures may join those of any other job.
     """
 
     job_id: str
@@ -29,6 +31,7 @@ class Waiting:
     key: Hashable
     indices: list[int]
     limit: int = 1 << 30
+    shares: bool = False
 
 
 class FairQueue:

@@ -97,7 +97,11 @@ def to_fields(text: str) -> dict[str, Any]:
         elif ours and name in ("kind", *PICTURES):
             fields[name] = value
     if "Sampler" in pairs:
-        fields["solver"] = a1111_names.solver(pairs["Sampler"])
+        sampler, spacing = a1111_names.split(pairs["Sampler"])
+        spacing = a1111_names.spacing(pairs.get("Schedule type", "")) or spacing
+        fields["solver"] = a1111_names.solver(sampler)
+        if spacing is not None:
+            fields["spacing"] = spacing
     skipped = pairs.get("Clip skip", "")  # counts the last layer too
     if re.fullmatch("[2-9]|1[0-9]", skipped):
         fields.setdefault("clip_skip", int(skipped) - 1)

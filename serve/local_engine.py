@@ -9,18 +9,17 @@ from typing import Any
 
 import structlog
 
-from serve import batches, disk, problems
+from serve import disk, problems
 from serve.batches import Item, JobBatch
 from serve.client_queues import ClientQueues
 from serve.disk import Disk
 from serve.engine import WorkerThread
 from serve.events import Channel, Hub
-from serve.fair_queue import Waiting
 from serve.files import Files
 from serve.metrics import Metrics
 from serve.open_jobs import OpenJobs
 from serve.problems import STOPPING, ProblemError, stopping
-from serve.records import CANCELLED, FAILED, QUEUED, RUNNING, Image, Job
+from serve.records import CANCELLED, FAILED, RUNNING, Image, Job
 from serve.store import Store
 from serve.views import image_view
 
@@ -28,7 +27,12 @@ log = structlog.get_logger()
 
 
 class LocalEngine:
-    """A queue in memory over the store's rows, for one worker in this process."""
+    """A queue in memory over the store's rows, for one worker in this process.
+
+    Attributes:
+        draining: whether no more is begun, and the worker should end with what is under way.
+        stopping: whether it should end at once.
+    """
 
     def __init__(
         self,
@@ -46,11 +50,11 @@ class LocalEngine:
         self._limits = queue_limit, client_limit
         self._hub = Hub()
         self._open = OpenJobs(store, metrics, self._hub)
-        self._running: set[str] = set()
+        self._delivered_at = 0.0
         self._changed = threading.Condition(threading.RLock())
         self.queues = ClientQueues(self._open, store, room, self._changed, self.cancel)
-        self._draining = False
-        self._stopping = False
+        self.draining = False
+        self.stopping = False
         self._seconds_a_job = 2.0
         self.worker: WorkerThread | None = None
         self.unavailable: str | None = None  # why no job can be computed
@@ -110,9 +114,9 @@ class LocalEngine:
         """See `Engine`."""
         return {
             "length": len(self._open.queue),
-            "running": len(self._running),
+            "running": len(self._open.running),
             "limit": self._limits[0],
-            "draining": self._draining,
+            "draining": self.draining,
             "open": len(self._open.jobs),
         }
 
@@ -120,7 +124,7 @@ class LocalEngine:
         """See `Engine`."""
         assert self.worker is not None
         readiness, queue = self.worker.readiness(), self.status()
-        if self._draining:
+        if self.draining:
             readiness |= {"ready": False, "state": "draining", "detail": STOPPING}
         elif (reason := self._disk.trouble) is not None:
             readiness |= {"ready": False, "state": "no room", "detail": reason}
@@ -134,25 +138,37 @@ class LocalEngine:
     def drain(self, seconds: float) -> None:
         """See `Engine`."""
         with self._changed:
-            self._draining = True
-            self._hub.hang_up(except_of=self._running)
+            self.draining = True
+            self._hub.hang_up(except_of=self._open.running)
             self._changed.notify_all()
         if self.worker is not None and self.worker.is_alive():
             self.worker.join(seconds)
-            self._stopping = True
+            self.stopping = True
             self.worker.join(5)
         with self._changed, contextlib.suppress(*disk.ERRORS):  # a start recovers them as well
-            self._disk.insist(lambda: self.store.put_back(list(self._running)))
+            self._disk.insist(lambda: self.store.put_back(list(self._open.running)))
         self._hub.hang_up()
 
     # What the worker calls
 
-    def take(self, sizes: tuple[int, ...], timeout: float) -> JobBatch | None:
-        """The next batch, None if there is none in `timeout` seconds or the server stops."""
+    def take(
+        self, sizes: tuple[int, ...], timeout: float, room: int | None = None
+    ) -> JobBatch | None:
+        """The next batch, None if there is none in `timeout` seconds or the server stops.
+
+        Args:
+            sizes: of batches, see `FairQueue.choose`; none: only jobs that share are taken.
+            timeout: to wait.
+            room: for pictures of jobs that share, each of which is a batch; None: no job does.
+        """
         with self._changed:
-            if not self._open.queue.ready and not self._draining:
+            if not self._open.queue.ready and not self.draining:
                 self._changed.wait(timeout)
-            chosen = [] if self._draining else self._open.queue.choose(sizes)
+            head = next(iter(self._open.queue), None)
+            shares = head is not None and head.shares and room is not None
+            if shares:
+                sizes = (1,) if room > 0 else ()
+            chosen = self._open.queue.choose(sizes) if sizes and not self.draining else []
             items = [
                 Item(self._open.jobs[waiting.job_id], index)
                 for waiting, indices in chosen
@@ -162,28 +178,23 @@ class LocalEngine:
                 self.found_room()
                 return None
             self._disk.check()
-            batch = JobBatch(items)
-            self._disk.insist(lambda: self.store.start([job.id for job in batch.jobs]))
+            batch = JobBatch(items, shares=shares)
+            begun = [job for job in batch.jobs if job.id not in self._open.running]
+            self._disk.insist(lambda: self.store.start([job.id for job in begun]))
             self._open.queue.take(sizes)
-            self._running = {job.id for job in batch.jobs}
+            self._open.under_way += items
             self.found_room()
-            for job in batch.jobs:
+            for job in begun:
                 job.attempts += 1
                 if job.status != RUNNING:
                     job.status, job.started_at = RUNNING, time.time()
                     self._hub.channel(job.id).put("started", {"attempt": job.attempts})
             self._open.announce_positions()
-        self.metrics.batch_size.observe(len(items))
         return batch
 
-    @property
-    def draining(self) -> bool:
-        """Whether the worker should end."""
-        return self._draining
-
-    def must_stop(self, batch: JobBatch) -> bool:
-        """Whether a running batch should stop: the server is stopping, or no job of it is left."""
-        return self._stopping or not any(job.id in self._open.jobs for job in batch.jobs)
+    def is_open(self, job_id: str) -> bool:
+        """Whether a job is neither finished nor cancelled."""
+        return job_id in self._open.jobs
 
     def annotate(self, job: Job, notes: list[str]) -> None:
         """Notes what is done otherwise than asked; stored with the job's pictures."""
@@ -212,7 +223,7 @@ class LocalEngine:
                 [image for image, _ in current], {job.id: job.notes for job in batch.jobs}
             )
             self.found_room()
-            self._running = set()
+            self._open.leave(batch.items)
             for image, _ in current:
                 job = self._open.jobs.get(image.job_id)
                 if job is None:  # cancelled in this moment
@@ -223,7 +234,8 @@ class LocalEngine:
                 self.put(image.job_id, "image", image_view(image))
             for job_id in complete:
                 self._open.end(job_id)
-        elapsed = time.monotonic() - batch.started_at
+        elapsed = time.monotonic() - max(batch.started_at, self._delivered_at)
+        self._delivered_at = time.monotonic()
         self._seconds_a_job += 0.2 * (elapsed / len(batch.jobs) - self._seconds_a_job)
         self.metrics.images.inc(len(current))
         self.metrics.image_seconds.observe(elapsed / len(batch.items))
@@ -231,33 +243,30 @@ class LocalEngine:
     def retry(self, batch: JobBatch, limit: int, alone: bool) -> None:
         """Puts a batch back, for batches of at most `limit` pictures, each job alone or not."""
         with self._changed:
-            self._disk.insist(lambda: self.store.put_back([job.id for job in batch.jobs]))
-            self._running = set()
+            rest = {item.job.id for item in self._open.under_way if item not in batch.items}
+            idle = [job.id for job in batch.jobs if job.id not in rest]
+            self._disk.insist(lambda: self.store.put_back(idle))
+            self._open.leave(batch.items)
             for job in batch.jobs:
-                self._open.queue.remove(job.id)
-                if job.id in self._open.jobs:
-                    job.status, job.attempts = QUEUED, 0
-                    key = (batches.key(job), job.id) if alone else batches.key(job)
-                    waiting = Waiting(job.id, job.client, key, job.missing, limit)
-                    self._open.queue.push(waiting, first=True)
+                self._open.wait_again(job, limit, alone)
 
     def fail(self, batch: JobBatch, status: int, detail: str) -> None:
         """Ends the jobs of a batch with an error."""
         error = problems.problem(status, detail)
         with self._changed:
-            for job_id in [job.id for job in batch.jobs]:
+            for job_id in batch.ids:
                 finish = functools.partial(self.store.finish, job_id, FAILED, error)
                 if self._disk.insist(finish):
                     self._open.queue.remove(job_id)
                     self._open.end(job_id)
-            self._running = set()
+            self._open.leave(batch.items)
 
     def release(self, batch: JobBatch) -> None:
         """A stopped batch: its unfinished jobs wait for the next start of the server."""
         with self._changed:
-            unfinished = [job.id for job in batch.jobs if job.id in self._open.jobs]
+            unfinished = [id_ for id_ in batch.ids if id_ in self._open.jobs]
             self._disk.insist(lambda: self.store.put_back(unfinished))
-            self._running = set()
+            self._open.leave(batch.items)
 
     def wait_for_room(self, error: Exception) -> None:
         """Says that jobs wait because nothing can be stored, and waits a little."""
@@ -265,7 +274,7 @@ class LocalEngine:
             if self._disk.note(error):
                 log.error("jobs wait", reason=self._disk.trouble, error=str(error)[:500])
                 self._open.tell_waiting(self._disk.trouble)
-            if not self._draining:
+            if not self.draining:
                 self._changed.wait(disk.LOOK_SECONDS)
 
     def found_room(self) -> None:
@@ -286,7 +295,7 @@ class LocalEngine:
             return self.store.unfinished()
 
     def _check_room(self, client: str) -> None:
-        if self._draining:
+        if self.draining:
             raise stopping()
         if self.unavailable is not None:
             raise ProblemError(503, self.unavailable, retry_after=60)

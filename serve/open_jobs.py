@@ -1,8 +1,11 @@
-"""The jobs that are not finished: their places in the queue, and what happens to them as events."""
+"""The jobs that are not finished: what of them waits, what is under way, and their events."""
+
+from collections.abc import Sequence
 
 import structlog
 
 from serve import batches
+from serve.batches import Item
 from serve.events import Hub
 from serve.fair_queue import FairQueue, Waiting
 from serve.metrics import Metrics
@@ -19,18 +22,50 @@ class OpenJobs:
     Attributes:
         jobs: by id.
         queue: what of them waits.
+        under_way: the pictures of them that are being computed.
     """
 
     def __init__(self, store: Store, metrics: Metrics, events: Hub):
         self._store, self._metrics, self._events = store, metrics, events
         self.jobs: dict[str, Job] = {}
         self.queue = FairQueue()
+        self.under_way: list[Item] = []
+
+    @property
+    def running(self) -> set[str]:
+        """The jobs that pictures under way are of."""
+        return {item.job.id for item in self.under_way if item.job.id in self.jobs}
+
+    def leave(self, items: Sequence[Item]) -> None:
+        """Pictures that are no longer under way; those of finished jobs are not, either."""
+        self.under_way = [
+            item for item in self.under_way if item not in items and item.job.id in self.jobs
+        ]
 
     def enqueue(self, job: Job) -> None:
         """Adds a job; what of it is not finished waits."""
         self.jobs[job.id] = job
-        self.queue.push(Waiting(job.id, job.client, batches.key(job), job.missing))
+        waiting = Waiting(job.id, job.client, batches.key(job), job.missing)
+        waiting.shares = batches.shares(job.request)
+        self.queue.push(waiting)
         self._events.channel(job.id).put("queued", {"position": len(self.queue) - 1})
+
+    def wait_again(self, job: Job, limit: int, alone: bool) -> None:
+        """What of a job is neither finished nor under way waits, before its client's other jobs.
+
+        Args:
+            job: the job.
+            limit: pictures that its batches may have.
+            alone: whether they may hold no other job's.
+        """
+        self.queue.remove(job.id)
+        if job.id in self.jobs:
+            under_way = [item.index for item in self.under_way if item.job is job]
+            if not under_way:
+                job.status, job.attempts = QUEUED, 0
+            missing = [index for index in job.missing if index not in under_way]
+            key = (batches.key(job), job.id) if alone else batches.key(job)
+            self.queue.push(Waiting(job.id, job.client, key, missing, limit), first=True)
 
     def announce_positions(self) -> None:
         """Tells those who watch a waiting job its place, where that has changed."""

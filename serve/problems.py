@@ -134,10 +134,11 @@ def install(app: FastAPI) -> None:
         return result
 
     async def of_storage(request: Request, error: Exception) -> JSONResponse:
-        if not disk.is_full(error):
-            raise error
-        retry = disk.RETRY_SECONDS
-        return respond(request.url.path, 507, disk.FULL, retry_after=retry)
+        if disk.is_full(error):
+            return respond(request.url.path, 507, disk.FULL, retry_after=disk.RETRY_SECONDS)
+        if disk.is_unreachable(error):
+            return respond(request.url.path, 503, disk.UNREACHABLE, retry_after=5)
+        raise error
 
     async def of_anything(request: Request, error: Exception) -> JSONResponse:
         return respond(request.url.path, 500, f"internal error: {type(error).__name__}")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -11,8 +11,9 @@ from serve.records import Image, Job
 from serve.schemas import stored_request
 from serve.tables import IMAGES, JOBS
 
-# The orders of pictures by name: the columns, and whether they fall. The id makes each unique.
-SORTS = {
+Sort = Literal["newest", "oldest", "prompt"]
+# The orders of pictures: the columns, and whether they fall. The id makes each unique.
+SORTS: dict[Sort, tuple[tuple[sa.Column, ...], bool]] = {
     "newest": ((IMAGES.c.id,), True),
     "oldest": ((IMAGES.c.id,), False),
     "prompt": ((IMAGES.c.prompt, IMAGES.c.id), False),
@@ -33,7 +34,7 @@ def page_of_jobs(
     return query
 
 
-def page_of_images(limit: int, before: str | None, sort: str) -> sa.Select:
+def page_of_images(limit: int, before: str | None, sort: Sort) -> sa.Select:
     """Pictures in one of the `SORTS`, after the picture of the id `before`."""
     columns, falls = SORTS[sort]
     query = sa.select(IMAGES).where(NOT_DELETED).limit(limit)

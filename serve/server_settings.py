@@ -4,9 +4,11 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import sqlalchemy as sa
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from serve.database import in_folder
 from serve.sizes import SizeText
 
 
@@ -48,6 +50,10 @@ class ServerSettings(BaseSettings):
     )
     controlnets: Path | None = Field(None, description="a folder of ControlNets")
     data: Path = Field(Path("outputs/server"), description="where jobs and pictures are kept")
+    database: SecretStr | None = Field(
+        None,
+        description="where jobs are kept instead: postgresql+psycopg://USER:PASSWORD@HOST/NAME",
+    )
     allowed_hosts: list[str] = Field([], description="more names that this server goes by")
     allowed_origins: list[str] = Field([], description="other sites whose pages may call it")
     sizes: Annotated[list[SizeText], NoDecode] = Field(
@@ -56,7 +62,12 @@ class ServerSettings(BaseSettings):
     queue_limit: int = Field(256, ge=1, description="jobs that may wait in all")
     client_limit: int = Field(64, ge=1, description="jobs of one client that may wait")
     max_images: int = Field(64, ge=1, le=256, description="pictures of a job")
-    max_batch: int = Field(8, ge=1, le=16, description="pictures that are computed together")
+    max_batch: int = Field(8, ge=1, le=16, description="guided pictures that are computed together")
+    batching: Literal["steps", "calls"] = Field(
+        "steps",
+        description="who is computed together: pictures with any settings, step by step, or the "
+        "pictures of jobs that agree in all of them, call by call",
+    )
     max_body_mb: float = Field(32, gt=0, description="size of a request")
     max_pixels: int = Field(1 << 24, ge=1, description="pixels of an uploaded picture")
     max_upscale_pixels: int = Field(1 << 20, ge=1, description="pixels of a picture to enlarge")
@@ -72,6 +83,18 @@ class ServerSettings(BaseSettings):
             return value
         return [part for part in (text.strip() for text in value.split(",")) if part]
 
+    @field_validator("database")
+    @classmethod
+    def _known_kind(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                kind = sa.make_url(value.get_secret_value()).drivername
+            except sa.exc.ArgumentError:
+                kind = None
+            if kind != "postgresql+psycopg":
+                raise ValueError("must be like postgresql+psycopg://USER:PASSWORD@HOST/NAME")
+        return value
+
     @model_validator(mode="after")
     def _key_where_reachable(self) -> "ServerSettings":
         if not is_loopback(self.host) and self.api_key is None:
@@ -80,6 +103,11 @@ class ServerSettings(BaseSettings):
                 "set DG2_API_KEY"
             )
         return self
+
+    @property
+    def database_url(self) -> str | sa.URL:
+        """Where jobs are kept."""
+        return self.database.get_secret_value() if self.database else in_folder(self.data)
 
     @property
     def key(self) -> str | None:

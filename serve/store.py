@@ -1,49 +1,42 @@
 """Jobs and pictures in a database: what the server knows after a crash.
 
-SQLAlchemy Core over SQLite (WAL, synchronous=FULL); nothing here is SQLite's own but the pragmas,
-so that another database can take its place. Every method is one transaction and safe in any thread.
+SQLAlchemy Core over SQLite or PostgreSQL, see `serve.database`. Every method is one transaction and
+safe in any thread, and on PostgreSQL in any process.
 """
 
 import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from serve import database
 from serve.records import DONE, FAILED, QUEUED, RUNNING, UNFINISHED, Image, Job
-from serve.rows import NOT_DELETED, contains, image_of, jobs_of, page_of_images, page_of_jobs
-from serve.tables import IMAGES, JOBS, PAUSED, create
+from serve.rows import NOT_DELETED, Sort, contains, image_of, jobs_of, page_of_images, page_of_jobs
+from serve.tables import IMAGES, JOBS, PAUSED
 
 MAX_ATTEMPTS = 2  # a job that the server died with twice is not tried again
-_PRAGMAS = (
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "busy_timeout=10000",
-    "foreign_keys=ON",
-    "wal_autocheckpoint=64",  # pages of 4 kB: the log takes a quarter of a megabyte, not four
-)
 
 
 class Store:
     """All that is kept."""
 
-    def __init__(self, url: str):
-        self._engine = sa.create_engine(url)
-        self._writing = threading.Lock()  # SQLite has one writer; waiting here is fair and quick
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _set_pragmas)
-        create(self._engine)
+    def __init__(self, url: str | sa.URL):
+        self._engine = database.connect(url)
+        # SQLite has one writer; waiting here is fair and quick.
+        one_writer = self._engine.dialect.name == "sqlite"
+        self._writing = threading.Lock() if one_writer else nullcontext()
 
     @classmethod
     def at(cls, folder: Path) -> "Store":
         """The store in a folder, which is made if missing."""
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(f"sqlite:///{folder / 'jobs.sqlite3'}")
+        return cls(database.in_folder(folder))
 
     def close(self) -> None:
         """Closes all connections."""
@@ -117,7 +110,11 @@ class Store:
             connection.execute(
                 JOBS.update()
                 .where(JOBS.c.id.in_(job_ids), JOBS.c.status == RUNNING)
-                .values(status=QUEUED, attempts=JOBS.c.attempts - 1)
+                .values(
+                    status=QUEUED,
+                    # Where a picture was stored meanwhile, no attempt counts any more.
+                    attempts=sa.case((JOBS.c.attempts > 0, JOBS.c.attempts - 1), else_=0),
+                )
             )
 
     def add_images(
@@ -130,8 +127,10 @@ class Store:
         """
         job_ids = {image.job_id for image in images}
         with self._write() as connection:
-            query = sa.select(JOBS.c.id, JOBS.c.num_images).where(
-                JOBS.c.id.in_(job_ids), JOBS.c.status.in_(UNFINISHED)
+            query = (
+                sa.select(JOBS.c.id, JOBS.c.num_images)
+                .where(JOBS.c.id.in_(job_ids), JOBS.c.status.in_(UNFINISHED))
+                .with_for_update()
             )
             totals = {row.id: row.num_images for row in connection.execute(query)}
             known = set(
@@ -239,7 +238,7 @@ class Store:
         text: str | None = None,
         kind: str | None = None,
         favourite: bool | None = None,
-        sort: str = "newest",
+        sort: Sort = "newest",
     ) -> list[Image]:
         """Pictures that are not deleted, in one of `rows.SORTS`."""
         query = page_of_images(limit, before, sort)
@@ -277,8 +276,3 @@ class Store:
         """Deletes the rows of pictures."""
         with self._write() as connection:
             connection.execute(IMAGES.delete().where(IMAGES.c.id.in_(image_ids)))
-
-
-def _set_pragmas(connection: Any, _: Any) -> None:
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")

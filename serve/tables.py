@@ -1,4 +1,4 @@
-"""The database's tables, and how older ones get the columns they lack."""
+"""The database's tables. How an older database becomes one of these is in `serve/migrations`."""
 
 import sqlalchemy as sa
 
@@ -18,9 +18,9 @@ JOBS = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("error", sa.Text),
     sa.Column("notes", sa.Text),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("started_at", sa.Float),
-    sa.Column("finished_at", sa.Float),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("started_at", sa.Double),
+    sa.Column("finished_at", sa.Double),
     sa.Column("place", sa.Integer),  # among its client's, once the client has ordered them
     sa.UniqueConstraint("client", "idempotency_key"),
 )
@@ -38,23 +38,9 @@ IMAGES = sa.Table(
     sa.Column("height", sa.Integer, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("metadata", sa.Text, nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("favourite", sa.Boolean),
-    sa.Column("deleted_at", sa.Float),  # until it is erased
+    sa.Column("deleted_at", sa.Double),  # until it is erased
     sa.UniqueConstraint("job_id", "index"),
 )
 PAUSED = sa.Table("paused_clients", metadata, sa.Column("client", sa.String(64), primary_key=True))
-
-
-def create(engine: sa.Engine) -> None:
-    """Makes the tables that are missing, and adds to older ones the columns they lack."""
-    metadata.create_all(engine)
-    for table in metadata.sorted_tables:
-        there = {column["name"] for column in sa.inspect(engine).get_columns(table.name)}
-        missing = [column for column in table.columns if column.name not in there]
-        with engine.begin() as connection:
-            for column in missing:
-                kind = column.type.compile(engine.dialect)
-                connection.execute(
-                    sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
-                )

@@ -100,15 +100,22 @@ def image_view(image: Image) -> dict[str, Any]:
 
 
 def progress_view(
-    job: Job, step: int, num_steps: int, batch: int, eta_seconds: float | None
+    job: Job, step: int, num_steps: int, running: float, eta_seconds: float | None
 ) -> dict[str, Any]:
-    """How far a job is: `batch` of its pictures are at step `step` of `num_steps`."""
-    done = len(job.images)
-    fraction = (done + batch * step / max(1, num_steps)) / job.num_images
+    """How far a job is.
+
+    Args:
+        job: the job.
+        step: of its running pictures, or of the first of them.
+        num_steps: of those.
+        running: how many pictures the steps of the running ones amount to.
+        eta_seconds: until they, or the first of them, are finished; None where it is not known.
+    """
+    fraction = (len(job.images) + running) / job.num_images
     return {
         "step": step,
         "num_steps": num_steps,
-        "images_done": done,
+        "images_done": len(job.images),
         "num_images": job.num_images,
         "fraction": round(min(1.0, fraction), 4),
         "eta_seconds": None if eta_seconds is None else round(eta_seconds, 2),
@@ -125,7 +132,7 @@ def job_view(
     if progress is None or job.finished:
         steps = getattr(job.request, "num_inference_steps", 1)
         done = job.status == "done"
-        progress = progress_view(job, steps if done else 0, steps, 0, 0.0 if done else None)
+        progress = progress_view(job, steps if done else 0, steps, 0.0, 0.0 if done else None)
     return {
         "id": job.id,
         "kind": job.kind,

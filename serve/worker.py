@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import structlog
 
-from dg2_jax.settings import BATCH_SIZES
-from serve import batches, disk, lengths, pictures
+from dg2_jax.settings import BATCH_SIZES, PROMPTED
+from serve import batches, disk, faults, lengths, pictures
 from serve.batches import JobBatch, StoppedError
 from serve.local_engine import LocalEngine
 from serve.models import Models
 from serve.schemas import JobRequest
+from serve.sharing import Sharing
 from serve.views import progress_view
 
 log = structlog.get_logger()
@@ -22,7 +23,7 @@ PATIENCE_SECONDS = 3.0  # idle time before the worker compiles the next batch si
 
 
 class Worker(threading.Thread):
-    """Computes batches until the engine drains.
+    """Computes until the engine drains: pictures that share batches, and between them the others.
 
     Attributes:
         state: "loading", "warming", "ready" or "failed".
@@ -38,6 +39,7 @@ class Worker(threading.Thread):
         upscale: Callable[..., np.ndarray],
         max_batch: int = 8,
         warmup: bool = True,
+        batching: str = "steps",
     ):
         super().__init__(name="accelerator", daemon=True)
         self._engine = engine
@@ -45,6 +47,8 @@ class Worker(threading.Thread):
         self._upscale = upscale
         self.sizes = tuple(size for size in BATCH_SIZES if size <= max_batch)
         self.warm = 0 if warmup else len(self.sizes)
+        self._sharing = Sharing(engine, models) if batching == "steps" else None
+        self._owed = 0.0  # seconds that those who share wait for, since others went before them
         self.device: dict[str, Any] | None = None  # known once JAX has begun
         self.state = "loading"
         self.detail = "loading the model"
@@ -77,7 +81,7 @@ class Worker(threading.Thread):
             self.state, self.detail = "failed", f"the model cannot be used: {error}"
             self._engine.unavailable = self.detail
             return
-        while not self._engine.draining:
+        while not self._engine.draining or (self._sharing and self._sharing.busy):
             try:
                 self._turn()
             except disk.ERRORS as error:  # nothing was taken
@@ -87,16 +91,40 @@ class Worker(threading.Thread):
                 time.sleep(1)
 
     def _turn(self) -> None:
-        """Computes a batch; without one, compiles."""
+        """Takes a batch, or goes on with the pictures that share; without any, compiles."""
         # One size beyond the warm ones is allowed: running it compiles it, and there is demand.
         sizes = self.sizes[: self.warm + 1]
-        batch = self._engine.take(sizes, timeout=PATIENCE_SECONDS)
-        if batch is not None:
+        sharing = self._sharing
+        if sharing is None:
+            batch = self._engine.take(sizes, timeout=PATIENCE_SECONDS)
+        else:
+            sharing.size = 2 * sizes[-1]  # most pictures are guided: two branches
+            patience = 0.0 if sharing.busy else PATIENCE_SECONDS
+            others = () if sharing.busy and self._owed > 0 else sizes
+            batch = self._engine.take(others, patience, sharing.room)
+        begun = time.monotonic()
+        if sharing is not None and batch is not None and batch.shares:
+            sharing.enter(batch)
+        elif batch is not None:
             self._run(batch)
-            if batch.request.kind in ("txt2img", "img2img", "inpaint"):
+            self._owed = time.monotonic() - begun
+            if sharing is None and batch.request.kind in PROMPTED:
                 self.warm = max(self.warm, sizes.index(len(batch.items)) + 1)
+        elif sharing is not None and sharing.busy:
+            self._share(sharing)
+            self._owed -= time.monotonic() - begun
         elif self.warm < len(self.sizes) and not self._engine.draining:
             self._try_next_size()
+
+    def _share(self, sharing: Sharing) -> None:
+        """Some rows of the pictures that share."""
+        if self._engine.stopping:
+            sharing.release()
+            return
+        full = sharing.room <= 0
+        sharing.advance()
+        if full:
+            self.warm = max(self.warm, self.sizes.index(sharing.size // 2) + 1)
 
     def _try_next_size(self) -> None:
         """Batches that cannot be compiled, for lack of memory say, are not made."""
@@ -113,14 +141,20 @@ class Worker(threading.Thread):
             size = self.sizes[self.warm]
             self.state, self.detail = "warming", f"compiling batches of {size}"
             start = time.monotonic()
-            self._models.get(self._models.default)(
-                prompt=["a lake at dawn"] * size,
-                negative_prompt=[""] * size,
-                num_inference_steps=1,
-                seed=list(range(size)),
-                on_preview=self._draw_and_go_on,
-                preview_every=1,
-            )
+            pipe = self._models.get(self._models.default)
+            if self._sharing is not None:
+                if size == self.sizes[:2][-1]:  # a picture without guidance, by itself
+                    self._sharing.warm(pipe, 1, 1.0)
+                self._sharing.warm(pipe, 2 * size, 3.0)
+            else:
+                pipe(
+                    prompt=["a lake at dawn"] * size,
+                    negative_prompt=[""] * size,
+                    num_inference_steps=1,
+                    seed=list(range(size)),
+                    on_preview=self._draw_and_go_on,
+                    preview_every=1,
+                )
             log.info("compiled", batch=size, seconds=round(time.monotonic() - start, 2))
             self.warm += 1
         self.state, self.detail = "ready", "ready"
@@ -131,6 +165,8 @@ class Worker(threading.Thread):
         return self._engine.draining
 
     def _run(self, batch: JobBatch) -> None:
+        """Computes a batch of jobs that agree in their settings."""
+        self._engine.metrics.batch_size.observe(len(batch.items))
         try:
             name = self._models.resolve(batch.model)
             pipe = self._models.get(name)
@@ -148,60 +184,49 @@ class Worker(threading.Thread):
                 batches.stored(item, *result, model_hash)
                 for item, result in zip(batch.items, results, strict=True)
             ]
-            self._settle(lambda: self._engine.deliver(batch, images))
+            faults.settle(self._engine, lambda: self._engine.deliver(batch, images))
         except StoppedError:
-            self._settle(lambda: self._engine.release(batch))
+            faults.settle(self._engine, lambda: self._engine.release(batch))
         except Exception as error:
             self._recover(batch, error)
 
-    def _settle(self, action: Callable[[], None]) -> None:
-        """Does what ends a batch; where it cannot be stored, as soon as it can."""
-        while True:
-            try:
-                action()
-                self._engine.found_room()
-                return
-            except disk.ERRORS as error:
-                if self._engine.draining:  # the next start computes it again
-                    return
-                self._engine.wait_for_room(error)
-
     def _recover(self, batch: JobBatch, error: Exception) -> None:
         """One job's fault must not be another's: what failed together is tried apart."""
-        exhausted = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        exhausted = faults.is_exhausted(error)
         count = len(batch.items)
         jobs = [job.id for job in batch.jobs]
         log.warning("batch failed", jobs=jobs, images=count, error=str(error)[:500])
         if len(jobs) > 1 or (count > 1 and exhausted):
             most = max(s for s in BATCH_SIZES if s <= count // 2) if exhausted else count
-            self._settle(lambda: self._engine.retry(batch, most, alone=True))
+            faults.settle(self._engine, lambda: self._engine.retry(batch, most, alone=True))
             return
-        if exhausted:
-            status, detail = 503, "the device has not enough memory for this job"
-        elif isinstance(error, ValueError):
-            status, detail = 422, str(error)
-        else:
+        status, detail = faults.told(error)
+        if status == 500:
             log.error("job failed", jobs=jobs, exc_info=error)
-            status, detail = 500, f"the job failed: {type(error).__name__}"
-        self._settle(lambda: self._engine.fail(batch, status, detail))
+        faults.settle(self._engine, lambda: self._engine.fail(batch, status, detail))
 
     def _watch(
         self, batch: JobBatch, step: int, num_steps: int, draw: Callable[[], Sequence[np.ndarray]]
     ) -> bool:
         """Tells watchers how far a batch is; True stops it."""
-        if self._engine.must_stop(batch):
+        if self._must_stop(batch):
             return True
         elapsed = time.monotonic() - batch.started_at
         eta = elapsed / step * (num_steps - step)
         for job in batch.jobs:
             indices = [item.index for item in batch.items if item.job is job]
-            view = progress_view(job, step, num_steps, len(indices), eta)
+            running = len(indices) * step / max(1, num_steps)
+            view = progress_view(job, step, num_steps, running, eta)
             self._engine.put(job.id, "progress", view)
             if _has_preview(job.request, step, num_steps):
                 channel = self._engine.channel(job.id)
                 if channel is not None and channel.watched:
                     channel.put("preview", self._preview(batch, job, step, num_steps, draw()))
-        return self._engine.must_stop(batch)
+        return self._must_stop(batch)
+
+    def _must_stop(self, batch: JobBatch) -> bool:
+        """Whether a running batch should stop: the server is stopping, or no job of it is left."""
+        return self._engine.stopping or not any(map(self._engine.is_open, batch.ids))
 
     @staticmethod
     def _preview(

@@ -129,6 +129,26 @@ def test_further_batches_compile_nothing(pipe, compiled):
     assert compiled == []
 
 
+def test_slots_compile_nothing_once_their_sizes_were_seen(pipe, compiled):
+    """Of all that `CHANGES` names, source pictures and masks, in any mixture."""
+    first = [{"prompt": "a lake", "num_inference_steps": 3, "image": PICTURE}] * 4
+    for size in (1, 2, 4, 8):
+        list(pipe.stream([{**request, "guidance_scale": 1.0} for request in first], size=size))
+        list(pipe.stream(first, size=size))
+    list(pipe.stream([{"prompt": "a lake", "variation_strength": 0.5, "num_inference_steps": 1}]))
+    compiled.clear()
+    changes = [change for name, change in CHANGES.items() if name != "previews"]
+    requests = [
+        *({"prompt": "a hill", "num_inference_steps": 4, **change} for change in changes),
+        {"prompt": "a hill", "image": 255 - PICTURE, "mask": HALF, "strength": 0.8},
+        {"prompt": "a hill", "guidance_interval": (0.2, 0.6)},
+        {"prompt": "a hill", "guidance_scale": 1.0},
+        {"prompt": "a hill", "variation_strength": 0.2},
+    ]
+    assert len(list(pipe.stream(requests, size=8))) == len(requests)
+    assert compiled == []
+
+
 def test_the_sampler_is_one_program(pipe, compiled):
     sample = pipe.sampler(num_inference_steps=3)
     keys = [jax.vmap(jax.random.key)(jnp.array([seed], jnp.uint32)) for seed in (1, 2)]

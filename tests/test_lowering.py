@@ -8,11 +8,21 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from configs import demo, demo_dit, dg2_base, dg2_toy
 from dg2_jax.config import from_mapping
 from dg2_jax.diffusion import denoiser, guidance, sampling, schedules, solvers
+from dg2_jax.diffusion.guidance import Branches
+from dg2_jax.generation import packed
+from dg2_jax.generation.inputs import Inputs, Source, conditions_of, guidance_of
+from dg2_jax.generation.packed import Mixture
+from dg2_jax.generation.program import Program, Weights
+from dg2_jax.generation.tasks import Plain
+from dg2_jax.generation.text import Text, TextInputs
+from dg2_jax.pictures.preview import LatentToRGB
+from dg2_jax.settings import MAX_ROWS, Settings
 from dg2_jax.training import step
 from dg2_jax.training.runs import DenoiserRunConfig
 from dg2_jax.training.shapes import abstract_run
@@ -75,3 +85,41 @@ def test_sampler_lowers(name):
     )
     assert exported.platforms == PLATFORMS
     assert [(a.shape, a.dtype) for a in exported.out_avals] == [(noise.shape, noise.dtype)]
+
+
+@pytest.mark.parametrize("name", ["demo", "dit", "base"])
+def test_slots_lower(name):
+    """Four branches of pictures that share a batch, a guided one among them."""
+    config, run, _ = open_run(name)
+    batch, channels = run.batch, config.denoiser.in_channels
+    shape = run.batch["mean"].shape[1:]
+    program = Program(run.network, config.diffusion.prediction_type, Plain())
+    schedule = schedules.make(config.diffusion.schedule, config.diffusion.num_train_timesteps)
+    table = solvers.make_table("heun", schedule, schedules.timesteps(4, 1000, "linspace"))
+    settings = Settings(height=8 * shape[0], width=8 * shape[1])
+    context = jnp.zeros((1, *batch["context"].shape[1:]))
+    text = Text(context, jnp.ones(context.shape[:2], bool), None, jnp.zeros(1, bool))
+    inputs = Inputs(
+        text=TextInputs(text, text),
+        guidance=guidance_of(settings, np.ones((1, 1), np.float32)),
+        table=table.padded(MAX_ROWS),
+        keys=sampling.image_keys(jnp.zeros(1, jnp.uint32)),
+        reuse_every=jnp.int32(1),
+        source=Source.noise(shape),
+        views=None,
+        corrected=jnp.asarray(False),
+        to_rgb=LatentToRGB(np.zeros((channels, 3), np.float32), np.zeros(3, np.float32)),
+        conditions=conditions_of(settings, (settings.height, settings.width)),
+    )
+    weights = Weights(run.state.params)
+    slot, texts = jax.eval_shape(functools.partial(packed.enter, program), weights, inputs)
+    numbers = np.array([0, 0, 1, 2], np.int32)
+    branches = Branches(numbers, numbers[:, None], numbers)
+    mixture = Mixture(branches, np.ones((4, 1), np.float32))
+    advance = jax.jit(functools.partial(packed.advanced, program))
+    arguments = weights, (slot,) * 4, (*texts, *texts), mixture, np.int32(1)
+    exported = jax.export.export(advance, platforms=PLATFORMS)(*arguments)
+    assert exported.platforms == PLATFORMS
+    progress, shown = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    assert [p.state.x.shape for p in progress] == [(1, *shape)] * 4
+    assert shown.shape == (4, *shape[:2], 3)

@@ -13,7 +13,8 @@ class SamplerControls(TypedDict, total=False):
     eta: float
     """Noise that DDIM adds per step: 0 none, 1 as DDPM."""
     spacing: str | None
-    """Spacing of the timesteps; None is the default of the model's schedule."""
+    """Spacing of the steps: even in time, or in noise; None is the default of the model's
+    schedule."""
     variation_seed: int
     """Seed of the noise that variation_strength moves every picture towards."""
     variation_strength: float
@@ -98,6 +99,9 @@ class Controls(SamplerControls, total=False):
     decoder: str
     """What decodes the finished latents: the model's autoencoder, or its "taesd", which is quicker
     and loses some detail."""
+    vae_tiling: bool
+    """Encode and decode pictures of more than 64 latent cells a side in overlapping tiles: less
+    memory, and slight differences."""
     upscale: int | None
     """Enlarge the finished images by this factor; 1 enhances them at their size, None does not."""
     upscaler: str

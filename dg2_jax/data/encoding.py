@@ -21,7 +21,7 @@ from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.pictures.images import from_uint8
 
-IMAGE_BATCH = 64
+IMAGE_BATCH = 64  # pictures of 128 x 128; of larger ones fewer
 # Captions are encoded sorted by length; larger groups need less padding.
 CHUNK = 512
 
@@ -52,6 +52,12 @@ def load_autoencoder(folder: str | Path) -> AutoencoderKL:
     graphdef, variables = nnx.split(shapes)
     params = weights_file.load(Path(folder) / "vae.safetensors", nnx.to_pure_dict(variables))
     return nnx.merge(graphdef, params)
+
+
+def image_batch(image: np.ndarray) -> int:
+    """How many pictures of the size of one (h, w, 3) are encoded together."""
+    height, width, _ = image.shape
+    return max(1, min(IMAGE_BATCH, IMAGE_BATCH * 128 * 128 // (height * width)))
 
 
 class Statistics:
@@ -101,22 +107,27 @@ def _posterior(graphdef: nnx.GraphDef, params: Any, images: Array) -> tuple[Arra
 class Encoder:
     """Captioned pictures to the records of `data.latents`."""
 
-    def __init__(self, vae: AutoencoderKL, text_encoder: Any, attributes: Sequence[str]):
+    def __init__(
+        self, vae: AutoencoderKL, text_encoder: Any, attributes: Sequence[str], pools: bool = False
+    ):
         """Creates the encoder; nothing is compiled yet.
 
         Args:
             vae: encodes the pictures.
-            text_encoder: a TextEncoder, or anything with its `encode`.
+            text_encoder: a PromptEncoder, or anything with its `encode`.
             attributes: the names of the attributes in a record, in order.
+            pools: whether records hold the captions' pooled vectors.
         """
         self._text_encoder, self._attributes = text_encoder, list(attributes)
         self._graphdef, self._params = nnx.split(vae)
+        self._pools = pools
 
     def moments(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (b, h, w, 3), b up to IMAGE_BATCH, to the float16 moments of their posteriors."""
+        """uint8 (b, h, w, 3), b up to `image_batch`, to the float16 moments of their posteriors."""
         # Always full batches: one compilation per size, and results that do not depend on the
         # batch.
-        padded = np.pad(images, [(0, IMAGE_BATCH - len(images)), (0, 0), (0, 0), (0, 0)])
+        missing = image_batch(images[0]) - len(images)
+        padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
         mean, logvar = _posterior(self._graphdef, self._params, padded)
         return np.asarray(mean)[: len(images)], np.asarray(logvar)[: len(images)]
 
@@ -128,18 +139,25 @@ class Encoder:
     ) -> Iterator[dict[str, np.ndarray]]:
         """The records of pictures of one size, uint8 (h, w, 3), in order."""
         encoding = self._text_encoder.encode([c for of_image in captions for c in of_image])
-        context, mask = np.asarray(encoding.context), np.asarray(encoding.mask)
-        row = 0
-        for first in range(0, len(images), IMAGE_BATCH):
-            means, logvars = self.moments(np.stack(images[first : first + IMAGE_BATCH]))
+        context = np.asarray(encoding.context)
+        mask = np.ones(context.shape[:2], bool)
+        if encoding.mask is not None:
+            mask = np.asarray(encoding.mask)
+        row, together = 0, image_batch(images[0])
+        for first in range(0, len(images), together):
+            means, logvars = self.moments(np.stack(images[first : first + together]))
             for i, (mean, logvar) in enumerate(zip(means, logvars, strict=True), start=first):
                 rows = slice(row, row + len(captions[i]))
                 row = rows.stop
                 lengths = mask[rows].sum(axis=1)
+                pooled = {}
+                if self._pools:
+                    pooled["pooled"] = np.asarray(encoding.pooled[rows], np.float16)
                 yield {
                     "mean": mean,
                     "logvar": logvar,
                     "tokens": context[rows][mask[rows]].astype(np.float16),
                     "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
                     "attributes": np.array([attributes[i][n] for n in self._attributes], np.int32),
+                    **pooled,
                 }

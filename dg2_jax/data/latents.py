@@ -8,6 +8,7 @@ bytes:
     tokens         float16 (sum of the captions' lengths, d), the captions one after another
     offsets        int32 (captions + 1,), where each caption starts in `tokens`
     attributes     int32 (attributes,), indices into the manifest's `attributes`
+    pooled         float16 (captions, e), of models that take one: a vector of each caption
 
 Moments are stored instead of samples, so that training draws from the posterior in each epoch.
 """
@@ -207,10 +208,12 @@ def draw_caption(
     offsets = record["offsets"]
     which = 0 if rng is None else int(rng.integers(len(offsets) - 1))
     start, end = int(offsets[which]), int(offsets[which + 1])
+    pooled = {"pooled": record["pooled"][which]} if "pooled" in record else {}
     return {
         "mean": record["mean"],
         "logvar": record["logvar"],
         "context": record["tokens"][start : min(end, start + max_length)],
+        **pooled,
     }
 
 
@@ -220,11 +223,12 @@ def caption_drawer(max_length: int) -> Callable[[Mapping[str, np.ndarray], Any],
 
 
 def caption_dropout(
-    null: np.ndarray, share: float
+    null: np.ndarray, share: float, pooled: np.ndarray | None = None
 ) -> Callable[[Example, np.random.Generator], Example]:
     """A transform of the loader: replaces a share of the contexts with `null` (l, d).
 
     For denoisers without a null context of their own; the others drop captions in their loss.
+    `pooled` is the vector that goes with `null`, where examples have one.
 
     Raises:
         ValueError: `share` is not in [0, 1].
@@ -232,21 +236,25 @@ def caption_dropout(
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"share must be in [0, 1], got {share}")
 
+    nothing = {"context": null} | ({} if pooled is None else {"pooled": pooled})
+
     def transform(example: Example, rng: np.random.Generator) -> Example:
-        return {**example, "context": null} if rng.random() < share else example
+        return {**example, **nothing} if rng.random() < share else example
 
     return transform
 
 
-def collate(examples: Sequence[Example], length: int | None = None) -> Batch:
+def collate(examples: Sequence[Example], length: int | None = None, cell: int = 8) -> Batch:
     """Stacks examples, their contexts padded behind a mask.
 
     Args:
-        examples: with mean, logvar (h, w, c) and context (tokens, d).
+        examples: with mean, logvar (h, w, c) and context (tokens, d), maybe pooled (e,).
         length: of the padded contexts; None takes the smallest multiple of 32 that holds them.
+        cell: side in pixels of a cell of the latents.
 
     Returns:
-        mean, logvar (b, h, w, c) and context (b, l, d), float16, and mask (b, l), True on tokens.
+        mean, logvar (b, h, w, c) and context (b, l, d), float16, and mask (b, l), True on tokens;
+        with pooled (b, e) also time_ids (b, 6): pictures of their own size that were not cropped.
     """
     contexts = [e["context"] for e in examples]
     if length is None:
@@ -257,9 +265,15 @@ def collate(examples: Sequence[Example], length: int | None = None) -> Batch:
     for i, tokens in enumerate(contexts):
         context[i, : len(tokens)] = tokens
         mask[i, : len(tokens)] = True
+    more = {}
+    if "pooled" in examples[0]:
+        size = [cell * side for side in examples[0]["mean"].shape[:2]]
+        more["pooled"] = np.stack([e["pooled"] for e in examples])
+        more["time_ids"] = np.tile(np.array([*size, 0, 0, *size], np.int32), (len(examples), 1))
     return {
         "mean": np.stack([e["mean"] for e in examples]),
         "logvar": np.stack([e["logvar"] for e in examples]),
         "context": context,
         "mask": mask,
+        **more,
     }

@@ -28,7 +28,6 @@ from dg2_jax.data.recipe import (
     claim,
     load_networks,
     read_json,
-    shared_text_encoder,
     write_json,
 )
 from dg2_jax.data.screening import Finding, Kept
@@ -145,8 +144,8 @@ class UnitEncoder:
             self._units.setdefault(k.index // recipe.shard_pictures, []).append(k)
         networks = load_networks(recipe)
         self._vae = networks.vae
-        text = shared_text_encoder(**networks.encoder_arguments)
-        self._encoder = encoding.Encoder(self._vae, text, list(self._source.attributes))
+        text, names = networks.load_text_encoder(), list(self._source.attributes)
+        self._encoder = encoding.Encoder(self._vae, text, names, networks.pools)
 
     def __call__(self, unit: int) -> int:
         """Returns how many of its pictures are kept."""
@@ -255,7 +254,7 @@ def _finish(
     write_json(folder / "vae.json", config.to_dict())
     shards = [shard for receipt in receipts for shard in receipt["shards"]]
     manifest = identity | {
-        "context_dim": shared_text_encoder(**networks.encoder_arguments).context_dim,
+        "context_dim": networks.load_text_encoder().context_dim,
         "splits": dict(sorted(Counter(k.split for k in kept).items())),
         "shards": sorted(shards, key=lambda shard: shard["file"]),
         "latent_mean": mean.tolist(),

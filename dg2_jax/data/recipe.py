@@ -16,10 +16,11 @@ from dg2_jax.data.sources.spec import SourceSpec
 from dg2_jax.files import replacing, sha256
 from dg2_jax.interop.diffusers_vae import from_pretrained
 from dg2_jax.interop.hf_folder import lasting_name
-from dg2_jax.models import folder as model
-from dg2_jax.models import weights_file
+from dg2_jax.models import coders, sources, weights_file
+from dg2_jax.models.architectures import ARCHITECTURES
+from dg2_jax.models.interface import SIZES
 from dg2_jax.nn.autoencoder import AutoencoderKL
-from dg2_jax.text.encoder import TextEncoder
+from dg2_jax.text.interface import PromptEncoder
 from dg2_jax.text.loading import load_text_encoder
 
 RESIZE_MODES = ("crop", "bucket")
@@ -33,9 +34,9 @@ class Recipe:
     Attributes:
         source: of the pictures.
         output_dir: the folder to create.
-        model: an embedded model's name or a model folder, whose autoencoder, latent scaling and
-            text encoder are used; `init_from` of a training run needs these. Empty if `vae` is
-            given.
+        model: an embedded model's name, a model folder, or Stable Diffusion (see
+            `dg2_jax.models.sources`), whose autoencoder, latent scaling and text encoder are used;
+            `init_from` of a training run needs these. Empty if `vae` is given.
         vae: a folder written by scripts.train_vae, whose latents are measured and scaled to mean 0
             and variance 1; or a published autoencoder (folder or hub id), with its scaling.
         text_encoder: as `dg2_jax.text.loading.load_text_encoder` takes it; a model has its own.
@@ -94,9 +95,10 @@ class Networks:
     Attributes:
         vae: the autoencoder, with its scaling.
         measured: whether the scaling is measured instead.
-        text_encoder: as a model folder describes it.
+        text_encoder: as `dg2_jax.models.coders` describes it.
         size: side of a picture in pixels.
         preview: of the latents, where the model has one.
+        pools: whether the model takes a pooled vector of each caption.
     """
 
     vae: AutoencoderKL
@@ -104,11 +106,11 @@ class Networks:
     text_encoder: dict[str, Any]
     size: int
     preview: dict[str, Any] | None = None
+    pools: bool = False
 
-    @property
-    def encoder_arguments(self) -> dict[str, Any]:
-        """The arguments for loading the text encoder."""
-        return {key: self.text_encoder[key] for key in ("name", "max_length")}
+    def load_text_encoder(self) -> PromptEncoder:
+        """The text encoder, loaded once per process."""
+        return _text_encoder(json.dumps(self.text_encoder, sort_keys=True))
 
 
 def load_networks(recipe: Recipe) -> Networks:
@@ -119,13 +121,16 @@ def load_networks(recipe: Recipe) -> Networks:
         ValueError: it is damaged.
     """
     if recipe.model:
-        start = model.load(recipe.model)
+        config = sources.described(recipe.model)
+        architecture = ARCHITECTURES[config["model"]]
+        denoiser = architecture.parse(config["denoiser"], "denoiser")
         return Networks(
-            start.autoencoder.bind(start.autoencoder_params),
+            coders.autoencoder(recipe.model),
             False,
-            dict(start.config["text_encoder"]),
-            recipe.size or start.default_size,
-            start.config.get("preview"),
+            coders.described_text(recipe.model),
+            recipe.size or config.get("default_size", DEFAULT_SIZE),
+            config.get("preview"),
+            SIZES in architecture.abilities(denoiser),
         )
     own = (Path(recipe.vae) / "vae.json").is_file()
     vae = encoding.load_autoencoder(recipe.vae) if own else from_pretrained(recipe.vae)
@@ -136,9 +141,12 @@ def load_networks(recipe: Recipe) -> Networks:
 
 
 @functools.cache
-def shared_text_encoder(name: str, max_length: int) -> TextEncoder:
-    """`load_text_encoder`, once per process."""
-    return load_text_encoder(name, max_length)
+def _text_encoder(described: str) -> PromptEncoder:
+    """Of a description in JSON; that by name masks padding even where its model attends to it."""
+    values = json.loads(described)
+    if "name" in values:
+        return load_text_encoder(values["name"], values["max_length"])
+    return coders.text_encoder(values)
 
 
 def allowed_sizes(recipe: Recipe, factor: int) -> list[screening.Size]:

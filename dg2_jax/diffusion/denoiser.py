@@ -20,11 +20,32 @@ Predict = Callable[[Latent, Int[Array, " b"], Conditioning], Latent]
 
 
 class Level(NamedTuple):
-    """A noise level, the same for the whole batch."""
+    """A noise level: one for the whole batch, () each, or one per latent, (b,) each."""
 
-    timestep: Int[Array, ""]
-    alpha: Float[Array, ""]
-    sigma: Float[Array, ""]
+    timestep: Int[Array, "*b"]
+    alpha: Float[Array, "*b"]
+    sigma: Float[Array, "*b"]
+
+    def repeated(self, copies: int) -> "Level":
+        """The level of `copies` batches of the same latents, one after another."""
+        return Level(*(jnp.tile(a, copies) if jnp.ndim(a) else a for a in self))
+
+    def of_latents(self, index: Int[Array, " r"]) -> "Level":
+        """The level of the latents of these numbers."""
+        return Level(*(a[index] if jnp.ndim(a) else a for a in self))
+
+    def over_latents(self) -> tuple[Any, Any]:
+        """α and σ as they are multiplied with latents (b, h, w, c)."""
+        return over_latents(self.alpha), over_latents(self.sigma)
+
+
+def over_latents(values: Any) -> Any:
+    """Numbers in the shape in which latents are multiplied by them.
+
+    Args:
+        values: one for all latents, (), stays as it is; one for each, (b,), gets (b, 1, 1, 1).
+    """
+    return values if jnp.ndim(values) == 0 else values[:, None, None, None]
 
 
 class Denoiser(NamedTuple):
@@ -58,6 +79,6 @@ def of_network(network: Predict, prediction_type: str) -> Denoiser:
     def estimate(x: Latent, level: Level, conditioning: Conditioning) -> Latent:
         t = jnp.broadcast_to(level.timestep, x.shape[:1])
         output = network(x, t, conditioning)
-        return prediction.to_x0(prediction_type, x, output, level.alpha, level.sigma)
+        return prediction.to_x0(prediction_type, x, output, *level.over_latents())
 
     return stateless(estimate)

@@ -4,16 +4,16 @@ Since x₀, ε and v estimates at one x are affine in each other, a combination 
 is the same in all three spaces. Convention: a scale of 1 is unguided.
 
 A guided denoiser evaluates all branches (every prompt, then the negative prompt) in one call of the
-denoiser inside it; its conditioning comes from `pair`.
+denoiser inside it; its conditioning comes from `pair`, or lies as `Branches` tells.
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from dg2_jax.diffusion.denoiser import Conditioning, Denoiser, Level, Memory
+from dg2_jax.diffusion.denoiser import Conditioning, Denoiser, Level, Memory, over_latents
 from dg2_jax.typing import Latent
 
 
@@ -29,7 +29,7 @@ class Guidance(NamedTuple):
         momentum: β of each image, between -1 and 1. It acts once per row, so twice per step of a
             two-stage solver.
         prompt_weights: aᵢ of the n composed prompts per image; ones (b, 1) for a single prompt.
-        interval: (low, high), the noise levels σ between which guidance acts.
+        interval: (low, high) of each image, the noise levels σ between which guidance acts.
         autoguidance_scale: w of `autoguided` for each image; 1 is the better denoiser alone.
     """
 
@@ -39,13 +39,32 @@ class Guidance(NamedTuple):
     norm_threshold: Float[Array, " b"]
     momentum: Float[Array, " b"]
     prompt_weights: Float[Array, "b n"]
-    interval: Float[Array, "2"]
+    interval: Float[Array, "b 2"]
     autoguidance_scale: Float[Array, " b"]
 
     def repeated(self, copies: int) -> "Guidance":
         """The guidance of `copies` batches of the same images, one after another."""
-        repeated = jax.tree.map(lambda a: jnp.concatenate([a] * copies), self)
-        return repeated._replace(interval=self.interval)
+        return jax.tree.map(lambda a: jnp.concatenate([a] * copies), self)
+
+    def acts_at(self, level: Level) -> Bool[Array, " b"]:
+        """Whether each image is guided at a level."""
+        low, high = self.interval.T
+        return (level.sigma >= low) & (level.sigma <= high)
+
+
+class Branches(NamedTuple):
+    """Where the r branches of b images lie in a batch of the network, in any order.
+
+    Attributes:
+        image: the image that each branch is of.
+        prompts: the branches of the n composed prompts of each image.
+        negative: the branch of the negative prompt. Where it is that of the prompt, the negative
+            prompt is not evaluated: for images without guidance at this level.
+    """
+
+    image: Int[Array, " r"]
+    prompts: Int[Array, "b n"]
+    negative: Int[Array, " b"]
 
 
 def pair(conditional: Conditioning, unconditional: Conditioning) -> Conditioning:
@@ -66,7 +85,7 @@ def rescale(guided: Latent, conditional: Latent, phi: Float[Array, " b"]) -> Lat
     axes = (1, 2, 3)
     std_c = jnp.std(conditional, axis=axes, keepdims=True)
     std_g = jnp.std(guided, axis=axes, keepdims=True)
-    phi = _of_images(phi)
+    phi = over_latents(phi)
     return guided * (phi * std_c / jnp.maximum(std_g, 1e-8) + (1.0 - phi))
 
 
@@ -84,13 +103,15 @@ def classifier_free(denoise: Denoiser, scale: Float[Array, " b"]) -> Denoiser:
     def apply(
         x: Latent, level: Level, paired: Conditioning, memory: Memory
     ) -> tuple[Latent, Memory]:
-        c, u, memory = _branches(denoise, x, level, paired, memory)
-        return u + _of_images(scale) * (c - u), memory
+        c, u, memory = _evaluated(denoise, x, level, paired, memory)
+        return u + over_latents(scale) * (c - u), memory
 
     return Denoiser(lambda x: denoise.init(_repeat(x, 2)), apply)
 
 
-def adaptive_projected(denoise: Denoiser, guidance: Guidance) -> Denoiser:
+def adaptive_projected(
+    denoise: Denoiser, guidance: Guidance, branches: Branches | None = None
+) -> Denoiser:
     """Adaptive projected guidance (Sadat et al., arXiv 2410.02416, algorithm 1).
 
         m ← c - u + β m;   d = m · min(1, r/‖m‖);   x₀ = c + (w - 1) (d - (1 - η) ⟨d, c⟩ c/‖c‖²)
@@ -98,37 +119,47 @@ def adaptive_projected(denoise: Denoiser, guidance: Guidance) -> Denoiser:
     Strong guidance over-saturates mainly through the part of c - u that is parallel to c, so that
     part counts η times; the norm of the update is capped at r; and a negative β pushes away from
     the directions of earlier steps. (η, r, β) = (1, ∞, 0) is `classifier_free`, so that one
-    compiled program serves both. The estimate is then rescaled by φ, see `rescale`.
+    compiled program serves both. The estimate is then rescaled by φ, see `rescale`. Outside the
+    interval of an image its estimate is c, and its m stays.
 
     With n prompts per image, c is that of all of them together, c = u + Σᵢ aᵢ (cᵢ - u): the
     conjunction of Liu et al. (Composable Diffusion, arXiv 2206.01714, section 4), whose weights are
     w·aᵢ. The order of the prompts does not matter, a weight of 0 leaves a prompt out, a negative
     one moves away from it. The weight of a single prompt is not used.
 
+    Args:
+        denoise: the denoiser.
+        guidance: the numbers.
+        branches: where the branches lie; None: as `pair` puts them.
+
     Returns:
         A denoiser whose memory is (m, the memory of `denoise` for all branches), m zero before the
         first row.
     """
     w, eta, r, beta = map(
-        _of_images,
+        over_latents,
         (guidance.scale, guidance.eta_parallel, guidance.norm_threshold, guidance.momentum),
     )
-    branches = guidance.prompt_weights.shape[1] + 1
+    weights = guidance.prompt_weights
 
     def init(x: Latent) -> tuple[Latent, Memory]:
-        return jnp.zeros_like(x), denoise.init(_repeat(x, branches))
+        if branches is not None:
+            return jnp.zeros_like(x), denoise.init(x[branches.image])
+        return jnp.zeros_like(x), denoise.init(_repeat(x, weights.shape[1] + 1))
 
     def apply(
         x: Latent, level: Level, paired: Conditioning, memory: tuple[Latent, Memory]
     ) -> tuple[Latent, tuple[Latent, Memory]]:
-        m, inner = memory
-        c, u, inner = _branches(denoise, x, level, paired, inner, guidance.prompt_weights)
-        m = c - u + beta * m
+        before, inner = memory
+        c, u, inner = _evaluated(denoise, x, level, paired, inner, weights, branches)
+        m = c - u + beta * before
         norm = jnp.sqrt(jnp.maximum(_dot(m, m), 1e-16))
         d = m / jnp.maximum(1.0, norm / r)
         parallel = _dot(d, c) / jnp.maximum(_dot(c, c), 1e-8) * c
         g = c + (w - 1.0) * (d - (1.0 - eta) * parallel)
-        return rescale(g, c, guidance.rescale), (m, inner)
+        acts = over_latents(guidance.acts_at(level))
+        x0 = jnp.where(acts, rescale(g, c, guidance.rescale), c)
+        return x0, (jnp.where(acts, m, before), inner)
 
     return Denoiser(init, apply)
 
@@ -136,16 +167,15 @@ def adaptive_projected(denoise: Denoiser, guidance: Guidance) -> Denoiser:
 def within_interval(guided: Denoiser, denoise: Denoiser, guidance: Guidance) -> Denoiser:
     """`guided` at noise levels low ≤ σ ≤ high, its conditional estimate elsewhere (2404.07724).
 
-    Outside the interval the unconditional branch is not evaluated at all, unless several prompts
-    are composed, which needs it. There the momentum of `guided` is frozen, the memory of `denoise`
-    still advances, and that of a branch that is not evaluated is reset.
+    Outside the intervals of all images the unconditional branch is not evaluated at all, unless
+    several prompts are composed, which needs it. There the momentum of `guided` is frozen, the
+    memory of `denoise` still advances, and that of a branch that is not evaluated is reset.
 
     Args:
         guided: `adaptive_projected(denoise, guidance)`.
         denoise: the denoiser inside it.
-        guidance: its numbers, with the interval.
+        guidance: its numbers, with the intervals.
     """
-    low, high = guidance.interval
     composes = guidance.prompt_weights.shape[1] > 1
 
     def outside(
@@ -153,7 +183,7 @@ def within_interval(guided: Denoiser, denoise: Denoiser, guidance: Guidance) -> 
     ) -> tuple[Latent, tuple[Latent, Memory]]:
         m, inner = memory
         if composes:
-            c, _, inner = _branches(denoise, x, level, paired, inner, guidance.prompt_weights)
+            c, _, inner = _evaluated(denoise, x, level, paired, inner, guidance.prompt_weights)
             return c, (m, inner)
         conditional, kept = jax.tree.map(lambda a: a[: len(x)], (paired, inner))
         c, kept = denoise.apply(x, level, conditional, kept)
@@ -162,7 +192,7 @@ def within_interval(guided: Denoiser, denoise: Denoiser, guidance: Guidance) -> 
     def apply(
         x: Latent, level: Level, paired: Conditioning, memory: tuple[Latent, Memory]
     ) -> tuple[Latent, tuple[Latent, Memory]]:
-        inside: Bool[Array, ""] = (level.sigma >= low) & (level.sigma <= high)
+        inside = jnp.any(guidance.acts_at(level))
         return jax.lax.cond(inside, guided.apply, outside, x, level, paired, memory)
 
     return Denoiser(guided.init, apply)
@@ -192,24 +222,30 @@ def autoguided(denoise: Denoiser, bad: Denoiser, scale: Float[Array, " b"]) -> D
     ) -> tuple[Latent, tuple[Memory, Memory]]:
         good, first = denoise.apply(x, level, conditioning[0], memory[0])
         worse, second = bad.apply(x, level, conditioning[1], memory[1])
-        w = _of_images(jnp.tile(scale, len(x) // len(scale)))
+        w = over_latents(jnp.tile(scale, len(x) // len(scale)))
         return worse + w * (good - worse), (first, second)
 
     return Denoiser(init, apply)
 
 
-def _branches(
+def _evaluated(
     denoise: Denoiser,
     x: Latent,
     level: Level,
     paired: Conditioning,
     memory: Memory,
     prompt_weights: Float[Array, "b n"] | None = None,
+    branches: Branches | None = None,
 ) -> tuple[Latent, Latent, Memory]:
     """The conditional and the unconditional estimate and the memory, from one call of `denoise`."""
     n = 1 if prompt_weights is None else prompt_weights.shape[1]
-    x0, memory = denoise.apply(_repeat(x, n + 1), level, paired, memory)
-    *each, u = jnp.split(x0, n + 1)
+    if branches is None:
+        x0, memory = denoise.apply(_repeat(x, n + 1), level.repeated(n + 1), paired, memory)
+        *each, u = jnp.split(x0, n + 1)
+    else:
+        at = level.of_latents(branches.image)
+        x0, memory = denoise.apply(x[branches.image], at, paired, memory)
+        each, u = [x0[branch] for branch in branches.prompts.T], x0[branches.negative]
     if prompt_weights is None or n == 1:
         return each[0], u, memory
     weights = prompt_weights.T[:, :, None, None, None]
@@ -218,10 +254,6 @@ def _branches(
 
 def _repeat(x: Latent, count: int) -> Float[Array, "n h w c"]:
     return jnp.concatenate([x] * count)
-
-
-def _of_images(values: Float[Array, " b"]) -> Float[Array, "b 1 1 1"]:
-    return values[:, None, None, None]
 
 
 def _dot(a: Latent, b: Latent) -> Float[Array, "b 1 1 1"]:

@@ -14,7 +14,7 @@ variance.
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dg2_jax.diffusion.denoiser import Conditioning, Denoiser, Level, Memory
+from dg2_jax.diffusion.denoiser import Conditioning, Denoiser, Level, Memory, over_latents
 from dg2_jax.typing import Latent
 
 
@@ -22,7 +22,7 @@ def keep_original(
     denoise: Denoiser,
     original: Latent,
     change: Float[Array, "b h w 1"],
-    first_timestep: Int[Array, ""],
+    first_timestep: Int[Array, "*b"],
 ) -> Denoiser:
     """`denoise` where and when the change map allows it, the original elsewhere.
 
@@ -31,14 +31,14 @@ def keep_original(
         original: z₀, scaled clean latents.
         change: from 0 (never changed) to 1 (free from the first step); a cell with the value c is
             free for the last fraction c of the way from `first_timestep` to 0.
-        first_timestep: the noisiest timestep, where sampling starts.
+        first_timestep: the noisiest timestep, where sampling starts: one, or one per latent.
     """
 
     def apply(
         x: Latent, level: Level, conditioning: Conditioning, memory: Memory
     ) -> tuple[Latent, Memory]:
         x0, memory = denoise.apply(x, level, conditioning, memory)
-        remaining = (level.timestep + 1) / (first_timestep + 1)
+        remaining = over_latents((level.timestep + 1) / (first_timestep + 1))
         return jnp.where(change < remaining, original, x0), memory
 
     return Denoiser(denoise.init, apply)

@@ -74,7 +74,7 @@ def denoiser(network: DeepNetwork, prediction_type: str, every: Int[Array, ""]) 
             lambda: network.evaluate(x, t, conditioning, memory.deep),
         )
         age = jnp.where(due, 1, memory.age + 1)
-        x0 = prediction.to_x0(prediction_type, x, output, level.alpha, level.sigma)
+        x0 = prediction.to_x0(prediction_type, x, output, *level.over_latents())
         return x0, Cache(age, deep)
 
     return Denoiser(init, apply)

@@ -28,13 +28,18 @@ def image_keys(seeds: Integer[Array, " b"]) -> Keys:
     return jax.vmap(randomness.key)(seeds)
 
 
-def noise_for(keys: Keys, name: int, step: int | Int[Array, ""], shape: tuple[int, ...]) -> Latent:
-    """Standard normal (b, *shape): a function of (seed, name, step), not of the batch."""
+def noise_for(
+    keys: Keys, name: int, step: int | Int[Array, "*b"], shape: tuple[int, ...]
+) -> Latent:
+    """Standard normal (b, *shape): a function of (seed, name, step), not of the batch.
 
-    def one(key: PRNGKeyArray) -> Array:
+    The step is the same for all images, or one for each.
+    """
+
+    def one(key: PRNGKeyArray, step: int | Int[Array, ""]) -> Array:
         return randomness.normal(jax.random.fold_in(jax.random.fold_in(key, name), step), shape)
 
-    return jax.vmap(one)(keys)
+    return jax.vmap(one, in_axes=(0, 0 if jnp.ndim(step) else None))(keys, step)
 
 
 class Variation(NamedTuple):
@@ -83,13 +88,14 @@ class Progress(NamedTuple):
     """The progress of a sampling run.
 
     Attributes:
-        rows_done: number of rows of the table that are done.
+        rows_done: number of rows of the table that are done; one per latent where each latent
+            has a table of its own.
         state: of the solver; `state.x` are the latents.
         memory: of the denoiser.
         x0: the last row's estimate; the starting latents before the first row.
     """
 
-    rows_done: Int[Array, ""]
+    rows_done: Int[Array, "*b"]
     state: SolverState
     memory: Memory
     x0: Latent
@@ -111,7 +117,7 @@ def make_step(
     Args:
         denoise: the denoiser.
         conditioning: its conditioning.
-        table: `SolverTable.padded`.
+        table: `SolverTable.padded`; or one per latent, (b, rows, …), with `rows_done` (b,).
         keys: one per latent, for the noise of stochastic solvers.
     """
     table = jax.tree.map(jnp.asarray, table)
@@ -127,9 +133,13 @@ def make_step(
     return step
 
 
-def row_of(table: SolverTable, index: Int[Array, ""]) -> SolverTable:
-    """One row of a table, its arrays without the leading axis."""
-    return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, index, keepdims=False), table)
+def row_of(table: SolverTable, index: Int[Array, "*b"]) -> SolverTable:
+    """One row of a table, its arrays without the axis of rows; of b tables, one row of each."""
+
+    def one(table: SolverTable, index: Int[Array, ""]) -> SolverTable:
+        return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, index, keepdims=False), table)
+
+    return one(table, index) if index.ndim == 0 else jax.vmap(one)(table, index)
 
 
 def sample(
@@ -142,9 +152,12 @@ def sample(
     return jax.lax.scan(lambda p, _: (step(p), None), start, length=rows)[0].state.x
 
 
-def advance(step: Step, progress: Progress, until: Int[Array, ""] | int) -> Progress:
-    """Runs rows until `until` are done, at most as many as the table has real rows."""
-    return jax.lax.while_loop(lambda p: p.rows_done < until, step, progress)
+def advance(step: Step, progress: Progress, until: Int[Array, "*b"] | int) -> Progress:
+    """Runs rows until `until` are done, at most as many as the table has real rows.
+
+    Latents with tables of their own run the same number of rows: `until - rows_done` is one number.
+    """
+    return jax.lax.while_loop(lambda p: jnp.all(p.rows_done < until), step, progress)
 
 
 def watched(

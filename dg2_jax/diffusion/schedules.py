@@ -13,8 +13,12 @@ from typing import Literal
 
 import numpy as np
 
-Spacing = Literal["linspace", "leading", "trailing"]
-SPACINGS: tuple[str, ...] = ("linspace", "leading", "trailing")
+Spacing = Literal["linspace", "leading", "trailing", "karras", "exponential"]
+EVEN: tuple[str, ...] = ("linspace", "leading", "trailing")  # spaced in time
+BY_NOISE: tuple[str, ...] = ("karras", "exponential")  # spaced in the ratio of noise to signal
+SPACINGS: tuple[str, ...] = EVEN + BY_NOISE
+RHO = 7.0  # of "karras"
+MOST_NOISE = 80.0  # σ/α beyond which noisier levels are as one to "karras" and "exponential"
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,4 +260,46 @@ def timesteps(
         return np.arange(S - 1, -1, -1, dtype=np.int64) * (T // S) + offset
     if spacing == "trailing":
         return np.round(T - np.arange(S) * (T / S)).astype(np.int64) - 1
-    raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}; got {spacing!r}")
+    raise ValueError(f"spacing must be one of {', '.join(EVEN)}; got {spacing!r}")
+
+
+def timesteps_by_noise(
+    num_inference_steps: int, schedule: Schedule, spacing: str, below: int | None = None
+) -> np.ndarray:
+    """The visited timesteps, noisiest first, where the ratios r = σ/α are spaced, not the times.
+
+    karras: r^(1/ρ) evenly spaced, ρ = 7 (Karras et al., arXiv 2206.00364, equation 5);
+    exponential: log r evenly spaced. Both lead from the noisiest level, which is visited whatever
+    its ratio, to the least noisy one; ratios above `MOST_NOISE` count as that. Each step takes the
+    training level whose log r is nearest among those that leave a level of its own to every step.
+
+    Args:
+        num_inference_steps: S.
+        schedule: of the model.
+        spacing: one of `BY_NOISE`.
+        below: the timesteps are those from 0 to this many; None is all of the schedule.
+
+    Raises:
+        ValueError: more steps than levels, fewer than one, or an unknown spacing.
+
+    >>> timesteps_by_noise(5, make("curved"), "karras").tolist()
+    [999, 786, 427, 59, 0]
+    """
+    T = schedule.num_train_timesteps if below is None else below
+    S = len(timesteps(num_inference_steps, T))  # which checks the number
+    if spacing not in BY_NOISE:
+        raise ValueError(f"spacing must be one of {', '.join(BY_NOISE)}; got {spacing!r}")
+    with np.errstate(divide="ignore"):
+        ratios = np.minimum(schedule.sigma[:T] / schedule.alpha[:T], MOST_NOISE)
+    logs, fractions = np.log(ratios), np.linspace(1.0, 0.0, S)
+    if spacing == "karras":
+        least, most = np.exp(logs[[0, -1]] / RHO)
+        wanted = RHO * np.log(least + fractions * (most - least))
+    else:
+        wanted = logs[0] + fractions * (logs[-1] - logs[0])
+    nearest = np.round(np.interp(wanted, logs, np.arange(T))).astype(np.int64)
+    nearest[0] = T - 1
+    visited = np.maximum(nearest, np.arange(S - 1, -1, -1))
+    for i in range(1, S):
+        visited[i] = min(visited[i], visited[i - 1] - 1)
+    return visited

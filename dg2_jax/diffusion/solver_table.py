@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dg2_jax.diffusion.denoiser import over_latents
 from dg2_jax.typing import Latent
 
 X, ANCHOR, M0, M1, M2, Z = range(6)
@@ -61,12 +62,20 @@ def init(x: Latent) -> SolverState:
     return SolverState(x, x, jnp.zeros_like(x), jnp.zeros_like(x))
 
 
-def step(state: SolverState, matrix: Float[Array, "2 6"], m0: Latent, noise: Latent) -> SolverState:
-    """Apply one row: `m0` is the x₀ estimate at `state.x`, `noise` standard normal."""
+def step(
+    state: SolverState, matrix: Float[Array, "*b 2 6"], m0: Latent, noise: Latent
+) -> SolverState:
+    """Apply one row: `m0` is the x₀ estimate at `state.x`, `noise` standard normal.
+
+    The matrix is one for all latents, or one each.
+    """
     basis = (state.x, state.anchor, m0, state.m1, state.m2, noise)
-    x = sum((matrix[0, j] * b for j, b in enumerate(basis)), jnp.zeros_like(m0))
-    anchor = sum((matrix[1, j] * b for j, b in enumerate(basis)), jnp.zeros_like(m0))
-    return SolverState(x, anchor, m0, state.m1)
+
+    def combined(row: int) -> Latent:
+        weights = [over_latents(matrix[..., row, j]) for j in range(len(basis))]
+        return sum((w * b for w, b in zip(weights, basis, strict=True)), jnp.zeros_like(m0))
+
+    return SolverState(combined(0), combined(1), m0, state.m1)
 
 
 def resampled(table: SolverTable, times: int) -> SolverTable:

@@ -81,6 +81,8 @@ class Stepping:
             steps = len(schedules.timesteps(num_inference_steps, count))  # which checks the number
             return (count - np.arange(steps) * count // steps) * every - 1
         spacing = spacing or self.spacing or schedules.default_spacing(schedule)
+        if spacing in schedules.BY_NOISE:
+            return schedules.timesteps_by_noise(num_inference_steps, schedule, spacing, below)
         offset = 0
         if spacing == "leading" and num_inference_steps >= 1:
             offset = min(self.steps_offset, max(levels // num_inference_steps - 1, 0))

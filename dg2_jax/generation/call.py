@@ -151,7 +151,7 @@ class Call:
         """Generates the images of a batch; None if the watcher stopped it."""
         tags = self.tags[batch[0]]
         model, encoder = self.library.applied(self.model, self.text_encoder, tags)
-        plan, inputs = self._inputs(batch, encoder)
+        plan, inputs = self.inputs(batch, encoder)
         weights = self.weights
         if tags:
             weights = weights._replace(denoiser=model.params[plan.settings.weights])
@@ -159,31 +159,44 @@ class Call:
         if rows < plan.num_rows:
             return None
         real = len(set(batch))
-        return Finished(self._pictures(latents, inputs)[:real], np.asarray(latents)[:real])
+        return self.decoded(latents, inputs, real)
 
-    def result(self, finished: Sequence[Finished]) -> Result:
-        """The result of the call from its finished batches."""
+    def result(self, finished: Sequence[Finished], indices: Sequence[int] | None = None) -> Result:
+        """The result of the call from its finished batches.
+
+        Args:
+            finished: the batches, in their order.
+            indices: of the images in them; None: of the call's first ones, and the call was stopped
+                if there are not all.
+        """
         plan = self.plan
         size = plan.size if self.edit is None else self.edit.size
         none = Finished(
             np.zeros((0, *size, 3), np.uint8), np.zeros((0, *plan.latent_shape), np.float32)
         )
         pictures, latents = map(np.concatenate, zip(*(finished or [none]), strict=True))
-        done = len(pictures)
+        stopped = indices is None and len(pictures) < len(self.prompts)
+        indices = range(len(pictures)) if indices is None else indices
         return Result(
             images=pictures,
-            seeds=tuple(self.seeds[:done]),
-            prompts=tuple(self.prompts[:done]),
-            negative_prompts=tuple(self.negative_prompts[:done]),
+            seeds=tuple(self.seeds[i] for i in indices),
+            prompts=tuple(self.prompts[i] for i in indices),
+            negative_prompts=tuple(self.negative_prompts[i] for i in indices),
             latents=latents,
             settings=plan.settings,
             model=self.model.name,
             model_hash=hash_of(self.model.config, plan.settings.weights),
             image_digest=self.edit.digest if self.edit else None,
-            stopped=done < len(self.prompts),
+            stopped=stopped,
         )
 
-    def _inputs(self, batch: list[int], encoder: PromptEncoder) -> tuple[Plan, Inputs]:
+    def inputs(self, batch: list[int], encoder: PromptEncoder) -> tuple[Plan, Inputs]:
+        """What the program takes of the images of a batch, and the plan it is for.
+
+        Args:
+            batch: indices of images.
+            encoder: the text encoder, with the adapters of these images.
+        """
         prompts, negatives = self.plan.program.task.texts(
             [self.prompts[i] for i in batch],
             [self.negative_prompts[i] for i in batch],
@@ -196,8 +209,8 @@ class Call:
         keys = sampling.image_keys(jnp.asarray([self.seeds[i] for i in batch], jnp.uint32))
         return plan, plan.inputs(self.source, texts, weights, keys, self.control_image)
 
-    def _pictures(self, latents: Latent, inputs: Inputs) -> np.ndarray:
-        """Decoded, pasted back, enlarged."""
+    def decoded(self, latents: Latent, inputs: Inputs, count: int) -> Finished:
+        """The first images of a batch from its sampled latents: decoded, pasted back, enlarged."""
         settings = self.plan.settings
         coder = self.model.autoencoder, self.model.autoencoder_params
         if settings.decoder == "taesd" and self.model.taesd is not None:
@@ -207,7 +220,7 @@ class Call:
             pictures = editing.paste_back(pictures, self.edit, settings)
         if settings.upscale is not None:
             pictures = upscale(pictures, settings.upscaler, settings.upscale)
-        return pictures
+        return Finished(pictures[:count], np.asarray(latents)[:count])
 
 
 class Asked(NamedTuple):
@@ -238,6 +251,7 @@ def begin(
         ValueError: naming the parameter and what is allowed.
     """
     editing.check_control(asked.control_image is not None, settings)
+    model = model.tiled if settings.vae_tiling else model
     controlnets = controlnets or ControlNets()
     plan, weights = plan_for(model, settings, weaker, asked.image is not None, controlnets)
     edit = editing.load(asked.image, asked.mask, plan)

@@ -147,5 +147,6 @@ def guidance_of(
         name: np.full(len(prompt_weights), value, np.float32) for name, value in values.items()
     }
     arrays["prompt_weights"] = prompt_weights
-    arrays["interval"] = np.asarray(settings.guidance_interval or (0.0, 1.0), np.float32)
+    interval = np.asarray(settings.guidance_interval or (0.0, 1.0), np.float32)
+    arrays["interval"] = np.tile(interval, (len(prompt_weights), 1))
     return Guidance(**jax.device_put(arrays))

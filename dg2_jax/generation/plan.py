@@ -67,6 +67,21 @@ class Plan(NamedTuple):
     to_rgb: LatentToRGB
     control_steps: tuple[int, int] = (-1, 0)
 
+    @property
+    def num_steps(self) -> int:
+        """Steps of the solver, each of one or more rows; those of an edit may be fewer."""
+        steps = self.settings.num_inference_steps
+        return min(steps, self.num_rows) if self.num_rows else steps
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of a step, about."""
+        return max(1, round(self.num_rows / self.settings.num_inference_steps))
+
+    def step_of(self, rows_done: int) -> int:
+        """The steps that are done after so many rows, one or more."""
+        return -(-rows_done * self.num_steps // self.num_rows)
+
     def inputs(
         self,
         source: Source,
@@ -173,8 +188,11 @@ def make(
 
 def with_null_text(plan: Plan) -> Plan:
     """The plan for prompts joined by AND, which need the null text even without guidance."""
-    if plan.program.is_guided:
-        return plan
+    return plan if plan.program.is_guided else always_guided(plan)
+
+
+def always_guided(plan: Plan) -> Plan:
+    """The plan whose program evaluates the negative prompt at every row, with the same result."""
     return plan._replace(program=dataclasses.replace(plan.program, guidance="always"))
 
 

@@ -10,6 +10,7 @@ from dg2_jax.checks import ParameterError
 from dg2_jax.controls.arguments import check_preview
 from dg2_jax.generation.call import Call
 from dg2_jax.generation.drivers import Watcher
+from dg2_jax.models.model import Model, Network, Params
 from dg2_jax.result import Preview
 
 Watching = Callable[[list[int]], Watcher | None]
@@ -40,18 +41,9 @@ def watching(
         ParameterError: `every` or `mode` is not allowed, or the model has no TAESD.
     """
     check_preview(every, mode)
-    rows = call.plan.num_rows
-    steps = call.plan.settings.num_inference_steps
-    rows_per_step = max(1, round(rows / steps))
-    num_steps = min(steps, rows) if rows else steps
-    model = call.model
-    if mode == "taesd" and model.taesd is None:
-        raise ParameterError("preview_mode", f"must not be taesd with {model.name}, which has none")
-    decoders = {
-        "vae": (model.autoencoder, model.autoencoder_params),
-        "taesd": (model.taesd, model.taesd_params),
-    }
-    autoencoder, params = decoders.get(mode, (None, None))
+    plan = call.plan
+    num_steps = plan.num_steps
+    autoencoder, params = decoder(call.model, mode)
     batches = call.batches
 
     def watcher(batch: list[int]) -> Watcher | None:
@@ -61,7 +53,7 @@ def watching(
         before = batches.index(batch) * num_steps
 
         def look(rows_done: int, draw: Callable[[], np.ndarray]) -> bool:
-            step = -(-rows_done * num_steps // rows)
+            step = plan.step_of(rows_done)
             if bar is not None:
                 bar.update(before + step - bar.n)
             if on_preview is None:
@@ -69,12 +61,27 @@ def watching(
             return bool(on_preview(Preview(step, num_steps, batch[0], lambda: draw()[:num_images])))
 
         steps_between = every if on_preview else 1
-        return Watcher(look, steps_between * rows_per_step, autoencoder, transport, params)
+        return Watcher(look, steps_between * plan.rows_per_step, autoencoder, transport, params)
 
     with contextlib.ExitStack() as stack:
-        total = len(batches) * num_steps if rows else 0
+        total = len(batches) * num_steps if plan.num_rows else 0
         bar = stack.enter_context(_bar(total)) if progress is True else None
         yield watcher, progress if callable(progress) else None
+
+
+def decoder(model: Model, mode: str) -> tuple[Network | None, Params | None]:
+    """What decodes previews of a mode, with its parameters; None for "linear".
+
+    Raises:
+        ParameterError: the model has no TAESD.
+    """
+    if mode == "taesd" and model.taesd is None:
+        raise ParameterError("preview_mode", f"must not be taesd with {model.name}, which has none")
+    decoders = {
+        "vae": (model.autoencoder, model.autoencoder_params),
+        "taesd": (model.taesd, model.taesd_params),
+    }
+    return decoders.get(mode, (None, None))
 
 
 def _bar(total: int) -> Any:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from dg2_jax.diffusion import denoiser, guidance, reuse, sampling
 from dg2_jax.diffusion.denoiser import Denoiser
+from dg2_jax.diffusion.guidance import Branches
 from dg2_jax.diffusion.sampling import Progress, Step
 from dg2_jax.generation import coder
 from dg2_jax.generation.inputs import Conditions, Inputs
@@ -134,9 +135,13 @@ def conditioning(
     return guidance.pair(prompt, project_all(text.negative_prompt))
 
 
-def guided(program: Program, weights: Weights, inputs: Inputs) -> Denoiser:
-    """The guided denoiser of all latents of a batch."""
+def guided(
+    program: Program, weights: Weights, inputs: Inputs, branches: Branches | None = None
+) -> Denoiser:
+    """The guided denoiser of all latents of a batch; `branches` as of `adaptive_projected`."""
     strengths, masked = inputs.guidance.repeated(program.task.copies), inputs.source.masked
+    if branches is not None and masked is not None:
+        masked = masked[branches.image]
 
     def of(network: Network, params: Params) -> Denoiser:
         module = network.bind(params)
@@ -154,7 +159,7 @@ def guided(program: Program, weights: Weights, inputs: Inputs) -> Denoiser:
         denoise = guidance.autoguided(denoise, worse, strengths.autoguidance_scale)
     if not program.is_guided:
         return denoise
-    strong = guidance.adaptive_projected(denoise, strengths)
+    strong = guidance.adaptive_projected(denoise, strengths, branches)
     if program.guidance == "interval":
         strong = guidance.within_interval(strong, denoise, strengths)
     return strong
@@ -166,15 +171,15 @@ def begin(program: Program, weights: Weights, inputs: Inputs) -> Run:
     x, keys = program.task.start(inputs)
     progress = sampling.begin(_denoiser(program, weights, inputs), x)
     texts = conditioning(program, weights, inputs.text, inputs.conditions)
-    return Run(texts, keys, progress, _linear(progress.x0, inputs))
+    return Run(texts, keys, progress, linear(progress.x0, inputs))
 
 
 def _advance(
     program: Program, weights: Weights, inputs: Inputs, run: Run, until: Int[Array, ""]
 ) -> Run:
-    step = _step(program, weights, inputs, run)
+    step = make_step(program, weights, inputs, run)
     progress = sampling.advance(step, run.progress, until)
-    return run._replace(progress=progress, shown=_linear(progress.x0, inputs))
+    return run._replace(progress=progress, shown=linear(progress.x0, inputs))
 
 
 def _watched(
@@ -190,28 +195,28 @@ def _watched(
 ) -> Run:
     def show(x0: Latent) -> tuple[Array, UInt8[Array, "n H W 3"]]:
         if autoencoder is None:
-            return token, _linear(x0, inputs)
+            return token, linear(x0, inputs)
         return token, coder.decode(autoencoder, weights.shown, x0[: len(inputs.keys)])
 
     progress = sampling.watched(
-        _step(program, weights, inputs, run),
+        make_step(program, weights, inputs, run),
         run.progress,
         until,
         lambda rows_done, shown: watch(shown[0], rows_done, shown[1]),
         every,
         show,
     )
-    return run._replace(progress=progress, shown=_linear(progress.x0, inputs))
+    return run._replace(progress=progress, shown=linear(progress.x0, inputs))
 
 
-def _compiled(function: Callable, num_static: int) -> Callable:
+def compiled(function: Callable, num_static: int) -> Callable:
     """`function` jitted; with SPARING for a quantized denoiser on CPU."""
     static = tuple(range(num_static))
     usual = jax.jit(function, static_argnums=static)
     sparing = jax.jit(function, static_argnums=static, compiler_options=SPARING)
 
     @functools.wraps(function)
-    def call(program: Program, *args: Any) -> Run:
+    def call(program: Program, *args: Any) -> Any:
         quantized = program.denoiser.is_quantized and jax.default_backend() == "cpu"
         return (sparing if quantized else usual)(program, *args)
 
@@ -219,23 +224,29 @@ def _compiled(function: Callable, num_static: int) -> Callable:
 
 
 # (program, weights, inputs, run, until) to the run after row `until`.
-advance = _compiled(_advance, num_static=1)
+advance = compiled(_advance, num_static=1)
 
 # (program, watch, autoencoder, weights, inputs, run, until, every, token), likewise, with calls of
 # `watch(token, rows_done, pictures)`, see `sampling.watched`. `watch` is part of the program, so it
 # is one function for all runs, and `token` identifies the run. The pictures are `Run.shown`, or
 # decoded if there is an autoencoder.
-watched = _compiled(_watched, num_static=3)
+watched = compiled(_watched, num_static=3)
 
 
-def _step(program: Program, weights: Weights, inputs: Inputs, run: Run) -> Step:
-    denoise = _denoiser(program, weights, inputs)
+def make_step(
+    program: Program, weights: Weights, inputs: Inputs, run: Run, branches: Branches | None = None
+) -> Step:
+    """The step of a run; `branches` as of `guided`."""
+    denoise = _denoiser(program, weights, inputs, branches)
     step = sampling.make_step(denoise, run.conditioning, inputs.table, run.keys)
     return program.task.follow(step, inputs)
 
 
-def _denoiser(program: Program, weights: Weights, inputs: Inputs) -> Denoiser:
-    return program.task.wrap(guided(program, weights, inputs), inputs, weights.autoencoder)
+def _denoiser(
+    program: Program, weights: Weights, inputs: Inputs, branches: Branches | None = None
+) -> Denoiser:
+    denoise = guided(program, weights, inputs, branches)
+    return program.task.wrap(denoise, inputs, weights.autoencoder)
 
 
 def _with_mask(module: Any, masked: Float[Array, "n h w c"]) -> denoiser.Predict:
@@ -275,5 +286,6 @@ def _with_control(
     return evaluate
 
 
-def _linear(x0: Latent, inputs: Inputs) -> UInt8[Array, "n h w 3"]:
+def linear(x0: Latent, inputs: Inputs) -> UInt8[Array, "n h w 3"]:
+    """The x₀ estimates of the images as `preview.apply` draws them."""
     return preview.apply(x0[: len(inputs.keys)], inputs.to_rgb)

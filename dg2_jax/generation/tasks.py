@@ -72,7 +72,8 @@ class Plain(Task):
 
     def wrap(self, denoise: Denoiser, inputs: Inputs, autoencoder_params: Params) -> Denoiser:
         """Keeps the original where the change map requires it."""
-        noisiest = jnp.max(jnp.asarray(inputs.table.timestep))  # an inversion visits it last
+        # An inversion visits it last.
+        noisiest = jnp.max(jnp.asarray(inputs.table.timestep), axis=-1)
         original, change = inputs.source.original, inputs.source.change
         return inpaint.keep_original(denoise, original, change, noisiest)
 

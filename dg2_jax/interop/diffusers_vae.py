@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dg2_jax.checks import naming
 from dg2_jax.interop import vae_names
 from dg2_jax.interop.hf_folder import find_folder, read_config, read_weights
 from dg2_jax.interop.weights import load_params
@@ -73,13 +74,11 @@ def from_pretrained(path: str | os.PathLike, subfolder: str = "") -> Autoencoder
     values = _values(folder)
     config = parse_config(values)
     vae = abstract(lambda rngs: AutoencoderKL(config, rngs=rngs))
-    try:
+    with naming(folder):
         tensors = vae_names.of_this_age(read_weights(folder, _STEM), len(config.block_out_channels))
         if values.get("latents_mean") is not None:
             tensors = _normalised(tensors, values["latents_mean"], values["latents_std"])
         load_params(vae, tensors, parameter_name)
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from error
     return vae
 
 
@@ -129,10 +128,8 @@ def published_config(path: str | os.PathLike) -> AutoencoderConfig:
 def _values(folder: Path) -> dict[str, Any]:
     """What config.json holds, after `parse_config` has taken it."""
     values = read_config(folder)
-    try:
+    with naming(folder / "config.json"):
         parse_config(values)
-    except ValueError as error:
-        raise ValueError(f"{folder / 'config.json'}: {error}") from error
     return values
 
 

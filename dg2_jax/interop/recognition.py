@@ -3,16 +3,20 @@
 import enum
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from dg2_jax.interop import file_kinds, hf_folder
 
+REFINER = "Stable Diffusion XL's refiner, which only finishes the base model's pictures: load that"
+
 _ZIPPED = (".ckpt", ".pt", ".pth", ".bin")  # of what torch.save wrote
 
 _UNET = "model.diffusion_model."
+_REFINER_TEXT = "conditioner.embedders.0.model."  # the second text encoder in the first's place
 _NOTHING = "a folder, and not one of a model"
 _VAE = "an autoencoder: give its folder as --vae"
 _CLIP = "a CLIP text encoder: give its folder as --text_encoder"
@@ -52,8 +56,26 @@ def is_whole(path: Path) -> bool:
     """Whether a path is a whole model that is opened here, of diffusers one with a UNet."""
     kind = kind_of(path)
     if kind is Kind.DIFFUSERS:
-        return "unet" in _json(path / "model_index.json")
-    return kind in (Kind.OWN, Kind.SD_FILE)
+        index = _json(path / "model_index.json")
+        return has_part(index, "unet") and not is_refiner(index)
+    return kind is Kind.OWN or (kind is Kind.SD_FILE and not is_refiner_file(_names(path)))
+
+
+def has_part(index: Mapping[str, Any], part: str) -> bool:
+    """Whether a model_index.json names a part: [library, class]; [null, null]: it was left out."""
+    value = index.get(part)
+    return isinstance(value, list) and len(value) == 2 and value[1] is not None
+
+
+def is_refiner(index: Mapping[str, Any]) -> bool:
+    """Whether a model_index.json is of XL's refiner, which has the second text encoder alone."""
+    alone = has_part(index, "text_encoder_2") and not has_part(index, "text_encoder")
+    return alone or bool(index.get("requires_aesthetics_score"))
+
+
+def is_refiner_file(names: Iterable[str]) -> bool:
+    """Whether the tensors of a file are those of XL's refiner."""
+    return any(name.startswith(_REFINER_TEXT) for name in names)
 
 
 def may_be_hub_id(source: str) -> bool:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from dg2_jax.checks import naming
 from dg2_jax.interop.hf_folder import find_folder, read_config, read_weights
 from dg2_jax.interop.weights import load_params
 from dg2_jax.nn.abstract import abstract
@@ -32,13 +33,11 @@ _REQUIRED = {
 def from_pretrained(path: str | os.PathLike, subfolder: str = "") -> TinyAutoencoder:
     """Reads a published one; arguments and errors as of `diffusers_vae.from_pretrained`."""
     folder = find_folder(path, _STEM, subfolder=subfolder)
-    try:
+    with naming(folder):
         config = parse_config(read_config(folder))
         vae = abstract(lambda rngs: TinyAutoencoder(config, rngs=rngs))
         skipped = _modules_to_layers(config)
         load_params(vae, read_weights(folder, _STEM), lambda key: _parameter(key, skipped))
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from error
     return vae
 
 

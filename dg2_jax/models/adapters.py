@@ -12,11 +12,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dg2_jax.checks import ParameterError, check
 from dg2_jax.interop.stable_diffusion import embeddings as embedding_files
+from dg2_jax.interop.stable_diffusion import kohya, lora_file
 from dg2_jax.interop.stable_diffusion import lora as sd_lora
-from dg2_jax.interop.stable_diffusion import lora_file
-from dg2_jax.models import lora
+from dg2_jax.models import lora, stable_diffusion
 from dg2_jax.models.model import Model, WeightSets
 from dg2_jax.recent import recall
 from dg2_jax.text.interface import PromptEncoder
@@ -60,6 +62,16 @@ def adapted(
     changed = dataclasses.replace(model, name=f"{model.name}+{path.stem}:{weight:g}", params=params)
     encoders = dataclasses.replace(encoders, params=texts)
     return changed, dataclasses.replace(text_encoder, encoders=encoders)
+
+
+def save(
+    path: str | Path, trained: lora.Adapters, config: lora.LoraConfig, architecture: str
+) -> None:
+    """Writes trained adapters: Stable Diffusion's in kohya's layout, others as `lora.save`."""
+    if architecture != stable_diffusion.ARCHITECTURE:
+        return lora.save(path, trained, config, architecture)
+    unet = {name: (np.asarray(of["a"]), np.asarray(of["b"])) for name, of in trained.items()}
+    return kohya.write(Path(path), unet, config.alpha)
 
 
 class Library:

@@ -52,8 +52,8 @@ class ControlNets:
             ParameterError: there is none, it is damaged, or it is for another model.
         """
         source = self.names().get(name, name)
-        # What is loaded depends on the model's shape alone.
-        key = (str(source), model.denoiser_config)
+        # What is loaded depends on the model's shape alone, and on the files as they are now.
+        key = (str(source), _stamp(Path(source).expanduser()), model.denoiser_config)
 
         def read() -> Control:
             factor = model.autoencoder_config.downsampling_factor
@@ -65,3 +65,9 @@ class ControlNets:
             return Control(*split(with_compute_dtype(network, stable_diffusion.compute_dtype())))
 
         return recall(self._loaded, key, read, _KEPT)
+
+
+def _stamp(path: Path) -> tuple[tuple[str, int], ...]:
+    """Changes where a file, or a file of a folder, has changed; empty where it is not here."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return tuple((file.name, file.stat().st_mtime_ns) for file in files if file.is_file())

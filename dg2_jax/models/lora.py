@@ -125,7 +125,15 @@ def apply(params: Params, adapters: Adapters, scale: float | Float[Array, ""]) -
     for name, factor in adapters.items():
         kernel = flat[name + _KERNEL]
         change = scale * (factor["a"] @ factor["b"])
-        flat[name + _KERNEL] = kernel + change.astype(kernel.dtype)
+        flat[name + _KERNEL] = (kernel.astype(jnp.float32) + change).astype(kernel.dtype)
+    return unflatten(flat, params)
+
+
+def prepared(params: Params, adapters: Adapters) -> Params:
+    """The network's parameters with the adapted kernels in float32, in which small changes show."""
+    flat = flatten(params)
+    for name in adapters:
+        flat[name + _KERNEL] = jnp.asarray(flat[name + _KERNEL], jnp.float32)
     return unflatten(flat, params)
 
 

@@ -18,6 +18,7 @@ from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.nn.precision import with_compute_dtype
+from dg2_jax.nn.tiling import Tiled
 
 WEIGHTS = ("ema", "raw", "fast")
 DTYPES = ("bfloat16", "int8", "float8_e4m3fn")  # of `dg2_jax.models.quantization`
@@ -54,6 +55,14 @@ class Network:
 
     def __reduce__(self) -> tuple:
         return type(self), (self.graphdef,)  # the hash is of this process alone
+
+
+class TiledNetwork(Network):
+    """An autoencoder that goes tile by tile, see `dg2_jax.nn.tiling`."""
+
+    def bind(self, params: Params) -> Tiled:
+        """The autoencoder with its parameters."""
+        return Tiled(super().bind(params))
 
 
 def split(module: nnx.Module) -> tuple[Network, Params]:
@@ -152,6 +161,13 @@ class Model:
         """What its denoiser can be given besides latents and text, see `Architecture.abilities`."""
         return self.architecture.abilities(self.denoiser_config)
 
+    @functools.cached_property
+    def tiled(self) -> "Model":
+        """The model with an autoencoder (and a TAESD) that takes large pictures in tiles."""
+        taesd = None if self.taesd is None else TiledNetwork(self.taesd.graphdef)
+        autoencoder = TiledNetwork(self.autoencoder.graphdef)
+        return dataclasses.replace(self, autoencoder=autoencoder, taesd=taesd)
+
     @property
     def has_deep_levels(self) -> bool:
         """Whether `Settings.reuse_every` may be above 1."""
@@ -173,8 +189,8 @@ def create(
     Args:
         config: config.json, see `dg2_jax.models.folder`; its "vae" and "files" are not read.
         autoencoder: of the latents.
-        read: maps the name of a set of weights and the shapes of the denoiser's parameters to the
-            parameters; called when a set is first used.
+        read: maps the name of a set of weights and the shapes of the denoiser's parameters (None
+            where `denoiser` is given) to the parameters; called when a set is first used.
         weights: the names of the sets, some of `WEIGHTS`.
         name: of the model.
         denoiser: another structure for the same parameters, such as one that computes in bfloat16.
@@ -203,9 +219,11 @@ def create(
             f"{name}: the denoiser takes {denoiser_config.in_channels} channels, "
             f"the autoencoder has {latent_channels}"
         )
-    build = functools.partial(architecture.module, denoiser_config)
-    module = with_compute_dtype(abstract(lambda rngs: build(rngs=rngs)), compute_dtype)
-    structure, shapes = split(module)
+    shapes = None
+    if denoiser is None:  # to build one takes seconds
+        build = functools.partial(architecture.module, denoiser_config)
+        module = with_compute_dtype(abstract(lambda rngs: build(rngs=rngs)), compute_dtype)
+        denoiser, shapes = split(module)
     vae, vae_params = split(autoencoder)
     return Model(
         name=name,
@@ -214,7 +232,7 @@ def create(
         schedule=schedule,
         stepping=stepping,
         prediction_type=prediction_type,
-        denoiser=denoiser or structure,
+        denoiser=denoiser,
         denoiser_config=denoiser_config,
         params=WeightSets(weights, lambda name: read(name, shapes)),
         autoencoder=vae,

@@ -36,6 +36,6 @@ def convert(
     described = sources.describe(parts, options)
     loaded = build(str(source), parts, on_progress=on_progress)
     names = write_texts(Path(folder), parts.texts)
-    described["text_encoder"] |= {"encoders": names, "penultimate": loaded.text.penultimate}
+    described["text_encoder"]["encoders"] = names
     vae = nnx.to_pure_dict(nnx.state(loaded.vae))
     folders.save(folder, described, {"ema": loaded.params}, vae, dtype=None)

@@ -107,14 +107,13 @@ def load(
         ValueError: a file is damaged or hostile, or of another kind of model; the message names it
             and says of what kind. Nothing of it was run.
     """
-    if _is_own(source):
+    if is_own(source):
         return _load_own(source, options)
     options = options_of(source, options)
     parts = read_parts(source, options)
     loaded = build(str(source), parts, compute_dtype=stable_diffusion.compute_dtype(),
                    on_progress=on_progress)  # fmt: skip
-    described = describe(parts, options)
-    model, text_encoder = stable_diffusion.create(loaded, described)
+    model, text_encoder = stable_diffusion.create(loaded, describe(parts, options))
     return Loaded(_with_taesd(model), text_encoder)
 
 
@@ -123,10 +122,15 @@ def config_of(source: str | Path, options: SourceOptions | None = None) -> dict[
 
     A model of the hub is not fetched for it.
     """
-    if _is_own(source):
-        return folders.read_config(folders.folder_of(source))
-    if not Path(source).expanduser().exists():
+    if not is_own(source) and not Path(source).expanduser().exists():
         raise FileNotFoundError(f"{source} is not on this machine")
+    return described(source, options)
+
+
+def described(source: str | Path, options: SourceOptions | None = None) -> dict[str, Any]:
+    """`config_of` that fetches a model of the hub."""
+    if is_own(source):
+        return folders.read_config(folders.folder_of(source))
     options = options_of(source, options)
     return describe(read_parts(source, options), options)
 
@@ -187,16 +191,16 @@ def read_parts(source: str | Path, known: SourceOptions) -> Parts:
 
 def describe(parts: Parts, options: SourceOptions) -> dict[str, Any]:
     """The config.json of a Stable Diffusion model, as it is sampled with these options."""
-    described = stable_diffusion.description(parts)
+    values = stable_diffusion.description(parts)
     if options.taesd is not None:
-        described["taesd"] = hf_folder.lasting_name(options.taesd)
+        values["taesd"] = hf_folder.lasting_name(options.taesd)
     if options.few_steps is not None:
-        described["diffusion"]["spacing"] = "trailing"
-        sampling = described["sampling"]["ema"]
+        values["diffusion"]["spacing"] = "trailing"
+        sampling = values["sampling"]["ema"]
         solver = sampling["solver"] if sampling["solver"] == "lcm" else "euler"
         sampling |= {"num_inference_steps": options.few_steps, "guidance_scale": 1.0,
                      "solver": solver}  # fmt: skip
-    return described
+    return values
 
 
 def options_of(source: str | Path, options: SourceOptions | None) -> SourceOptions:
@@ -226,7 +230,8 @@ def _beside(path: Path) -> Path:
     return path.parent / ((path.stem if path.is_file() else path.name) + ".json")
 
 
-def _is_own(source: str | Path) -> bool:
+def is_own(source: str | Path) -> bool:
+    """Whether it is an embedded model or a model folder, `dg2_jax.models.folder`."""
     folder = folders.folder_of(source).expanduser()
     return recognition.kind_of(folder) is Kind.OWN
 
@@ -254,13 +259,13 @@ def _load_own(source: str | Path, options: SourceOptions | None) -> Loaded:
     if options is not None and options != SourceOptions():
         raise ModelError(f"{source} is a model folder, whose config.json says it all: no options")
     model = _with_taesd(folders.load(source))
-    described = model.config["text_encoder"]
-    if "encoders" not in described:
-        return Loaded(model, loading.from_config(described))
+    text = model.config["text_encoder"]
+    if "encoders" not in text:
+        return Loaded(model, loading.from_config(text))
     folder = folders.folder_of(source)
     texts = build_texts(
-        read_texts(folder, described["encoders"]),
-        bool(described["penultimate"]),
-        bool(described["zeros_for_no_prompt"]),
+        read_texts(folder, text["encoders"]),
+        bool(text["penultimate"]),
+        bool(text["zeros_for_no_prompt"]),
     )
     return Loaded(model, StableDiffusionText(str(source), texts))

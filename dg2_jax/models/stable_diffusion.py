@@ -39,6 +39,7 @@ def description(parts: Parts) -> dict[str, Any]:
         },
         "vae": parts.vae.to_dict(),
         "text_encoder": {
+            "penultimate": is_xl,
             "zeros_for_no_prompt": parts.zeros_for_no_prompt,
             "layers": [text.config.num_hidden_layers for text in parts.texts],
         },

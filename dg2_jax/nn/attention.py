@@ -12,6 +12,9 @@ _MASKED = -1e9
 _MAPPED_FROM = 128 * 256
 _BLOCK = 256
 
+# Number of logits from which other platforms take the queries in parts: a gigabyte of float32.
+_MOST_LOGITS = 1 << 28
+
 
 def dot_product_attention(
     q: Float[Array, "b lq h d"],
@@ -32,14 +35,25 @@ def dot_product_attention(
     """
     masks = () if mask is None else (mask,)
     cpu = _attend_mapped if q.shape[1] * k.shape[1] >= _MAPPED_FROM else _attend_batched
-    return jax.lax.platform_dependent(q, k, v, *masks, cpu=cpu, default=_attend_fused)
+    return jax.lax.platform_dependent(q, k, v, *masks, cpu=cpu, default=_attend_in_parts)
 
 
-def _attend_fused(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
-    """XLA's own attention: one fused kernel where the device has one (cuDNN flash on GPU)."""
+def _attend_in_parts(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+    """JAX's own attention, of as many queries at once as the logits leave memory for."""
     if mask is not None:
         mask = mask[:, None, None, :]
-    return jax.nn.dot_product_attention(q, k, v, mask=mask)
+    b, lq, h, d = q.shape
+    most = max(1, _MOST_LOGITS // (b * h * k.shape[1]))
+    parts = next(n for n in range(1, lq + 1) if lq % n == 0 and lq // n <= most)
+    if parts == 1:
+        return jax.nn.dot_product_attention(q, k, v, mask=mask)
+
+    @jax.checkpoint  # a backward pass keeps no logits either
+    def attend(q: Array) -> Array:
+        return jax.nn.dot_product_attention(q, k, v, mask=mask)
+
+    queries = jnp.moveaxis(q.reshape(b, parts, lq // parts, h, d), 1, 0)
+    return jnp.moveaxis(jax.lax.map(attend, queries), 0, 1).reshape(q.shape)
 
 
 def _attend_batched(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:

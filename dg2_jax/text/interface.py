@@ -22,6 +22,10 @@ class PromptEncoder(Protocol):
     """A frozen text encoder: `dg2_jax.text.encoder.TextEncoder`, or Stable Diffusion's."""
 
     @property
+    def context_dim(self) -> int:
+        """Width of a token embedding."""
+
+    @property
     def most_clip_skip(self) -> int:
         """The most layers that `with_clip_skip` takes; 0 where none can be skipped."""
 

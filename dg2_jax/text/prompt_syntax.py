@@ -6,8 +6,10 @@ r"""The prompt syntax of the web UIs: emphasis, and prompts joined by AND.
 
 Weights of nested brackets multiply. As in AUTOMATIC1111's web UI, a closing bracket that was not
 opened is text, an opening one that is not closed acts to the end, and AND is written in capitals.
-Prompts that would silently mean something else are errors: a number whose brackets do not match,
-AND within brackets, and prompt editing ([from:to:when], [a|b]).
+The full-width brackets and colon of East Asian keyboards act as the plain ones. Prompts that would
+silently mean something else are errors: a number whose brackets do not match, a colon and one word
+that is no number at the end of a bracket, AND within brackets, and prompt editing ([from:to:when],
+[a|b]). Where that colon is meant, it is written \:.
 """
 
 import itertools
@@ -19,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dg2_jax.checks import ParameterError
 from dg2_jax.typing import Context, ContextMask
 
 EMPHASIS = 1.1
@@ -26,7 +29,10 @@ MAX_WEIGHT = 2.0
 MAX_PROMPTS = 4
 
 _NUMBER = r":\s*([+-]?[0-9.]+)\s*"
-_SPECIAL = re.compile(rf"\\([()\[\]\\])|{_NUMBER}\)|\bAND\b|[()\[\]]")
+_BRACKET = re.compile(r"[()\[\]（）［］]")
+_PLAIN = str.maketrans("（）［］：", "()[]:")
+_NO_NUMBER = re.compile(r":(?:\s*[+-]?\d)?[^\s:()]+\s*$")
+_SPECIAL = re.compile(rf"\\([()\[\]:\\])|{_NUMBER}\)|\bAND\b|[()\[\]]")
 _ENDS_IN_NUMBER = re.compile(rf"\s*{_NUMBER}$")
 _HAS_NUMBER = re.compile(r":\s*[+-]?[0-9.]")
 _OPENED_BY = {")": "(", "]": "["}
@@ -72,7 +78,7 @@ def parse(prompt: str, name: str = "prompt") -> list[SubPrompt]:
         name: of the parameter, for the messages.
 
     Raises:
-        ValueError: a weight that is not a number or out of range, alone or multiplied by nested
+        ParameterError: a weight that is not a number or out of range, alone or multiplied by nested
             brackets; a number in brackets that do not match; AND within brackets, or without a text
             on either side; more than 4 prompts; or prompt editing.
     """
@@ -80,17 +86,19 @@ def parse(prompt: str, name: str = "prompt") -> list[SubPrompt]:
     if len(parts) == 1:
         return [_sub_prompt(parts[0].text, parts[0].weights, 1.0, name)]
     if len(parts) > MAX_PROMPTS:
-        raise ValueError(f"{name} may join at most {MAX_PROMPTS} texts with AND, not {len(parts)}")
+        allowed = f"at most {MAX_PROMPTS} texts with AND, not {len(parts)}"
+        raise ParameterError(name, f"may join {allowed}")
     return [_joined(part.text, part.weights, name) for part in parts]
 
 
 def literal(text: str) -> str:
-    r"""The prompt that means a text without any syntax; AND becomes "and".
+    r"""The prompt that means a text without any syntax; AND becomes "and", "<a:" "< a:".
 
     >>> literal("a lake (at dawn")
     'a lake \\(at dawn'
     """
-    return re.sub(r"\bAND\b", "and", re.sub(r"([()\[\]\\])", r"\\\1", text))
+    text = re.sub(r"([()\[\]（）［］\\])", r"\\\1", text)
+    return re.sub(r"<(?=\w+:)", "< ", re.sub(r"\bAND\b", "and", text))
 
 
 def token_weights(
@@ -144,6 +152,11 @@ class _Part:
         self.text = ""
         self.weights: list[float] = []
         self.opened: dict[str, list[int]] = {"(": [], "[": []}  # where in `text`
+        self.escaped: set[int] = set()  # likewise
+
+    def error(self, problem: str, character: str) -> ParameterError:
+        how = f"a weight is written '(word:1.2)', and the character itself \\{character}"
+        return ParameterError(self.name, f"{problem}; {how}")
 
     def append(self, characters: str) -> None:
         self.text += characters
@@ -156,29 +169,24 @@ class _Part:
         start = self.opened[bracket].pop()
         inside = self.text[start:]
         if bracket == "[" and ("|" in inside or _ENDS_IN_NUMBER.search(inside)):
-            raise ValueError(
-                f"{self.name}: prompt editing is not supported: {f'[{inside}]'!r:.80}; "
-                "a weight is written '(word:1.2)', and the character itself \\["
-            )
+            problem = f"must not edit the prompt between steps, as {f'[{inside}]'!r:.80} does"
+            raise self.error(problem, "[")
+        colon = _NO_NUMBER.search(inside) if bracket == "(" else None
+        if colon is not None and start + colon.start() not in self.escaped:
+            raise self.error(f"must have numbers as weights, not {f'({inside})'!r:.80}", ":")
         self._multiply(start, _FACTOR[bracket])
 
     def close_with(self, number: str) -> None:
         if not self.opened["("]:
-            raise ValueError(
-                f"{self.name}: the weight ':{number})' has no opening bracket; "
-                "a weight is written '(word:1.2)', and the character itself \\)"
-            )
+            raise self.error(f"has no opening bracket for the weight ':{number})'", ")")
         self._multiply(self.opened["("].pop(), _number(number, 0.0, self.name))
 
     def finish(self) -> None:
         """Brackets that are still open act to the end."""
         for start in self.opened["("]:
             if _HAS_NUMBER.search(self.text, start):
-                raise ValueError(
-                    f"{self.name}: the bracket of a weight is not closed: "
-                    f"{'(' + self.text[start:]!r:.80}; a weight is written '(word:1.2)', "
-                    "and the character itself \\("
-                )
+                weight = "(" + self.text[start:]
+                raise self.error(f"does not close the bracket of a weight: {weight!r:.80}", "(")
         for bracket, starts in self.opened.items():
             for start in starts:
                 self._multiply(start, _FACTOR[bracket])
@@ -189,18 +197,21 @@ class _Part:
 
 def _scan(prompt: str, name: str) -> list[_Part]:
     """The parts between the ANDs."""
+    if _BRACKET.search(prompt):
+        prompt = prompt.translate(_PLAIN)
     parts, position = [_Part(name)], 0
     for match in _SPECIAL.finditer(prompt):
         part, token, (escaped, number) = parts[-1], match.group(), match.groups()
         part.append(prompt[position : match.start()])
         position = match.end()
         if escaped:
+            part.escaped.add(len(part.text))
             part.append(escaped)
         elif number:
             part.close_with(number)
         elif token == "AND":
             if any(part.opened.values()):
-                raise ValueError(f"{name}: AND must stand outside of brackets")
+                raise ParameterError(name, "must have AND outside of brackets")
             parts.append(_Part(name))
         elif token in part.opened:
             part.open(token)
@@ -222,7 +233,7 @@ def _joined(text: str, weights: list[float], name: str) -> SubPrompt:
     start = len(text[:end]) - len(text[:end].lstrip())
     end = len(text[:end].rstrip())
     if start >= end:
-        raise ValueError(f"{name}: AND needs a text on either side")
+        raise ParameterError(name, "must have a text on either side of AND")
     return _sub_prompt(text[start:end], weights[start:end], weight, name)
 
 
@@ -232,10 +243,9 @@ def _sub_prompt(text: str, weights: list[float], weight: float, name: str) -> Su
     for value, run in itertools.groupby(round(w, 6) for w in weights):
         end = start + len(list(run))
         if not value <= MAX_WEIGHT:
-            raise ValueError(
-                f"{name}: the weight of {text[start:end]!r:.80} is {value:g}; "
-                f"it must be from 0 to {MAX_WEIGHT:g}"
-            )
+            allowed = f"must have weights from 0 to {MAX_WEIGHT:g}"
+            told = f"the weight of {text[start:end]!r:.80} is {value:g}"
+            raise ParameterError(name, f"{allowed}: {told}")
         if value != 1.0:
             spans.append(Span(start, end, value))
         start = end
@@ -248,5 +258,6 @@ def _number(text: str, low: float, name: str) -> float:
     except ValueError:
         value = float("nan")
     if not low <= value <= MAX_WEIGHT:
-        raise ValueError(f"{name}: a weight must be from {low:g} to {MAX_WEIGHT:g}, not {text!r}")
+        allowed = f"must have weights from {low:g} to {MAX_WEIGHT:g}"
+        raise ParameterError(name, f"{allowed}, not {text!r:.80}")
     return value

@@ -2,6 +2,8 @@
 
 a harbour <lora:ink:0.8>      the prompt "a harbour", with the adapter "ink" at weight 0.8
 a harbour <lora:ink>          at weight 1
+
+Other kinds of networks that are named so there (<hypernet:…>, <lyco:…>) are refused.
 """
 
 import re
@@ -12,7 +14,8 @@ from dg2_jax.checks import ParameterError
 
 MAX_LORA_WEIGHT = 10.0  # either way
 
-_TAG = re.compile(r"<lora:([^<>]*)>")
+_LORA = "lora"
+_TAG = re.compile(r"<(\w+):([^<>]*)>")
 
 
 class LoraTag(NamedTuple):
@@ -26,27 +29,37 @@ def split(prompt: str, parameter: str = "prompt") -> tuple[str, tuple[LoraTag, .
     """The prompt without its tags, and the tags in their order.
 
     Raises:
-        ParameterError: of the parameter: a tag without a name, or whose weight is no number from
-            -10 to 10.
+        ParameterError: of the parameter: a tag of another kind, without a name, or whose weight is
+            no number from -10 to 10.
 
     >>> split("a harbour <lora:ink:0.8> at dusk")
     ('a harbour at dusk', (LoraTag(name='ink', weight=0.8),))
     """
-    tags = tuple(_parsed(match[1], parameter) for match in _TAG.finditer(prompt))
+    tags = tuple(_parsed(match[1], match[2], parameter) for match in _TAG.finditer(prompt))
     if not tags:
         return prompt, ()
     return re.sub(r"[ \t]{2,}", " ", _TAG.sub("", prompt)).strip(), tags
 
 
+def holds_any(prompt: str) -> bool:
+    """Whether a prompt holds a tag, right or wrong."""
+    return _TAG.search(prompt) is not None
+
+
 def refuse(prompts: Sequence[str], parameter: str) -> None:
     """Raises ParameterError of the parameter if one of its texts holds a tag."""
-    if any(_TAG.search(prompt) for prompt in prompts):
+    for prompt in prompts:
+        if match := _TAG.search(prompt):
+            raise ParameterError(
+                parameter, f"must not hold <{match[1]:.80}:…>: an adapter acts on the whole image"
+            )
+
+
+def _parsed(kind: str, text: str, parameter: str) -> LoraTag:
+    if kind != _LORA:
         raise ParameterError(
-            parameter, "must not hold <lora:…>: an adapter acts on the whole image"
+            parameter, f"must not hold <{kind:.80}:…>: of networks by name, <lora:…> alone is read"
         )
-
-
-def _parsed(text: str, parameter: str) -> LoraTag:
     name, colon, written = (part.strip() for part in text.partition(":"))
     try:
         weight = float(written) if colon else 1.0

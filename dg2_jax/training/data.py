@@ -14,10 +14,10 @@ from dg2_jax.data.loader import Batch, Buckets, Example, Source, Transform, in_t
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.interop.dg2_latents import LatentShards
 from dg2_jax.interop.hf_folder import lasting_name
+from dg2_jax.models import coders
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.scaling import Scaling
-from dg2_jax.text import loading
-from dg2_jax.text.encoder import TextEncoder
+from dg2_jax.text.interface import PromptEncoder
 from dg2_jax.training import runs, starting
 
 
@@ -34,7 +34,7 @@ class TrainingData:
         context_dim: width of the text tokens.
         scaling: of the examples' latents.
         vae: the autoencoder, as `dg2_jax.models.folder` describes it.
-        text_encoder: the text encoder, as `dg2_jax.models.folder` describes it.
+        text_encoder: the text encoder, as `dg2_jax.models.coders` describes it.
         load_autoencoder: loads it.
         default_size: side of a picture in pixels.
         preview: the linear preview of the latents, as `dg2_jax.models.folder` describes it; None
@@ -56,9 +56,9 @@ class TrainingData:
     preview: Mapping[str, Any] | None = None
     captions: tuple[str, ...] = ()
 
-    def load_text_encoder(self) -> TextEncoder:
+    def load_text_encoder(self) -> PromptEncoder:
         """The text encoder whose tokens the examples hold."""
-        return loading.from_config(self.text_encoder)
+        return coders.text_encoder(self.text_encoder)
 
 
 def open_data(
@@ -101,15 +101,19 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
     text = manifest["text_encoder"]
     transform: Transform = latents.caption_drawer(config.max_length)
     if not config.architecture.has_null_context:
-        encoded = loading.from_config(text).encode([""])
-        assert encoded.mask is not None  # these encoders make one
-        null = np.asarray(encoded.context[0])[np.asarray(encoded.mask[0])]
-        dropout = latents.caption_dropout(null, config.diffusion.caption_dropout)
-        transform = in_turn(transform, dropout)
+        encoded = coders.text_encoder(text).encode([""])
+        kept = slice(None) if encoded.mask is None else np.asarray(encoded.mask[0])
+        null = np.asarray(encoded.context[0])[kept]
+        pooled = None
+        if "pooled" in train[0][0]:
+            pooled = np.asarray(encoded.pooled, np.float16)[0]
+        share = config.diffusion.caption_dropout
+        transform = in_turn(transform, latents.caption_dropout(null, share, pooled))
     length = None if config.architecture.masks_padding else text["max_length"]
     if jax.process_count() > 1:  # all processes must pad alike
-        length = text["max_length"]
-    collate = functools.partial(latents.collate, length=length)
+        length = text.get("max_length", config.max_length)
+    factor = vae.downsampling_factor
+    collate = functools.partial(latents.collate, length=length, cell=factor)
     held_out, left = [], config.validation_images
     for source in validation:
         examples = [

@@ -13,6 +13,7 @@ from flax import nnx
 from dg2_jax import config as config_lib
 from dg2_jax.checks import check
 from dg2_jax.interop import diffusers_vae
+from dg2_jax.models import coders, sources
 from dg2_jax.models import folder as folder_lib
 from dg2_jax.models.model import Model, Params, split
 from dg2_jax.nn.autoencoder import AutoencoderKL
@@ -61,6 +62,9 @@ def description(config: DenoiserRunConfig, data: TrainingData) -> dict[str, Any]
         "text_encoder": data.text_encoder,
         "default_size": data.default_size,
     }
+    if config.lora is not None:  # which changes neither the process nor how it is best sampled
+        start = sources.described(config.init_from)
+        described |= {key: start[key] for key in ("diffusion", "sampling") if key in start}
     return described if data.preview is None else {**described, "preview": data.preview}
 
 
@@ -84,7 +88,9 @@ def export(
     own_vae = None
     if "pretrained" not in data.vae:
         own_vae = nnx.to_pure_dict(nnx.state(data.load_autoencoder()))
-    folder_lib.save(folder, description(config, data), weights, own_vae)
+    described = description(config, data)
+    described["text_encoder"] = coders.keep_texts(Path(folder), data.text_encoder)
+    folder_lib.save(folder, described, weights, own_vae)
 
 
 def export_checkpoint(

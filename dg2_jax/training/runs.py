@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from dg2_jax import config as config_lib
 from dg2_jax.checks import check, check_choice
 from dg2_jax.evaluation.probe import ProbeConfig
+from dg2_jax.models import sources
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.interface import Architecture, TensorRules
 from dg2_jax.models.lora import LoraConfig
@@ -106,10 +107,12 @@ class DenoiserRunConfig(RunConfig):
 
     Attributes:
         model: the architecture, a name in `dg2_jax.models.architectures.ARCHITECTURES`.
-        denoiser: the network, of the architecture's configuration class; None for its defaults.
+        denoiser: the network, of the architecture's configuration class; None for that of
+            `init_from`, or its defaults.
         diffusion: the process and its loss.
-        init_from: an embedded model's name or a model folder, whose EMA weights are the starting
-            point; empty for new weights. Its latents may be of another size.
+        init_from: an embedded model's name, a model folder or Stable Diffusion (see
+            `dg2_jax.models.sources`), whose EMA weights are the starting point; empty for new
+            weights. Its latents may be of another size.
         lora: trains only low-rank adapters of `init_from`; None trains all weights.
         max_length: tokens that a caption is cut to; those of latent shards are not cut.
         validation_images: number of validation pictures that the loss is taken over. Latent shards
@@ -137,7 +140,7 @@ class DenoiserRunConfig(RunConfig):
         check_choice("model", self.model, ARCHITECTURES)
         config_class = self.architecture.config
         if self.denoiser is None:
-            object.__setattr__(self, "denoiser", config_class())
+            object.__setattr__(self, "denoiser", self._usual_denoiser())
         fits = isinstance(self.denoiser, config_class)
         check(
             fits,
@@ -155,6 +158,14 @@ class DenoiserRunConfig(RunConfig):
             raise ValueError("denoiser.legacy_time_table must be false: it is for imported weights")
         if self.lora is not None:
             raise ValueError("lora needs init_from, the model that is adapted")
+
+    def _usual_denoiser(self) -> Any:
+        if not self.init_from:
+            return self.architecture.config()
+        described = sources.described(self.init_from)
+        check(self.model == described["model"], "model", f"{described['model']!r}, as in init_from",
+              self.model)  # fmt: skip
+        return self.architecture.parse(described["denoiser"], "denoiser")
 
     @property
     def architecture(self) -> Architecture:

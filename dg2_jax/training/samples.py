@@ -16,6 +16,7 @@ from dg2_jax.models import model
 from dg2_jax.models.model import Network, Params
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.text.encoder import Encoding, TextEncoder
+from dg2_jax.text.interface import PromptEncoder
 from dg2_jax.text.prompt_syntax import literal
 from dg2_jax.training import export
 from dg2_jax.training.data import TrainingData
@@ -46,7 +47,7 @@ def make_sample_grid(
     prompts: Sequence[str]
     if config.sample_prompts_file.endswith(".pt"):
         evaluation = recorded(config.sample_prompts_file, data.context_dim)
-        text_encoder: TextEncoder = evaluation
+        text_encoder: PromptEncoder = evaluation
         prompts = evaluation.prompts
     else:
         text_encoder = data.load_text_encoder()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 import optax
 from flax import nnx
 
@@ -12,7 +13,8 @@ from dg2_jax import config as config_lib
 from dg2_jax.checks import check
 from dg2_jax.data import encoding
 from dg2_jax.data.loader import Batch, Buckets, Example, Loader, Source, Transform
-from dg2_jax.models import folder
+from dg2_jax.interop import diffusers_vae
+from dg2_jax.models import folder, sources
 from dg2_jax.models.model import Network, Params, split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
@@ -22,6 +24,7 @@ from dg2_jax.training import optimizer, state
 from dg2_jax.training.config import RunConfig
 from dg2_jax.training.runs import AutoencoderRunConfig, DenoiserRunConfig
 
+_OF_THE_TRAINING = ("dropout", "remat", "remat_policy")  # what changes no network
 _OF_THE_DECODER = (
     "out_channels",
     "decoder_block_out_channels",
@@ -97,7 +100,11 @@ def check_scaling(config: DenoiserRunConfig, vae: AutoencoderConfig) -> None:
     """Raises ValueError unless the latents are scaled as those that `config.init_from` learnt."""
     if not config.init_from:
         return
-    start = folder.load(config.init_from).autoencoder_config.scaling
+    described = sources.described(config.init_from)["vae"]
+    if "pretrained" in described:
+        start = diffusers_vae.published_config(described["pretrained"]).scaling
+    else:
+        start = AutoencoderConfig.from_dict(described).scaling
     ratio = vae.scaling_factor / start.scaling_factor
     if abs(ratio - 1.0) > 0.01 or abs(start.scale(vae.shift_factor)) > 0.01:
         raise ValueError(
@@ -116,16 +123,20 @@ def weights(config: DenoiserRunConfig, name: str = "ema") -> Params | None:
         name: of the set of weights.
 
     Raises:
-        ValueError: that model has another network, or predicts something else.
+        ValueError: that model has another network, or predicts something else; or, for adapters,
+            it has other noise levels.
         FileNotFoundError: there is no such model.
     """
     if not config.init_from:
         return None
-    start = folder.load(config.init_from)
+    own = sources.is_own(config.init_from)
+    start = folder.load(config.init_from) if own else sources.load(config.init_from).model
     model = start.config["model"]
     check(config.model == model, "model", f"{model!r}, as in init_from", config.model)
     theirs = config_lib.to_dict(start.denoiser_config)
     for key, value in config_lib.to_dict(config.denoiser).items():
+        if key in _OF_THE_TRAINING:
+            continue
         check(value == theirs[key], f"denoiser.{key}", f"{theirs[key]!r}, as in init_from", value)
     predicted = config.diffusion.prediction_type
     check(
@@ -134,6 +145,13 @@ def weights(config: DenoiserRunConfig, name: str = "ema") -> Params | None:
         f"{start.prediction_type}, as in init_from",
         predicted,
     )
+    levels, own_levels = config.diffusion.noise_schedule().alpha_bar, start.schedule.alpha_bar
+    alike = levels.shape == own_levels.shape and np.allclose(levels, own_levels, atol=1e-5)
+    if config.lora is not None and not alike:
+        raise ValueError(
+            "diffusion.schedule, its figures and zero_terminal_snr must be those of init_from, "
+            f"which has {start.schedule.name}"
+        )
     return start.params[name]
 
 

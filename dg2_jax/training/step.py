@@ -156,9 +156,10 @@ def diffusion_loss(network: Network, config: DiffusionConfig, scaling: Scaling) 
     """The loss of a denoiser on encoded batches.
 
     A batch holds `mean` and `logvar` (b, h, w, c), the posterior of the unscaled latents, and
-    `context` (b, l, d) and `mask` (b, l) of one caption per image. Each step draws from the
-    posterior, stratifies timesteps, and replaces a share of the captions by the learnt null
-    context. For a denoiser without one, the loader drops captions (`data.latents.caption_dropout`).
+    `context` (b, l, d) and `mask` (b, l) of one caption per image, for Stable Diffusion XL also
+    `pooled` (b, e) and `time_ids` (b, 6). Each step draws from the posterior, stratifies timesteps,
+    and replaces a share of the captions by the learnt null context. For a denoiser without one, the
+    loader drops captions (`data.latents.caption_dropout`).
 
     Args:
         network: the structure of a `DenoiserNetwork`.
@@ -174,6 +175,7 @@ def diffusion_loss(network: Network, config: DiffusionConfig, scaling: Scaling) 
         if config.assign_noise:
             noise = losses.assign_noise(x0, noise)
         return {
+            **_given(batch),
             "x0": x0,
             "noise": noise,
             "t": losses.stratified_timesteps(time_key, len(x0), config.num_train_timesteps),
@@ -186,7 +188,7 @@ def diffusion_loss(network: Network, config: DiffusionConfig, scaling: Scaling) 
         model = network.bind(params)
         dropout_key = jax.random.split(key, 5)[4]
         text = with_null(model, drawn["context"], drawn["mask"], drawn["dropped"])
-        conditioning = model.project_context(*text)
+        conditioning = model.project_context(*text, **_given(drawn))
         per_sample = losses.denoising_loss(
             lambda x, t: model(x, t, conditioning, dropout_key=dropout_key).astype(jnp.float32),
             drawn["x0"],
@@ -206,6 +208,12 @@ def draw_latents(batch: Batch, key: PRNGKeyArray, scaling: Scaling) -> Float[Arr
     mean = batch["mean"].astype(jnp.float32)
     spread = jnp.exp(0.5 * batch["logvar"].astype(jnp.float32))
     return scaling.scale(mean + spread * randomness.normal(key, mean.shape))
+
+
+def _given(batch: Batch) -> Batch:
+    """What else of a batch `DenoiserNetwork.project_context` takes."""
+    more = {name: jnp.asarray(batch[name]) for name in ("pooled", "time_ids") if name in batch}
+    return {k: v.astype(jnp.float32) if k == "pooled" else v for k, v in more.items()}
 
 
 def with_null(
@@ -245,7 +253,8 @@ def make_validation(
     def total(params: Params, batch: Batch, t: Array, key: PRNGKeyArray):
         model = network.bind(params)
         x0 = scaling.scale(batch["mean"].astype(jnp.float32))
-        conditioning = model.project_context(batch["context"].astype(jnp.float32), batch["mask"])
+        context = batch["context"].astype(jnp.float32)
+        conditioning = model.project_context(context, batch["mask"], **_given(batch))
         squared_error = losses.denoising_loss(
             lambda x, t: model(x, t, conditioning).astype(jnp.float32),
             x0,

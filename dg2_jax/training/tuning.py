@@ -46,6 +46,8 @@ def adapters(params: Params, config: lora.LoraConfig, seed: int, architecture: s
         ValueError: see `lora.create`.
     """
     apply = jax.jit(lora.apply)
+    new = lora.create(params, config, seed, architecture)
+    params = lora.prepared(params, new)
 
     def make_step(loss_fn: LossFn, run: RunConfig) -> StepFn:
         # The network's parameters are an argument of the compiled step, not constants in it.
@@ -57,7 +59,7 @@ def adapters(params: Params, config: lora.LoraConfig, seed: int, architecture: s
         return lambda state, batch: compiled(state, batch, params)
 
     return Tuning(
-        lora.create(params, config, seed, architecture),
+        new,
         lambda trained: apply(params, trained, config.scale),
         make_step,
     )

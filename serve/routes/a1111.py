@@ -17,7 +17,6 @@ from serve.a1111_enlarging import Enlarging, network_of
 from serve.a1111_schemas import CHECKPOINT, CLIP_LAYERS, Change, Create, Generate, PngInfo
 from serve.checkpoints import checkpoint_of
 from serve.context import Client, Context, Ctx
-from serve.job_controls import CONTROLS
 from serve.problems import ProblemError
 from serve.records import Job
 from serve.routes import a1111_extras, a1111_lists, a1111_progress
@@ -134,7 +133,8 @@ def _common(context: Context, asked: Generate) -> dict[str, Any]:
     most = context.settings.max_images
     if fields["num_images"] > most:
         raise ProblemError(422, f"batch_size times n_iter must be at most {most}", "batch_size")
-    fields["solver"] = _solver(asked)
+    steps = _steps(asked)
+    fields |= steps
     if asked.subseed_strength:
         drawn = asked.subseed if asked.subseed >= 0 else secrets.randbelow(MAX_SEED + 1)
         fields["variation_seed"] = drawn
@@ -148,21 +148,29 @@ def _common(context: Context, asked: Generate) -> dict[str, Any]:
         if not isinstance(layers, int | float) or layers != int(layers):
             raise ProblemError(422, f"{CLIP_LAYERS} must be an integer", "override_settings")
         fields["clip_skip"] = int(layers) - 1  # which counts from 1
-    for name in set(checkpoint.sampling) - asked.chosen:
+    for name in set(checkpoint.sampling) - asked.chosen - set(steps):
         fields.pop(name, None)  # the weights have their own default
     return fields
 
 
-def _solver(asked: Generate) -> str:
-    """Of the sampler's name, the usual one where none is given; 404 as A1111 for an unknown one."""
+def _steps(asked: Generate) -> dict[str, str]:
+    """The solver and the spacing, as far as they are named; 404 as A1111 for an unknown name."""
+    steps: dict[str, str] = {}
     field = "sampler_name" if asked.sampler_name else "sampler_index"
-    name = getattr(asked, field)
-    if not name:
-        return str(CONTROLS["solver"].default)
-    solver = a1111_names.known_solver(name)
-    if solver is None:
-        raise ProblemError(404, f"Sampler not found: {name!r}; see samplers", field)
-    return solver
+    name, spacing = a1111_names.split(getattr(asked, field) or "")
+    if name:
+        solver = a1111_names.known_solver(name)
+        if solver is None:
+            raise ProblemError(404, f"Sampler not found: {name!r}; see samplers", field)
+        steps["solver"] = solver
+    if asked.scheduler and asked.scheduler.lower() != "automatic":
+        spacing = a1111_names.spacing(asked.scheduler)
+        if spacing is None:
+            detail = f"Scheduler not found: {asked.scheduler!r}; see schedulers"
+            raise ProblemError(404, detail, "scheduler")
+    if spacing is not None:
+        steps["spacing"] = spacing
+    return steps
 
 
 def _mask(context: Context, asked: Change) -> Image.Image:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from dg2_jax.diffusion.schedules import RHO
 from serve import a1111_names
 from serve.a1111_schemas import Options
 from serve.checkpoints import Checkpoint, checkpoints
@@ -42,15 +43,16 @@ def samplers() -> list[dict[str, Any]]:
 
 @router.get("/schedulers")
 def schedulers() -> list[dict[str, Any]]:
-    """Noise schedules belong to models here."""
+    """Spacings of the steps by the names that these clients know; automatic is the model's."""
     return [
         {
-            "name": "automatic",
-            "label": "Automatic",
+            "name": label.lower().replace(" ", "_"),
+            "label": label,
             "aliases": None,
-            "default_rho": -1,
+            "default_rho": RHO if label == "Karras" else -1,
             "need_inner_model": False,
         }
+        for label in ("Automatic", *a1111_names.SCHEDULERS)
     ]
 
 

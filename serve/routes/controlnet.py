@@ -7,7 +7,15 @@ from fastapi import APIRouter
 from dg2_jax.pictures.edges import PREPROCESSORS
 from serve.context import Ctx
 
+VERSION = 2  # of the extension's API, whose units have an `image`
+
 router = APIRouter(tags=["A1111"])
+
+
+@router.get("/version")
+def version() -> dict[str, int]:
+    """The version of the extension's API."""
+    return {"version": VERSION}
 
 
 @router.get("/model_list")
@@ -18,5 +26,13 @@ def model_list(context: Ctx) -> dict[str, list[str]]:
 
 @router.get("/module_list")
 def module_list() -> dict[str, Any]:
-    """The preprocessors."""
-    return {"module_list": ["none", *PREPROCESSORS]}
+    """The preprocessors; none has a value to set, none works without a ControlNet."""
+    names = ["none", *PREPROCESSORS]
+    detail = {name: {"model_free": False, "sliders": []} for name in names}
+    return {"module_list": names, "module_detail": detail}
+
+
+@router.get("/settings")
+def settings() -> dict[str, int]:
+    """How many units a request may have."""
+    return {"control_net_unit_count": 1}

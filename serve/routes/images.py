@@ -12,12 +12,11 @@ from serve import archive, file_names, infotext, intake, pictures, restore
 from serve.context import Context, Ctx
 from serve.problems import ProblemError
 from serve.routes.jobs import Before, JobKind, Limit, Search
-from serve.rows import SORTS
+from serve.rows import Sort
 from serve.schemas import Picture
 from serve.views import ImagePage, image_view
 
 router = APIRouter(tags=["pictures"])
-Sort = Literal[tuple(SORTS)]  # type: ignore[valid-type]
 _PATTERN: dict[str, Any] = {"max_length": 200, "description": "of file names: {prompt} {seed}"}
 _TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 

@@ -15,7 +15,7 @@ LEVEL = Level(jnp.int32(500), jnp.float32(0.6), jnp.float32(0.8))
 @stateless
 def linear(x, level, conditioning):
     """x0 = level.alpha x + conditioning, so that each branch can be told apart."""
-    return level.alpha * x + conditioning[:, None, None, None]
+    return level.over_latents()[0] * x + conditioning[:, None, None, None]
 
 
 @stateless
@@ -33,10 +33,15 @@ def guidance_of(w, **numbers):
         "norm_threshold": jnp.full_like(w, jnp.inf),
         "momentum": jnp.zeros_like(w),
         "prompt_weights": jnp.ones((len(w), 1)),
-        "interval": jnp.array([0.0, 1.0]),
+        "interval": jnp.tile(jnp.array([0.0, 1.0]), (len(w), 1)),
         "autoguidance_scale": jnp.ones_like(w),
     }
-    given = {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
+    given = {
+        name: jnp.broadcast_to(jnp.asarray(value, jnp.float32), neutral[name].shape)
+        if name == "interval"
+        else jnp.asarray(value, jnp.float32)
+        for name, value in numbers.items()
+    }
     return Guidance(w, **{**neutral, **given})
 
 
@@ -293,9 +298,54 @@ def test_interval_keeps_momentum_and_composition_outside_at_scale_one():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_guidance_repeats_with_the_copies_of_an_image_and_the_interval_does_not():
+def test_guidance_repeats_with_the_copies_of_an_image():
     numbers = guidance_of([1.0, 2.0], prompt_weights=[[1.0, 0.5], [0.2, 0.1]])
     twice = numbers.repeated(2)
     np.testing.assert_array_equal(twice.scale, [1.0, 2.0, 1.0, 2.0])
     np.testing.assert_array_equal(twice.prompt_weights[2:], numbers.prompt_weights)
-    np.testing.assert_array_equal(twice.interval, numbers.interval)
+    np.testing.assert_array_equal(twice.interval[2:], numbers.interval)
+
+
+def test_branches_may_lie_anywhere_and_images_without_guidance_need_one():
+    """Estimates and momenta are those of `pair`; the second image evaluates its prompt alone."""
+    u, c, other, x, momentum = (random_images(3, seed) for seed in range(5))
+    weights = jnp.array([[1.0, 0.4], [1.0, 0.0], [0.7, 0.5]])
+    numbers = guidance_of(
+        [5.0, 1.0, 3.0], rescale=[0.3, 0.0, 0.0], norm_threshold=[2.0, jnp.inf, 1.0],
+        momentum=[-0.5, 0.0, 0.7], prompt_weights=weights,
+    )  # fmt: skip
+    paired = guidance.pair(jnp.concatenate([c, other]), u)
+    memory = (momentum.at[1].set(0.0), ())
+    expected = guidance.adaptive_projected(images, numbers).apply(x, LEVEL, paired, memory)
+    packed = jnp.stack([c[1], u[0], other[0], c[0], c[2], other[2], u[2], c[1]])
+    branches = guidance.Branches(
+        image=jnp.array([1, 0, 0, 0, 2, 2, 2, 1]),
+        prompts=jnp.array([[3, 2], [0, 0], [4, 5]]),
+        negative=jnp.array([1, 0, 6]),
+    )
+    got = guidance.adaptive_projected(images, numbers, branches).apply(x, LEVEL, packed, memory)
+    np.testing.assert_allclose(got[0], expected[0], atol=1e-5)
+    for i in (0, 2):
+        np.testing.assert_allclose(got[1][0][i], expected[1][0][i], atol=1e-5)
+
+
+def test_levels_and_intervals_of_each_image_act_on_it_alone():
+    x, c, u = inputs()
+    intervals = [[0.2, 0.7], [0.7, 1.0], [0.0, 0.1]]
+    numbers = guidance_of([5.0] * 3, interval=intervals, momentum=[0.5] * 3)
+    levels = Level(jnp.array([3, 7, 9]), jnp.array([0.9, 0.6, 0.2]), jnp.array([0.4, 0.8, 0.9]))
+    momentum = random_images(3, 7)
+    strong = guidance.adaptive_projected(linear, numbers)
+    for denoise in (strong, guidance.within_interval(strong, linear, numbers)):
+        got, (after, _) = denoise.apply(x, levels, guidance.pair(c, u), (momentum, ()))
+        for i in range(3):
+            one = jax.tree.map(lambda a, i=i: a[i : i + 1], numbers)
+            level = Level(*(a[i] for a in levels))
+            alone, (its, _) = guidance.adaptive_projected(linear, one).apply(
+                x[i : i + 1], level, guidance.pair(c[i : i + 1], u[i : i + 1]),
+                (momentum[i : i + 1], ()),
+            )  # fmt: skip
+            np.testing.assert_allclose(got[i : i + 1], alone, atol=1e-6)
+            np.testing.assert_allclose(after[i : i + 1], its, atol=1e-6)
+        np.testing.assert_array_equal(after[2], momentum[2])
+        assert not np.allclose(after[1], momentum[1])

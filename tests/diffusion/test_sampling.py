@@ -16,7 +16,7 @@ MEAN = jnp.linspace(-1, 1, 3)[:, None, None, None]
 @stateless
 def gaussian(x, level, conditioning):
     """The exact denoiser of N(mean, 0.25)."""
-    a, s = level.alpha, level.sigma
+    a, s = level.over_latents()
     return conditioning + 0.25 * a * (x - a * conditioning) / (0.25 * a**2 + s**2)
 
 
@@ -141,3 +141,32 @@ def test_slerp_of_equal_and_opposite_latents_is_finite():
     a = jnp.ones((1, 2, 2, 1))
     np.testing.assert_allclose(sampling.slerp(a, a, 0.3), a, atol=1e-6)
     assert np.isfinite(sampling.slerp(a, -a, 0.3)).all()
+
+
+def test_latents_with_tables_of_their_own_are_sampled_as_if_alone():
+    """Other solvers, noise and numbers of steps; one begins when another is under way."""
+    schedule = schedules.make("cosine", 1000, False)
+    tables = [
+        solvers.make_table(name, schedule, schedules.timesteps(steps, 1000, "trailing"))
+        for name, steps in (("ddpm", 12), ("heun", 6), ("unipc", 9))
+    ]
+    keys = sampling.image_keys(jnp.arange(3))
+    x = sampling.initial_noise(keys, SHAPE)
+    each = [
+        sampling.sample(gaussian, MEAN[i : i + 1], x[i : i + 1], table, keys[i : i + 1])
+        for i, table in enumerate(tables)
+    ]
+    together = jax.tree.map(lambda *a: jnp.stack(a), *(table.padded(20) for table in tables))
+    step = sampling.make_step(gaussian, MEAN, together, keys)
+    start = sampling.begin(gaussian, x)._replace(rows_done=jnp.zeros(3, jnp.int32))
+    for i, table in enumerate(tables):
+        rows = len(table.timestep)
+        after = sampling.advance(step, start, start.rows_done + rows)
+        np.testing.assert_array_equal(after.rows_done, [rows] * 3)
+        np.testing.assert_allclose(after.state.x[i : i + 1], each[i], rtol=1e-5, atol=1e-5)
+    late = sampling.advance(step, start, start.rows_done + 5)
+    late = jax.tree.map(lambda old, new: jnp.concatenate([old[:1], new[1:]]), start, late)
+    late = sampling.advance(step, late, late.rows_done + 4)
+    np.testing.assert_array_equal(late.rows_done, [4, 9, 9])
+    late = sampling.advance(step, late, late.rows_done + 8)
+    np.testing.assert_allclose(late.state.x[:1], each[0], rtol=1e-5, atol=1e-5)

@@ -68,13 +68,41 @@ def test_spacings():
     with pytest.raises(ValueError, match="1000 steps with an offset of 1 visit 1000, beyond 999"):
         schedules.timesteps(1000, 1000, "leading", offset=1)
     assert schedules.timesteps(3, 1000, "trailing").tolist() == [999, 666, 332]
-    for spacing in schedules.SPACINGS:
+    for spacing in schedules.EVEN:
         for steps in (1, 7, 999, 1000):
             t = schedules.timesteps(steps, 1000, spacing)
             assert len(t) == steps
             assert np.all(np.diff(t) < 0)
             assert t.min() >= 0
             assert t.max() <= 999
+
+
+@pytest.mark.parametrize("name", ["linear", "curved", "cosine"])
+@pytest.mark.parametrize("zero_terminal_snr", [False, True])
+@pytest.mark.parametrize("spacing", schedules.BY_NOISE)
+def test_spacings_by_noise_give_every_step_its_own_level(name, zero_terminal_snr, spacing):
+    schedule = schedules.make(name, 1000, zero_terminal_snr)
+    for steps in (1, 2, 7, 20, 999, 1000):
+        t = schedules.timesteps_by_noise(steps, schedule, spacing)
+        assert len(t) == steps
+        assert np.all(np.diff(t) < 0)
+        assert t[0] == 999
+        assert t[-1] == 0 or steps == 1
+    assert schedules.timesteps_by_noise(20, schedule, spacing, below=300)[0] == 299
+
+
+def test_spacings_by_noise_are_those_of_their_equations():
+    """With many levels, evenly spaced in log r, rounding to a level hardly matters."""
+    ratios = np.geomspace(0.03, 15.0, 50_000)
+    schedule = schedules.from_table("fine", 1.0 / (1.0 + ratios**2))
+    for steps in (5, 20):
+        i = np.arange(steps) / (steps - 1)
+        karras = (15.0 ** (1 / 7) + i * (0.03 ** (1 / 7) - 15.0 ** (1 / 7))) ** 7
+        visited = ratios[schedules.timesteps_by_noise(steps, schedule, "karras")]
+        np.testing.assert_allclose(visited, karras, rtol=2e-4)
+        exponential = 15.0 * (0.03 / 15.0) ** i
+        visited = ratios[schedules.timesteps_by_noise(steps, schedule, "exponential")]
+        np.testing.assert_allclose(visited, exponential, rtol=2e-4)
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001, 10**9, True])
@@ -88,6 +116,8 @@ def test_bad_names():
         schedules.make("quadratic")
     with pytest.raises(ValueError, match="spacing must be one of"):
         schedules.timesteps(10, 1000, "karras")
+    with pytest.raises(ValueError, match="spacing must be one of karras, exponential"):
+        schedules.timesteps_by_noise(10, schedules.make("curved"), "linspace")
     with pytest.raises(ValueError, match="num_train_timesteps must be at least 2"):
         schedules.make("linear", 1)
 

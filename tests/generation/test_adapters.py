@@ -12,6 +12,7 @@ from dg2_jax.models import lora as own_lora
 from dg2_jax.models.lora import LoraConfig
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.text import prompt_tags
+from dg2_jax.text.prompt_syntax import literal
 from tests.sd_models import GOLDEN
 
 FEW = {"num_inference_steps": 2, "seed": 5, "height": 32, "width": 32}
@@ -51,6 +52,12 @@ def test_tags_of_prompts():
     for bad in ("<lora:>", "<lora:x:heavy>", "<lora:x:0.5:0.5>", "<lora:x:11>", "<lora:x:nan>"):
         with pytest.raises(ParameterError, match=r"prompt must name adapters as <lora:name:0.8>"):
             prompt_tags.split(bad)
+    for kind in ("hypernet", "lyco"):
+        with pytest.raises(ParameterError, match=f"prompt must not hold <{kind}:…>: .* <lora:…>"):
+            prompt_tags.split(f"a lake <{kind}:x:1>")
+        with pytest.raises(ParameterError, match=f"negative_prompt must not hold <{kind}:…>"):
+            prompt_tags.refuse([f"<{kind}:x>"], "negative_prompt")
+    assert prompt_tags.split(literal("a <lora:x:1> AND b")) == ("a < lora:x:1> and b", ())
 
 
 def test_a_tag_is_what_with_lora_does(pipe, folders):
@@ -108,15 +115,16 @@ def test_another_weight_compiles_nothing(pipe):
             r"names the LoRA 'nothing', but there are broken, kohya, peft, wide",
         ),
         ("a <lora:wide:1>", r"names the LoRA 'wide', but .* does not fit the model"),
-        ("a <lora:broken:1>", r"names the LoRA 'broken', but .* is not a good safetensors file"),
+        ("a <lora:broken:1>", r"names the LoRA 'broken', but \S*broken.safetensors: truncated"),
         ("a narrow lake", r"embedding 'narrow', but .* width 8, this model's are 32"),
     ],
 )
-def test_what_is_not_there_or_does_not_fit(pipe, prompt, message):
+def test_what_is_not_there_or_does_not_fit(pipe, folders, prompt, message):
     with pytest.raises(ParameterError, match=message) as caught:
         pipe(prompt, **FEW)
     assert caught.value.name == "prompt"
     assert "\n" not in str(caught.value)
+    assert str(caught.value).count("/") <= str(folders[0]).count("/") + 2  # a path is named once
 
 
 def test_adapters_act_on_the_whole_image(pipe):

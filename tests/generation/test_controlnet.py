@@ -1,6 +1,7 @@
 """ControlNets and TAESD by the controls, on small Stable Diffusion models."""
 
 import json
+import os
 import shutil
 
 import jax.numpy as jnp
@@ -132,11 +133,25 @@ def test_what_does_not_go_together_is_named(pipe, controls, name, message):
     with pytest.raises(ParameterError, match=message) as caught:
         pipe("a lake", **FEW, **given)
     assert caught.value.name == name
+    assert str(caught.value).count(str(GOLDEN)) <= 1
 
 
 def test_a_picture_that_is_none_is_named(pipe):
     with pytest.raises(ValueError, match="control_image must be a PNG, JPEG or WebP picture"):
         pipe("a lake", **FEW, controlnet="controlnet_sd2", control_image=b"no picture")
+
+
+def test_a_file_that_has_changed_is_read_again(tmp_path):
+    nets = shutil.copytree(GOLDEN / "controlnet_sd2", tmp_path / "nets" / "edges")
+    pipe = Pipeline.load(GOLDEN / "sd2_small", controlnets=nets.parent)
+    given = {"controlnet": "edges", "control_image": picture()}
+    first = pipe("a lake", **FEW, **given).latents
+    control = pipe.controlnets.get("edges", pipe.model)
+    assert pipe.controlnets.get("edges", pipe.model) is control
+    path = nets / STEM
+    save_file({key: 2 * value for key, value in load_file(path).items()}, path)
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1_000_000_000))  # whatever the clock's ticks
+    assert np.abs(pipe("a lake", **FEW, **given).latents - first).max() > 1e-3
 
 
 def test_it_does_not_go_with_anagrams_and_other_models(pipe, folder):

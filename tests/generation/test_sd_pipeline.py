@@ -192,3 +192,23 @@ def test_clip_skip_and_sizes_change_the_picture(pipe, name):
     else:
         with pytest.raises(ParameterError, match="original_size is no control of the model"):
             pipe("a lake", **sizes, **FEW)
+
+
+def test_large_pictures_go_in_tiles(pipe, name):
+    large = {**FEW, "num_inference_steps": 1, "height": 144, "width": 96}  # 72 x 48 cells
+    whole, tiled = (pipe("a lake", vae_tiling=on, **large) for on in (False, True))
+    np.testing.assert_array_equal(whole.latents, tiled.latents)
+    difference = np.abs(whole.images.astype(np.float32) - tiled.images)
+    assert 0 < difference.mean() < 0.1 * whole.images.std()
+    image = whole.images[0]
+    kept = [
+        pipe("a lake", image=image, strength=0.0, vae_tiling=on, **large) for on in (False, True)
+    ]
+    assert np.abs(kept[0].latents - kept[1].latents).mean() < 0.1 * kept[0].latents.std()
+    small = [pipe("a lake", vae_tiling=on, **FEW).images for on in (False, True)]
+    np.testing.assert_array_equal(*small)
+    assert tiled.settings.vae_tiling
+    seen = []
+    pipe("a lake", vae_tiling=True, on_preview=seen.append, preview_mode="vae", **large)
+    shown = seen[-1].images.astype(np.float32)  # of x₀, where XL stops a little before
+    assert np.abs(shown - tiled.images).mean() < 2.0

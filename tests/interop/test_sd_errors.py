@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from sd_files import GOLDEN, WEIGHTS, original_file
 from torch_files import Call, Global, write_torch
 
-from dg2_jax.interop import clip_tokenizer, stable_diffusion
+from dg2_jax.interop import clip_tokenizer, recognition, stable_diffusion
 from dg2_jax.interop.stable_diffusion import FileOptions
 from dg2_jax.interop.stable_diffusion.unet_config import parse_controlnet, parse_unet
 
@@ -24,6 +24,7 @@ def fails(source, message, kind=(ValueError, FileNotFoundError), **options):
     with pytest.raises(kind, match=message) as caught:
         stable_diffusion.load(source, **options)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).count(str(source)) <= 1
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder_2", "tokenizer", "scheduler"])
@@ -59,6 +60,26 @@ def test_other_architectures(kind, part, network, folder):
     index = {"_class_name": kind, part: ["diffusers", network], "vae": ["diffusers", "x"]}
     (folder / "model_index.json").write_text(json.dumps(index))
     fails(folder, f"holds a {kind}; of diffusers folders, Stable Diffusion 1.x, 2.x and XL")
+
+
+def test_the_refiner_of_xl(folder, tmp_path):
+    single = original_file(folder, tmp_path / "refiner.safetensors")
+    first = "conditioner.embedders.0."
+    tensors = {
+        key.replace("embedders.1.", "embedders.0."): value
+        for key, value in load_file(single).items()
+        if not key.startswith(first)
+    }
+    save_file(tensors, single)
+    path = folder / "model_index.json"
+    index = json.loads(path.read_text())
+    for changes in ({"text_encoder": [None, None]}, {"requires_aesthetics_score": True}):
+        path.write_text(json.dumps(index | changes))
+        for source in (folder, single):
+            fails(source, f"{source.name} is Stable Diffusion XL's refiner, .*: load that")
+            assert not recognition.is_whole(source)
+    path.write_text(json.dumps(index))
+    assert recognition.is_whole(folder)
 
 
 def test_a_folder_whose_unet_or_text_encoder_is_another(folder):

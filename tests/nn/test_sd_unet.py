@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from dg2_jax.interop.stable_diffusion.unet_config import parse_unet
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.sd_blocks import doubled, timestep_embedding
 from dg2_jax.nn.sd_config import SDUNetConfig
 from dg2_jax.nn.sd_controlnet import ControlNet, ControlNetConfig
 from dg2_jax.nn.sd_unet import SDUNet
 from dg2_jax.nn.transformer import layer_norm
+from scripts.published_unets import PUBLISHED
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 SD1 = SDUNetConfig()
@@ -53,7 +55,6 @@ SMALL_XL = dataclasses.replace(
     addition_time_embed_dim=4,
     projection_class_embeddings_input_dim=10 + 6 * 4,
 )
-# Of XL's kind, and wide enough that its weights are worth dividing.
 ONE_LEVEL = dataclasses.replace(
     SMALL_XL,
     block_out_channels=(64,),
@@ -66,12 +67,32 @@ ONE_LEVEL = dataclasses.replace(
     norm_num_groups=16,
     cross_attention_dim=128,
 )
+# XL's levels, wide enough that the weights of the deepest are worth dividing.
+NARROW_XL = dataclasses.replace(
+    XL,
+    block_out_channels=(16, 32, 64),
+    layers_per_block=(1, 1, 1),
+    down_depths=((), (1,), (2,)),
+    mid_depths=(2,),
+    up_depths=((2, 2), (1, 1), ()),
+    num_attention_heads=(1, 2, 4),
+    norm_num_groups=16,
+    cross_attention_dim=128,
+    addition_time_embed_dim=4,
+    projection_class_embeddings_input_dim=10 + 6 * 4,
+)
 
 
 @pytest.mark.parametrize(
-    ("config", "count"), [(SD1, 859_520_964), (SD2, 865_910_724), (XL, 2_567_463_684)]
+    ("config", "name", "count"),
+    [
+        (SD1, "1.5", 859_520_964),
+        (SD2, "2.1", 865_910_724),
+        (XL, "XL", 2_567_463_684),
+    ],
 )
-def test_published_models_have_the_parameters_they_should(config, count):
+def test_published_models_have_the_parameters_they_should(config, name, count):
+    assert parse_unet(PUBLISHED[name]) == config
     state = nnx.state(abstract(lambda rngs: SDUNet(config, rngs=rngs)))
     assert sum(leaf.size for leaf in jax.tree.leaves(state)) == count
 
@@ -149,8 +170,8 @@ def test_doubling_to_an_odd_size_drops_a_copy():
     assert doubled(x, (5, 1))[0, :, 0, 0].tolist() == [0, 0, 1, 1, 2]
 
 
-@pytest.mark.parametrize("config", [SMALL, SMALL_XL], ids=["1.x", "xl"])
-def test_guided_steps_lower_for_every_platform(config):
+@pytest.mark.parametrize("config", [SD1, XL], ids=["1.5", "xl"])
+def test_guided_steps_of_the_published_sizes_lower_for_every_platform(config):
     graphdef, state = nnx.split(abstract(lambda rngs: SDUNet(config, rngs=rngs)))
     params = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, jnp.bfloat16), state)
     pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
@@ -168,7 +189,7 @@ def test_guided_steps_lower_for_every_platform(config):
         given, free = unet(jnp.concatenate([x, x]), jnp.broadcast_to(t, 2), conditioning)
         return x - (free + 5.0 * (given - free))[None]
 
-    x = struct(1, 8, 8, 4)
+    x = struct(1, 64, 64, 4)
     t = struct(dtype=jnp.int32)
     exported = jax.export.export(step, platforms=PLATFORMS)(params, x, t, context, *added)
     assert exported.platforms == PLATFORMS
@@ -195,22 +216,22 @@ import sys
 import jax, numpy as np
 from flax import nnx
 sys.path.insert(0, "tests/nn")
-from test_sd_unet import ONE_LEVEL, evaluate, inputs
+from test_sd_unet import NARROW_XL, evaluate, inputs
 from dg2_jax.training.config import DevicesConfig
 from dg2_jax.nn.sd_unet import SDUNet
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.training.sharding import make_layout
 
-graphdef, state = nnx.split(SDUNet(ONE_LEVEL, rngs=nnx.Rngs(0)))
+graphdef, state = nnx.split(SDUNet(NARROW_XL, rngs=nnx.Rngs(0)))
 params = nnx.to_pure_dict(state)
 tensor, fsdp = int(sys.argv[2]), int(sys.argv[3])
 rules = ARCHITECTURES["sd_unet"].tensor_rules
 layout = make_layout(DevicesConfig(data=1, fsdp=fsdp, tensor=tensor), 2, rules)
 placed = layout.place_state(params)
-kernel = placed["down_blocks"][0]["attentions"][0]["transformer_blocks"][0]["ff"]["inner"]["kernel"]
+kernel = placed["down_blocks"][2]["attentions"][0]["transformer_blocks"][0]["ff"]["inner"]["kernel"]
 share = kernel.addressable_shards[0].data.size / kernel.size
 run = jax.jit(lambda p, *a: evaluate(nnx.merge(graphdef, p), *a))
-np.savez(sys.argv[1], output=run(placed, *inputs(ONE_LEVEL)), share=share)
+np.savez(sys.argv[1], output=run(placed, *inputs(NARROW_XL)), share=share)
 """
 
 
@@ -220,9 +241,9 @@ def test_divided_weights_give_the_same_output(tensor, fsdp, tmp_path):
     command = [sys.executable, "-c", SCRIPT, tmp_path / "out.npz", str(tensor), str(fsdp)]
     flags = os.environ.get("XLA_FLAGS", "") + count
     subprocess.run(command, env=os.environ | {"XLA_FLAGS": flags}, check=True)
-    expected = jax.jit(functools.partial(evaluate, SDUNet(ONE_LEVEL, rngs=nnx.Rngs(0))))
+    expected = jax.jit(functools.partial(evaluate, SDUNet(NARROW_XL, rngs=nnx.Rngs(0))))
     with np.load(tmp_path / "out.npz") as actual:
-        np.testing.assert_allclose(actual["output"], expected(*inputs(ONE_LEVEL)), atol=1e-4)
+        np.testing.assert_allclose(actual["output"], expected(*inputs(NARROW_XL)), atol=1e-4)
         assert actual["share"] == 1 / (tensor * fsdp)
 
 

@@ -24,7 +24,7 @@ def test_neighbouring_timesteps_have_similar_embeddings():
     assert float(a @ b / jnp.linalg.norm(a) / jnp.linalg.norm(b)) > 0.95
 
 
-PATHS = ["_attend_fused", "_attend_batched", "_attend_mapped"]
+PATHS = ["_attend_in_parts", "_attend_batched", "_attend_mapped"]
 
 
 def exact_attention(q, k, v, mask, g):

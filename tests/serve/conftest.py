@@ -1,7 +1,10 @@
 """Fixtures of the server's tests."""
 
+import os
+
 import pytest
 
+from tests.serve import postgres
 from tests.serve.live import LiveServer, quiet
 
 quiet()
@@ -26,3 +29,21 @@ def start(tmp_path):
 def server(start):
     """A server with the fake pipeline."""
     return start()
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A PostgreSQL server; without the Debian package the tests are skipped, never in CI."""
+    if postgres.BIN is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no PostgreSQL")
+    with postgres.running() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def each_database(request, monkeypatch):
+    """Runs a test twice: its servers keep jobs in SQLite, then in a new database of PostgreSQL."""
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgresql").new_database()
+        monkeypatch.setenv("DG2_DATABASE", url)
+    return request.param

@@ -1,10 +1,13 @@
 """A pipeline that makes deterministic pictures in no time, for tests of the server and the page."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import threading
 import time
+from collections import deque
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +19,8 @@ from dg2_jax.checks import ParameterError
 from dg2_jax.controls.arguments import expand_prompts, expand_seed, takes_settings
 from dg2_jax.result import Preview, Result
 from dg2_jax.settings import Settings
+from tests.serve import fake_slots
+from tests.serve.fake_slots import FakeCall, FakeSlots
 
 SIZE = 64
 
@@ -36,7 +41,8 @@ class FakePipeline:
 
     Attributes:
         step_seconds: how long a step takes.
-        calls: the keyword arguments of every call.
+        calls: the keyword arguments of every call, and of every picture that enters slots.
+        together: how many pictures moved together in slots, the last times.
     """
 
     def __init__(self, step_seconds: float = 0.0, size: int = SIZE):
@@ -46,6 +52,7 @@ class FakePipeline:
         self.size = size
         self.step_seconds = step_seconds
         self.calls: list[dict[str, Any]] = []
+        self.together: deque[int] = deque(maxlen=1000)
         self.steps_run = 0
         self.go = threading.Event()  # cleared, every step waits, however slow the machine
         self.go.set()
@@ -79,17 +86,16 @@ class FakePipeline:
             "weights": weights,
         }
         controls |= {name: value for name, value in usual.items() if value is not None}
-        assert self._inside.acquire(blocking=False), "the pipeline is not re-entrant"
-        try:
-            self.calls.append({"prompt": prompt, "seed": seed, "image": image, **controls})
+        with self.inside():
+            self.remember({"prompt": prompt, "seed": seed, "image": image, **controls})
             settings = Settings(**controls)
             if settings.anagram is not None:
                 prompt = " | ".join(text for text, _ in settings.anagram)
             prompts, negatives = expand_prompts(prompt, negative_prompt, num_images)
             seeds = expand_seed(seed, len(prompts))
-            _trouble(prompts)
+            self.trouble(prompts)
             result = Result(
-                images=self._make(prompts, negatives, seeds, image, mask, settings),
+                images=self.make(prompts, negatives, seeds, image, mask, settings),
                 seeds=tuple(seeds),
                 prompts=tuple(prompts),
                 negative_prompts=tuple(negatives),
@@ -99,18 +105,41 @@ class FakePipeline:
             )
             shown = result.images[:, ::8, ::8]
             for step in range(1, settings.num_inference_steps + 1):
-                time.sleep(self.step_seconds)
-                self.go.wait(60)
-                self.steps_run += 1
+                self.run_step()
                 if on_preview is not None and step % preview_every == 0:
                     preview = Preview(step, settings.num_inference_steps, 0, lambda: shown)
                     if on_preview(preview):
                         return dataclasses.replace(result, images=result.images[:0], stopped=True)
             return result
+
+    def remember(self, call: dict[str, Any]) -> None:
+        """Adds to `calls`."""
+        self.calls.append(call)
+
+    def begin(self, **arguments: Any) -> FakeCall:
+        """A call whose pictures may enter slots."""
+        return fake_slots.begin(self, arguments)
+
+    def slots(self, size: int = 16) -> FakeSlots:
+        """Slots with room for a number of branches."""
+        return FakeSlots(self, size)
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Held while anything is computed."""
+        assert self._inside.acquire(blocking=False), "the pipeline is not re-entrant"
+        try:
+            yield
         finally:
             self._inside.release()
 
-    def _make(self, prompts, negatives, seeds, image, mask, settings) -> np.ndarray:
+    def run_step(self) -> None:
+        """Takes its time."""
+        time.sleep(self.step_seconds)
+        self.go.wait(60)
+        self.steps_run += 1
+
+    def make(self, prompts, negatives, seeds, image, mask, settings) -> np.ndarray:
         about = dataclasses.asdict(settings)
         given = [a.tobytes() for a in (image, mask) if a is not None]
         about["given"] = [hashlib.sha256(data).hexdigest() for data in given]
@@ -130,15 +159,16 @@ class FakePipeline:
             made[:, keep] = fit(image)[keep]
         return made
 
-
-def _trouble(prompts: list[str]) -> None:
-    text = " ".join(prompts)
-    if "!oom1" in text or ("!oom" in text and len(prompts) > 1):
-        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
-    if "!value" in text:
-        raise ParameterError("prompt", "must be kinder")
-    if "!crash" in text:
-        raise KeyError("unexpected")
+    @staticmethod
+    def trouble(prompts: list[str], begins: bool = False) -> None:
+        """Raises what a batch of prompts asks for; when it `begins`, memory suffices."""
+        text = " ".join(prompts)
+        if not begins and ("!oom1" in text or ("!oom" in text and len(prompts) > 1)):
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+        if "!value" in text:
+            raise ParameterError("prompt", "must be kinder")
+        if "!crash" in text and not begins:
+            raise KeyError("unexpected")
 
 
 def fake_upscale(images, model="x4plus", scale=4, *, progress=None):

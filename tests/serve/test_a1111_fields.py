@@ -69,7 +69,7 @@ def refused(answer, name: str, status: int = 422) -> str:
 
 # A value that asks for something, where True does not do.
 ASKING = {
-    "scheduler": "karras", "styles": ["ink"], "s_noise": 1.1,
+    "styles": ["ink"], "s_noise": 1.1,
     "seed_resize_from_h": 512, "seed_resize_from_w": 512, "s_churn": 3.0, "s_tmax": 1.0,
     "s_tmin": 0.1, "s_min_uncond": 0.5, "refiner_checkpoint": "xl", "infotext": "Steps: 3",
     "hr_second_pass_steps": 4, "hr_checkpoint_name": "xl", "hr_sampler_name": "DDIM",
@@ -201,14 +201,32 @@ def test_out_of_range(server, call, field, values):
 
 
 def test_unknown_names_are_404(server):
-    for name in ("LMS", "DPM++ 2M Karras", "x"):
+    for name in ("LMS", "DPM fast Karras", "Karras", "x"):
         refused(post(server, "txt2img", sampler_name=name), "Sampler not found", 404)
     refused(post(server, "txt2img", sampler_index="LMS"), "sampler_index", 404)
+    for name in ("beta", "Align Your Steps", "x"):
+        refused(post(server, "txt2img", scheduler=name), "Scheduler not found", 404)
     refused(post(server, "txt2img", enable_hr=True, hr_upscaler="LDSR"), "hr_upscaler", 404)
     refused(post(server, "extra-single-image", upscaler_1="LDSR"), "upscaler_1", 404)
     for name, solver in (("k_euler_a", "euler_ancestral"), ("DPM++ 2M SDE", "dpmpp_2m_sde")):
         picture_of(post(server, "txt2img", sampler_name=name))
         assert server.pipe.calls[-1]["solver"] == solver
+
+
+@pytest.mark.parametrize(
+    ("fields", "spacing"),
+    [
+        ({"scheduler": "Karras"}, "karras"),
+        ({"scheduler": "sgm_uniform"}, "trailing"),
+        ({"scheduler": "automatic"}, None),
+        ({"sampler_name": "DPM++ 2M Karras"}, "karras"),
+        ({"sampler_name": "DPM++ 2M Karras", "scheduler": "exponential"}, "exponential"),
+        ({"sampler_name": "DDIM"}, None),
+    ],
+)
+def test_schedulers_space_the_steps(server, fields, spacing):
+    picture_of(post(server, "txt2img", **fields))
+    assert server.pipe.calls[-1].get("spacing") == spacing
 
 
 def test_settings_of_a_request(server):

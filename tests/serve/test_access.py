@@ -12,6 +12,8 @@ from serve.routes.page import policy
 from serve.security import is_public, session_token
 from serve.server_settings import ServerSettings
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 KEY = "open sesame"
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from tests.serve.test_survival import wait_for
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 ONE, TWO = ({"X-Client-ID": name} for name in ("one", "two"))
 
 

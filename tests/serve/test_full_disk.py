@@ -6,7 +6,6 @@ as those on a full disk do.
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import sqlite3
@@ -97,7 +96,7 @@ def test_jobs_wait_for_room_and_go_on_by_themselves(full, start):
     server = start(data=full.folder, max_batch=2)
     server.pipe.go.clear()
     jobs = [server.submit(prompt=f"p{i}", seed=i, num_inference_steps=5 + i) for i in range(5)]
-    wait_for(lambda: server.context.engine.status()["running"] == 1)
+    wait_for(lambda: server.context.engine.status()["running"] >= 1)
     streams = {}
 
     def read(job_id):
@@ -301,18 +300,3 @@ def test_the_reserve_is_used_once_and_set_aside_again(tmp_path):
     assert room.insist(action) == "done"
     assert seen == [True, False]
     assert reserve.exists()
-
-
-def test_a_database_of_an_older_version_gets_its_new_columns(tmp_path):
-    Store.at(tmp_path).close()
-    with sqlite3.connect(tmp_path / "jobs.sqlite3") as connection:
-        connection.execute("ALTER TABLE jobs DROP COLUMN notes")
-        values = json.dumps({"kind": "txt2img", "prompt": "old"})
-        connection.execute(
-            "INSERT INTO jobs (id, kind, status, client, request, text, num_images, attempts,"
-            " created_at) VALUES ('a', 'txt2img', 'queued', 'c', ?, '', 1, 0, 0)",
-            [values],
-        )
-    store = Store.at(tmp_path)
-    assert (store.get("a").request.prompt, store.get("a").notes) == ("old", [])
-    store.close()

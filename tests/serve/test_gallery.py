@@ -12,6 +12,8 @@ from serve.disk import Disk
 from serve.problems import ProblemError
 from serve.records import Image
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 
 def made(server, *prompts, **fields) -> list[dict]:
     """Finished pictures, one a prompt."""

@@ -15,6 +15,8 @@ from PIL import Image
 from dg2_jax import Pipeline
 from tests.serve.fakes import FakePipeline
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 
 def png(size=(32, 24), color=(10, 200, 30), mode="RGB") -> str:
     out = io.BytesIO()
@@ -44,7 +46,8 @@ def events_of(server, job_id, **options):
     return found
 
 
-def test_a_job_makes_the_pictures_of_its_seeds(server):
+def test_a_job_makes_the_pictures_of_its_seeds(start):
+    server = start(max_batch=1)
     server.pipe.go.clear()
     job = server.submit(prompt="a lake", negative_prompt="fog", num_images=3, seed=7)
     while server.client.get(f"/api/v1/jobs/{job['id']}").json()["status"] == "queued":
@@ -195,8 +198,9 @@ def test_a_running_job_stops_within_a_step(start):
     assert events_of(server, job["id"])[-1][1] == "cancelled"
 
 
-def test_cancelling_one_of_a_batch_leaves_the_others(start):
-    server = start()
+@pytest.mark.parametrize("batching", ["steps", "calls"])
+def test_cancelling_one_of_a_batch_leaves_the_others(start, batching):
+    server = start(batching=batching)
     server.pipe.go.clear()
     blocker = server.submit(prompt="b", num_inference_steps=2)
     jobs = [server.submit(prompt=f"p{i}", num_inference_steps=12, seed=i) for i in range(4)]
@@ -209,11 +213,11 @@ def test_cancelling_one_of_a_batch_leaves_the_others(start):
     ended = [server.finished(job["id"]) for job in jobs]
     assert [job["status"] for job in ended] == ["done", "cancelled", "done", "done"]
     assert ended[1]["images"] == []
-    assert len(server.pipe.calls) == 2
+    assert len(server.pipe.calls) == (2 if batching == "calls" else 5)
 
 
 def test_jobs_that_agree_are_computed_together_and_unchanged(start):
-    server = start(step_seconds=0.02)
+    server = start(step_seconds=0.02, batching="calls")
     server.pipe.go.clear()
     blocker = server.submit(prompt="b", num_inference_steps=7)
     jobs = [server.submit(prompt=f"p{i}", negative_prompt=f"n{i}", seed=100 + i) for i in range(8)]
@@ -226,8 +230,58 @@ def test_jobs_that_agree_are_computed_together_and_unchanged(start):
         np.testing.assert_array_equal(pixels(server, job["images"][0]), expected)
 
 
-def test_batches_have_compiled_sizes(start):
+def test_jobs_of_any_settings_are_computed_together_and_unchanged(start):
+    """A long one runs; others join it, and short ones leave before it."""
     server = start(step_seconds=0.01)
+    server.pipe.go.clear()
+    long = server.submit(prompt="long", num_inference_steps=60, seed=1)
+    asked = [
+        {"prompt": "few", "num_inference_steps": 4},
+        {"prompt": "free", "guidance_scale": 1.0, "num_inference_steps": 9},
+        {"prompt": "other", "solver": "heun", "num_images": 2, "num_inference_steps": 7},
+        {"prompt": "wide", "width": 96, "height": 64, "num_inference_steps": 5},
+    ]
+    jobs = [server.submit(seed=10 + i, **fields) for i, fields in enumerate(asked)]
+    server.pipe.go.set()
+    ended = [server.finished(job["id"]) for job in jobs]
+    alone = FakePipeline()
+    for i, (fields, job) in enumerate(zip(asked, ended, strict=True)):
+        expected = alone(seed=10 + i, **fields)
+        for image, made in zip(job["images"], expected.images, strict=True):
+            np.testing.assert_array_equal(pixels(server, image), made)
+        told = job["images"][-1]["metadata"]
+        assert {**told, **expected.metadata(-1), "model": "demo"} == told
+    last = server.finished(long["id"])
+    assert last["status"] == "done"
+    assert all(job["finished_at"] < last["finished_at"] for job in ended)
+    assert max(server.pipe.together) == 6
+
+
+def test_jobs_that_cannot_share_run_between_the_others(start):
+    server = start(step_seconds=0.01)
+    server.pipe.go.clear()
+    long = server.submit(prompt="long", num_inference_steps=100)
+    pair = [{"prompt": "a", "view": "identity"}, {"prompt": "b", "view": "rot180"}]
+    odd = [
+        server.submit(kind="anagram", anagram=pair, num_inference_steps=3),
+        server.submit(prompt="reuse", reuse_every=2, num_inference_steps=3),
+    ]
+    server.pipe.go.set()
+    ended = [server.finished(job["id"]) for job in (*odd, long)]
+    assert [job["status"] for job in ended] == ["done"] * 3
+    assert all(job["finished_at"] < ended[-1]["finished_at"] for job in ended[:-1])
+
+
+def test_previews_show_all_pictures_of_a_job(start):
+    server = start(step_seconds=0.01)
+    job = server.submit(prompt="x", num_images=3, num_inference_steps=12, preview_every=4)
+    shown = [data for _, name, data in events_of(server, job["id"]) if name == "preview"]
+    assert {data["step"] for data in shown} <= {4, 8}
+    assert [image["index"] for image in shown[-1]["images"]] == [0, 1, 2]
+
+
+def test_batches_have_compiled_sizes(start):
+    server = start(step_seconds=0.01, batching="calls")
     job = server.submit(prompt="b", num_images=13, seed=0)
     assert len(server.finished(job["id"])["images"]) == 13
     assert [len(call["prompt"]) for call in server.pipe.calls] == [8, 4, 1]
@@ -370,8 +424,9 @@ def test_prompt_matching_uses_the_bank(server):
     assert job["images"][0]["prompt"] == "a lake at dawn"
 
 
-def test_failures_are_told_and_do_not_spread(start):
-    server = start(step_seconds=0.01)
+@pytest.mark.parametrize("batching", ["steps", "calls"])
+def test_failures_are_told_and_do_not_spread(start, batching):
+    server = start(step_seconds=0.01, batching=batching)
     server.pipe.go.clear()
     blocker = server.submit(prompt="b", num_inference_steps=20)
     asked = {
@@ -394,7 +449,9 @@ def test_failures_are_told_and_do_not_spread(start):
     np.testing.assert_array_equal(pixels(server, fine), expected)
 
 
-def test_out_of_memory_makes_batches_smaller(server):
+@pytest.mark.parametrize("batching", ["steps", "calls"])
+def test_out_of_memory_makes_batches_smaller(start, batching):
+    server = start(batching=batching)
     job = server.finished(server.submit(prompt="!oom", num_images=4, seed=3)["id"])
     assert job["status"] == "done"
     assert [image["seed"] for image in job["images"]] == [3, 4, 5, 6]

@@ -52,6 +52,8 @@ def changed(control):
     told = control.values.describe()
     if told["type"] == "choice":
         return next(choice for choice in reversed(told["choices"]) if choice != control.default)
+    if told["type"] == "boolean":
+        return not control.default
     if told["type"] == "integer":
         return told["minimum"] + 2
     if told["type"] == "number":
@@ -165,21 +167,25 @@ def test_infotext_names_the_weights_and_their_hash(three):
 
 
 @pytest.mark.parametrize(
-    ("sampler", "solver"),
+    ("sampler", "expected"),
     [
-        ("Euler a", "euler_ancestral"),
-        ("DPM++ 2M Karras", "dpmpp_2m"),
-        ("DPM++ 2M SDE", "dpmpp_2m_sde"),
-        ("DDIM", "ddim"),
-        ("ddpm_large", "ddpm_large"),
-        ("unipc", "unipc"),
+        ("Euler a", {"solver": "euler_ancestral"}),
+        ("DPM++ 2M Karras", {"solver": "dpmpp_2m", "spacing": "karras"}),
+        ("DPM++ 2M, Schedule type: Karras", {"solver": "dpmpp_2m", "spacing": "karras"}),
+        ("Euler, Schedule type: SGM Uniform", {"solver": "euler", "spacing": "trailing"}),
+        ("Euler, Schedule type: Automatic", {"solver": "euler"}),
+        ("DPM++ 2M SDE Exponential", {"solver": "dpmpp_2m_sde", "spacing": "exponential"}),
+        ("DPM++ 2M Beta", {"solver": "dpmpp_2m"}),
+        ("DDIM", {"solver": "ddim"}),
+        ("ddpm_large", {"solver": "ddpm_large"}),
+        ("unipc", {"solver": "unipc"}),
     ],
 )
-def test_samplers_of_other_programs_are_understood(sampler, solver):
+def test_samplers_of_other_programs_are_understood(sampler, expected):
     text = f"a lake\nSteps: 30, Sampler: {sampler}, CFG scale: 6.5, Seed: 42, Size: 512x512"
     found = infotext.to_fields(text)
     assert found == {
-        "prompt": "a lake", "negative_prompt": "", "num_inference_steps": 30, "solver": solver,
+        "prompt": "a lake", "negative_prompt": "", "num_inference_steps": 30, **expected,
         "guidance_scale": 6.5, "seed": 42,
     }  # fmt: skip
 

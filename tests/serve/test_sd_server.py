@@ -145,7 +145,17 @@ def test_a_controlnet_follows_its_picture(server):
 def test_an_a1111_client(server):
     listed = server.client.get("/sdapi/v1/loras").json()
     assert [one["name"] for one in listed] == ["ink"]
-    assert server.client.get("/controlnet/model_list").json() == {"model_list": ["edges"]}
+    offered = [
+        server.client.get(f"/controlnet/{name}").json()
+        for name in ("version", "model_list", "module_list?alias_names=true", "settings")
+    ]
+    plain = {"model_free": False, "sliders": []}
+    assert offered == [
+        {"version": 2},
+        {"model_list": ["edges"]},
+        {"module_list": ["none", "canny"], "module_detail": {"none": plain, "canny": plain}},
+        {"control_net_unit_count": 1},
+    ]
     titles = [one["title"] for one in server.client.get("/sdapi/v1/sd-models").json()]
     assert len(titles) == 8  # of five models, two of which have more than one set of weights
     unit = {"model": "edges", "weight": 0.8, "guidance_end": 0.9, "image": picture()}

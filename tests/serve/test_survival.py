@@ -13,10 +13,13 @@ import psutil
 import pytest
 
 from serve.schemas import stored_request
+from serve.server_settings import ServerSettings
 from serve.store import Job, Store
 from tests.serve.crowd import crowd
 from tests.serve.fakes import FakePipeline
 from tests.serve.live import LiveServer, Process
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 def submit(client: httpx.Client, **fields) -> str:
@@ -62,7 +65,7 @@ def test_kill_9_loses_nothing(tmp_path):
 
 def test_a_deadly_job_is_tried_twice(tmp_path):
     """What processes leave that die in a job's midst, as the next ones find it."""
-    store = Store.at(tmp_path)
+    store = Store(ServerSettings(data=tmp_path).database_url)
     for name in ("deadly", "innocent"):
         request = stored_request("txt2img", {"seed": 0, "of_another_version": 1})
         store.add(Job(name, "txt2img", "queued", "c", request, "", 1, time.time()))
@@ -83,15 +86,16 @@ def test_sigterm_drains_and_keeps_the_rest(tmp_path):
     second = submit(server.client, prompt="second", num_inference_steps=30)
     wait_for(lambda: statuses(server)[first] == "running")
     assert server.end(signal.SIGTERM) == 0
-    store = Store.at(tmp_path)
+    store = Store(ServerSettings(data=tmp_path).database_url)
     assert store.get(first).status == "done"
     assert store.get(second).status == "queued"
     assert store.get(second).attempts == 0
     store.close()
 
 
-def test_a_batch_that_outlasts_the_drain_waits_for_the_next_start(start, tmp_path):
-    server = start(step_seconds=0.02, drain_seconds=0.1)
+@pytest.mark.parametrize("batching", ["steps", "calls"])
+def test_a_batch_that_outlasts_the_drain_waits_for_the_next_start(start, tmp_path, batching):
+    server = start(step_seconds=0.02, drain_seconds=0.1, batching=batching)
     job_id = server.submit(prompt="x", num_inference_steps=1000)["id"]
     wait_for(lambda: server.pipe.steps_run > 2)
     server.stop()
@@ -198,25 +202,30 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
         assert "model must be one of" in answer.json()["detail"]
 
 
-def test_warm_up_is_visible_and_grows(start, monkeypatch):
+@pytest.mark.parametrize("batching", ["steps", "calls"])
+def test_warm_up_is_visible_and_grows(start, monkeypatch, batching):
     monkeypatch.setattr("serve.worker.PATIENCE_SECONDS", 0.05)
-    server = start(warmup=True, max_batch=4)
+    server = start(warmup=True, max_batch=4, batching=batching)
     wait_for(lambda: server.client.get("/api/v1/ready").status_code == 200)
     wait_for(lambda: server.client.get("/api/v1/ready").json()["warmup"]["done"] == 3)
-    assert [len(call["prompt"]) for call in server.pipe.calls] == [1, 2, 4]
+    if batching == "calls":
+        assert [len(call["prompt"]) for call in server.pipe.calls] == [1, 2, 4]
+    else:  # unguided, then guided
+        assert list(server.pipe.together) == [1, 1, 2, 4]
     text = server.client.get("/api/v1/metrics").text
     assert "dg2_queue_jobs 0.0" in text
 
 
-def test_batch_sizes_that_do_not_fit_are_given_up(start, monkeypatch):
+@pytest.mark.parametrize("batching", ["steps", "calls"])
+def test_batch_sizes_that_do_not_fit_are_given_up(start, monkeypatch, batching):
     class Small(FakePipeline):
-        def __call__(self, prompt="", **options):
-            if len(prompt) > 2:
+        def trouble(self, prompts, begins=False):
+            if len(prompts) > 2 and not begins:
                 raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-            return super().__call__(prompt, **options)
+            super().trouble(prompts, begins)
 
     monkeypatch.setattr("serve.worker.PATIENCE_SECONDS", 0.05)
-    server = start(warmup=True, pipe=Small())
+    server = start(warmup=True, pipe=Small(), batching=batching)
     wait_for(lambda: server.client.get("/api/v1/ready").json()["warmup"]["total"] == 2)
     job = server.finished(server.submit(prompt="x", num_images=5)["id"])
     assert len(job["images"]) == 5

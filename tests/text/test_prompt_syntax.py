@@ -90,21 +90,24 @@ def test_prompts_joined_by_and():
         ("((a) b:2)", "weight of 'a' is 2.2"),
         ("(" * 9000 + "a", "weight of 'a' is inf"),
         ("(" * 9000 + "a" + ")" * 8999 + ":0)", "weight of 'a' is nan"),
-        ("a (word:1.2", "not closed"),
+        ("a (word:1.2", "does not close"),
         ("a word:1.2) b", "no opening bracket"),
         ("[word:1.2)", "no opening bracket"),
-        ("[word:1.2]", "prompt editing"),
-        ("[a:b:0.5]", "prompt editing"),
-        ("[a|b]", "prompt editing"),
-        ("(a AND b)", "AND must stand outside"),
-        ("[a AND b", "AND must stand outside"),
-        ("a AND ", "text on either side"),
-        ("a AND :0.7", "text on either side"),
-        ("AND", "text on either side"),
-        ("a AND () AND b", "text on either side"),
+        ("[word:1.2]", "must not edit the prompt"),
+        ("[a:b:0.5]", "must not edit the prompt"),
+        ("[a|b]", "must not edit the prompt"),
+        ("(a AND b)", "AND outside of brackets"),
+        ("[a AND b", "AND outside of brackets"),
+        ("a AND ", "text on either side of AND"),
+        ("a AND :0.7", "text on either side of AND"),
+        ("AND", "text on either side of AND"),
+        ("a AND () AND b", "text on either side of AND"),
         ("a AND b:3", "from -2 to 2, not '3'"),
         ("a AND at 12:30", "from -2 to 2, not '30'"),
         ("a AND b AND c AND d AND e", "at most 4 texts"),
+        ("(word:1,3)", "numbers as weights, not '.word:1,3.'"),
+        ("(a lake:abc)", "numbers as weights"),
+        ("((a:b):1.2)", "numbers as weights"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error(prompt, message):
@@ -113,11 +116,21 @@ def test_what_cannot_be_meant_is_an_error(prompt, message):
 
 
 def test_the_message_names_the_parameter():
-    with pytest.raises(ValueError, match=r"^negative_prompt: a weight"):
+    with pytest.raises(
+        ValueError, match=r"^negative_prompt must have weights from 0 to 2, not '9'"
+    ):
         parse("(word:9)", name="negative_prompt")
 
 
-PLAIN = st.text(st.characters(exclude_characters="()[]\\")).filter(lambda s: "AND" not in s)
+def test_full_width_brackets_act_and_escaped_colons_do_not():
+    assert parse("（a：1.3） lake") == parse("(a:1.3) lake")
+    assert parse("［a］") == parse("[a]")
+    assert parse("a：b") == [SubPrompt("a：b")]
+    assert parse(r"(ratio 16\:9)") == [SubPrompt("ratio 16:9", 1.0, (Span(0, 10, 1.1),))]
+    assert parse("(a lake: at dawn)")[0].text == "a lake: at dawn"
+
+
+PLAIN = st.text(st.characters(exclude_characters="()[]（）［］\\")).filter(lambda s: "AND" not in s)
 
 
 @given(PLAIN)

@@ -26,6 +26,7 @@ def make_config(folder, **changes):
     values |= {"denoiser": start.config["denoiser"], "init_from": str(folder), "lora": LORA}
     values |= {"num_steps": 6, "batch_size": 16, "validation_images": 16}
     values["optim"] |= {"learning_rate": 2e-2, "warmup_steps": 1}
+    values["diffusion"]["zero_terminal_snr"] = False  # as the model
     values["loop"] |= {"log_every": 3, "validate_every": 0, "sample_every": 0, "wandb": "disabled"}
     return config_lib.from_mapping(DenoiserRunConfig, values | changes)
 

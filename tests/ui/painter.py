@@ -39,7 +39,7 @@ class ScenePipeline(FakePipeline):
     def __init__(self, step_seconds: float = 0.0):
         super().__init__(step_seconds, SIZE)
 
-    def _make(self, prompts, negatives, seeds, image, mask, settings) -> np.ndarray:
+    def make(self, prompts, negatives, seeds, image, mask, settings) -> np.ndarray:
         factor = settings.upscale or 1
         width = (settings.width or self.size) * factor
         height = (settings.height or self.size) * factor

@@ -49,6 +49,7 @@ OTHER = {
     "anagram_mode": "corrected",
     "upscale": 2,
     "upscaler": "animevideov3",
+    "vae_tiling": True,
     "preview_mode": "none",
 }
 # Where another value would be no free choice, or is no part of the picture.

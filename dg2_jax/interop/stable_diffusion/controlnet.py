@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dg2_jax.checks import naming
 from dg2_jax.interop import hf_folder
 from dg2_jax.interop.stable_diffusion import original_controlnet, original_names
 from dg2_jax.interop.stable_diffusion.folder import STEM
@@ -161,23 +162,21 @@ def read_controlnet(
     A file under the original names needs the model: it does not tell all of the configuration.
     """
     path = Path(source).expanduser()
-    where: str | Path = path
-    try:
+    if not path.is_file():
+        more = () if variant is None else (f"{STEM}*{variant}*",)
+        path = hf_folder.find_folder(source, STEM, more)
+    with naming(path):
         if path.is_file():
             if model is None:
                 raise ValueError("a ControlNet in one file needs the model that it is for")
             config, tensors = _read_file(path, model.config)
         else:
-            more = () if variant is None else (f"{STEM}*{variant}*",)
-            where = hf_folder.find_folder(source, STEM, more)
-            config = parse_controlnet(hf_folder.read_config(where))
-            tensors = hf_folder.read_weights(where, STEM, variant)
+            config = parse_controlnet(hf_folder.read_config(path))
+            tensors = hf_folder.read_weights(path, STEM, variant)
         if model is not None:
             _check(config, model)
         network = abstract(lambda rngs: ControlNet(config, rngs=rngs))
         load_params(network, tensors, unet_parameter, dtype=dtype)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
     return config, network
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from dg2_jax.files import replacing
-from dg2_jax.interop import diffusers_vae, hf_folder, hf_text
+from dg2_jax.interop import diffusers_vae, hf_folder, hf_text, recognition
 from dg2_jax.interop.stable_diffusion.parts import Parts, TextPart
 from dg2_jax.interop.stable_diffusion.scheduler import Scheduler, parse_scheduler
 from dg2_jax.interop.stable_diffusion.unet_config import parse_unet
@@ -36,7 +36,9 @@ def read_folder(
     """The parts of a model in a folder; arguments and errors as of `load`."""
     index = read_index(folder)
     unet, sample_size = read_unet_config(folder)
-    texts = read_texts(folder, [name for name, _ in ENCODERS if _has(index, name)], variant)
+    texts = read_texts(
+        folder, [name for name, _ in ENCODERS if recognition.has_part(index, name)], variant
+    )
     if not texts:
         raise ValueError(f"{folder}: {INDEX} names no text encoder")
     vae = _part(folder, "vae")
@@ -91,7 +93,9 @@ def read_index(folder: Path) -> dict[str, Any]:
         ValueError: it is damaged, or of a model that is no Stable Diffusion.
     """
     index = _read_json(folder / INDEX)
-    if not _has(index, "unet"):
+    if recognition.is_refiner(index):
+        raise ValueError(f"{folder} is {recognition.REFINER}")
+    if not recognition.has_part(index, "unet"):
         kind = index.get("_class_name", "model without a UNet")
         raise ValueError(
             f"{folder} holds a {kind}; of diffusers folders, Stable Diffusion 1.x, 2.x and XL are "
@@ -187,12 +191,6 @@ def _weights(files: Sequence[str], stem: str) -> list[str]:
             if shards:
                 return shards
     return []
-
-
-def _has(index: Mapping[str, Any], part: str) -> bool:
-    """Whether a model has a part: [library, class], or [null, null] where it was left out."""
-    value = index.get(part)
-    return isinstance(value, list) and len(value) == 2 and value[1] is not None
 
 
 def _part(folder: Path, name: str) -> Path:

@@ -24,8 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from jaxtyping import Array, Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
+from dg2_jax.interop.pickle_values import CheckpointError
 from dg2_jax.interop.safetensors_reader import read_safetensors
 from dg2_jax.interop.stable_diffusion import original_names
 from dg2_jax.nn.sd_config import SDUNetConfig
@@ -129,7 +130,9 @@ def read(config: SDUNetConfig, unet: Any, texts: Sequence[Any], path: str | os.P
         tensors = read_safetensors(path)
         with safe_open(str(path), "numpy") as file:
             metadata = file.metadata() or {}
-    except Exception as error:  # the library's own error is no kind of ValueError
+    except CheckpointError as error:  # which names the file
+        raise LoraError(str(error)) from error
+    except SafetensorError as error:
         raise LoraError(f"{path} is not a good safetensors file: {error}") from error
     for part, kind in _REFUSED.items():
         if any(part in key for key in tensors):
@@ -257,7 +260,7 @@ def _unet_names(config: SDUNetConfig, params: Any) -> dict[str, KernelPath]:
     old = {new: old for old, new in original_names.unet_modules(config).items()}
     names = {}
     for path in _kernels(params):
-        name = _spelt(path, _UNET_LAYERS)
+        name = unet_layer(_dotted(path))
         names[name.replace(".", "_")] = path
         if name in old:
             names[old[name].replace(".", "_")] = path
@@ -265,11 +268,20 @@ def _unet_names(config: SDUNetConfig, params: Any) -> dict[str, KernelPath]:
 
 
 def _text_names(params: Any) -> dict[str, KernelPath]:
-    return {_spelt(path, _TEXT_LAYERS).replace(".", "_"): path for path in _kernels(params)}
+    names = {path: _spelt(_dotted(path), _TEXT_LAYERS) for path in _kernels(params)}
+    return {name.replace(".", "_"): path for path, name in names.items()}
 
 
-def _spelt(path: KernelPath, layers: list[tuple[str, str]]) -> str:
-    name = ".".join(map(str, path[:-1]))
+def unet_layer(name: str) -> str:
+    """Diffusers' name of a layer, by its dotted name in `nn.sd_unet`."""
+    return _spelt(name, _UNET_LAYERS)
+
+
+def _spelt(name: str, layers: list[tuple[str, str]]) -> str:
     for pattern, replacement in layers:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def _dotted(path: KernelPath) -> str:
+    return ".".join(map(str, path[:-1]))

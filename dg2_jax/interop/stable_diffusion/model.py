@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dg2_jax.checks import naming
 from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.interop import diffusers_vae, hf_text
 from dg2_jax.interop.stable_diffusion import controlnet, lora
@@ -31,7 +32,6 @@ from dg2_jax.nn.sd_unet import Residuals, SDUNet
 from dg2_jax.typing import Latent
 
 OnProgress = Callable[[int, int], None]
-_Module = TypeVar("_Module", bound=nnx.Module)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -169,10 +169,6 @@ def build(
         if on_progress is not None:
             on_progress(read, total)
 
-    def filled(module: _Module, tensors: Mapping, rename: Any, dtype: Any) -> _Module:
-        load_params(module, tensors, rename, dtype=dtype, on_bytes=on_bytes)
-        return module
-
     width = sum(text.config.hidden_size for text in parts.texts)
     if width != parts.unet.cross_attention_dim:
         raise ValueError(
@@ -180,22 +176,11 @@ def build(
             f"{parts.unet.cross_attention_dim}"
         )
     is_xl = parts.unet.addition_time_embed_dim > 0
-    try:
+    with naming(name):
         texts = build_texts(parts.texts, is_xl, parts.zeros_for_no_prompt, dtype, on_bytes)
-        vae = filled(
-            abstract(lambda rngs: AutoencoderKL(parts.vae, rngs=rngs)),
-            parts.vae_tensors,
-            diffusers_vae.parameter_name,
-            np.float32,
-        )
-        unet = filled(
-            abstract(lambda rngs: SDUNet(parts.unet, rngs=rngs)),
-            parts.unet_tensors,
-            unet_parameter,
-            dtype,
-        )
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        vae = build_vae(parts, on_bytes)
+        unet = abstract(lambda rngs: SDUNet(parts.unet, rngs=rngs))
+        load_params(unet, parts.unet_tensors, unet_parameter, dtype=dtype, on_bytes=on_bytes)
     graphdef, state = nnx.split(with_compute_dtype(unet, compute_dtype))
     return StableDiffusion(
         name=name,
@@ -208,6 +193,13 @@ def build(
         default_size=parts.sample_size * parts.vae.downsampling_factor,
         _run=jax.jit(functools.partial(_run_unet, graphdef)),
     )
+
+
+def build_vae(parts: Parts, on_bytes: Callable[[int], None] = lambda size: None) -> AutoencoderKL:
+    """The autoencoder of a model's parts, in float32; see `load_params`."""
+    vae = abstract(lambda rngs: AutoencoderKL(parts.vae, rngs=rngs))
+    load_params(vae, parts.vae_tensors, diffusers_vae.parameter_name, on_bytes=on_bytes)
+    return vae
 
 
 def build_texts(

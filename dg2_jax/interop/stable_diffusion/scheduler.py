@@ -27,7 +27,7 @@ _SOLVERS = {
 _LEADING = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler")
 _TO_LEAST_NOISE = ("PNDMScheduler",)
 _MOST_TIMESTEPS = 100_000  # a damaged configuration must not exhaust the memory
-_REFUSED = ("thresholding", "clip_sample", "use_flow_sigmas")
+_REFUSED = ("thresholding", "clip_sample", "use_flow_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,8 +97,9 @@ def parse_scheduler(
             raise ValueError("rescale_betas_zero_snr needs prediction_type v_prediction or sample")
         schedule = schedules.zero_terminal(schedule)
     spacing = values.get("timestep_spacing", "leading" if kind in _LEADING else "linspace")
-    if spacing not in schedules.SPACINGS:
-        raise ValueError(f"timestep_spacing must be one of {schedules.SPACINGS}, got {spacing!r}")
+    if spacing not in schedules.EVEN:
+        raise ValueError(f"timestep_spacing must be one of {schedules.EVEN}, got {spacing!r}")
+    spacing = next((s for s in schedules.BY_NOISE if values.get(f"use_{s}_sigmas")), spacing)
     to_clean = values.get("set_alpha_to_one", kind not in _TO_LEAST_NOISE)
     to_clean = to_clean and values.get("final_sigmas_type", "zero") == "zero"
     solver = _SOLVERS.get(kind, _SOLVERS[""])

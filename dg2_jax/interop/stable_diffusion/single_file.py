@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dg2_jax.interop import diffusers_vae, hf_folder, hf_text
+from dg2_jax.checks import naming
+from dg2_jax.interop import diffusers_vae, hf_folder, hf_text, recognition
 from dg2_jax.interop.clip_tokenizer import END, VOCABULARY_SIZE, published_tokenizer
 from dg2_jax.interop.safetensors_reader import read_safetensors
 from dg2_jax.interop.stable_diffusion import folder as folders
@@ -23,7 +24,6 @@ _UNET, _VAE = "model.diffusion_model.", "first_stage_model."
 # Where a text encoder may be, and the layers of it that are used where not all are.
 _CLIP = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
 _OPEN_CLIP = ("cond_stage_model.model.", "conditioner.embedders.1.model.")
-_REFINER = "conditioner.embedders.0.model."
 _HEAD_DIM = 64  # of OpenCLIP, of CLIP ViT-L and of UNets from 2.0 on
 _HEADS = 8  # of UNets of 1.x, at every level
 _OPEN_CLIP_PAD = "!"
@@ -94,13 +94,11 @@ def read_single_file(
     tensors = read_tensors(path)
     _check_kind(path, tensors)
     configs = _config_folder(path, options)
-    try:
+    with naming(path):
         told, unet_tensors = original.unet(original.under(tensors, _UNET))
         unet = _unet_config(told, unet_tensors, options, configs)
         vae, vae_tensors = _vae(tensors, options, configs, is_xl=unet.addition_time_embed_dim > 0)
         texts = _texts(tensors, configs)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
     is_xl = unet.addition_time_embed_dim > 0
     if configs is not None:
         scheduler = folders.read_scheduler(configs, prediction_type, zero_terminal_snr)
@@ -122,6 +120,8 @@ def read_single_file(
 
 
 def _check_kind(path: Path, tensors: Tensors) -> None:
+    if recognition.is_refiner_file(tensors):
+        raise ValueError(f"{path} is {recognition.REFINER}")
     if any(key.startswith(_UNET + "input_blocks.") for key in tensors):
         return
     for part, kind in _OTHERS.items():
@@ -179,7 +179,7 @@ def _texts(tensors: Tensors, configs: Path | None) -> tuple[TextPart, ...]:
     for prefix in _CLIP:
         if held := original.under(tensors, prefix):
             texts.append(_text_part(held, "text_encoder", configs, END, "quick_gelu"))
-    for prefix in (*_OPEN_CLIP, _REFINER):
+    for prefix in _OPEN_CLIP:
         if held := original.under(tensors, prefix):
             # 2.x uses the last layer but one, normalised; its last is left out.
             layers = 1 + max(int(key.split(".")[2]) for key in held if ".resblocks." in key)

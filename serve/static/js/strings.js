@@ -124,7 +124,13 @@ export const S = {
     eta: { label: "Noise added per step (eta)" },
     spacing: {
       label: "Step spacing",
-      choices: { linspace: "Even (linspace)", leading: "Leading", trailing: "Trailing" },
+      choices: {
+        linspace: "Even (linspace)",
+        leading: "Leading",
+        trailing: "Trailing",
+        karras: "Karras",
+        exponential: "Exponential",
+      },
     },
     weights: { label: "Weights", choices: { ema: "EMA", raw: "Raw", fast: "Fast" } },
     model: { label: "Model" },
@@ -164,6 +170,7 @@ export const S = {
       hint: "More is quicker, at some cost of quality",
     },
     decoder: { label: "Decoder", choices: { vae: "Full", taesd: "Quick (TAESD)" } },
+    vae_tiling: { label: "Decode large pictures in tiles, in less memory" },
     controlnet: { label: "ControlNet", none: "Off" },
     controlnet_conditioning_scale: { label: "Strength of the ControlNet", hint: "0 does not use it" },
     control_guidance_start: {

@@ -1,0 +1,70 @@
+"""What a model encodes pictures and captions with; its denoiser is not read.
+
+How a text encoder is described: as config.json of a model folder does, and where it is part of a
+Stable Diffusion model also by that model, {"model": "models/sd15", "layers": [12], ...}.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dg2_jax.interop.stable_diffusion.folder import read_texts, write_texts
+from dg2_jax.interop.stable_diffusion.model import build_texts, build_vae
+from dg2_jax.interop.stable_diffusion.parts import TextPart
+from dg2_jax.models import folder as folders
+from dg2_jax.models import sources
+from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.text import loading
+from dg2_jax.text.interface import PromptEncoder
+from dg2_jax.text.stable_diffusion import StableDiffusionText
+
+_MODEL = "model"
+
+
+def autoencoder(source: str) -> AutoencoderKL:
+    """The autoencoder of a model; source and errors as of `sources.load`."""
+    if sources.is_own(source):
+        model = folders.load(source)
+        return model.autoencoder.bind(model.autoencoder_params)
+    return build_vae(sources.read_parts(source, sources.options_of(source, None)))
+
+
+def described_text(source: str) -> dict[str, Any]:
+    """The text encoder of a model, for `text_encoder`; source and errors as of `sources.load`."""
+    described = dict(sources.described(source)["text_encoder"])
+    if "name" in described:
+        return described
+    described.pop("encoders", None)
+    path = Path(source).expanduser()
+    return {**described, _MODEL: str(path.resolve()) if path.exists() else source}
+
+
+def text_encoder(described: Mapping[str, Any]) -> PromptEncoder:
+    """A text encoder by its description; errors as of `loading.from_config` and `sources.load`."""
+    if _MODEL not in described:
+        return loading.from_config(described)
+    texts = build_texts(
+        _text_parts(described[_MODEL]),
+        bool(described["penultimate"]),
+        bool(described["zeros_for_no_prompt"]),
+    )
+    return StableDiffusionText(described[_MODEL], texts)
+
+
+def keep_texts(folder: Path, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes the text encoders of a Stable Diffusion model into a model folder.
+
+    Returns:
+        How the folder's config.json describes them; encoders by name need no files.
+    """
+    if _MODEL not in described:
+        return dict(described)
+    names = write_texts(folder, _text_parts(described[_MODEL]))
+    return {**{k: v for k, v in described.items() if k != _MODEL}, "encoders": names}
+
+
+def _text_parts(source: str) -> tuple[TextPart, ...]:
+    if not sources.is_own(source):
+        return sources.read_parts(source, sources.options_of(source, None)).texts
+    folder = folders.folder_of(source)
+    return read_texts(folder, folders.read_config(folder)["text_encoder"]["encoders"])
