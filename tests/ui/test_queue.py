@@ -158,6 +158,19 @@ def test_making_pictures_stops_where_a_job_is_refused(page: Page, live):
     expect(page.get_by_role("button", name="Generate until stopped")).to_be_visible()
 
 
+def test_a_kind_without_seeds_is_not_made_until_stopped(page: Page, live):
+    live.pipe.go.clear()
+    page.get_by_label("Prompt", exact=True).fill("a lake")
+    page.get_by_role("button", name="Generate until stopped").click()
+    expect(rows(page)).to_have_count(1)
+    page.get_by_role("radio", name="Upscale", exact=True).check()
+    expect(page.locator("#endless")).to_have_count(0)
+    page.get_by_role("radio", name="Text", exact=True).check()
+    expect(page.get_by_role("button", name="Generate until stopped")).to_be_visible()
+    live.pipe.go.set()
+    wait_done(page, live)
+
+
 def test_upscaling_tells_tiles_and_the_time_left(page: Page, live, monkeypatch):
     def slowly(images, model="x4plus", scale=4, *, progress=None):
         for tile in range(1, 7):

@@ -93,7 +93,12 @@ export async function vary(image) {
   }
   if (!ids.length) return;
   const values = ids.map((_, i) => String(i + 1));
-  const made = { id: uniqueName(), x: { name: S.picture.variation, values }, y: { name: "", values: [""] }, jobs: [ids] };
+  const made = {
+    id: uniqueName(),
+    x: { name: S.picture.variation, values },
+    y: { name: "", values: [""] },
+    jobs: [ids],
+  };
   if (busy.value) notify(S.run.queued);
   else keepGrid(made);
 }
@@ -108,8 +113,7 @@ function fromMetadata(image) {
 
 /** Makes a picture the source of a kind of job; `more` are further fields of the form. */
 export function sendTo(image, mode, more = {}) {
-  const { id, url, width, height } = image;
-  const { prompt, negative_prompt } = image;
+  const { id, url, width, height, prompt, negative_prompt } = image;
   const source = { id, url, width, height };
   const texts = mode === "upscale" || !prompt ? {} : { prompt, negative_prompt };
   change({ mode, image: source, mask: [], ...texts, ...more });

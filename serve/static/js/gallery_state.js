@@ -183,7 +183,8 @@ export async function remove(some) {
     if (opened.value && ids.has(opened.value.id)) {
       const at = place();
       const left = (image) => !ids.has(image.id);
-      const next = at < 0 ? null : (images.value.slice(at).find(left) ?? images.value.slice(0, at).findLast(left));
+      const next =
+        at < 0 ? null : (images.value.slice(at).find(left) ?? images.value.slice(0, at).findLast(left));
       opened.value = next ?? null;
     }
     gone.value = new Set([...gone.value, ...ids]);

@@ -68,7 +68,11 @@ export function Zoom({ onSwipe, children }) {
     if (zoomed()) {
       const share = 1 / fingers.current.size;
       const { scale, x, y } = view.value;
-      view.value = { scale, x: x + share * (event.clientX - last.x), y: y + share * (event.clientY - last.y) };
+      view.value = {
+        scale,
+        x: x + share * (event.clientX - last.x),
+        y: y + share * (event.clientY - last.y),
+      };
     }
   };
   const onPointerUp = (event) => {
