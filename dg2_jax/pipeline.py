@@ -32,6 +32,7 @@ from dg2_jax.pictures.image_input import ImageSource
 from dg2_jax.result import Preview, Result
 from dg2_jax.settings import SAMPLER_GROUPS
 from dg2_jax.text.interface import PromptEncoder
+from dg2_jax.text.wildcards import Wildcards
 from dg2_jax.typing import Keys, Latent
 
 
@@ -46,6 +47,7 @@ class Pipeline:
         preview_transport: str = "poll",
         adapters: Library | None = None,
         controlnets: ControlNets | None = None,
+        wildcards: Wildcards | None = None,
     ):
         """Wraps a model; see `load` for the arguments."""
         check_choice("preview_transport", preview_transport, drivers.TRANSPORTS)
@@ -54,6 +56,7 @@ class Pipeline:
         self.preview_transport = preview_transport
         self.adapters = adapters or Library()
         self.controlnets = controlnets or ControlNets()
+        self.wildcards = wildcards or Wildcards()
         self._weaker = call.WeakerModels()
         preview.of_model(model.config, model.latent_channels)  # raises if the map does not fit
 
@@ -66,6 +69,7 @@ class Pipeline:
         loras: str | Path | None = None,
         embeddings: str | Path | None = None,
         controlnets: str | Path | None = None,
+        wildcards: str | Path | None = None,
         compile_cache: bool = True,
         on_progress: Callable[[int, int], None] | None = None,
         **options: Any,
@@ -79,6 +83,7 @@ class Pipeline:
             loras: a folder of LoRA files, which prompts then name: `<lora:name:0.8>`.
             embeddings: a folder of textual-inversion embeddings, whose names are then words.
             controlnets: a folder of ControlNets, which calls then name without it.
+            wildcards: a folder of lists, one text per line, which prompts then name: `__season__`.
             compile_cache: whether compiled programs are kept on disk, see `dg2_jax.compile_cache`.
             on_progress: called with the bytes of Stable Diffusion's weights read so far and in all.
             options: fields of `dg2_jax.models.sources.SourceOptions`: what files of Stable
@@ -99,6 +104,7 @@ class Pipeline:
             preview_transport=preview_transport,
             adapters=Library(loras, embeddings),
             controlnets=ControlNets(controlnets),
+            wildcards=Wildcards(wildcards),
         )
 
     def with_lora(self, path: str | Path, weight: float = 1.0) -> "Pipeline":
@@ -153,7 +159,7 @@ class Pipeline:
 
         Args:
             prompt: one text or several; empty, or `None`, is the model's null text. Left out with
-                `anagram`.
+                `anagram`. For its syntax see `dg2_jax.text.prompt_syntax` and `wildcards`.
             negative_prompt: what to move away from; one for all prompts or one each, or `None`.
             num_images: images per prompt; at most 256 in total.
             num_inference_steps: `None`, here and for the next two, uses the default for these
@@ -209,7 +215,7 @@ class Pipeline:
         asked = call.Asked(**{name: arguments.pop(name) for name in names})
         settings = settings_lib.for_model(self.model, **arguments)
         parts = self.model, self.text_encoder, self._weaker
-        return call.begin(*parts, settings, asked, self.adapters, self.controlnets)
+        return call.begin(*parts, settings, asked, self.adapters, self.controlnets, self.wildcards)
 
     def stream(
         self, requests: Sequence[Mapping[str, Any]], size: int = 16
@@ -286,4 +292,5 @@ class Pipeline:
             preview_transport=self.preview_transport,
             adapters=self.adapters,
             controlnets=self.controlnets,
+            wildcards=self.wildcards,
         )

@@ -15,7 +15,7 @@ from dg2_jax.diffusion.views import VIEWS
 from dg2_jax.interop.realesrgan import MODELS as UPSCALERS
 from dg2_jax.models.model import WEIGHTS, Model
 from dg2_jax.pictures.edges import PREPROCESSORS
-from dg2_jax.pictures.image_input import LANCZOS, RESIZE_MODES
+from dg2_jax.pictures.image_input import CENTRE, LANCZOS, RESIZE_MODES
 
 MAX_STEPS = 1000
 MAX_IMAGES = 256
@@ -229,6 +229,14 @@ class Settings:
         "source image",
         kinds=EDITED,
         advanced=True,
+    )
+    crop_position: tuple[float, float] = control(
+        CENTRE,
+        Numbers(_UNIT, 2),
+        "Which part of a source image of another shape is kept where it is cropped: (across, "
+        "down), each from 0, left or top, to 1, right or bottom.",
+        "source image",
+        kinds=EDITED,
     )
     inversion: str | None = control(
         None,

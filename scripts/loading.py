@@ -51,6 +51,7 @@ def define_folders() -> dict[str, flags.FlagHolder]:
         "loras": "Folder of LoRA files, which prompts name: <lora:name:0.8>.",
         "embeddings": "Folder of textual-inversion embeddings, whose names are words of prompts.",
         "controlnets": "Folder of ControlNets, which --controlnet names.",
+        "wildcards": "Folder of lists, one text per line, which prompts name: __season__.",
     }
     return {name: flags.DEFINE_string(name, None, text) for name, text in helps.items()}
 

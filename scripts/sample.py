@@ -9,6 +9,7 @@
     python -m scripts.sample --prompt="a harbour" --lora=runs/lora/lora.safetensors:0.8
     python -m scripts.sample --model=v1-5-pruned.safetensors --prompt="a harbour"
     python -m scripts.sample --model=xl --loras=loras --prompt="a fox <lora:ink:0.8>"
+    python -m scripts.sample --prompt="a {calm|stormy} lake in __season__" --num_images=4
     python -m scripts.sample --prompt="an island" --upscale=4 --animate=outputs/island.gif
 
 Every control is a flag; --helpshort lists them. Every picture is written to --out as a PNG with its

@@ -80,6 +80,9 @@ def main(arguments: list[str] | None = None) -> None:
     except disk.ERRORS as error:
         print(f"error: data: {disk.reason(error)}: {settings.data}", file=sys.stderr)
         sys.exit(2)
+    except ValueError as error:  # a damaged file
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     config = uvicorn.Config(
         app,
         host=settings.host,

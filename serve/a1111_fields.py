@@ -33,7 +33,7 @@ GENERATE: dict[str, Row] = {
     "script_args": Ignored("nothing without `script_name`"),
     "alwayson_scripts": "one unit of ControlNet; other extensions are refused unless switched off",
     "send_images": "as there",
-    "styles": Refused(([],), "there are no stored styles"),
+    "styles": "names of `GET /prompt-styles`; an unknown one is refused",
     "subseed": "`variation_seed`; -1 draws one; all pictures have `seed`, picture i `subseed` + i",
     "subseed_strength": "`variation_strength`",
     "seed_resize_from_h": Refused((0, -1), "noise is drawn at the size of the picture"),

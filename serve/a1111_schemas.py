@@ -24,6 +24,7 @@ from serve.schemas import MAX_PROMPT, Text, foreign_field_of
 NOT_HERE = {
     "prompt": "is A1111's own field",
     "negative_prompt": "is A1111's own field",
+    "styles": "is A1111's own field",
     "num_images": "is `batch_size` times `n_iter`",
     "seed": "is A1111's own field, -1 for any",
     "preview_every": "a tenth of the steps",
@@ -157,6 +158,7 @@ class _Generate(Lenient):
     script_name: str = Field("", max_length=MAX_PROMPT)
     alwayson_scripts: dict[str, Any] = {}
     send_images: bool = True
+    styles: list[Text] = []
 
     @field_validator("override_settings")
     @classmethod
@@ -208,6 +210,7 @@ class _Generate(Lenient):
             **{name: value for name, value in given.items() if value is not None},
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
+            "styles": self.styles,
             "seed": None if self.seed < 0 else self.seed,
             "num_images": self.batch_size * self.n_iter,
             "num_inference_steps": self.steps,

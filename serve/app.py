@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from dg2_jax.interop import realesrgan
 from dg2_jax.models.adapters import Library
 from dg2_jax.models.controlnets import ControlNets
+from dg2_jax.text.wildcards import Wildcards
 from serve import problems
 from serve.context import Context
 from serve.disk import ERRORS, Disk
@@ -25,10 +26,23 @@ from serve.local_engine import LocalEngine
 from serve.metrics import Metrics
 from serve.models import Loader, Models, load_pipeline
 from serve.observe import Observe
-from serve.routes import a1111, bank, controlnet, images, jobs, legacy, openai, page, queue, system
+from serve.routes import (
+    a1111,
+    bank,
+    controlnet,
+    images,
+    jobs,
+    legacy,
+    openai,
+    page,
+    queue,
+    styles,
+    system,
+)  # fmt: skip
 from serve.security import Guard
 from serve.server_settings import ServerSettings
 from serve.store import Store
+from serve.styles import Styles
 from serve.worker import Worker
 
 TIDY_SECONDS = 60.0
@@ -65,12 +79,14 @@ def create_app(
     settings = settings or ServerSettings()
     adapters = Library(settings.loras, settings.embeddings)
     controlnets = ControlNets(settings.controlnets)
+    wildcards = Wildcards(settings.wildcards)
     load = load or functools.partial(
         load_pipeline,
         dtype=settings.quantize,
         loras=settings.loras,
         embeddings=settings.embeddings,
         controlnets=settings.controlnets,
+        wildcards=settings.wildcards,
     )
     metrics = Metrics()
     if settings.upscalers_dir is not None:
@@ -98,6 +114,8 @@ def create_app(
         metrics,
         adapters,
         controlnets,
+        wildcards,
+        Styles(settings.data),
         _bank=prompt_bank,
     )
 
@@ -131,7 +149,7 @@ def create_app(
     )
     app.state.context = context
     problems.install(app)
-    for module in (jobs, queue, images, bank, system):
+    for module in (jobs, queue, images, bank, styles, system):
         app.include_router(module.router, prefix="/api/v1")
     app.include_router(a1111.router, prefix="/sdapi/v1")
     app.include_router(controlnet.router, prefix="/controlnet")

@@ -22,8 +22,8 @@ from serve.schemas import PICTURES, JobRequest
 
 # These may differ between pictures of one call, or do not change the picture.
 _OWN = (
-    "prompt", "prompt_matching", "negative_prompt", "seed", "num_images", "embed_metadata",
-    "preview_every",
+    "prompt", "prompt_matching", "styles", "negative_prompt", "seed", "num_images",
+    "embed_metadata", "preview_every",
 )  # fmt: skip
 # What only the server knows of a picture, or by a name of its own.
 _STORED_NAMES = (

@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Request
 
 from dg2_jax.models.adapters import Library
 from dg2_jax.models.controlnets import ControlNets
+from dg2_jax.text.wildcards import Wildcards
 from serve.disk import Disk
 from serve.engine import Engine
 from serve.files import Files, Ids
@@ -18,6 +19,7 @@ from serve.models import Models
 from serve.problems import ProblemError
 from serve.server_settings import ServerSettings
 from serve.store import Store
+from serve.styles import Styles
 
 _CLIENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -36,6 +38,8 @@ class Context:
     metrics: Metrics
     adapters: Library
     controlnets: ControlNets
+    wildcards: Wildcards
+    styles: Styles
     new_id: Ids = field(default_factory=Ids)
     watched: list[Any] = field(default_factory=list)  # `waiting.Watched`, oldest first
     foreign_model: str | None = None  # what A1111's options chose

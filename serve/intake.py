@@ -11,7 +11,7 @@ from dg2_jax.checks import ParameterError, check_choice
 from dg2_jax.interop import realesrgan
 from dg2_jax.pictures.image_input import LANCZOS
 from dg2_jax.settings import MAX_SEED, Settings
-from dg2_jax.text import prompt_tags
+from dg2_jax.text import prompt_tags, wildcards
 from serve import pictures, problems, sizes
 from serve.context import Context
 from serve.problems import ProblemError
@@ -71,7 +71,9 @@ def make_job(
     Raises:
         ProblemError: 422 naming the field.
     """
+    asked = request
     try:
+        request = _styled(context, asked)
         patch = _completed(context, request)
     except ParameterError as error:
         raise ProblemError.of(error) from error
@@ -83,9 +85,10 @@ def make_job(
     if request.kind == "upscale":
         _check_upscale(context, patch["image"])
     matched_from = None
-    if getattr(request, "prompt_matching", None) is not None and request.prompt.strip():
-        matched_from, split = request.prompt, request.prompt_matching
-        patch["prompt"] = context.bank().match(matched_from, temperature=0.0, bank=split).prompt
+    if getattr(request, "prompt_matching", None) is not None and asked.prompt.strip():
+        matched_from, split = asked.prompt, request.prompt_matching
+        found = context.bank().match(matched_from, temperature=0.0, bank=split).prompt
+        patch["prompt"], _ = context.styles.applied(found, "", asked.styles)
         patch["prompt_matching"] = None  # sent again, the request is about the matched prompt
     complete = request.model_copy(update=patch)
     return Job(
@@ -100,6 +103,20 @@ def make_job(
         num_images=request.count,
         created_at=time.time(),
     )
+
+
+def _styled(context: Context, request: JobRequest) -> JobRequest:
+    """A request with its styles around its prompts, about which alone it then is.
+
+    Raises:
+        ParameterError: there is no style of a name, or a prompt becomes too long.
+    """
+    names = getattr(request, "styles", ())
+    if not names:
+        return request
+    texts = context.styles.applied(request.prompt, request.negative_prompt, names)
+    fields = dict(zip(("prompt", "negative_prompt"), texts, strict=True))
+    return request.model_copy(update={**fields, "styles": ()})
 
 
 def _completed(context: Context, request: JobRequest) -> dict[str, Any]:
@@ -143,13 +160,18 @@ def _completed(context: Context, request: JobRequest) -> dict[str, Any]:
 
 
 def _check_files(context: Context, request: JobRequest) -> None:
-    """Raises ParameterError where a request names an adapter or ControlNet that is not there.
+    """Raises ParameterError where a request names a file that is not there.
 
     ControlNets are those of the server's folder: no other path is read for a client.
     """
     texts = (
         [view.prompt for view in request.anagram] if request.kind == "anagram" else [request.text]
     )
+    if request.kind == "anagram":
+        wildcards.refuse(texts, "anagram")
+    wildcards.refuse([getattr(request, "source_prompt", "")], "source_prompt")
+    context.wildcards.check(texts, "prompt")
+    context.wildcards.check([request.negative_prompt], "negative_prompt")
     context.adapters.check(tag for text in texts for tag in prompt_tags.split(text)[1])
     prompt_tags.refuse([request.negative_prompt], "negative_prompt")
     name, image = (getattr(request, field, None) for field in ("controlnet", "control_image"))

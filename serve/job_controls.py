@@ -8,12 +8,13 @@ from typing import Any
 from dg2_jax.controls import declaration
 from dg2_jax.controls.arguments import declared
 from dg2_jax.controls.declaration import KINDS, Control, control
-from dg2_jax.controls.values import Boolean, Choice, Integer, Text, Values
+from dg2_jax.controls.values import Boolean, Choice, Integer, Text, Texts, Values
 from dg2_jax.interop import realesrgan
 from dg2_jax.pictures.image_input import LANCZOS
 from dg2_jax.settings import PROMPTED
 
 SPLITS = ("train", "validation")
+MAX_STYLE_NAME = 100  # characters
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,13 @@ class OfServer:
         "prompt",
         kinds=PROMPTED,
         optional=True,
+    )
+    styles: tuple[str, ...] = control(
+        (),
+        Texts(20, MAX_STYLE_NAME),
+        "Names of stored styles, whose texts are put around the prompt and the negative prompt.",
+        "prompt",
+        kinds=PROMPTED,
     )
     embed_metadata: bool = control(
         True,

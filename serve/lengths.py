@@ -1,20 +1,30 @@
 """Prompts longer than the text encoder: what of them is not read, told in words."""
 
+from collections.abc import Iterator
 from typing import Any
 
+from dg2_jax.controls import arguments
 from dg2_jax.text import lengths
 from serve.schemas import JobRequest
-
-_TEXTS = ("prompt", "negative_prompt", "source_prompt")
 
 
 def notes(pipe: Any, request: JobRequest) -> list[str]:
     """One for each text of a request that the pipeline's encoder does not read to its end."""
     encoder = getattr(pipe, "text_encoder", None)  # a pipeline without one has no limit
-    texts = {name: getattr(request, name, None) or "" for name in _TEXTS}
+    told = [_note(encoder, name, text) for name, text in _texts(pipe, request)]
+    return list(dict.fromkeys(note for note in told if note))
+
+
+def _texts(pipe: Any, request: JobRequest) -> Iterator[tuple[str, str]]:
+    """All texts of a request by their fields, with the wildcards drawn for each image."""
     for i, view in enumerate(getattr(request, "anagram", None) or ()):
-        texts[f"anagram.{i}.prompt"] = view.prompt
-    return [told for name, text in texts.items() if text and (told := _note(encoder, name, text))]
+        yield f"anagram.{i}.prompt", view.prompt
+    for name in ("prompt", "negative_prompt", "source_prompt"):
+        text = getattr(request, name, None)
+        if not text:
+            continue
+        for seed in arguments.expand_seed(request.seed, request.count):
+            yield name, pipe.wildcards.drawn(text, seed, name)
 
 
 def _note(encoder: Any, name: str, text: str) -> str | None:

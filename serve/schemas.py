@@ -63,6 +63,9 @@ def _json_schema(control: Control) -> dict[str, Any]:
         item = {"type": told["type"][:-1], "minimum": told["minimum"], "maximum": told["maximum"]}
         length = told["length"]
         return {"type": "array", "items": item, "minItems": length, "maxItems": length}
+    if told["type"] == "texts":
+        text = {"type": "string", "maxLength": told["maximum"]}
+        return {"type": "array", "items": text, "maxItems": told["length"]}
     shown: dict[str, Any] = {"type": _JSON_TYPES[control.values.python]}
     if told["type"] == "choice":
         return shown | {"enum": told["choices"]}

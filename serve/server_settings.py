@@ -49,6 +49,9 @@ class ServerSettings(BaseSettings):
         None, description="a folder of textual-inversion embeddings, whose names are words"
     )
     controlnets: Path | None = Field(None, description="a folder of ControlNets")
+    wildcards: Path | None = Field(
+        None, description="a folder of lists, one text per line, which prompts name: __season__"
+    )
     data: Path = Field(Path("outputs/server"), description="where jobs and pictures are kept")
     database: SecretStr | None = Field(
         None,

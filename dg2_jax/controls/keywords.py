@@ -62,6 +62,9 @@ class Controls(SamplerControls, total=False):
     """Whether strength leaves out steps ("partial") or runs all from less noise ("full")."""
     resize_mode: str
     """How a source image of another shape is fitted; it is never distorted."""
+    crop_position: tuple[float, float]
+    """Which part of a source image of another shape is kept where it is cropped: (across, down),
+    each from 0, left or top, to 1, right or bottom."""
     inversion: str | None
     """Invert the source image to noise instead of adding noise; sets the solver of that name."""
     source_prompt: str

@@ -154,6 +154,30 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """At most `count` texts of at most `length` characters."""
+
+    count: int
+    length: int
+    name: ClassVar[str] = "texts"
+    python: ClassVar[Any] = tuple[str, ...]
+
+    def checked(self, name: str, value: Any) -> tuple[str, ...]:
+        """See `Values`."""
+        fits = isinstance(value, list | tuple) and len(value) <= self.count
+        check(fits, name, f"at most {self.count} texts", value)
+        return tuple(Text(self.length).checked(name, text) for text in value)
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        """See `Values`."""
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+
+    def describe(self) -> dict[str, Any]:
+        """See `Values`."""
+        return {"type": self.name, "maximum": self.length, "length": self.count}
+
+
+@dataclass(frozen=True)
 class Numbers:
     """`length` numbers, each one of `item`."""
 

@@ -28,9 +28,10 @@ from dg2_jax.pictures.image_input import ImageSource
 from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.result import Result
 from dg2_jax.settings import Settings
-from dg2_jax.text import prompt_tags
+from dg2_jax.text import prompt_tags, wildcards
 from dg2_jax.text.interface import PromptEncoder
 from dg2_jax.text.prompt_tags import LoraTag
+from dg2_jax.text.wildcards import Wildcards
 from dg2_jax.typing import Latent
 
 
@@ -243,6 +244,7 @@ def begin(
     asked: Asked,
     library: Library | None = None,
     controlnets: ControlNets | None = None,
+    lists: Wildcards | None = None,
 ) -> Call:
     """Checks everything that a call asks for, and brings its picture to where sampling starts.
 
@@ -259,6 +261,7 @@ def begin(
         text.call_prompt(asked.prompt, settings), asked.negative_prompt, asked.num_images
     )
     seeds = arguments.expand_seed(asked.seed, len(prompts))
+    prompts, negatives = _drawn(lists or Wildcards(), settings, prompts, negatives, seeds)
     library = library or Library()
     tags = _tags(library, settings, prompts, negatives)
     if settings.clip_skip:
@@ -281,6 +284,20 @@ def begin(
         tags,
         editing.load_control(asked.control_image, plan),
     )
+
+
+def _drawn(
+    lists: Wildcards, settings: Settings, prompts: list[str], negatives: list[str], seeds: list[int]
+) -> tuple[list[str], list[str]]:
+    """The prompts of each image; raises ParameterError as `Wildcards.drawn`."""
+    wildcards.refuse([settings.source_prompt], "source_prompt")
+    wildcards.refuse([text for text, _ in settings.anagram or ()], "anagram")
+    texts = ("prompt", prompts), ("negative_prompt", negatives)
+    drawn = (
+        [lists.drawn(text, seed, name) for text, seed in zip(of_name, seeds, strict=True)]
+        for name, of_name in texts
+    )
+    return next(drawn), next(drawn)
 
 
 def _tags(

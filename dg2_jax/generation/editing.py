@@ -69,6 +69,7 @@ def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edi
     if image is None:
         return None
     painted = region = None
+    position = settings.crop_position
     if settings.inpaint_area == "only_masked":
         assert mask is not None  # checked above
         if settings.inpaint_upscaler != LANCZOS:
@@ -80,11 +81,14 @@ def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edi
     elif settings.outpaint is not None:
         left, top, right, bottom = settings.outpaint
         border = (left, top, right, bottom)
-        pixels, painted = masks.outpaint_canvas(image, border, width, height)
+        pixels, painted = masks.outpaint_canvas(image, border, width, height, position)
     elif mask is not None:
-        pixels, painted = masks.load_pair(image, mask, width, height, settings.resize_mode)
+        mode = settings.resize_mode
+        pixels, painted = masks.load_pair(image, mask, width, height, mode, position)
     else:
-        pixels = image_input.load_image(image, width, height, settings.resize_mode)
+        pixels = image_input.load_image(
+            image, width, height, settings.resize_mode, crop_position=position
+        )
     change = np.ones(plan.latent_shape[:2], np.float32)
     if painted is not None:
         change = masks.latent_mask(painted, height // plan.latent_shape[0])
@@ -195,8 +199,9 @@ def load_control(image: ImageSource | None, plan: Plan) -> Float[np.ndarray, "1 
     if image is None:
         return None
     height, width = plan.size
-    resize_mode = plan.settings.resize_mode
-    pixels = image_input.load_image(image, width, height, resize_mode, name="control_image")
+    fitted = plan.settings.resize_mode, image_input.FORMATS, "control_image"
+    position = plan.settings.crop_position
+    pixels = image_input.load_image(image, width, height, *fitted, crop_position=position)
     if plan.settings.control_preprocessor == "canny":
         pixels = edges.canny(pixels)
     return pixels[None].astype(np.float32) / 255.0

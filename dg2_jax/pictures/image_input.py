@@ -20,6 +20,7 @@ _FORMAT_NAMES = {"WEBP": "WebP"}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 RESIZE_MODES = ("crop", "pad")
+CENTRE = (0.5, 0.5)  # of a source that is cropped
 LANCZOS = "lanczos"  # resizing by a filter, where a network may be asked for instead
 MAX_PIXELS = 2**26  # 64 megapixels; a decoded picture then takes 256 MB at most
 
@@ -37,15 +38,20 @@ class Placement(NamedTuple):
 
 
 def fit(
-    source_size: tuple[int, int], target_size: tuple[int, int], resize_mode: str = "crop"
+    source_size: tuple[int, int],
+    target_size: tuple[int, int],
+    resize_mode: str = "crop",
+    crop_position: tuple[float, float] = CENTRE,
 ) -> Placement:
     """How a source is placed in a target without distortion; a mask is placed like its image.
 
     Args:
         source_size: (width, height).
         target_size: (width, height).
-        resize_mode: "crop" fills the target with the middle of the source; "pad" shows the whole
+        resize_mode: "crop" fills the target with a part of the source; "pad" shows the whole
             source in the middle of the target, with its sides rounded to whole pixels.
+        crop_position: where "crop" takes that part: (across, down), each from 0, left or top, to 1,
+            right or bottom.
 
     Raises:
         ValueError: another resize_mode.
@@ -59,7 +65,8 @@ def fit(
         left, top = (to_w - inner_w) // 2, (to_h - inner_h) // 2
         return Placement((0.0, 0.0, float(w), float(h)), (left, top, left + inner_w, top + inner_h))
     box_w, box_h = min(w, h * to_w / to_h), min(h, w * to_h / to_w)
-    box = ((w - box_w) / 2, (h - box_h) / 2, (w + box_w) / 2, (h + box_h) / 2)
+    x, y = (w - box_w) * crop_position[0], (h - box_h) * crop_position[1]
+    box = (x, y, min(float(w), x + box_w), min(float(h), y + box_h))
     return Placement(box, (0, 0, to_w, to_h))
 
 
@@ -70,6 +77,7 @@ def load_image(
     resize_mode: str = "crop",
     formats: tuple[str, ...] = FORMATS,
     name: str = "image",
+    crop_position: tuple[float, float] = CENTRE,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A picture at the requested size, never distorted.
 
@@ -84,6 +92,7 @@ def load_image(
         resize_mode: "crop" or "pad", see `fit`.
         formats: of files that are read: `FORMATS`, or `DATA_FORMATS`.
         name: of the parameter, for the messages.
+        crop_position: which part "crop" takes, see `fit`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -92,7 +101,7 @@ def load_image(
     picture = read(source, name, formats)
     with clear_errors(name):
         picture = to_rgb(picture)
-    box, (left, top, right, bottom) = fit(picture.size, (width, height), resize_mode)
+    box, (left, top, right, bottom) = fit(picture.size, (width, height), resize_mode, crop_position)
     inner = picture.resize((right - left, bottom - top), Image.Resampling.LANCZOS, box=box)
     around = ((top, height - bottom), (left, width - right), (0, 0))
     return np.pad(np.asarray(inner), around, mode="edge")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.pictures import image_input
-from dg2_jax.pictures.image_input import ImageSource
+from dg2_jax.pictures.image_input import CENTRE, ImageSource
 
 Mask = Float[np.ndarray, "h w"]
 
@@ -21,7 +21,13 @@ _GAIN = (0.8, 1.25)  # bounds of the colour match: a, and the shift of the ring'
 _SHIFT = 32.0
 
 
-def load_mask(source: ImageSource, width: int, height: int, resize_mode: str = "crop") -> Mask:
+def load_mask(
+    source: ImageSource,
+    width: int,
+    height: int,
+    resize_mode: str = "crop",
+    crop_position: tuple[float, float] = CENTRE,
+) -> Mask:
     """A mask at a given size, fitted like a picture of the same shape.
 
     It shrinks by maximum, so that thin strokes keep their value, and grows by repetition; the
@@ -36,16 +42,22 @@ def load_mask(source: ImageSource, width: int, height: int, resize_mode: str = "
         width: of the result.
         height: of the result.
         resize_mode: "crop" or "pad", as for the image.
+        crop_position: as for the image.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: not such a picture, or values out of range.
     """
-    return _fitted(_read(source), width, height, resize_mode)
+    return _fitted(_read(source), width, height, resize_mode, crop_position)
 
 
 def load_pair(
-    image: ImageSource, mask: ImageSource, width: int, height: int, resize_mode: str = "crop"
+    image: ImageSource,
+    mask: ImageSource,
+    width: int,
+    height: int,
+    resize_mode: str = "crop",
+    crop_position: tuple[float, float] = CENTRE,
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Mask]:
     """A picture and its mask, fitted together to one size.
 
@@ -55,6 +67,7 @@ def load_pair(
         width: of the results.
         height: of the results.
         resize_mode: "crop" or "pad".
+        crop_position: which part of both "crop" takes, see `image_input.fit`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -63,14 +76,17 @@ def load_pair(
             is cropped away.
     """
     picture, values = _read_pair(image, mask)
-    fitted = _fitted(values, width, height, resize_mode)
+    fitted = _fitted(values, width, height, resize_mode, crop_position)
     if not fitted.any():
         raise ParameterError(
             "mask",
             f"must mark something inside the {width}x{height} pixels that image is cropped to; "
-            "resize_mode 'pad' keeps all of it",
+            "crop_position moves what is kept, and resize_mode 'pad' keeps all of it",
         )
-    return image_input.load_image(picture, width, height, resize_mode), fitted
+    pixels = image_input.load_image(
+        picture, width, height, resize_mode, crop_position=crop_position
+    )
+    return pixels, fitted
 
 
 def load_whole(
@@ -103,9 +119,13 @@ def _read_pair(image: ImageSource, mask: ImageSource) -> tuple[Image.Image, Mask
     return picture, values
 
 
-def _fitted(values: Mask, width: int, height: int, resize_mode: str) -> Float[np.ndarray, "H W"]:
+def _fitted(
+    values: Mask, width: int, height: int, resize_mode: str, crop_position: tuple[float, float]
+) -> Float[np.ndarray, "H W"]:
     h, w = values.shape
-    box, (left, top, right, bottom) = image_input.fit((w, h), (width, height), resize_mode)
+    box, (left, top, right, bottom) = image_input.fit(
+        (w, h), (width, height), resize_mode, crop_position
+    )
     values = _resize_by_maximum(values, box[1], box[3], bottom - top)
     values = _resize_by_maximum(values.T, box[0], box[2], right - left).T
     return np.pad(values, ((top, height - bottom), (left, width - right)))
@@ -254,7 +274,11 @@ def _match_colours(
 
 
 def outpaint_canvas(
-    image: ImageSource, border: tuple[int, int, int, int], width: int, height: int
+    image: ImageSource,
+    border: tuple[int, int, int, int],
+    width: int,
+    height: int,
+    crop_position: tuple[float, float] = CENTRE,
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
     """A smaller copy of a picture with a border to be painted.
 
@@ -266,6 +290,7 @@ def outpaint_canvas(
         border: (left, top, right, bottom) pixels of the result that are new.
         width: of the result.
         height: of the result.
+        crop_position: which part of the picture is kept, see `image_input.fit`.
 
     Returns:
         The canvas, and its mask: 1 on the border, 0 elsewhere.
@@ -284,7 +309,9 @@ def outpaint_canvas(
             f"must add pixels and leave at least {least_width} of {width} across and "
             f"{least_height} of {height} down, got {tuple(border)}",
         )
-    inner = image_input.load_image(image, inner_width, inner_height, "crop")
+    inner = image_input.load_image(
+        image, inner_width, inner_height, "crop", crop_position=crop_position
+    )
     around = ((top, bottom), (left, right))
     mirrored = np.pad(inner, (*around, (0, 0)), mode="symmetric").astype(np.float64)
     mask = np.pad(np.zeros((inner_height, inner_width), np.float32), around, constant_values=1.0)

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from dg2_jax.text import prompt_syntax
+from dg2_jax.text import prompt_syntax, prompt_tags
 from dg2_jax.text.encoder import TextEncoder
 
 
@@ -24,15 +24,16 @@ def measure(encoder: Any, prompt: str, name: str = "prompt") -> Length | None:
     """A prompt's length; None for an encoder that reads prompts of any length.
 
     Args:
-        encoder: of the pipeline.
-        prompt: with the syntax of `prompt_syntax`.
+        encoder: of the pipeline; None where it is not known, so that only the syntax is checked.
+        prompt: with the syntax of `prompt_syntax` and the tags of `prompt_tags`.
         name: of the parameter, for messages.
 
     Raises:
-        ValueError: the prompt's syntax is wrong.
+        ValueError: the prompt's syntax, or a tag in it, is wrong.
     """
+    prompt = prompt_tags.split(prompt, name)[0]
+    texts = [part.text for part in prompt_syntax.parse(prompt, name)]
     if not isinstance(encoder, TextEncoder) or encoder.long_prompts != "cut":
         return None
-    texts = [part.text for part in prompt_syntax.parse(prompt, name)]
     sizes, cuts = zip(*map(encoder.measure, texts), strict=True)
     return Length(max(sizes), encoder.max_length - 2, " AND ".join(filter(None, cuts)))

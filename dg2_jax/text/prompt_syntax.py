@@ -1,7 +1,8 @@
 r"""The prompt syntax of the web UIs: emphasis, and prompts joined by AND.
 
     (word)       weight 1.1       (word:1.3)   weight 1.3, from 0 to 2
-    [word]       weight 1/1.1     \( \) \[ \] \\   the character itself
+    [word]       weight 1/1.1     \( \) \[ \] \\   the character itself; \{ \} \| \_ too, which
+                                                   `wildcards` would read
     a castle AND a lake :0.7      two prompts, of weights 1 and 0.7 (from -2 to 2)
 
 Weights of nested brackets multiply. As in AUTOMATIC1111's web UI, a closing bracket that was not
@@ -32,7 +33,7 @@ _NUMBER = r":\s*([+-]?[0-9.]+)\s*"
 _BRACKET = re.compile(r"[()\[\]（）［］]")
 _PLAIN = str.maketrans("（）［］：", "()[]:")
 _NO_NUMBER = re.compile(r":(?:\s*[+-]?\d)?[^\s:()]+\s*$")
-_SPECIAL = re.compile(rf"\\([()\[\]:\\])|{_NUMBER}\)|\bAND\b|[()\[\]]")
+_SPECIAL = re.compile(rf"\\([()\[\]{{}}|_:\\])|{_NUMBER}\)|\bAND\b|[()\[\]]")
 _ENDS_IN_NUMBER = re.compile(rf"\s*{_NUMBER}$")
 _HAS_NUMBER = re.compile(r":\s*[+-]?[0-9.]")
 _OPENED_BY = {")": "(", "]": "["}
@@ -97,7 +98,7 @@ def literal(text: str) -> str:
     >>> literal("a lake (at dawn")
     'a lake \\(at dawn'
     """
-    text = re.sub(r"([()\[\]（）［］\\])", r"\\\1", text)
+    text = re.sub(r"([()\[\]（）［］{}\\]|_(?=_))", r"\\\1", text)
     return re.sub(r"<(?=\w+:)", "< ", re.sub(r"\bAND\b", "and", text))
 
 

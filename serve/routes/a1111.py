@@ -208,8 +208,13 @@ def _reply(
     return {
         "images": images if asked.send_images else [],
         "parameters": asked.model_dump(),
-        "info": json.dumps(_info(context, jobs, enlarging)),
+        "info": json.dumps(_info(context, jobs, enlarging) | {"styles": asked.styles}),
     }
+
+
+def _padded(made: list[str], asked: str, count: int) -> list[str]:
+    """The prompts of `count` pictures: as drawn for those that were made, else as asked."""
+    return made + [asked] * (count - len(made))
 
 
 def _info(
@@ -230,9 +235,11 @@ def _info(
         notes += enlarging.notes
     return {
         "prompt": request.prompt,
-        "all_prompts": [request.prompt] * count,
+        "all_prompts": _padded([image.prompt for image in images], request.prompt, count),
         "negative_prompt": request.negative_prompt,
-        "all_negative_prompts": [request.negative_prompt] * count,
+        "all_negative_prompts": _padded(
+            [image.negative_prompt for image in images], request.negative_prompt, count
+        ),
         "seed": seeds[0],
         "all_seeds": seeds,
         "subseed": subseeds[0],
@@ -256,7 +263,6 @@ def _info(
         "comments": "\n".join(notes),
         "index_of_first_image": 0,
         "infotexts": [infotext.write(image.metadata) for image in images],
-        "styles": [],
         "job_timestamp": datetime.fromtimestamp(jobs[0].created_at, UTC).strftime("%Y%m%d%H%M%S"),
         "clip_skip": request.clip_skip + 1,
         "is_using_inpainting_conditioning": False,

@@ -2,6 +2,7 @@
 
 import os
 import resource
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
@@ -140,9 +141,14 @@ def loras(context: Ctx) -> list[dict[str, Any]]:
     ]
 
 
+@router.get("/prompt-styles")
+def prompt_styles(context: Ctx) -> list[dict[str, str]]:
+    """Stored styles, by the names that `styles` asks for."""
+    return [asdict(style) for style in context.styles.all()]
+
+
 @router.get("/hypernetworks")
 @router.get("/face-restorers")
-@router.get("/prompt-styles")
 @router.get("/sd-vae")
 @router.get("/sd-modules")
 @router.get("/latent-upscale-modes")

@@ -118,24 +118,6 @@ def delete(context: Ctx, image_id: str) -> None:
         raise ProblemError(404, f"there is no picture {image_id[:80]}")
 
 
-class Input(BaseModel):
-    """A stored input picture."""
-
-    id: str
-    url: str
-    width: int
-    height: int
-
-
-@router.post("/inputs", status_code=201)
-def upload(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
-    """Stores a picture to be named by its id in jobs."""
-    decoded = intake.decode(context, file.file.read(), "file")
-    picture_id = intake.store_decoded(context, decoded)
-    width, height = decoded.size
-    return Input(id=picture_id, url=f"/api/v1/images/{picture_id}.png", width=width, height=height)
-
-
 class PngInfoRequest(BaseModel):
     """A picture to be read."""
 
@@ -150,6 +132,22 @@ class PngInfo(BaseModel):
     request: dict[str, Any] | None = Field(description="what to post to make it again")
     width: int
     height: int
+
+
+class Input(PngInfo):
+    """A stored input picture, and what the file said of itself."""
+
+    id: str
+    url: str
+
+
+@router.post("/inputs", status_code=201)
+def upload(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
+    """Stores a picture to be named by its id in jobs."""
+    decoded = intake.decode(context, file.file.read(), "file")
+    picture_id = intake.store_decoded(context, decoded)
+    url = f"/api/v1/images/{picture_id}.png"
+    return Input(id=picture_id, url=url, **dict(_info_of(context, decoded)))
 
 
 @router.post("/png-info")
@@ -179,7 +177,10 @@ def _stored_or_sent(context: Context, text: str) -> bytes:
 
 def read_info(context: Context, data: bytes) -> PngInfo:
     """What a picture's bytes say."""
-    decoded: Image.Image = intake.decode(context, data, "image")
+    return _info_of(context, intake.decode(context, data, "image"))
+
+
+def _info_of(context: Context, decoded: Image.Image) -> PngInfo:
     metadata, text = pictures.read_metadata(decoded)
     fields = dict(metadata) if metadata else infotext.to_fields(text) if text else {}
     if fields.get("model") not in context.models.names:

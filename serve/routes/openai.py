@@ -213,8 +213,8 @@ def _reply(context: Context, request: Request, job: Job, asked: ImageRequest) ->
             entry["url"] = f"{request.base_url}api/v1/images/{image.id}.{asked.suffix}{token}"
         else:
             entry["b64_json"] = _encoded(context, image.id, asked)
-        if job.matched_from is not None:
-            entry["revised_prompt"] = job.request.prompt
+        if image.prompt != asked.prompt:  # matched, or with wildcards drawn
+            entry["revised_prompt"] = image.prompt
         entries.append(entry)
     return {
         "created": int(job.created_at),

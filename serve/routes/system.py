@@ -51,6 +51,7 @@ def options(context: Ctx) -> dict[str, Any]:
         "upscalers": _upscalers(),
         "loras": list(context.adapters.loras()),
         "embeddings": list(context.adapters.embeddings()),
+        "wildcards": list(context.wildcards.lists()),
         "file_names": {"default": file_names.DEFAULT, "fields": list(file_names.FIELDS)},
         "limits": {
             "max_images": settings.max_images,
@@ -93,6 +94,7 @@ class TokensRequest(BaseModel):
 
     prompt: Text
     model: str | None = Field(None, max_length=200)
+    name: str = Field("prompt", max_length=100, description="of its field, for the message")
 
 
 class TokensAnswer(BaseModel):
@@ -113,7 +115,8 @@ def tokens(context: Ctx, asked: TokensRequest) -> TokensAnswer:
         raise ProblemError.of(error) from error
     encoder = getattr(context.models.loaded(name), "text_encoder", None)
     try:
-        length = lengths.measure(encoder, asked.prompt)
+        context.wildcards.check([asked.prompt], asked.name)
+        length = lengths.measure(encoder, asked.prompt, asked.name)
     except ValueError as error:  # of the syntax, which is half-written as one types
         return TokensAnswer(tokens=None, limit=None, cut="", problem=str(error))
     if length is None:

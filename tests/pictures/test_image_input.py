@@ -299,3 +299,30 @@ def test_files_that_are_not_there(tmp_path):
 def test_unknown_resize_mode():
     with pytest.raises(ValueError, match="resize_mode must be one of crop, pad; 'stretch'"):
         load_image(np.zeros((4, 4, 3), np.uint8), 8, 8, "stretch")
+
+
+@pytest.mark.parametrize("size", [(96, 64), (64, 96), (50, 33)])
+def test_the_part_that_is_kept_moves_from_one_end_to_the_other(size):
+    """Only along the side that is too long; at 0 and 1 the ends are kept to the pixel."""
+    width, height = size
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    side = min(size)
+    ends = [(0.0, 0.0), (1.0, 1.0)]
+    first, last = (load_image(picture, side, side, crop_position=end) for end in ends)
+    np.testing.assert_array_equal(first, picture[:side, :side])
+    np.testing.assert_array_equal(last, picture[-side:, -side:])
+    middle = load_image(picture, side, side)
+    np.testing.assert_array_equal(middle, load_image(picture, side, side, crop_position=(0.5, 0.5)))
+    across = load_image(picture, side, side, crop_position=(0.0, 0.5))
+    np.testing.assert_array_equal(across, first if width > height else middle)
+    whole = load_image(picture, side, side, "pad")
+    padded = load_image(picture, side, side, "pad", crop_position=(1.0, 1.0))
+    np.testing.assert_array_equal(padded, whole)
+
+
+def test_a_crop_never_reaches_beyond_the_picture():
+    for width, height in np.random.default_rng(0).integers(1, 400, (300, 2)).tolist():
+        for x in (0.0, 1 / 3, 1.0):
+            left, top, right, bottom = fit((width, height), (160, 96), "crop", (x, x)).box
+            assert 0 <= left < right <= width
+            assert 0 <= top < bottom <= height

@@ -138,15 +138,16 @@ def test_a_mask_of_latent_cells_stays_one():
     np.testing.assert_array_equal(masks.latent_mask(fitted, 8, dilate=0), cells)
 
 
+@pytest.mark.parametrize("position", [(0.5, 0.5), (0.0, 0.3), (1.0, 0.4)])
 @pytest.mark.parametrize("resize_mode", ["crop", "pad"])
 @pytest.mark.parametrize("size", [(90, 60), (60, 90), (200, 33), (64, 64)])
-def test_goes_the_way_of_its_image(size, resize_mode):
+def test_goes_the_way_of_its_image(size, resize_mode, position):
     width, height = size
     mask = np.zeros((height, width), np.float32)
     mask[height // 3 : height // 2, width // 3 : width // 2] = 1
     image = (mask[..., None] * np.full(3, 255)).astype(np.uint8)
-    fitted = masks.load_mask(mask, 64, 64, resize_mode)
-    seen = image_input.load_image(image, 64, 64, resize_mode)[..., 0]
+    fitted = masks.load_mask(mask, 64, 64, resize_mode, position)
+    seen = image_input.load_image(image, 64, 64, resize_mode, crop_position=position)[..., 0]
     assert (fitted[seen > 128] == 1).all()
     grown = masks.latent_mask(fitted, 1, dilate=2)  # of Lanczos' kernel
     assert (seen[grown == 0] < 40).all()

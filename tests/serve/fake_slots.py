@@ -29,6 +29,7 @@ def begin(pipe: Any, arguments: dict[str, Any]) -> FakeCall:
     texts = [given.pop(name, default) for name, default in zip(names, ("", "", 1), strict=True)]
     prompts, negatives = expand_prompts(*texts)
     seeds = expand_seed(given.pop("seed", 0), len(prompts))
+    prompts = [pipe.wildcards.drawn(p, s) for p, s in zip(prompts, seeds, strict=True)]
     pictures = {name: given.pop(name, None) for name in ("image", "mask", "control_image")}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     pipe.trouble(prompts, begins=True)

@@ -19,6 +19,7 @@ from dg2_jax.checks import ParameterError
 from dg2_jax.controls.arguments import expand_prompts, expand_seed, takes_settings
 from dg2_jax.result import Preview, Result
 from dg2_jax.settings import Settings
+from dg2_jax.text.wildcards import Wildcards
 from tests.serve import fake_slots
 from tests.serve.fake_slots import FakeCall, FakeSlots
 
@@ -49,6 +50,7 @@ class FakePipeline:
         self.model = SimpleNamespace(
             name="fake", default_size=size, params={"ema": None, "raw": None}
         )
+        self.wildcards = Wildcards()
         self.size = size
         self.step_seconds = step_seconds
         self.calls: list[dict[str, Any]] = []
@@ -93,6 +95,7 @@ class FakePipeline:
                 prompt = " | ".join(text for text, _ in settings.anagram)
             prompts, negatives = expand_prompts(prompt, negative_prompt, num_images)
             seeds = expand_seed(seed, len(prompts))
+            prompts = [self.wildcards.drawn(p, s) for p, s in zip(prompts, seeds, strict=True)]
             self.trouble(prompts)
             result = Result(
                 images=self.make(prompts, negatives, seeds, image, mask, settings),

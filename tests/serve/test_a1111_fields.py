@@ -69,7 +69,7 @@ def refused(answer, name: str, status: int = 422) -> str:
 
 # A value that asks for something, where True does not do.
 ASKING = {
-    "styles": ["ink"], "s_noise": 1.1,
+    "s_noise": 1.1,
     "seed_resize_from_h": 512, "seed_resize_from_w": 512, "s_churn": 3.0, "s_tmax": 1.0,
     "s_tmin": 0.1, "s_min_uncond": 0.5, "refiner_checkpoint": "xl", "infotext": "Steps: 3",
     "hr_second_pass_steps": 4, "hr_checkpoint_name": "xl", "hr_sampler_name": "DDIM",

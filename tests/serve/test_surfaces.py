@@ -19,13 +19,15 @@ from tests.serve.fakes import SIZE
 
 ROOT = Path(__file__).parents[2]
 OF_SERVER = {
-    name: "belongs to the server" for name in ("model", "prompt_matching", "embed_metadata")
+    name: "belongs to the server"
+    for name in ("model", "prompt_matching", "styles", "embed_metadata")
 }
 # What is missing where, and why; what is in the tables of the two foreign interfaces is there.
 EXCEPTIONS = {
     "Pipeline": OF_SERVER,
     "scripts.sample": {
         "prompt_matching": "bank.Bank.match does it",
+        "styles": "are the server's own texts",
         "embed_metadata": "its PNGs always carry their settings",
         "preview_every": "--animate takes every step",
         "preview_mode": "--animate decodes in full",
@@ -93,7 +95,7 @@ def test_requests_have_the_controls_of_their_kind_and_the_bounds_of_the_declarat
                 told["maximum"],
             )
         if name != "anagram" and control.default is not None:
-            assert properties[name]["default"] == control.default
+            assert properties[name]["default"] == json.loads(json.dumps(control.default))
 
 
 def test_options_tell_bounds_that_jobs_are_held_to(start):
@@ -201,6 +203,7 @@ def documented(control) -> str:
         "text": f"at most {told.get('maximum')} characters",
         "pairs": f'{bounds} objects `{{"prompt": …, "view": …}}`',
         "boolean": "`true`, `false`",
+        "texts": f"at most {told.get('length')} texts of {told.get('maximum')} characters",
     }[told["type"]]
     kinds = ", ".join(control.kinds)
     kinds = {", ".join(KINDS): "all", ", ".join(KINDS[:-1]): "all but upscale"}.get(kinds, kinds)

@@ -51,12 +51,18 @@ def generate_next(page: Page, live) -> dict:
 
 def choose_source(page: Page, pixels: np.ndarray) -> None:
     """Chooses a source picture, and waits until the page has it."""
-    page.set_input_files("#source-file", [png_bytes(pixels, "source.png")])
-    expect(page.locator(".source-picture")).to_be_visible()
+    with page.expect_response("**/api/v1/inputs"):
+        page.set_input_files("#source-file", [png_bytes(pixels, "source.png")])
+    expect(page.locator(".source-actions")).to_be_attached()
 
 
 def drop(page: Page, live, image: dict) -> None:
     """Drops a result's PNG on the page."""
+    drop_file(page, live.client.get(image["url"]).content)
+
+
+def drop_file(page: Page, data: bytes) -> None:
+    """Drops a PNG on the page."""
     page.evaluate(
         """bytes => {
           const dataTransfer = new DataTransfer();
@@ -64,8 +70,33 @@ def drop(page: Page, live, image: dict) -> None:
           for (const type of ["dragenter", "dragover", "drop"])
             document.body.dispatchEvent(new DragEvent(type, {dataTransfer, bubbles: true}));
         }""",
-        list(live.client.get(image["url"]).content),
+        list(data),
     )
+
+
+def paste(page: Page, pixels: np.ndarray) -> None:
+    """Pastes a picture."""
+    page.evaluate(
+        """bytes => {
+          const files = new DataTransfer();
+          files.items.add(new File([new Uint8Array(bytes)], "pasted.png", {type: "image/png"}));
+          dispatchEvent(new ClipboardEvent("paste", {clipboardData: files, bubbles: true}));
+        }""",
+        list(png_bytes(pixels, "x.png")["buffer"]),
+    )
+
+
+def drag(page: Page, *points: tuple[float, float]) -> None:
+    """Draws a line on the mask's canvas through points, in parts of its width and height."""
+    canvas = page.locator("#mask-canvas")
+    canvas.hover()  # waits until the dialog has come to rest
+    box = canvas.bounding_box()
+    (x, y), *rest = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for x, y in rest:
+        page.mouse.move(x, y, steps=6)
+    page.mouse.up()
 
 
 def png_bytes(pixels: np.ndarray, name: str) -> dict:

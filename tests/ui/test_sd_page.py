@@ -61,14 +61,14 @@ def test_from_one_model_to_the_other(page: Page, live):
     expect(page.locator("[data-control=clip_skip]")).to_be_visible()
     expect(page.locator("[data-control=original_size]")).to_have_count(0)  # is XL's
     page.get_by_label("Steps, exactly").fill("2")
-    page.select_option("#adapters", label="LoRA: ink")
+    page.select_option("#insertions", label="LoRA: ink")
     expect(page.locator("#f-prompt")).to_have_value("a lake at dawn <lora:ink:1>")
     page.select_option("#f-controlnet", label="edges")
     page.locator("#generate").click()
     expect(page.locator("#e-control_image")).to_be_visible()
     pixels = np.zeros((32, 32, 3), np.uint8)
     page.set_input_files("#control-file", [png_bytes(pixels, "edges.png")])
-    expect(page.locator(".field img.thumb")).to_be_visible()
+    expect(page.locator(".field .thumb img")).to_be_visible()
     job = made(page, live)
     request = job["request"]
     assert (request["model"], request["controlnet"], request["solver"]) == ("sd", "edges", "ddim")

@@ -1,14 +1,15 @@
 // What can be done with a picture, wherever it is shown.
-import { api, pictureUrl, Problem } from "./api.js";
+import { api, pictureUrl } from "./api.js";
 import { control } from "./controls.js";
 import { opened } from "./gallery_state.js";
 import { keepGrid } from "./grid.js";
 import { busy, jobs, send } from "./jobs.js";
 import { fileNames } from "./preferences.js";
-import { change, form, model, notify, options } from "./state.js";
+import { change, errors, form, model, notify, options } from "./state.js";
 import { uniqueName } from "./storage.js";
 import { toForm } from "./request.js";
 import { S } from "./strings.js";
+import { setImage, upload } from "./uploads.js";
 
 /** Puts all settings of a picture into the form, its own seed among them. */
 export async function reuse(image) {
@@ -22,7 +23,8 @@ export async function reuse(image) {
 /** The request that made a picture; null after saying why it cannot be had. */
 async function requestOf(image) {
   try {
-    return (jobs.value[image.job_id] ?? (await api.job(image.job_id))).request;
+    const { request } = jobs.value[image.job_id] ?? (await api.job(image.job_id));
+    return { ...request, prompt: image.prompt, negative_prompt: image.negative_prompt }; // as its wildcards were drawn
   } catch (problem) {
     if (problem.status === 404) return fromMetadata(image); // its job was forgotten
     notify(problem.message, "error");
@@ -113,40 +115,32 @@ function fromMetadata(image) {
 
 /** Makes a picture the source of a kind of job; `more` are further fields of the form. */
 export function sendTo(image, mode, more = {}) {
-  const { id, url, width, height, prompt, negative_prompt } = image;
-  const source = { id, url, width, height };
+  const { prompt, negative_prompt } = image;
   const texts = mode === "upscale" || !prompt ? {} : { prompt, negative_prompt };
-  change({ mode, image: source, mask: [], ...texts, ...more });
+  setImage(image, { mode, ...texts, ...more });
   opened.value = null;
   document.querySelector("#composer")?.scrollIntoView({ block: "start" });
 }
 
-/** Stores a file as the source picture; returns whether it could be read. */
-export async function useFile(file, mode = form.value.mode) {
-  try {
-    const stored = await api.upload(file);
-    const fits = ["img2img", "inpaint", "upscale"].includes(mode);
-    change({ image: stored, mask: [], mode: fits ? mode : "img2img" });
-    return true;
-  } catch (problem) {
-    if (!(problem instanceof Problem)) throw problem;
-    notify(problem.status === 422 ? S.drop.not : problem.message, "error");
-    return false;
-  }
+const EDITED = ["img2img", "inpaint", "upscale"];
+
+/** Makes a file the source picture of whatever kind of job is chosen when it arrives; returns whether it did. */
+export function useFile(file) {
+  if (!EDITED.includes(form.value.mode)) change({ mode: "img2img" });
+  return upload("image", file, setImage);
 }
 
 /** A picture dropped on the page: its settings if it has any, else it becomes the source. */
 export async function dropped(file) {
-  try {
-    const info = await api.pngInfo(file);
-    if (info.request) {
-      change(toForm(info.request, info.metadata?.seed, 1));
-      notify(S.drop.restored);
-    } else if (await useFile(file)) notify(S.drop.source);
-  } catch (problem) {
-    if (!(problem instanceof Problem)) throw problem;
-    notify(problem.status === 422 ? S.drop.not : problem.message, "error");
-  }
+  const { mode } = form.value;
+  notify(S.source.sending);
+  const take = (stored) => {
+    const stays = EDITED.includes(mode) || form.value.mode !== mode;
+    if (stored.request) change(toForm(stored.request, stored.metadata?.seed, 1));
+    else setImage(stored, stays ? {} : { mode: "img2img" });
+    notify(stored.request ? S.drop.restored : S.drop.source);
+  };
+  if (!(await upload("image", file, take)) && errors.value.image) notify(errors.value.image, "error");
 }
 
 export const downloadUrl = (image) =>

@@ -1,12 +1,13 @@
 // Anagrams: the readings in the form, and the result that turns by drag, key or button.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { control } from "./controls.js";
-import { Choice, ErrorText, IconButton } from "./fields.js";
+import { Area, Choice, ErrorText, IconButton } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { ANGLES, drawView, STYLES } from "./views.js";
 import { change, errors, form } from "./state.js";
 import { S } from "./strings.js";
+import { Tokens } from "./tokens.js";
 
 /** The readings: a prompt and a view each. */
 export function Readings() {
@@ -32,7 +33,7 @@ export function Readings() {
         const wrong = errors.value[name];
         return html`
           <div class="reading" key=${i}>
-            <input type="text" aria-label=${S.anagram.prompt(i + 1)} placeholder=${S.anagram.example[i]?.[0] ?? S.anagram.prompt(i + 1)} maxlength="4000"
+            <${Area} rows="1" aria-label=${S.anagram.prompt(i + 1)} placeholder=${S.anagram.example[i]?.[0] ?? S.anagram.prompt(i + 1)} maxlength=${control("negative_prompt").maximum}
               aria-invalid=${wrong ? "true" : undefined} aria-describedby=${wrong ? `e-${name}` : undefined}
               value=${reading.prompt} onInput=${(e) => set(i, { prompt: e.currentTarget.value })} />
             <${Choice} aria-label=${S.anagram.view(i + 1)} value=${reading.view} choices=${views} onChange=${(view) => set(i, { view })} />
@@ -41,6 +42,7 @@ export function Readings() {
               html`<${IconButton} icon="close" label=${S.anagram.remove(i + 1)} onClick=${() => change({ anagram: readings.filter((_, k) => k !== i) })} />`
             }
             <${ErrorText} name=${name} />
+            <${Tokens} name=${name} text=${reading.prompt} />
           </div>
         `;
       })}

@@ -70,12 +70,6 @@ const query = (parameters) => {
   return given.length ? `?${new URLSearchParams(given)}` : "";
 };
 
-const upload = (path, file) => {
-  const body = new FormData();
-  body.append("file", file, file.name || "picture.png");
-  return call(path, { method: "POST", body }, 2);
-};
-
 export const api = {
   options: () => call("/options", {}, 4),
   ready: () => call("/ready"),
@@ -94,14 +88,21 @@ export const api = {
   arrange: (ids) => call("/queue/order", { method: "PUT", json: { jobs: ids } }),
   clearQueue: () => call("/queue", { method: "DELETE" }),
 
-  tokens: (prompt, model) => call("/tokens", { method: "POST", json: { prompt, model } }),
+  tokens: (prompt, model, name) => call("/tokens", { method: "POST", json: { prompt, model, name } }),
   images: (parameters) => call(`/images${query(parameters)}`, {}, 2),
   /** Marks, deletes or gives back: `change` is {favourite} or {deleted}. */
   changeImages: (ids, change) => call("/images", { method: "PATCH", json: { ids, ...change } }, 2),
   /** Pictures as one file: a blob. */
   zip: (wanted) => call("/images/zip", { method: "POST", json: wanted }),
-  upload: (file) => upload("/inputs", file),
-  pngInfo: (file) => upload("/png-info", file),
+  upload: (file) => {
+    const body = new FormData();
+    body.append("file", file, file.name || "picture.png");
+    return call("/inputs", { method: "POST", body }, 2);
+  },
+
+  styles: () => call("/styles", {}, 2),
+  putStyle: (name, style) => call(`/styles/${encodeURIComponent(name)}`, { method: "PUT", json: style }),
+  removeStyle: (name) => call(`/styles/${encodeURIComponent(name)}`, { method: "DELETE" }),
 
   categories: () => call("/bank/categories", {}, 2),
   match: (request) => call("/bank/match", { method: "POST", json: request }),

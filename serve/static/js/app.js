@@ -43,7 +43,7 @@ function Page() {
   const Open = DIALOGS[dialog.value?.name];
   return html`
     <${Header} />
-    <main>${options.value ? html`<${Composer} />` : html`<div class="composer"></div>`}<div class="work"><${Stage} /><${Gallery} /></div></main>
+    <main>${options.value ? html`<${Composer} />` : html`<div class="composer" id="composer"></div>`}<div class="work"><${Stage} /><${Gallery} /></div></main>
     ${opened.value && html`<${Viewer} />`} ${Open && html`<${Open} />`}
     ${modals.value === 0 && html`<${Toasts} />`}
     <${DropTarget} />

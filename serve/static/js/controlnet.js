@@ -1,12 +1,12 @@
 // A ControlNet and the picture that it follows.
 import { useRef } from "preact/hooks";
-import { api, Problem } from "./api.js";
 import { choicesOf, labelOf } from "./controls.js";
 import { ErrorText, Select } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
-import { change, errors, form, notify } from "./state.js";
+import { change, errors, form } from "./state.js";
 import { S } from "./strings.js";
+import { plain, upload, uploads } from "./uploads.js";
 
 /** Which one, and its picture; nothing where the server has none. */
 export function ControlNet({ one }) {
@@ -17,19 +17,12 @@ export function ControlNet({ one }) {
   `;
 }
 
-async function take(file) {
-  if (!file) return;
-  try {
-    change({ control_image: await api.upload(file) });
-  } catch (problem) {
-    if (!(problem instanceof Problem)) throw problem;
-    notify(problem.status === 422 ? S.drop.not : problem.message, "error");
-  }
-}
+const take = (file) => file && upload("control_image", file, (stored) => change({ control_image: plain(stored) }));
 
 function Picture() {
   const input = useRef(null);
-  const image = form.value.control_image;
+  const sent = uploads.value.control_image;
+  const image = sent ?? form.value.control_image;
   const choose = () => input.current.click();
   return html`
     <div class="field">
@@ -39,7 +32,13 @@ function Picture() {
           take(e.currentTarget.files[0]);
           e.currentTarget.value = "";
         }} />
-      ${image && html`<img class="thumb" src=${image.url} alt=${S.control.picture} onError=${() => change({ control_image: null })} />`}
+      ${
+        image &&
+        html`<span class="thumb" data-busy=${Boolean(sent)}>
+          <img src=${image.url} alt=${S.control.picture} onError=${() => !sent && change({ control_image: null })} />
+        </span>`
+      }
+      ${sent && html`<p class="hint" role="status">${S.source.sending}</p>`}
       <button type="button" class=${image ? "secondary" : "dropzone"} aria-invalid=${errors.value.control_image ? "true" : undefined} onClick=${choose}>
         <${Icon} name="image" /><span>${S.control.choose}</span>
       </button>

@@ -8,7 +8,7 @@ import { S } from "./strings.js";
  *   group: string, advanced: boolean, kinds: string[], help: string}} Control */
 
 /** What a picture shows, and which picture it is; all else is how it is made. */
-const CONTENT = ["prompt", "negative_prompt", "prompt_matching", "source_prompt", "outpaint", "anagram"];
+const CONTENT = ["prompt", "negative_prompt", "prompt_matching", "styles", "source_prompt", "crop_position", "outpaint", "anagram"];
 const ONE_PICTURE = ["seed", "model", "width", "height"];
 
 /** All controls by name, in the order of their declaration. */

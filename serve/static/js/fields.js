@@ -1,7 +1,8 @@
 // Form controls: each has a label, a hint, and its error next to it. `name` is the form's field.
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
+import { onWeightKeys } from "./prompt_weights.js";
 import { change, errors, form } from "./state.js";
 
 const ids = (name) => ({ input: `f-${name}`, hint: `h-${name}`, error: `e-${name}` });
@@ -32,6 +33,17 @@ export function Field({ name, label, hint, aside, children }) {
       <${ErrorText} name=${name} />
     </div>
   `;
+}
+
+/** A text area for a prompt: as tall as its text, up to where it scrolls. */
+export function Area({ value, placeholder, ...rest }) {
+  const element = useRef(null);
+  useEffect(() => {
+    const area = element.current;
+    area.style.height = "auto";
+    area.style.height = `${area.scrollHeight + 2}px`;
+  }, [value, placeholder]);
+  return html`<textarea ref=${element} dir="auto" spellcheck="true" value=${value} placeholder=${placeholder} onKeyDown=${onWeightKeys} ...${rest}></textarea>`;
 }
 
 /** Text that becomes a number; what is no number is kept on screen and reported on use. */

@@ -1,11 +1,9 @@
 // The composer: what to make, from which words or picture, with which settings.
-import { useEffect, useRef } from "preact/hooks";
-import { Adapters } from "./adapters.js";
 import { Readings } from "./anagram.js";
-import { BankTools } from "./bank.js";
+import { PromptTools } from "./bank.js";
 import { control } from "./controls.js";
 import { Endless } from "./endless.js";
-import { described, Field } from "./fields.js";
+import { Area, described, Field } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { active, generate, sending } from "./jobs.js";
@@ -33,23 +31,14 @@ function Modes() {
   `;
 }
 
-/** A text area as tall as its text. */
-function Text({ name, label, placeholder, rows }) {
-  const element = useRef(null);
-  const value = form.value[name];
-  useEffect(() => {
-    const area = element.current;
-    area.style.height = "auto";
-    area.style.height = `${area.scrollHeight + 2}px`;
-  }, [value, placeholder]);
-  return html`
-    <${Field} name=${name} label=${label}>
-      <textarea ref=${element} ...${described(name)} rows=${rows} placeholder=${placeholder} maxlength=${control(name).maximum}
-        spellcheck="true" value=${value} onInput=${(e) => change({ [name]: e.currentTarget.value })}></textarea>
-      <${Tokens} name=${name} />
-    <//>
-  `;
-}
+/** One of the job's texts, with what the model makes of its length and syntax. */
+const Text = ({ name, label, placeholder, rows }) => html`
+  <${Field} name=${name} label=${label}>
+    <${Area} ...${described(name)} rows=${rows} placeholder=${placeholder} maxlength=${control(name).maximum} value=${form.value[name]}
+      onInput=${(e) => change({ [name]: e.currentTarget.value })} />
+    <${Tokens} name=${name} text=${form.value[name]} />
+  <//>
+`;
 
 export function Composer() {
   const { mode } = form.value;
@@ -69,15 +58,14 @@ export function Composer() {
             prompted &&
             html`<div class="prompt">
               <${Text} name="prompt" label=${S.prompt.label} placeholder=${S.prompt.placeholder} rows=${3} />
-              <${BankTools} />
-              <${Adapters} />
+              <${PromptTools} />
             </div>`
           }
           ${mode === "anagram" && html`<${Readings} />`}
           ${mode !== "upscale" && html`<${Text} name="negative_prompt" label=${S.prompt.negative} placeholder=${S.prompt.negativePlaceholder} rows=${1} />`}
           <${SourceSettings} />
         </section>
-        ${mode !== "upscale" && html`<${Settings} />`}
+        <${Settings} />
       </div>
       <${Submit} />
     </form>

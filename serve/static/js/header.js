@@ -24,9 +24,9 @@ export function Header() {
   const state = server.value?.state ?? "offline";
   return html`
     <header class="top">
-      <a class="skip" href="#f-prompt" onClick=${(e) => {
-        e.preventDefault();
-        /** @type {HTMLElement} */ (document.querySelector("#f-prompt, .composer input"))?.focus();
+      <a class="skip" href="#composer" onClick=${(e) => {
+        e.preventDefault(); // the address is that of the job
+        /** @type {HTMLElement} */ (document.querySelector("#composer :is(textarea, .dropzone, input:checked)"))?.focus();
       }}>${S.skip}</a>
       <span class="brand"><img src="/static/favicon.svg" width="26" height="26" alt="" /><h1>${S.app}</h1></span>
       ${model.value && html`<span class="model">${model.value.title}</span>`}

@@ -3,11 +3,13 @@ import { batch, computed, signal } from "@preact/signals";
 import { control, keyOf } from "./controls.js";
 import { api, Problem, watch } from "./api.js";
 import { refreshGallery, showInGallery } from "./gallery_state.js";
+import { remember } from "./earlier.js";
 import { maskPicture } from "./mask_strokes.js";
-import { check, isMasked, toRequest } from "./request.js";
+import { check, isMasked, neededPictures, toRequest } from "./request.js";
 import { watchServer } from "./server.js";
 import { change, connected, errors, form, notify, options, server } from "./state.js";
 import { S } from "./strings.js";
+import { arrived } from "./uploads.js";
 
 export const FINAL = ["done", "failed", "cancelled"];
 const BUSY_MS = 1200; // between looks at the queue, while jobs of it are under way
@@ -191,16 +193,20 @@ export async function send(request) {
   }
 }
 
-/** The request of the form, with some fields of its own; null after saying what is wrong. */
+/** The request of the form, with some fields of its own, once its pictures have arrived; null after saying what is wrong. */
 export async function requestOf(more = {}) {
   const asked = { ...form.value, ...more };
-  errors.value = check(asked);
-  if (Object.keys(errors.value).length) {
+  sending.value = true;
+  const there = await arrived(neededPictures(asked));
+  sending.value = false;
+  const { image, mask, crop_position, control_image } = form.value;
+  const wanted = { ...asked, image, mask, crop_position, control_image };
+  if (there) errors.value = check(wanted);
+  if (!there || Object.keys(errors.value).length) {
     focusError();
     return null;
   }
-  const mask = isMasked(asked) ? await maskPicture(asked.mask, asked.image) : null;
-  return toRequest(asked, mask);
+  return toRequest(wanted, isMasked(wanted) ? await maskPicture(mask, image) : null);
 }
 
 /** Sends what the form says, and shows it unless something shown is still under way. */
@@ -209,6 +215,7 @@ export async function generate() {
   const request = await requestOf();
   const job = request && (await send(request));
   if (!job) return;
+  remember(request.prompt);
   if (busy.value) notify(S.run.queued);
   else show(job);
   const stage = document.querySelector("#stage");

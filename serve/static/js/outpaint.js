@@ -6,6 +6,7 @@ import { change, form } from "./state.js";
 import { S } from "./strings.js";
 
 const SIDES = ["left", "top", "right", "bottom"];
+const CENTRE = [0.5, 0.5];
 const STEP = 8; // pixels of a latent
 
 /** Chooses what in-painting repaints; a quarter is new at the right until something else is said. */
@@ -26,20 +27,20 @@ export function chooseRegion(region) {
  * @param {number} props.width of the whole, in pixels
  * @param {number} props.height of the whole, in pixels
  * @param {string} props.alt
- * @param {() => void} [props.onError] called where the picture cannot be had
+ * @param {number[]} [props.crop] which part of the picture is kept: crop_position
  */
-export function Canvas({ url, outpaint, width, height, alt, onError }) {
+export function Canvas({ url, outpaint, width, height, alt, crop = CENTRE, ...rest }) {
   const share = (pixels, whole) => `${(100 * Math.min(Math.max(pixels || 0, 0), whole)) / whole}%`;
   const sides = SIDES.map((side, i) => [`--${side}`, share(outpaint[i], i % 2 ? height : width)]);
   const style = { ...Object.fromEntries(sides), "--aspect": `${width / height}` };
   return html`
-    <div class="outpaint-canvas" style=${style}><img src=${url} alt=${alt} draggable=${false} onError=${onError} /></div>
+    <div class="outpaint-canvas" style=${style}><img src=${url} alt=${alt} draggable=${false} style=${{ objectPosition: `${100 * crop[0]}% ${100 * crop[1]}%` }} ...${rest} /></div>
   `;
 }
 
 /** The numbers of pixels, each at its side of the picture. */
 export function Outpaint() {
-  const { image, outpaint } = form.value;
+  const { image, outpaint, crop_position: crop } = form.value;
   const whole = sizeOf(form.value);
   const [left, top, right, bottom] = outpaint.map((pixels) => pixels || 0);
   const [width, height] = [whole[0] - left - right, whole[1] - top - bottom];
@@ -55,7 +56,8 @@ export function Outpaint() {
             </div>
           `,
         )}
-        <${Canvas} url=${image.url} outpaint=${outpaint} width=${whole[0]} height=${whole[1]} alt=${S.outpaint.alt} onError=${() => change({ image: null })} />
+        <${Canvas} url=${image.url} outpaint=${outpaint} width=${whole[0]} height=${whole[1]} alt=${S.outpaint.alt}
+          crop=${crop} onError=${() => change({ image: null })} />
       </div>
       <p class="hint" id="h-outpaint">${fits ? S.outpaint.hint(width, height, ...whole) : S.outpaint.hatched}</p>
       <${ErrorText} name="outpaint" />

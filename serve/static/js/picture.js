@@ -20,7 +20,7 @@ const readingsOf = (image) =>
 /** What a picture was made from, where it lies in it. */
 const beforeOf = ({ metadata, width, height }, id) =>
   metadata.outpaint
-    ? html`<${Canvas} url=${pictureUrl(id)} outpaint=${metadata.outpaint} width=${width / (metadata.upscale ?? 1)} height=${height / (metadata.upscale ?? 1)} alt=${S.picture.before} />`
+    ? html`<${Canvas} url=${pictureUrl(id)} outpaint=${metadata.outpaint} crop=${metadata.crop_position} width=${width / (metadata.upscale ?? 1)} height=${height / (metadata.upscale ?? 1)} alt=${S.picture.before} />`
     : html`<img src=${pictureUrl(id)} alt=${S.picture.before} draggable=${false} />`;
 
 /** Shows a picture by what it is. */

@@ -5,7 +5,7 @@ import { control, keyOf, presetNames } from "./controls.js";
 import { IconButton } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
-import { change, form, notify } from "./state.js";
+import { change, form, model, notify } from "./state.js";
 import { load, save } from "./storage.js";
 import { S } from "./strings.js";
 
@@ -14,6 +14,9 @@ const BUILT_IN = {
   balanced: { num_inference_steps: 20, guidance_scale: 2.5, solver: "dpmpp_2m" },
   fine: { num_inference_steps: 60, guidance_scale: 3.5, solver: "dpmpp_2m" },
 };
+
+/** All fields of a preset that comes with the page: also those that Fast weights bring. */
+const complete = (settings) => ({ ...settings, weights: model.value?.weights[0] ?? "ema", spacing: null });
 
 /** The form's fields that a preset keeps: how pictures are made, not what they show. */
 const kept = (form) =>
@@ -58,7 +61,7 @@ export function Presets() {
             ([
               key,
               settings,
-            ]) => html`<li key=${key}><button type="button" onClick=${() => use(S.presets.builtin[key], settings)}>
+            ]) => html`<li key=${key}><button type="button" onClick=${() => use(S.presets.builtin[key], complete(settings))}>
               ${S.presets.builtin[key]}<small>${settings.num_inference_steps} ${S.controls.num_inference_steps.label.toLowerCase()}</small>
             </button></li>`,
           )}

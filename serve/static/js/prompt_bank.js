@@ -2,11 +2,12 @@
 import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { api, Problem } from "./api.js";
-import { categories, categoryName, loadCategories, SPLITS, use } from "./bank.js";
+import { categories, categoryName, loadCategories, SPLITS } from "./bank.js";
 import { Dialog } from "./dialog.js";
 import { Choice, IconButton } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
+import { use } from "./prompt_text.js";
 import { dialog } from "./state.js";
 import { S } from "./strings.js";
 

@@ -67,6 +67,12 @@ export function toRequest(form, mask = null) {
   return request;
 }
 
+/** The fields of the pictures that a form's job is made from. */
+export const neededPictures = (form) => [
+  ...(EDITED.includes(form.mode) ? ["image"] : []),
+  ...(followsPicture(form) ? ["control_image"] : []),
+];
+
 /** Width and height in pixels of what a form asks for. */
 export const sizeOf = (form) => {
   const own = model.value?.size ?? 128;

@@ -1,10 +1,11 @@
 // Keys for everything that is done often. Single letters work outside of text fields only.
-import { browse, matchPrompt, panel, randomPrompt } from "./bank.js";
+import { browse, randomPrompt } from "./bank.js";
 import { cancel, FINAL, generate, shown } from "./jobs.js";
 import { choosing, opened, selectNone, undoRemoval } from "./gallery_state.js";
-import { toggleSeed } from "./settings.js";
+import { matchPrompt } from "./match.js";
 import { change, dialog, MODES } from "./state.js";
 import { toggleTheme } from "./header.js";
+import { toggleSeed } from "./widgets.js";
 
 const focus = (selector) => {
   const element = document.querySelector(selector);
@@ -12,11 +13,14 @@ const focus = (selector) => {
   element?.select?.();
 };
 
+/** Where a prompt is written. */
+const PROMPT = "#f-prompt, .reading textarea";
+
 const LETTERS = {
-  "/": () => focus("#f-prompt, .reading input"),
+  "/": () => focus(PROMPT),
   g: () => focus("#gallery-search"),
   r: randomPrompt,
-  m: () => (panel.value === "match" ? (panel.value = null) : matchPrompt()),
+  m: matchPrompt,
   b: browse,
   l: toggleSeed,
   t: toggleTheme,
@@ -42,6 +46,7 @@ export function onKeyDown(event) {
   } else if (event.key === "Escape") {
     const open = /** @type {HTMLDetailsElement | null} */ (document.querySelector("details.menu[open]"));
     if (open) open.open = false;
+    else if (event.target.matches("input, textarea, select")) return; // there it ends a choice or a completion
     else if (choosing.value) selectNone();
     else if (shown.value && !FINAL.includes(shown.value.status)) cancel(shown.value.id);
   } else if (

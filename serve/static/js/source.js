@@ -3,32 +3,30 @@ import { signal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 import { useFile } from "./actions.js";
 import { choicesOf, control, labelOf } from "./controls.js";
+import { CropFrame, CropSlider, dragCrop } from "./crop.js";
 import { ErrorText, Segmented, Select, Slider, Switch } from "./fields.js";
+import { opened } from "./gallery_state.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
-import { MaskThumb } from "./mask_editor.js";
+import { MaskThumb, Outside } from "./mask_editor.js";
 import { chooseRegion, Outpaint } from "./outpaint.js";
 import { isMasked } from "./request.js";
 import { change, defaults, dialog, errors, form } from "./state.js";
 import { S } from "./strings.js";
+import { replaced, takeBack, uploads } from "./uploads.js";
 
-const reading = signal(false);
 const over = signal(false);
 
 async function take(file) {
-  if (!file) return;
-  reading.value = true;
-  try {
-    if ((await useFile(file)) && isMasked(form.value)) dialog.value = { name: "mask" };
-  } finally {
-    reading.value = false;
-  }
+  if (!file || !(await useFile(file))) return;
+  if (isMasked(form.value) && !dialog.value) dialog.value = { name: "mask" };
 }
 
 /** The picture, or a place for one. */
 export function Source() {
   const input = useRef(null);
   const { image, mode, region } = form.value;
+  const sent = uploads.value.image;
   const choose = () => input.current.click();
   const drop = {
     onDragOver: (e) => {
@@ -46,27 +44,40 @@ export function Source() {
       take(e.dataTransfer.files[0]);
     },
   };
+  const around = image && !sent && region === "outpaint" && mode === "inpaint";
   return html`
     <div class="field source" data-over=${over.value} ...${drop}>
-      ${!(image && region === "outpaint" && mode === "inpaint") && html`<div class="field-head"><span class="label">${S.source.label}</span></div>`}
+      ${!around && html`<div class="field-head"><span class="label">${S.source.label}</span></div>`}
       <input ref=${input} class="visually-hidden" id="source-file" type="file" accept="image/png,image/jpeg,image/webp" tabindex="-1" aria-label=${S.source.browse}
         onChange=${(e) => {
           take(e.currentTarget.files[0]);
           e.currentTarget.value = "";
         }} />
-      ${
-        image
-          ? html`<div class="source-picture" data-region=${mode === "inpaint" ? region : undefined}><${Shown} /><${Buttons} choose=${choose} /></div>`
-          : html`
-              <button type="button" class="dropzone" aria-invalid=${errors.value.image ? "true" : undefined} onClick=${choose}>
-                <${Icon} name="image" /><span>${reading.value ? S.source.reading : S.source.drop}</span>
-              </button>
-            `
-      }
+      ${sent ? html`<${Sent} url=${sent.url} />` : image ? html`<div class="source-picture" data-region=${mode === "inpaint" ? region : undefined}><${Shown} /><${Buttons} choose=${choose} /></div>` : html`<${Place} choose=${choose} />`}
+      ${image && !sent && isMasked(form.value) && html`<${Outside} />`}
       <${ErrorText} name="image" /><${ErrorText} name="mask" />
     </div>
   `;
 }
+
+/** A picture that is on its way to the server. */
+const Sent = ({ url }) => html`
+  <div class="source-picture">
+    <span class="thumb" data-busy="true"><img src=${url} alt="" /></span>
+    <p class="hint" role="status">${S.source.sending}</p>
+  </div>
+`;
+
+const Place = ({ choose }) => html`
+  <button type="button" class="dropzone" aria-invalid=${errors.value.image ? "true" : undefined} onClick=${choose}>
+    <${Icon} name="image" /><span>${S.source.drop}</span>
+  </button>
+  ${replaced.value && html`<div><${TakeBack} /></div>`}
+`;
+
+const TakeBack = () => html`
+  <button type="button" class="quiet" title=${S.source.takeBackTitle} onClick=${takeBack}><${Icon} name="undo" />${S.source.takeBack}</button>
+`;
 
 const paint = () => {
   dialog.value = { name: "mask" };
@@ -80,7 +91,14 @@ function Shown() {
     return html`<button type="button" class="thumb" aria-label=${label} onClick=${paint}><${MaskThumb} /></button>`;
   }
   if (mode === "inpaint") return html`<${Outpaint} />`;
-  return html`<img class="thumb" src=${image.url} alt=${S.source.alt} onError=${() => change({ image: null })} />`;
+  return html`
+    <span class="thumb" ...${dragCrop()}>
+      <span class="mask-stack" style=${{ "--ratio": image.width ? image.width / image.height : 1 }}>
+        <img src=${image.url} alt=${S.source.alt} draggable=${false} onError=${() => change({ image: null })} />
+        <${CropFrame} />
+      </span>
+    </span>
+  `;
 }
 
 function Buttons({ choose }) {
@@ -100,6 +118,7 @@ function Buttons({ choose }) {
       <button type="button" class="secondary" onClick=${choose}><${Icon} name="image" />${S.source.replace}</button>
       ${mode === "img2img" && html`<button type="button" class="secondary" title=${S.source.extendTitle} onClick=${extend}><${Icon} name="extend" />${S.source.extend}</button>`}
       <button type="button" class="quiet" onClick=${() => change({ image: null, mask: [] })}><${Icon} name="close" />${S.source.remove}</button>
+      ${replaced.value && html`<${TakeBack} />`}
     </div>
   `;
 }
@@ -120,12 +139,13 @@ function blend(on) {
 export function SourceSettings() {
   const { mode } = form.value;
   if (mode === "img2img") {
-    return html`<${Slider} name="strength" label=${S.controls.strength.label} hint=${S.controls.strength.hint} min=${0} max=${1} step=${0.01} />`;
+    return html`<${Slider} name="strength" label=${S.controls.strength.label} hint=${S.controls.strength.hint} min=${0} max=${1} step=${0.01} /><${CropSlider} />`;
   }
   if (mode === "inpaint") {
     return html`
       <${Slider} name="inpaint_strength" label=${S.controls.strength.label} hint=${S.controls.strength.hint} min=${0} max=${1} step=${0.01} />
       <${Slider} name="mask_feather" label=${S.controls.mask_feather.label} hint=${S.controls.mask_feather.hint} min=${0} max=${64} step=${1} />
+      <${CropSlider} />
       <div class="field">
         <${Switch} label=${S.mask.blend} checked=${form.value.num_resamples > 1} onChange=${blend} />
         <p class="hint">${S.mask.blendHint}</p>
@@ -143,6 +163,7 @@ export function SourceSettings() {
 
 /** Takes a pasted picture. */
 export function onPaste(event) {
+  if (dialog.value || opened.value) return; // a dialog has its own work under way, such as a mask
   const file = [...(event.clipboardData?.files ?? [])].find((f) => f.type.startsWith("image/"));
   if (!file) return;
   event.preventDefault();

@@ -7,14 +7,13 @@ import { S } from "./strings.js";
 
 const PAUSE_MS = 300; // after the last key
 
-export function Tokens({ name }) {
-  const text = form.value[name] ?? "";
+export function Tokens({ name, text = "" }) {
   const model = form.value.model;
   const [count, setCount] = useState(null);
   useEffect(() => {
     let stale = false;
     const ask = async () => {
-      const answer = text.trim() ? await api.tokens(text, model).catch(() => null) : null;
+      const answer = text.trim() ? await api.tokens(text, model, name).catch(() => null) : null;
       if (!stale) setCount(answer);
     };
     const timer = setTimeout(ask, PAUSE_MS);
@@ -23,7 +22,7 @@ export function Tokens({ name }) {
       clearTimeout(timer);
     };
   }, [name, text, model]);
-  if (count?.problem) return html`<p class="note tokens-problem" role="status">${count.problem}</p>`;
+  if (count?.problem) return html`<p class="error tokens-problem" dir="auto" role="status">${count.problem}</p>`;
   if (!count?.limit) return null;
   return html`
     <div class="tokens" data-over=${count.tokens > count.limit}>

@@ -1,12 +1,18 @@
 // The sets of weights of the chosen model, and the settings that go with each.
 import { batch, effect } from "@preact/signals";
 import { change, defaults, form, model, notify } from "./state.js";
+import { load, save } from "./storage.js";
 import { S } from "./strings.js";
 
 const FIELDS = ["num_inference_steps", "guidance_scale", "solver", "spacing"];
 
-/** What the form had before weights brought settings of their own. */
-let before = {};
+/** What the form had before weights brought settings of their own; kept over a reload, as the form is. */
+let before = load("before-weights", {});
+
+function keep(settings) {
+  before = settings;
+  save("before-weights", settings);
+}
 
 /** Whether the settings in the form are not those of the usual weights. */
 const brought = (weights) =>
@@ -28,7 +34,7 @@ export function withWeights(current, weights) {
 /** Chooses weights in the form. */
 export function chooseWeights(weights) {
   if (weights === form.value.weights) return;
-  if (!brought(form.value.weights)) before = picked(form.value);
+  if (!brought(form.value.weights)) keep(picked(form.value));
   change(withWeights(form.value, weights));
 }
 
@@ -40,7 +46,7 @@ export function chooseModel(name) {
     const asked = form.value.weights ?? weights[0];
     const kept = weights.includes(asked) ? asked : weights[0];
     const fits = sizes.some(([w, h]) => w === form.value.width && h === form.value.height);
-    before = {};
+    keep({});
     change({
       ...picked(defaults.value),
       ...sampling[kept],
