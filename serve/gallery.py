@@ -4,6 +4,7 @@ A deleted picture is hidden at once and everywhere. It can be given back for an 
 soon as the disk is full, its file and its row are erased.
 """
 
+import threading
 import time
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ class Gallery:
 
     def __init__(self, store: Store, files: Files, disk: Disk):
         self._store, self._files, self._disk = store, files, disk
+        self._deleting = threading.Lock()  # what is given back is not erased
 
     def find(self, image_ids: Sequence[str]) -> list[Image]:
         """Those of some pictures that are there."""
@@ -38,27 +40,29 @@ class Gallery:
         Raises:
             ProblemError: 409, a job is not finished.
         """
-        images = self.find(image_ids)
-        for job_id in {image.job_id for image in images}:
-            job = self._store.get(job_id)
-            if job is not None and not job.finished:
-                raise ProblemError(409, f"the job {job_id} is not finished: cancel it first")
-        ids = [image.id for image in images]
-        if self._disk.trouble is not None:
-            self._erase(ids)
+        with self._deleting:
+            images = self.find(image_ids)
+            for job_id in {image.job_id for image in images}:
+                job = self._store.get(job_id)
+                if job is not None and not job.finished:
+                    raise ProblemError(409, f"the job {job_id} is not finished: cancel it first")
+            ids = [image.id for image in images]
+            if self._disk.trouble is not None:
+                self._erase(ids)
+                return ids
+            self._disk.insist(lambda: self._store.change_images(ids, deleted_at=time.time()))
+            for image_id in ids:
+                self._files.hide(image_id)
             return ids
-        self._disk.insist(lambda: self._store.change_images(ids, deleted_at=time.time()))
-        for image_id in ids:
-            self._files.hide(image_id)
-        return ids
 
     def restore(self, image_ids: Sequence[str]) -> list[str]:
         """Takes `delete` back; returns the ids of those that were not erased yet."""
-        ids = [image.id for image in self._store.images_by_id(image_ids, deleted=True)]
-        for image_id in ids:
-            self._files.show(image_id)
-        self._disk.insist(lambda: self._store.change_images(ids, deleted_at=None))
-        return ids
+        with self._deleting:
+            ids = [image.id for image in self._store.images_by_id(image_ids, deleted=True)]
+            for image_id in ids:
+                self._files.show(image_id)
+            self._disk.insist(lambda: self._store.change_images(ids, deleted_at=None))
+            return ids
 
     def forget(self, job_id: str) -> None:
         """Erases a finished job and all its pictures."""
@@ -69,7 +73,10 @@ class Gallery:
     def tidy(self) -> None:
         """Erases what was deleted long ago; all that is deleted, where the disk is full."""
         kept = KEPT_SECONDS if self._disk.trouble is None else 0.0
-        self._erase(self._store.deleted_images(time.time() - kept))
+        with self._deleting:
+            self._erase(self._store.deleted_images(time.time() - kept))
+            for image_id in self._store.deleted_images(time.time()):
+                self._files.hide(image_id)  # the server may have died before it did
 
     def _erase(self, ids: Sequence[str]) -> None:
         for image_id in ids:  # first: that makes room for what the database writes

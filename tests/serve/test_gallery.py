@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from serve import file_names, gallery
+from serve.disk import Disk
 from serve.problems import ProblemError
 from serve.records import Image
 
@@ -109,6 +110,30 @@ def test_what_is_deleted_is_erased_when_its_time_is_over(server, monkeypatch):
     server.context.gallery.tidy()
     assert [path.stem for path in server.settings.data.rglob("*.png")] == [two["id"]]
     assert change(server, [one], deleted=False).json() == {"ids": []}
+
+
+def test_a_deletion_that_a_crash_cut_short_is_finished(server, monkeypatch):
+    (one,) = made(server, "one")
+    with monkeypatch.context() as dying:
+        dying.setattr(server.context.files, "hide", lambda image_id: None)
+        change(server, [one], deleted=True)
+    assert server.client.get(one["url"]).status_code == 200
+    server.context.gallery.tidy()
+    assert server.client.get(one["url"]).status_code == 404
+    change(server, [one], deleted=False)
+    assert server.client.get(one["url"]).status_code == 200
+
+
+def test_a_full_disk_erases_what_is_deleted(server, monkeypatch):
+    one, two, three = made(server, "one", "two", "three")
+    change(server, [one], deleted=True)
+    with monkeypatch.context() as full:
+        full.setattr(Disk, "free", lambda self: 0)
+        change(server, [two], deleted=True)
+        assert len(list(server.settings.data.rglob("*.png"))) == 2  # of one and three
+        server.context.gallery.tidy()
+    assert [path.stem for path in server.settings.data.rglob("*.png")] == [three["id"]]
+    assert change(server, [one, two], deleted=False).json() == {"ids": []}
 
 
 def test_forgetting_a_job_erases_its_deleted_pictures_too(server):

@@ -132,7 +132,12 @@ def test_history_shows_what_became_of_jobs(page: Page, live, provoked):
 def test_pictures_are_made_until_stopped(page: Page, live):
     page.get_by_label("Prompt", exact=True).fill("a glacier")
     page.get_by_label("Steps, exactly").fill("3")
+    live.pipe.go.clear()
     page.get_by_role("button", name="Generate until stopped").click()
+    expect(rows(page)).to_have_count(1)
+    page.wait_for_timeout(2000)
+    assert len(live.client.get("/api/v1/jobs").json()["jobs"]) == 2  # one runs, one waits
+    live.pipe.go.set()
     tiles = page.locator(".thumbs .tile")
     expect(tiles.nth(4)).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Stop generating").click()
@@ -151,6 +156,19 @@ def test_making_pictures_stops_where_a_job_is_refused(page: Page, live):
     page.get_by_role("button", name="Generate until stopped").click()
     expect(page.locator("#e-num_inference_steps")).to_be_visible()
     expect(page.get_by_role("button", name="Generate until stopped")).to_be_visible()
+
+
+def test_a_kind_without_seeds_is_not_made_until_stopped(page: Page, live):
+    live.pipe.go.clear()
+    page.get_by_label("Prompt", exact=True).fill("a lake")
+    page.get_by_role("button", name="Generate until stopped").click()
+    expect(rows(page)).to_have_count(1)
+    page.get_by_role("radio", name="Upscale", exact=True).check()
+    expect(page.locator("#endless")).to_have_count(0)
+    page.get_by_role("radio", name="Text", exact=True).check()
+    expect(page.get_by_role("button", name="Generate until stopped")).to_be_visible()
+    live.pipe.go.set()
+    wait_done(page, live)
 
 
 def test_upscaling_tells_tiles_and_the_time_left(page: Page, live, monkeypatch):

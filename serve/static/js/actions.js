@@ -95,7 +95,12 @@ export async function vary(image) {
   }
   if (!ids.length) return;
   const values = ids.map((_, i) => String(i + 1));
-  const made = { id: uniqueName(), x: { name: S.picture.variation, values }, y: { name: "", values: [""] }, jobs: [ids] };
+  const made = {
+    id: uniqueName(),
+    x: { name: S.picture.variation, values },
+    y: { name: "", values: [""] },
+    jobs: [ids],
+  };
   if (busy.value) notify(S.run.queued);
   else keepGrid(made);
 }

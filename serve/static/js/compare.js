@@ -4,7 +4,13 @@ import { html } from "./html.js";
 import { S } from "./strings.js";
 
 /** `before` is an element that fills its place, `after` a picture's address. */
-export function Compare({ before, after, alt, labels = [S.picture.before, S.picture.after], label = S.picture.slider }) {
+export function Compare({
+  before,
+  after,
+  alt,
+  labels = [S.picture.before, S.picture.after],
+  label = S.picture.slider,
+}) {
   const [share, setShare] = useState(50);
   return html`
     <div class="compare" style=${{ "--split": `${share}%` }}>

@@ -54,11 +54,16 @@ const Beside = ({ pair }) => html`
 
 /** The settings in which they differ, as [label, first, second]. */
 function differences([first, second]) {
-  const names = new Map([...controlsOf(first.kind), ...controlsOf(second.kind)].map((one) => [one.name, one]));
+  const names = new Map(
+    [...controlsOf(first.kind), ...controlsOf(second.kind)].map((one) => [one.name, one]),
+  );
   const values = (one) => [first, second].map((image) => image.metadata[one.name] ?? null);
   return [...names.values()]
     .filter((one) => new Set(values(one).map((value) => JSON.stringify(value))).size > 1)
-    .map((one) => [labelOf(one), ...values(one).map((value) => (value === null ? "–" : worded(one.name, value)))]);
+    .map((one) => [
+      labelOf(one),
+      ...values(one).map((value) => (value === null ? "–" : worded(one.name, value))),
+    ]);
 }
 
 function Differences({ pair }) {

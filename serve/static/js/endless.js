@@ -1,32 +1,40 @@
 // Making pictures of what the form says, each with a new seed, until stopped.
 import { effect, signal, untracked } from "@preact/signals";
+import { control } from "./controls.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { active, busy, FINAL, requestOf, send, sending, show, shown } from "./jobs.js";
-import { options } from "./state.js";
+import { form } from "./state.js";
 import { S } from "./strings.js";
 
 const AHEAD = 2; // jobs under way, so that the server never waits for the page
 
 const running = signal(false);
+const asking = signal(false); // for one more
 const mine = new Set();
 
+/** Whether another seed is another picture. */
+const hasSeeds = () => control("seed")?.kinds.includes(form.value.mode) ?? false;
 const underWay = () => active.value.filter((job) => mine.has(job.id));
 
 async function more() {
-  const [seed] = crypto.getRandomValues(new Uint32Array(1));
-  const request = await requestOf({ seed, seed_locked: true });
-  const job = request && (await send(request));
-  if (!job) {
-    running.value = false;
-    return;
+  let job = null;
+  asking.value = true;
+  try {
+    const [seed] = crypto.getRandomValues(new Uint32Array(1));
+    const request = await requestOf({ seed, seed_locked: true });
+    job = request && (await send(request));
+    if (job) mine.add(job.id);
+  } finally {
+    if (!job) running.value = false;
+    asking.value = false;
   }
-  mine.add(job.id);
-  if (!busy.value) show(job);
+  if (job && !busy.value) show(job);
 }
 
 effect(() => {
-  if (running.value && !sending.value && underWay().length < AHEAD) untracked(more);
+  if (!hasSeeds()) running.value = false;
+  else if (running.value && !asking.value && !sending.value && underWay().length < AHEAD) untracked(more);
 });
 
 /** The stage goes on with the pictures, unless something else is looked at. */
@@ -37,8 +45,10 @@ effect(() => {
   if (next) untracked(() => show(next));
 });
 
-export const Endless = () => html`
-  <button type="button" class="secondary large" id="endless" aria-pressed=${running.value} disabled=${!options.value}
+export const Endless = () =>
+  hasSeeds() &&
+  html`
+  <button type="button" class="secondary large" id="endless"
     title=${running.value ? S.run.stopEndless : S.run.endless} aria-label=${running.value ? S.run.stopEndless : S.run.endless}
     onClick=${() => {
       running.value = !running.value;

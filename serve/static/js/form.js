@@ -83,7 +83,7 @@ function Submit() {
         <button type="submit" class="primary large" id="generate" disabled=${sending.value} aria-keyshortcuts="Control+Enter" data-wrong=${others}>
           <${Icon} name=${ICONS[mode]} />${sending.value ? S.run.sending : active.value.length ? S.run.queue : mode === "upscale" ? S.modes.upscale.label : S.run.generate}
         </button>
-        ${mode !== "upscale" && html`<${Endless} />`}
+        <${Endless} />
         ${
           mode !== "upscale" &&
           html`<button type="button" class="secondary large" title=${S.grid.title} aria-label=${S.grid.open} onClick=${() => {

@@ -47,7 +47,9 @@ const current = signal(null);
 export function Gallery() {
   const list = useRef(null);
   if (status.value === "ready" && !images.value.length && !filtered.value) return null;
-  const reached = images.value.some((image) => image.id === current.value) ? current.value : images.value[0]?.id;
+  const reached = images.value.some((image) => image.id === current.value)
+    ? current.value
+    : images.value[0]?.id;
   return html`
     <section class="gallery" aria-labelledby="gallery-title">
       <${Head} />
@@ -134,10 +136,22 @@ function onKeyDown(event, list) {
   const at = images.value.findIndex((image) => image.id === tile?.dataset.id);
   if (at < 0 || event.altKey) return;
   const image = images.value[at];
-  const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(list), ArrowDown: columns(list), Home: -at, End: images.value.length - 1 - at };
+  const by = {
+    ArrowLeft: -1,
+    ArrowRight: 1,
+    ArrowUp: -columns(list),
+    ArrowDown: columns(list),
+    Home: -at,
+    End: images.value.length - 1 - at,
+  };
   const control = event.ctrlKey || event.metaKey;
   const some = selected.value.size ? chosen.value : [image];
-  const plain = { x: () => toggle(image.id), X: () => selectTo(image.id), f: () => setFavourite(some, !some.every(isFavourite)), Delete: () => removeAt(some, at, list) };
+  const plain = {
+    x: () => toggle(image.id),
+    X: () => selectTo(image.id),
+    f: () => setFavourite(some, !some.every(isFavourite)),
+    Delete: () => removeAt(some, at, list),
+  };
   if (event.key in by && !control) {
     const next = images.value[at + by[event.key]];
     if (next && event.shiftKey) {

@@ -88,14 +88,16 @@ export function ask(what, value) {
 
 export async function loadMore() {
   const mine = request;
-  const found = await page(PAGE, more.value);
-  if (mine !== request) return;
-  heard(found.images);
-  images.value = [
-    ...images.value,
-    ...found.images.filter((image) => !images.value.some((i) => i.id === image.id)),
-  ];
-  more.value = found.next;
+  try {
+    const found = await page(PAGE, more.value);
+    if (mine !== request) return;
+    heard(found.images);
+    const known = new Set(images.value.map((image) => image.id));
+    images.value = [...images.value, ...found.images.filter((image) => !known.has(image.id))];
+    more.value = found.next;
+  } catch (problem) {
+    notify(problem.message, "error");
+  }
 }
 
 /** Puts a new picture at its place, if the search would find it. */
@@ -134,9 +136,9 @@ export function toggle(id) {
 /** Chooses all from the picture chosen last to this one. */
 export function selectTo(id) {
   const ids = images.value.map((image) => image.id);
-  const [from, to] = [ids.indexOf(anchor ?? id), ids.indexOf(id)].toSorted((a, b) => a - b);
-  anchor ??= id;
-  selected.value = new Set([...selected.value, ...ids.slice(Math.max(from, 0), to + 1)]);
+  if (!ids.includes(anchor)) anchor = id;
+  const [from, to] = [ids.indexOf(anchor), ids.indexOf(id)].toSorted((a, b) => a - b);
+  selected.value = new Set([...selected.value, ...ids.slice(from, to + 1)]);
 }
 
 export function selectAll() {
@@ -181,7 +183,8 @@ export async function remove(some) {
     if (opened.value && ids.has(opened.value.id)) {
       const at = place();
       const left = (image) => !ids.has(image.id);
-      const next = at < 0 ? null : (images.value.slice(at).find(left) ?? images.value.slice(0, at).findLast(left));
+      const next =
+        at < 0 ? null : (images.value.slice(at).find(left) ?? images.value.slice(0, at).findLast(left));
       opened.value = next ?? null;
     }
     gone.value = new Set([...gone.value, ...ids]);

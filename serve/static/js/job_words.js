@@ -16,7 +16,8 @@ export const took = (job) =>
 /** What a job is doing, in words. */
 export function describe(job) {
   if (!server.value) return S.run.unknown;
-  if (job.status === "queued") return job.notes?.[0] ?? (paused.value ? S.queue.held : S.run.place(job.queue_position));
+  if (job.status === "queued")
+    return job.notes?.[0] ?? (paused.value ? S.queue.held : S.run.place(job.queue_position));
   const { step, num_steps: steps, images_done: done, num_images: all, eta_seconds: eta } = job.progress;
   if (!step && !done) return S.run.starting;
   const parts = [(job.kind === "upscale" ? S.run.tile : S.run.step)(step, steps)];

@@ -55,7 +55,8 @@ export const Scrolls = ({ text, label, children }) => {
   return html`<div class="scrolls" dir="auto" ...${reached}>${children}</div>`;
 };
 
-export const Title = ({ text }) => html`<${Scrolls} text=${text} label=${S.prompt.label}><h2 class="job-title">${text}</h2><//>`;
+export const Title = ({ text }) =>
+  html`<${Scrolls} text=${text} label=${S.prompt.label}><h2 class="job-title">${text}</h2><//>`;
 
 /** The buttons of a picture. */
 export function Actions({ image }) {
@@ -116,7 +117,9 @@ export function facts(image, count = 1, all = false) {
   const pairs = usual.map((name) => [S.details[name], worded(name, metadata[name])]);
   const last = count > 1 ? ` – ${image.seed + count - 1}` : "";
   const seed = image.seed === null ? [] : [[S.details.seed, `${image.seed}${last}`]];
-  const own = all ? controlsOf(image.kind).filter((one) => !usual.includes(one.name) && differs(one, image)) : [];
+  const own = all
+    ? controlsOf(image.kind).filter((one) => !usual.includes(one.name) && differs(one, image))
+    : [];
   return [
     ...seed,
     ...pairs,

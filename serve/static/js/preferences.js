@@ -32,7 +32,10 @@ function play() {
   const context = new AudioContext();
   const gain = context.createGain();
   gain.connect(context.destination);
-  for (const [at, frequency] of [[0, 660], [0.16, 880]]) {
+  for (const [at, frequency] of [
+    [0, 660],
+    [0.16, 880],
+  ]) {
     const tone = context.createOscillator();
     tone.frequency.value = frequency;
     tone.connect(gain);
@@ -49,7 +52,11 @@ function tell(job) {
   if (!(job.status in texts) || active.value.length) return; // a cancelled one is no news
   if (sign === "sound") play();
   else if (sign === "notification" && globalThis.Notification?.permission === "granted") {
-    new Notification(texts[job.status], { body: short(job.request.prompt ?? ""), icon: job.images[0]?.url, tag: "dg2" });
+    new Notification(texts[job.status], {
+      body: short(job.request.prompt ?? ""),
+      icon: job.images[0]?.url,
+      tag: "dg2",
+    });
   }
 }
 

@@ -52,9 +52,14 @@ function Job({ job }) {
 /** The pictures of a job, and places for those that are not there yet. */
 function Media({ job, images, count }) {
   const [first] = images;
-  if (count === 1) return first ? html`<${Picture} key=${first.id} image=${first} />` : html`<${Waiting} job=${job} index=${0} />`;
+  if (count === 1)
+    return first
+      ? html`<${Picture} key=${first.id} image=${first} />`
+      : html`<${Waiting} job=${job} index=${0} />`;
   const ended = FINAL.includes(job.status);
-  const indices = ended ? images.map((image) => image.index) : Array.from({ length: count }, (_, index) => index);
+  const indices = ended
+    ? images.map((image) => image.index)
+    : Array.from({ length: count }, (_, index) => index);
   return html`
     <div class="tiles" data-count=${indices.length}>
       ${indices.map((index) => {

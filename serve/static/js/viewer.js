@@ -4,7 +4,16 @@ import { useEffect, useRef } from "preact/hooks";
 import { downloadUrl, save } from "./actions.js";
 import { Dialog } from "./dialog.js";
 import { IconButton } from "./fields.js";
-import { images, isFavourite, opened, place, remove, setFavourite, step, undoRemoval } from "./gallery_state.js";
+import {
+  images,
+  isFavourite,
+  opened,
+  place,
+  remove,
+  setFavourite,
+  step,
+  undoRemoval,
+} from "./gallery_state.js";
 import { html } from "./html.js";
 import { Actions, altOf, Facts, Picture, Scrolls, Title } from "./picture.js";
 import { short, S } from "./strings.js";

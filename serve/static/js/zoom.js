@@ -31,6 +31,12 @@ export const zoomOut = () => zoomAt(1 / STEP, 0, 0);
 /** Parts of pictures that take the pointer themselves while nothing is enlarged. */
 const takesPointer = (target) => target.closest(".anagram, .compare, button") !== null;
 
+/** Whether the dialog scrolls, as it does where the picture stands above the text. */
+function scrolls(element) {
+  const { scrollHeight, clientHeight } = element.closest("dialog");
+  return scrollHeight > clientHeight;
+}
+
 /** A place for a picture; `onSwipe` is called with -1 or 1. */
 export function Zoom({ onSwipe, children }) {
   const fingers = useRef(new Map());
@@ -48,7 +54,7 @@ export function Zoom({ onSwipe, children }) {
     if (event.button > 0 || (takesPointer(event.target) && !zoomed())) return;
     fingers.current.set(event.pointerId, { x: event.clientX, y: event.clientY });
     start.current = fingers.current.size === 1 ? { x: event.clientX, y: event.clientY } : null;
-    if (zoomed()) event.currentTarget.setPointerCapture(event.pointerId);
+    event.currentTarget.setPointerCapture(event.pointerId);
   };
   const onPointerMove = (event) => {
     const last = fingers.current.get(event.pointerId);
@@ -62,7 +68,11 @@ export function Zoom({ onSwipe, children }) {
     if (zoomed()) {
       const share = 1 / fingers.current.size;
       const { scale, x, y } = view.value;
-      view.value = { scale, x: x + share * (event.clientX - last.x), y: y + share * (event.clientY - last.y) };
+      view.value = {
+        scale,
+        x: x + share * (event.clientX - last.x),
+        y: y + share * (event.clientY - last.y),
+      };
     }
   };
   const onPointerUp = (event) => {
@@ -70,13 +80,15 @@ export function Zoom({ onSwipe, children }) {
     if (!start.current || zoomed() || event.pointerType === "mouse") return;
     const [x, y] = [event.clientX - start.current.x, event.clientY - start.current.y];
     start.current = null;
-    if (Math.abs(x) > SWIPE && Math.abs(x) > 2 * Math.abs(y)) setTimeout(() => onSwipe(x < 0 ? 1 : -1)); // its touchend comes first
+    const swiped = Math.abs(x) > SWIPE && Math.abs(x) > 2 * Math.abs(y);
+    if (swiped) setTimeout(() => onSwipe(x < 0 ? 1 : -1)); // after touchend, whose target must still be there
   };
   const onPointerCancel = (event) => fingers.current.delete(event.pointerId);
   const { scale, x, y } = view.value;
   return html`
     <div class="zoomable" data-zoomed=${scale > 1} onPointerDown=${onPointerDown} onPointerMove=${onPointerMove} onPointerUp=${onPointerUp} onPointerCancel=${onPointerCancel}
       onWheel=${(e) => {
+        if (!zoomed() && !e.ctrlKey && scrolls(e.currentTarget)) return;
         e.preventDefault();
         zoomAt(1.0015 ** -e.deltaY, ...centre(e.currentTarget, e.clientX, e.clientY));
       }}
