@@ -12,7 +12,7 @@ import uvicorn
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from serve import database, disk, observe
+from serve import database, disk, observe, words
 from serve.server_settings import ServerSettings
 
 NOTICE_SECONDS = 1.0  # who asks whether the server is ready learns that it stops, before it does
@@ -33,7 +33,7 @@ def _settings(arguments: list[str] | None) -> ServerSettings:
     except ValidationError as error:
         for place in error.errors():
             name = ".".join(map(str, place["loc"])) or "settings"
-            print(f"error: {name}: {place['msg']}", file=sys.stderr)
+            print(f"error: {name}: {words.message(place)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -22,6 +22,7 @@ from serve.context import Context
 from serve.disk import ERRORS, Disk
 from serve.files import Files
 from serve.gallery import Gallery
+from serve.head import Head
 from serve.local_engine import LocalEngine
 from serve.metrics import Metrics
 from serve.models import Loader, Models, load_pipeline
@@ -159,6 +160,7 @@ def create_app(
         app.include_router(legacy.router)
     app.include_router(page.router)
     app.mount("/static", page.PageFiles(directory=page.STATIC, check_dir=False))
+    app.add_middleware(Head)
     app.add_middleware(Guard, settings=settings, policy=page.policy())
     if settings.allowed_origins:
         app.add_middleware(

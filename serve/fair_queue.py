@@ -12,6 +12,8 @@ from itertools import chain, zip_longest
 
 from serve.problems import ProblemError
 
+NO_LIMIT = 1 << 30  # pictures of a batch, where nothing but the sizes of batches limits them
+
 
 @dataclass
 class Waiting:
@@ -30,7 +32,7 @@ class Waiting:
     client: str
     key: Hashable
     indices: list[int]
-    limit: int = 1 << 30
+    limit: int = NO_LIMIT
     shares: bool = False
 
 

@@ -8,6 +8,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from dg2_jax.checks import ParameterError, check_choice
+from dg2_jax.controls import arguments
+from dg2_jax.generation import text
 from dg2_jax.interop import realesrgan
 from dg2_jax.pictures.image_input import LANCZOS
 from dg2_jax.settings import MAX_SEED, Settings
@@ -91,6 +93,8 @@ def make_job(
         patch["prompt"], _ = context.styles.applied(found, "", asked.styles)
         patch["prompt_matching"] = None  # sent again, the request is about the matched prompt
     complete = request.model_copy(update=patch)
+    if request.kind != "upscale":
+        _check_texts(context, complete)
     return Job(
         id=context.new_id(),
         kind=request.kind,
@@ -184,6 +188,19 @@ def _check_files(context: Context, request: JobRequest) -> None:
         check_choice("controlnet", name, known)
     if (name is None) != (image is None):
         raise ParameterError("control_image", "and controlnet need each other")
+
+
+def _check_texts(context: Context, request: JobRequest) -> None:
+    """Raises ProblemError where the syntax of a text, as drawn for some picture, is wrong."""
+    seeds = arguments.expand_seed(request.seed, request.count)
+    try:
+        prompts, negative_prompts = (
+            [context.wildcards.drawn(getattr(request, name, ""), seed, name) for seed in seeds]
+            for name in ("prompt", "negative_prompt")
+        )
+        text.check(Settings(**request.settings()), prompts, negative_prompts)
+    except ParameterError as error:
+        raise ProblemError.of(error) from error
 
 
 def _check_upscaler(field: str, name: str) -> None:

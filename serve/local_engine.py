@@ -152,22 +152,23 @@ class LocalEngine:
     # What the worker calls
 
     def take(
-        self, sizes: tuple[int, ...], timeout: float, room: int | None = None
+        self, sizes: tuple[int, ...], timeout: float, room: bool | None = None
     ) -> JobBatch | None:
         """The next batch, None if there is none in `timeout` seconds or the server stops.
 
         Args:
             sizes: of batches, see `FairQueue.choose`; none: only jobs that share are taken.
             timeout: to wait.
-            room: for pictures of jobs that share, each of which is a batch; None: no job does.
+            room: whether there is room for pictures of jobs that share, each of which is a batch;
+                None: no job does.
         """
         with self._changed:
             if not self._open.queue.ready and not self.draining:
                 self._changed.wait(timeout)
             head = next(iter(self._open.queue), None)
-            shares = head is not None and head.shares and room is not None
+            shares = room is not None and head is not None and head.shares
             if shares:
-                sizes = (1,) if room > 0 else ()
+                sizes = (1,) if room else ()
             chosen = self._open.queue.choose(sizes) if sizes and not self.draining else []
             items = [
                 Item(self._open.jobs[waiting.job_id], index)

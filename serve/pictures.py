@@ -50,12 +50,12 @@ def decode(data: bytes, field: str, max_pixels: int) -> Image.Image:
         ProblemError: 422 naming the field: another format, too many pixels, a damaged file.
     """
     allowed = "must be a PNG, JPEG or WebP picture"
+    limit = f"must have at most {max_pixels} pixels and {MAX_SIDE} a side"
 
     def check_size(picture: Image.Image) -> None:
         width, height = picture.size
         if width * height > max_pixels or max(width, height) > MAX_SIDE:
-            limit = f"at most {max_pixels} pixels and {MAX_SIDE} a side"
-            raise ProblemError(422, f"must have {limit}, got {width}x{height}", field)
+            raise ProblemError(422, f"{limit}, got {width}x{height}", field)
 
     try:
         with warnings.catch_warnings():
@@ -63,6 +63,8 @@ def decode(data: bytes, field: str, max_pixels: int) -> Image.Image:
             picture = image_input.decode(data, FORMATS, check_size)
     except ProblemError:
         raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ProblemError(422, f"{limit}; it has too many pixels", field) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise ProblemError(422, f"{allowed}; this cannot be read", field) from error
     with contextlib.suppress(Exception):  # a damaged EXIF block; the pixels are fine

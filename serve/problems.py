@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.controls.declaration import KINDS
-from serve import disk
+from serve import disk, words
 
 MEDIA_TYPE = "application/problem+json"
 STOPPING = "the server is stopping"
@@ -106,7 +106,7 @@ def _openai_error(status: int, body: dict[str, Any], headers: dict[str, str]) ->
 
 def field_errors(errors: Sequence[Any]) -> list[tuple[str, str]]:
     """Pydantic's errors as pairs (field, message), without the values that were sent."""
-    return [(_field(error), _message(error)) for error in errors]
+    return [(_field(error), words.message(error, ", ".join(KINDS).format)) for error in errors]
 
 
 def install(app: FastAPI) -> None:
@@ -121,6 +121,15 @@ def install(app: FastAPI) -> None:
 
     async def of_validation(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
+        sent = request.headers.get("content-type", "")
+        if any(_is_no_json(one) for one in error.errors()) and "json" not in sent:
+            told = (
+                f"must be application/json, got {sent[:80]!r}"
+                if sent
+                else "must be application/json"
+            )
+            field = "Content-Type"
+            return respond(request.url.path, 415, f"{field} {told}", [(field, told)])
         fields = field_errors(error.errors())
         detail = "; ".join(f"{name}: {message}" for name, message in fields[:3])
         return respond(request.url.path, 422, detail, fields)
@@ -151,15 +160,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, of_anything)
 
 
-def _refused(error: Any) -> ParameterError | None:
-    """The library's own error in one of pydantic's, if that is what it is."""
-    cause = error.get("ctx", {}).get("error")
-    return cause if isinstance(cause, ParameterError) else None
-
-
-def _message(error: Any) -> str:
-    refused = _refused(error)
-    return error["msg"].removeprefix("Value error, ") if refused is None else refused.problem
+def _is_no_json(error: Any) -> bool:
+    """Whether a body was taken for bytes, since its Content-Type is not that of JSON."""
+    return tuple(error["loc"]) == ("body",) and isinstance(error.get("input"), bytes)
 
 
 def _field(error: Any) -> str:
@@ -172,7 +175,7 @@ def _field(error: Any) -> str:
     if len(parts) > 1 and parts[0] in ("body", "query", "path", "header"):
         parts = parts[1:]
     if not parts or parts[:1] == ["body"] or (parts[:1] and parts[0] in KINDS and len(parts) == 1):
-        refused = _refused(error)  # about the whole request
+        refused = words.of_the_library(error)  # about the whole request
         return "body" if refused is None else refused.name
     if len(parts) > 1 and parts[0] in KINDS and isinstance(parts[1], str):
         parts = parts[1:]  # the tag of the union is not a field

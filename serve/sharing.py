@@ -1,5 +1,6 @@
 """The pictures under way that share batches, each at a step of its own, and whose they are."""
 
+import functools
 import time
 from typing import Any
 
@@ -7,6 +8,7 @@ import structlog
 
 from serve import batches, faults, lengths, pictures
 from serve.batches import Item, JobBatch
+from serve.fair_queue import NO_LIMIT
 from serve.local_engine import LocalEngine
 from serve.models import Models
 from serve.views import progress_view
@@ -63,6 +65,10 @@ class Sharing:
                 self._engine.annotate(item.job, lengths.notes(pipe, item.job.request))
                 call = pipe.begin(**batches.arguments(item.job, self._engine.files))
                 self._calls[item.job.id] = call
+            if self._slots.why_alone(call) is not None:  # what a list for the prompt holds, say
+                engine = self._engine
+                faults.settle(engine, lambda: engine.retry(batch, NO_LIMIT, alone=False))
+                return
             picture = self._slots.enter(call, item.index)
         except Exception as error:
             if self.busy and faults.is_exhausted(error):
@@ -169,7 +175,8 @@ class Sharing:
                 self._fail(batch, error)
                 continue
             self._leave(picture)
-            faults.settle(self._engine, lambda b=batch, m=made: self._engine.deliver(b, [m]))
+            deliver = functools.partial(self._engine.deliver, batch, [made])
+            faults.settle(self._engine, deliver)
 
     def _look_every(self, item: Item) -> int | None:
         """Steps between previews, if there is somebody to see them."""

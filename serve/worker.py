@@ -101,7 +101,7 @@ class Worker(threading.Thread):
             sharing.size = 2 * sizes[-1]  # most pictures are guided: two branches
             patience = 0.0 if sharing.busy else PATIENCE_SECONDS
             others = () if sharing.busy and self._owed > 0 else sizes
-            batch = self._engine.take(others, patience, sharing.room)
+            batch = self._engine.take(others, patience, sharing.room > 0)
         begun = time.monotonic()
         if sharing is not None and batch is not None and batch.shares:
             sharing.enter(batch)

@@ -110,7 +110,11 @@ def classifier_free(denoise: Denoiser, scale: Float[Array, " b"]) -> Denoiser:
 
 
 def adaptive_projected(
-    denoise: Denoiser, guidance: Guidance, branches: Branches | None = None
+    denoise: Denoiser,
+    guidance: Guidance,
+    branches: Branches | None = None,
+    *,
+    intervals: bool = False,
 ) -> Denoiser:
     """Adaptive projected guidance (Sadat et al., arXiv 2410.02416, algorithm 1).
 
@@ -119,8 +123,7 @@ def adaptive_projected(
     Strong guidance over-saturates mainly through the part of c - u that is parallel to c, so that
     part counts η times; the norm of the update is capped at r; and a negative β pushes away from
     the directions of earlier steps. (η, r, β) = (1, ∞, 0) is `classifier_free`, so that one
-    compiled program serves both. The estimate is then rescaled by φ, see `rescale`. Outside the
-    interval of an image its estimate is c, and its m stays.
+    compiled program serves both. The estimate is then rescaled by φ, see `rescale`.
 
     With n prompts per image, c is that of all of them together, c = u + Σᵢ aᵢ (cᵢ - u): the
     conjunction of Liu et al. (Composable Diffusion, arXiv 2206.01714, section 4), whose weights are
@@ -131,6 +134,8 @@ def adaptive_projected(
         denoise: the denoiser.
         guidance: the numbers.
         branches: where the branches lie; None: as `pair` puts them.
+        intervals: whether the intervals count: outside that of an image its estimate is c, and its
+            m stays.
 
     Returns:
         A denoiser whose memory is (m, the memory of `denoise` for all branches), m zero before the
@@ -157,9 +162,11 @@ def adaptive_projected(
         d = m / jnp.maximum(1.0, norm / r)
         parallel = _dot(d, c) / jnp.maximum(_dot(c, c), 1e-8) * c
         g = c + (w - 1.0) * (d - (1.0 - eta) * parallel)
-        acts = over_latents(guidance.acts_at(level))
-        x0 = jnp.where(acts, rescale(g, c, guidance.rescale), c)
-        return x0, (jnp.where(acts, m, before), inner)
+        g = rescale(g, c, guidance.rescale)
+        if intervals:
+            acts = over_latents(guidance.acts_at(level))
+            g, m = jnp.where(acts, g, c), jnp.where(acts, m, before)
+        return g, (m, inner)
 
     return Denoiser(init, apply)
 
@@ -172,7 +179,7 @@ def within_interval(guided: Denoiser, denoise: Denoiser, guidance: Guidance) -> 
     memory of `denoise` still advances, and that of a branch that is not evaluated is reset.
 
     Args:
-        guided: `adaptive_projected(denoise, guidance)`.
+        guided: `adaptive_projected(denoise, guidance, intervals=True)`.
         denoise: the denoiser inside it.
         guidance: its numbers, with the intervals.
     """

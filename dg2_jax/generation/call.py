@@ -262,6 +262,7 @@ def begin(
     )
     seeds = arguments.expand_seed(asked.seed, len(prompts))
     prompts, negatives = _drawn(lists or Wildcards(), settings, prompts, negatives, seeds)
+    text.check(settings, prompts, negatives, text_encoder)
     library = library or Library()
     tags = _tags(library, settings, prompts, negatives)
     if settings.clip_skip:

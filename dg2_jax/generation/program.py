@@ -159,7 +159,8 @@ def guided(
         denoise = guidance.autoguided(denoise, worse, strengths.autoguidance_scale)
     if not program.is_guided:
         return denoise
-    strong = guidance.adaptive_projected(denoise, strengths, branches)
+    intervals = branches is not None or program.guidance == "interval"
+    strong = guidance.adaptive_projected(denoise, strengths, branches, intervals=intervals)
     if program.guidance == "interval":
         strong = guidance.within_interval(strong, denoise, strengths)
     return strong

@@ -154,6 +154,11 @@ class Slots:
         """Branches that the next rows leave free; below 0 where pictures take turns."""
         return self.size - sum(picture.branches for picture in self.pictures)
 
+    @staticmethod
+    def why_alone(call: Call) -> str | None:
+        """Why a call may not enter; None if it may."""
+        return why_alone(call)
+
     def enter(self, call: Call, index: int, look_every: int | None = None) -> Picture:
         """Adds a picture of a call; see `Picture`.
 
@@ -175,7 +180,8 @@ class Slots:
         done = [picture for picture in self.pictures if not picture.rows_left]
         if done:
             return done
-        chosen, room = [], self.size
+        chosen: list[Picture] = []
+        room = self.size
         for picture in self.pictures:
             fits = picture.branches <= room or not chosen
             if fits and picture.kind == self.pictures[0].kind:
@@ -262,17 +268,15 @@ def _run(pictures: list[Picture], rows: int) -> None:
     def filled(values: Sequence[Any]) -> list[Any]:
         return [*values, *[values[0]] * (size - len(values))]
 
-    branches = Branches(
-        *(np.asarray(filled(indices), np.int32) for indices in (image, prompts, negative))
-    )
-    mixture = Mixture(branches, np.asarray(filled(weights), np.float32))
+    places = tuple(np.asarray(filled(numbers), np.int32) for numbers in (image, prompts, negative))
+    *on_device, joined = jax.device_put((*places, np.asarray(filled(weights), np.float32)))
     first_one = pictures[0]
     progress, shown = packed.advance(
         first_one.program,
         first_one.weights,
         tuple(filled([picture.slot for picture in pictures])),
         tuple(filled(texts)),
-        jax.device_put(mixture),
+        Mixture(Branches(*on_device), joined),
         np.int32(rows),
     )
     shown = np.asarray(shown)  # waits, and raises what went wrong

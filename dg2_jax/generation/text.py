@@ -1,6 +1,7 @@
 """Encodes prompts as the compiled program takes them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,10 +11,12 @@ from jaxtyping import Array, Bool, Float
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.settings import Settings
-from dg2_jax.text import prompt_syntax
+from dg2_jax.text import prompt_syntax, prompt_tags
 from dg2_jax.text.interface import Encoding, PromptEncoder
 from dg2_jax.text.prompt_syntax import SubPrompt
 from dg2_jax.typing import Context, ContextMask
+
+_BREAK = re.compile(r"\bBREAK\b")
 
 
 class Text(NamedTuple):
@@ -57,6 +60,42 @@ def call_prompt(
     if prompt not in ("", None):
         raise ParameterError("prompt", "must be left out with anagram, which has its own prompts")
     return " | ".join(text for text, _ in settings.anagram)
+
+
+def check(
+    settings: Settings,
+    prompts: Iterable[str],
+    negative_prompts: Iterable[str],
+    encoder: PromptEncoder | None = None,
+) -> None:
+    """Checks the syntax of all texts of a call.
+
+    Args:
+        settings: of the call, with the texts of its anagram and of its inversion.
+        prompts: with their tags; those of an anagram are not among them.
+        negative_prompts: likewise.
+        encoder: the text encoder; None where it is not known.
+
+    Raises:
+        ParameterError: naming the parameter whose syntax is wrong, or that joins several texts by
+            AND where it must not.
+    """
+    texts = {
+        "prompt": () if settings.anagram is not None else prompts,
+        "negative_prompt": negative_prompts,
+        "source_prompt": (settings.source_prompt,),
+        "anagram": (text for text, _ in settings.anagram or ()),
+    }
+    for name, of_name in texts.items():
+        for prompt in dict.fromkeys(of_name):
+            parts = prompt_syntax.parse(prompt_tags.split(prompt, name)[0], name)
+            if len(parts) > 1 and (name != "prompt" or settings.inversion == "ddpm"):
+                raise ParameterError(name, "must not hold AND here")
+            whole = encoder is not None and not encoder.reads_break
+            if whole and any(_BREAK.search(part.text) for part in parts):
+                raise ParameterError(
+                    name, "must not hold BREAK: this model's encoder reads a prompt as a whole"
+                )
 
 
 def encode(

@@ -68,10 +68,11 @@ def save(
     path: str | Path, trained: lora.Adapters, config: lora.LoraConfig, architecture: str
 ) -> None:
     """Writes trained adapters: Stable Diffusion's in kohya's layout, others as `lora.save`."""
-    if architecture != stable_diffusion.ARCHITECTURE:
-        return lora.save(path, trained, config, architecture)
-    unet = {name: (np.asarray(of["a"]), np.asarray(of["b"])) for name, of in trained.items()}
-    return kohya.write(Path(path), unet, config.alpha)
+    if architecture == stable_diffusion.ARCHITECTURE:
+        unet = {name: (np.asarray(of["a"]), np.asarray(of["b"])) for name, of in trained.items()}
+        kohya.write(Path(path), unet, config.alpha)
+    else:
+        lora.save(path, trained, config, architecture)
 
 
 class Library:

@@ -141,6 +141,11 @@ class TextEncoder:
         return prompt_syntax.apply_weights(context, weights, mask)
 
     @property
+    def reads_break(self) -> bool:
+        """See `PromptEncoder`."""
+        return False
+
+    @property
     def most_clip_skip(self) -> int:
         """0: the denoisers were trained with the last layer alone."""
         return 0

@@ -29,6 +29,10 @@ class PromptEncoder(Protocol):
     def most_clip_skip(self) -> int:
         """The most layers that `with_clip_skip` takes; 0 where none can be skipped."""
 
+    @property
+    def reads_break(self) -> bool:
+        """Whether the word BREAK parts a prompt into chunks that are encoded apart."""
+
     def with_clip_skip(self, layers: int) -> "PromptEncoder":
         """The encoder whose embeddings come from so many layers before the usual one.
 

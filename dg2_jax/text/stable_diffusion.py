@@ -39,6 +39,11 @@ class StableDiffusionText:
         return self.encoders.width
 
     @property
+    def reads_break(self) -> bool:
+        """See `PromptEncoder`."""
+        return True
+
+    @property
     def most_clip_skip(self) -> int:
         """See `PromptEncoder`."""
         return self.encoders.most_clip_skip

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import FormData
 
 from serve import archive, file_names, infotext, intake, pictures, restore
 from serve.context import Context, Ctx
@@ -141,7 +142,20 @@ class Input(PngInfo):
     url: str
 
 
-@router.post("/inputs", status_code=201)
+async def _one_file(request: Request) -> None:
+    """Refuses a form with several files, of which FastAPI would take one."""
+    _only(await request.form())
+
+
+def _only(form: FormData) -> Any:
+    """The one entry `file` of a form."""
+    files = form.getlist("file")
+    if len(files) != 1:
+        raise ProblemError(422, f"must be one file, got {len(files)}", "file")
+    return files[0]
+
+
+@router.post("/inputs", status_code=201, dependencies=[Depends(_one_file)])
 def upload(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
     """Stores a picture to be named by its id in jobs."""
     decoded = intake.decode(context, file.file.read(), "file")
@@ -154,11 +168,11 @@ def upload(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
 async def png_info(context: Ctx, request: Request) -> PngInfo:
     """Reads the settings out of a picture: JSON `{"image": …}` or multipart `file`."""
     if request.headers.get("content-type", "").startswith("multipart/"):
-        async with request.form(max_files=1, max_fields=4) as form:
-            file = form.get("file")
+        async with request.form(max_files=2, max_fields=4) as form:
+            file = _only(form)
             if not hasattr(file, "read"):
-                raise ProblemError(422, "a multipart request needs the field file", "file")
-            data = await file.read()  # type: ignore[union-attr]
+                raise ProblemError(422, "must be a file", "file")
+            data = await file.read()
     else:
         try:
             asked = PngInfoRequest.model_validate_json(await request.body())

@@ -335,13 +335,13 @@ def test_levels_and_intervals_of_each_image_act_on_it_alone():
     numbers = guidance_of([5.0] * 3, interval=intervals, momentum=[0.5] * 3)
     levels = Level(jnp.array([3, 7, 9]), jnp.array([0.9, 0.6, 0.2]), jnp.array([0.4, 0.8, 0.9]))
     momentum = random_images(3, 7)
-    strong = guidance.adaptive_projected(linear, numbers)
+    strong = guidance.adaptive_projected(linear, numbers, intervals=True)
     for denoise in (strong, guidance.within_interval(strong, linear, numbers)):
         got, (after, _) = denoise.apply(x, levels, guidance.pair(c, u), (momentum, ()))
         for i in range(3):
             one = jax.tree.map(lambda a, i=i: a[i : i + 1], numbers)
             level = Level(*(a[i] for a in levels))
-            alone, (its, _) = guidance.adaptive_projected(linear, one).apply(
+            alone, (its, _) = guidance.adaptive_projected(linear, one, intervals=True).apply(
                 x[i : i + 1], level, guidance.pair(c[i : i + 1], u[i : i + 1]),
                 (momentum[i : i + 1], ()),
             )  # fmt: skip

@@ -197,7 +197,7 @@ def test_prompts_are_ordered_prompt_by_prompt_where_they_are_composed(pipe):
         ({"anagram": [("a", "rot90")] * 2}, "prompt must be left out with anagram"),
         (
             {"anagram": [("a AND b", "rot90"), ("c", "identity")], "prompt": ""},
-            "prompt cannot hold AND with anagram",
+            "anagram must not hold AND here",
         ),
         ({"anagram_mode": "sound"}, "anagram_mode must be one of latent"),
         ({"upscale": 3}, "upscale must be one of 1, 2, 4"),

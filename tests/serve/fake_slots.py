@@ -93,6 +93,9 @@ class FakeSlots:
     def room(self) -> int:
         return self.size - sum(picture.branches for picture in self.pictures)
 
+    def why_alone(self, call: FakeCall) -> str | None:
+        return "it asks for it" if "!alone" in " ".join(call.prompts) else None
+
     def enter(self, call: FakeCall, index: int) -> FakePicture:
         picture = FakePicture(call, index)
         one = {"prompt": [picture.prompt], "seed": [call.seeds[index]]}

@@ -38,7 +38,7 @@ class FakePipeline:
     """Behaves as `dg2_jax.Pipeline` does, as far as the server can tell.
 
     A prompt may ask for trouble: "!oom" fails for lack of memory in batches above one, "!oom1"
-    always, "!value" and "!crash" with other errors.
+    always, "!full" where it is to share a batch, "!value" and "!crash" with other errors.
 
     Attributes:
         step_seconds: how long a step takes.
@@ -164,8 +164,10 @@ class FakePipeline:
 
     @staticmethod
     def trouble(prompts: list[str], begins: bool = False) -> None:
-        """Raises what a batch of prompts asks for; when it `begins`, memory suffices."""
+        """Raises what a batch of prompts asks for, some of it only where a call `begins`."""
         text = " ".join(prompts)
+        if begins and "!full" in text:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
         if not begins and ("!oom1" in text or ("!oom" in text and len(prompts) > 1)):
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
         if "!value" in text:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from dg2_jax import Pipeline
+from tests.serve.fake_slots import FakePicture
 from tests.serve.fakes import FakePipeline
 
 pytestmark = pytest.mark.usefixtures("each_database")
@@ -265,10 +266,11 @@ def test_jobs_that_cannot_share_run_between_the_others(start):
     odd = [
         server.submit(kind="anagram", anagram=pair, num_inference_steps=3),
         server.submit(prompt="reuse", reuse_every=2, num_inference_steps=3),
+        server.submit(prompt="!alone", num_images=2, num_inference_steps=3),
     ]
     server.pipe.go.set()
     ended = [server.finished(job["id"]) for job in (*odd, long)]
-    assert [job["status"] for job in ended] == ["done"] * 3
+    assert [job["status"] for job in ended] == ["done"] * 4
     assert all(job["finished_at"] < ended[-1]["finished_at"] for job in ended[:-1])
 
 
@@ -447,6 +449,39 @@ def test_failures_are_told_and_do_not_spread(start, batching):
     fine = server.finished(jobs["fine"]["id"])["images"][0]
     expected = FakePipeline()("fine", seed=1).images[0]
     np.testing.assert_array_equal(pixels(server, fine), expected)
+
+
+def test_a_picture_that_cannot_be_finished_fails_alone(start, monkeypatch):
+    result = FakePicture.result
+
+    def fails(picture):
+        if picture.prompt == "bad":
+            raise ValueError("upscaler must be installed")
+        return result(picture)
+
+    monkeypatch.setattr(FakePicture, "result", fails)
+    server = start()
+    server.pipe.go.clear()
+    jobs = [server.submit(prompt=prompt, num_images=2) for prompt in ("first", "bad", "last")]
+    server.pipe.go.set()
+    ended = [server.finished(job["id"]) for job in jobs]
+    assert [job["status"] for job in ended] == ["done", "failed", "done"]
+    assert (ended[1]["error"]["status"], ended[1]["images"]) == (422, [])
+    assert "must be installed" in ended[1]["error"]["detail"]
+    assert server.context.engine.status()["running"] == 0
+
+
+def test_what_finds_no_memory_to_begin_is_tried_by_itself(start):
+    """Beside others; where there are none, memory is simply too small."""
+    server = start()
+    server.pipe.go.clear()
+    jobs = [server.submit(prompt=prompt, num_images=2) for prompt in ("others", "!full")]
+    server.pipe.go.set()
+    for job in jobs:
+        ended = server.finished(job["id"])
+        assert (ended["status"], len(ended["images"])) == ("done", 2)
+    ended = server.finished(server.submit(prompt="!full")["id"])
+    assert (ended["status"], ended["error"]["status"]) == ("failed", 503)
 
 
 @pytest.mark.parametrize("batching", ["steps", "calls"])

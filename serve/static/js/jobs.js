@@ -213,9 +213,10 @@ export async function requestOf(more = {}) {
 export async function generate() {
   if (sending.value || !options.value) return;
   const request = await requestOf();
-  const job = request && (await send(request));
-  if (!job) return;
+  if (!request) return;
   remember(request.prompt);
+  const job = await send(request);
+  if (!job) return;
   if (busy.value) notify(S.run.queued);
   else show(job);
   const stage = document.querySelector("#stage");
