@@ -163,20 +163,22 @@ class Sharing:
             kept.pop(picture, None)
 
     def _deliver(self, finished: list[Any]) -> None:
+        """Stores finished pictures; what goes wrong with one is its job's fault alone."""
         for picture in finished:
-            item = self._items[picture]
+            item = self._items.get(picture)
+            if item is None:  # its job failed with another picture
+                continue
             batch = JobBatch([item], self._entered[picture])
+            self._leave(picture)
             try:
                 result = picture.result()
                 name = self._models.resolve(batch.model)
                 model_hash = self._models.hash_of(name, batch.weights)
                 made = batches.stored(item, result.images[0], result.metadata(0), model_hash)
+                deliver = functools.partial(self._engine.deliver, batch, [made])
+                faults.settle(self._engine, deliver)
             except Exception as error:
                 self._fail(batch, error)
-                continue
-            self._leave(picture)
-            deliver = functools.partial(self._engine.deliver, batch, [made])
-            faults.settle(self._engine, deliver)
 
     def _look_every(self, item: Item) -> int | None:
         """Steps between previews, if there is somebody to see them."""

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -27,6 +28,17 @@ def slowed(live) -> Iterator[None]:
         yield
     finally:
         live.pipe.step_seconds = 0
+
+
+@contextlib.contextmanager
+def stopped(live) -> Iterator[None]:
+    """What runs waits within a step, and nothing else begins."""
+    live.pipe.go.clear()
+    time.sleep(0.5)  # longer than a step
+    try:
+        yield
+    finally:
+        live.pipe.go.set()
 
 
 def wait_done(page: Page, live) -> dict:

@@ -220,7 +220,7 @@ def test_any_two_pictures_are_compared(gallery, live):
     slider.fill("20")
     assert page.locator(".compare").evaluate("e => e.style.getPropertyValue('--split')") == "20%"
     texts = dialog.locator(".differences tbody tr").all_inner_texts()
-    assert [text.split("\t") for text in texts] == [
+    assert [[cell.strip() for cell in text.split("\t")] for text in texts] == [
         ["Steps", "9", "1"],
         ["Solver", "DDIM", "DPM++ 2M"],
     ]

@@ -5,13 +5,21 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.helpers import SLOW_STEPS, choose_source, generate, shown_job, slowed, wait_done
+from tests.ui.helpers import (
+    SLOW_STEPS,
+    choose_source,
+    generate,
+    shown_job,
+    slowed,
+    stopped,
+    wait_done,
+)
 from tests.ui.painter import paint
 from tests.ui.test_look import serious
 
 
 def ask(page: Page, prompt: str, steps: int) -> None:
-    """Sends a job; different steps keep jobs out of one batch."""
+    """Sends a job."""
     page.get_by_label("Prompt", exact=True).fill(prompt)
     page.get_by_label("Steps, exactly").fill(str(steps))
     with page.expect_response(lambda answer: answer.request.method == "POST"):
@@ -41,13 +49,14 @@ def test_adding_to_the_queue_keeps_the_preview(page: Page, live):
         page.locator("#generate").click()
         expect(page.locator("img.preview")).to_be_visible()
         first = shown_job(page, live)["id"]
-        ask(page, "a lake", 11)
-        expect(page.get_by_text("Added to the queue.")).to_be_visible()
-        expect(rows(page)).to_have_text(["a lake"])
-        expect(page.locator("img.preview")).to_be_visible()
-        assert page.url.endswith(first)
-        page.locator(".others li .quiet").click()
-        expect(page.locator(".progress-text")).to_have_text("Next in the queue")
+        with stopped(live):
+            ask(page, "a lake", 11)
+            expect(page.get_by_text("Added to the queue.")).to_be_visible()
+            expect(rows(page)).to_have_text(["a lake"])
+            expect(page.locator("img.preview")).to_be_visible()
+            assert page.url.endswith(first)
+            page.locator(".others li .quiet").click()
+            expect(page.locator(".progress-text")).to_have_text("Next in the queue")
     assert wait_done(page, live)["request"]["prompt"] == "a lake"
 
 
@@ -61,6 +70,7 @@ def test_the_queue_is_ordered_paused_and_cleared(held, live):
     expect(page.get_by_role("button", name="Later: second")).to_be_disabled()
     assert serious(page) == []
     page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Go on")).to_be_visible()
     live.pipe.go.set()
     wait_done(page, live)
     expect(page.locator(".others small")).to_have_text(["Paused"] * 3)
