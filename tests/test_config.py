@@ -10,6 +10,7 @@ import pytest
 
 from dg2_jax import config
 from dg2_jax.models.architectures import ARCHITECTURES
+from dg2_jax.nn.dg2_unet import DG2UNetConfig
 from dg2_jax.nn.dit import DiTConfig
 from dg2_jax.nn.unet import UNetConfig
 from dg2_jax.training.config import LoopConfig, OptimConfig, RunConfig
@@ -140,7 +141,7 @@ def test_saved_configurations_without_the_key_model_are_read(name):
 
 def test_distillation_needs_a_learnt_null():
     with pytest.raises(ValueError, match="model must have a learnt null context, got 'dg2_unet'"):
-        DistillationRunConfig(model="dg2_unet", init_from="demo")
+        DistillationRunConfig(model="dg2_unet", denoiser=DG2UNetConfig(), init_from="demo")
 
 
 def test_none_is_allowed_where_the_type_says_so():

@@ -12,7 +12,7 @@ from serve.routes.page import policy
 from serve.security import is_public, session_token
 from serve.server_settings import ServerSettings
 
-pytestmark = pytest.mark.usefixtures("each_database")
+on_each_database = pytest.mark.usefixtures("each_database")
 
 KEY = "open sesame"
 
@@ -24,6 +24,7 @@ def all_routes(app):
     return sorted(found | {("GET", "/"), ("GET", "/favicon.ico"), ("GET", "/api/v1/openapi.json")})
 
 
+@on_each_database
 def test_every_route_but_the_public_ones_needs_the_key(start):
     server = start(api_key=KEY)
     routes = all_routes(server.app)
@@ -43,6 +44,7 @@ def test_every_route_but_the_public_ones_needs_the_key(start):
     }  # fmt: skip
 
 
+@on_each_database
 @pytest.mark.parametrize(
     "headers",
     [
@@ -57,6 +59,7 @@ def test_ways_to_show_the_key(start, headers):
     assert httpx.get(f"{url}/api/v1/jobs", headers=headers).status_code == 200
 
 
+@on_each_database
 @pytest.mark.parametrize(
     "headers",
     [
@@ -75,6 +78,7 @@ def test_ways_to_fail(start, headers):
     assert httpx.get(f"{url}/api/v1/jobs", headers=headers).status_code == 401
 
 
+@on_each_database
 def test_login_gives_a_cookie(start):
     server = start(api_key=KEY)
     with httpx.Client(base_url=server.url) as browser:
@@ -134,6 +138,7 @@ def test_our_own_page_and_links_to_it_are_not_refused(shared):
     assert get("/api/v1/jobs", headers=link).status_code == 403
 
 
+@on_each_database
 def test_allowed_sites_may_call(start):
     site = "https://friend.example"
     server = start(allowed_origins=[site])
