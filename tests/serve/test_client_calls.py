@@ -129,9 +129,9 @@ def test_openai_variations(server, openai_client):
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         reply = openai_client.images.create_variation(image=png(RED), n=2, size="256x256")
     assert [decoded(entry.b64_json).size for entry in reply.data] == [(SIZE, SIZE)] * 2
-    call = server.pipe.calls[-1]
-    assert (call["image"] == (255, 0, 0)).all()
-    assert call["prompt"] == [""] * 2
+    calls = server.pipe.calls  # one for each picture, since they share batches step by step
+    assert [call["prompt"] for call in calls] == [[""]] * 2
+    assert all((call["image"] == (255, 0, 0)).all() for call in calls)
 
 
 @pytest.mark.parametrize("fmt", ["png", "jpeg", "webp"])
