@@ -2,8 +2,13 @@
 
 from collections.abc import Callable
 
+import structlog
+
 from serve import disk
+from serve.batches import JobBatch
 from serve.local_engine import LocalEngine
+
+log = structlog.get_logger()
 
 
 def is_exhausted(error: Exception) -> bool:
@@ -31,3 +36,11 @@ def settle(engine: LocalEngine, action: Callable[[], None]) -> None:
             if engine.draining:  # the next start computes it again
                 return
             engine.wait_for_room(error)
+
+
+def fail(engine: LocalEngine, batch: JobBatch, error: Exception) -> None:
+    """Ends the jobs of a batch with what an error means; logs one that nobody foresaw."""
+    status, detail = told(error)
+    if status == 500:
+        log.error("job failed", jobs=batch.ids, exc_info=error)
+    settle(engine, lambda: engine.fail(batch, status, detail))

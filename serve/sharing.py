@@ -142,10 +142,7 @@ class Sharing:
                     self._fail(JobBatch([self._items[picture]]), its_own)
 
     def _fail(self, batch: JobBatch, error: Exception) -> None:
-        status, detail = faults.told(error)
-        if status == 500:
-            log.error("job failed", jobs=[job.id for job in batch.jobs], exc_info=error)
-        faults.settle(self._engine, lambda: self._engine.fail(batch, status, detail))
+        faults.fail(self._engine, batch, error)
         self._drop_ended()
 
     def _drop_ended(self) -> None:

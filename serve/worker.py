@@ -194,16 +194,12 @@ class Worker(threading.Thread):
         """One job's fault must not be another's: what failed together is tried apart."""
         exhausted = faults.is_exhausted(error)
         count = len(batch.items)
-        jobs = [job.id for job in batch.jobs]
-        log.warning("batch failed", jobs=jobs, images=count, error=str(error)[:500])
-        if len(jobs) > 1 or (count > 1 and exhausted):
+        log.warning("batch failed", jobs=batch.ids, images=count, error=str(error)[:500])
+        if len(batch.jobs) > 1 or (count > 1 and exhausted):
             most = max(s for s in BATCH_SIZES if s <= count // 2) if exhausted else count
             faults.settle(self._engine, lambda: self._engine.retry(batch, most, alone=True))
             return
-        status, detail = faults.told(error)
-        if status == 500:
-            log.error("job failed", jobs=jobs, exc_info=error)
-        faults.settle(self._engine, lambda: self._engine.fail(batch, status, detail))
+        faults.fail(self._engine, batch, error)
 
     def _watch(
         self, batch: JobBatch, step: int, num_steps: int, draw: Callable[[], Sequence[np.ndarray]]
