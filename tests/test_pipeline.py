@@ -119,7 +119,7 @@ def test_a_drawn_seed_is_returned(pipe):
         ({"seed": -1}, "seed must be an integer from 0"),
         ({"seed": 2**32}, "seed must be an integer from 0"),
         ({"eta": 2.0}, "eta must be a number from 0"),
-        ({"spacing": "karras"}, "spacing must be one of linspace"),
+        ({"spacing": "sigmoid"}, "spacing must be one of linspace"),
         ({"guidance_interval": (0.9, 0.1)}, "guidance_interval must be .low, high. with"),
     ],
 )

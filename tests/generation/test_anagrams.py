@@ -76,7 +76,7 @@ def test_the_same_view_twice_is_no_anagram(pipe):
 def test_a_pixel_anagram_is_the_mean_of_its_views_turned_back(pipe):
     pairs = [("a lake", "identity"), ("a volcano", "rot90")]
     run = begin(pipe, pairs, "pixel")
-    plan, inputs = run._inputs([0], run.text_encoder)
+    plan, inputs = run.inputs([0], run.text_encoder)
     latents, _ = drivers.generate(plan.program, run.weights, inputs, plan.num_rows)
     assert len(latents) == 2
     decode = coder.bind(pipe.model.autoencoder, pipe.model.autoencoder_params).decode

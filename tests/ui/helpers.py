@@ -10,6 +10,21 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+_AT_REST = """async () => {
+    const frame = () => new Promise(requestAnimationFrame);
+    const ends = (a) => Number.isFinite(a.effect.getComputedTiming().endTime);
+    await frame();
+    for (let moving = true; moving; ) {
+        await frame();
+        moving = document.getAnimations().some((a) => a.playState === "running" && ends(a));
+    }
+}"""
+
+
+def at_rest(page: Page) -> None:
+    """Waits until what moves and fades has come to its end."""
+    page.evaluate(_AT_REST)
+
 
 def shown_job(page: Page, live) -> dict:
     """The job whose id is in the address."""

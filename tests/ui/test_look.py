@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from bank.builder import read_prompts
 from dg2_jax.diffusion import views
-from tests.ui.helpers import choose_source, generate, generate_next, png_bytes, wait_done
+from tests.ui.helpers import at_rest, choose_source, generate, generate_next, png_bytes, wait_done
 from tests.ui.painter import paint
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
@@ -28,7 +28,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 
 def serious(page: Page) -> list[str]:
     """What axe-core calls serious or critical, in short."""
-    page.wait_for_timeout(350)  # colours are checked at rest
+    at_rest(page)
     page.evaluate(AXE.read_text())
     found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
     return [
@@ -168,7 +168,7 @@ def test_phone(open_page, live, scheme):
     page.get_by_label("Prompt", exact=True).fill("a volcano at sunset")
     generate(page, live)
     expect(page.locator(".job-media img")).to_be_in_viewport()
-    page.wait_for_timeout(600)
+    at_rest(page)
     assert fits()
     assert serious(page) == []
     page.get_by_role("button", name="Settings", exact=True).tap()

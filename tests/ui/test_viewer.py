@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.helpers import choose_source, generate
+from tests.ui.helpers import at_rest, choose_source, generate
 from tests.ui.painter import paint
 from tests.ui.test_look import PHONE, fill_gallery, serious
 
@@ -20,6 +20,7 @@ def gallery(open_page, live) -> Page:
     page = open_page()
     page.locator(".thumbs .tile").first.click()
     expect(page.get_by_role("dialog")).to_be_visible()
+    at_rest(page)  # the dialog rises
     return page
 
 
@@ -73,7 +74,7 @@ def test_two_fingers_enlarge_on_a_phone(open_page, live):
     page = open_page(**PHONE)
     page.locator(".thumbs .tile").first.tap()
     expect(title(page)).to_be_visible()
-    page.wait_for_timeout(300)  # the dialog rises
+    at_rest(page)  # the dialog rises
     session = page.context.new_cdp_session(page)
     for kind, apart in (("touchStart", 30), ("touchMove", 60), ("touchMove", 90)):
         points = [{"x": 195 + sign * apart, "y": 200, "id": sign} for sign in (1, 2)]
