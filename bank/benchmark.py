@@ -3,8 +3,8 @@
     python -m bank.benchmark                      # 1,000,000 vectors
     python -m bank.benchmark --vectors=100000
 
-The vectors are synthetic but clustered as embeddings are (`bank.synthetic`), the queries new draws
-from the same clusters. Time is of single queries, one after the other.
+The vectors are synthetic but clustered as embeddings are (`dg2_jax.bank.synthetic`), the queries
+new draws from the same clusters. Time is of single queries, one after the other.
 """
 
 import time
@@ -13,8 +13,8 @@ import faiss
 import numpy as np
 from absl import app, flags
 
-from bank.search import VectorIndex
-from bank.synthetic import DIMENSION, ClusteredVectors, effective_dimension
+from dg2_jax.bank.search import VectorIndex
+from dg2_jax.bank.synthetic import DIMENSION, ClusteredVectors, effective_dimension
 
 _PART = 50_000  # rows made at a time
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from bank import builder, store
+from dg2_jax.bank import builder, store
 from dg2_jax.text.loading import load_text_encoder
 
 _PROMPTS = flags.DEFINE_string("prompts", str(builder.PROMPTS), "Folder of <split>/<category>.txt.")

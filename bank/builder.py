@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bank import store
+from dg2_jax.bank import store
 from dg2_jax.data.text_files import decode, lines
 
 HERE = Path(__file__).parent

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bank.store import SPLITS
+from dg2_jax.bank.store import SPLITS
 from dg2_jax.checks import ParameterError
 
 _REAL = (int, float, np.integer, np.floating)

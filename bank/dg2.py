@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bank import store
+from dg2_jax.bank import store
 from dg2_jax.interop.dg2_prompts import read_bank
 
 ENCODER = "clip"  # the pooled output of openai/clip-vit-base-patch32

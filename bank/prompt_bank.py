@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from bank import builder, checks, dg2, matching, store
-from bank.matching import Candidate, Match
-from bank.search import FLAT_LIMIT, VectorIndex
+from dg2_jax.bank import builder, checks, dg2, matching, store
+from dg2_jax.bank.matching import Candidate, Match
+from dg2_jax.bank.search import FLAT_LIMIT, VectorIndex
 from dg2_jax.checks import ParameterError
 from dg2_jax.text.loading import load_text_encoder
 
@@ -120,7 +120,7 @@ class Bank:
             prompt: the user's, of at most 4000 characters.
             k: number of candidates, 1..1000; there are fewer where the bank has fewer.
             temperature: 0 takes the best, inf any of the k with equal probability; the effective
-                number of choices grows in between (`bank.matching.probabilities`).
+                number of choices grows in between (`dg2_jax.bank.matching.probabilities`).
             bank: the split to search, "train" or "validation".
             category: search only this one.
             diversity: 0..1, weight of being unlike the other candidates (`matching.diversify`).

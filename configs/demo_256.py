@@ -11,7 +11,7 @@ rain and snowflakes. Two averages are kept, from which scripts.reconstruct_ema m
 
 from ml_collections import ConfigDict
 
-from configs import demo
+from dg2_jax.configs import demo
 
 
 def get_config() -> ConfigDict:

@@ -11,7 +11,7 @@ shared with other work. The result is runs/fast/model: the teacher's folder with
 
 from ml_collections import ConfigDict
 
-from configs import demo
+from dg2_jax.configs import demo
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ Any value can be set on the command line, such as --config.lora.rank=4.
 
 from ml_collections import ConfigDict
 
-from configs import demo
+from dg2_jax.configs import demo
 
 
 def get_config() -> ConfigDict:

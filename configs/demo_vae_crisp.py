@@ -10,7 +10,7 @@ well; `python -m scripts.make_latents --model=runs/stage1 --out=runs/latents.npy
 
 from ml_collections import ConfigDict
 
-from configs import demo_vae_decoder
+from dg2_jax.configs import demo_vae_decoder
 
 
 def get_config() -> ConfigDict:

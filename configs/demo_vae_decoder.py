@@ -9,7 +9,7 @@ weights where shapes agree. configs/demo_vae_crisp.py continues with it; see doc
 
 from ml_collections import ConfigDict
 
-from configs import demo_vae
+from dg2_jax.configs import demo_vae
 
 
 def get_config() -> ConfigDict:

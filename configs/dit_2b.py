@@ -9,7 +9,7 @@ the hyper-parameters are those that arXiv 2212.09748 used for DiT-XL, with a war
 
 from ml_collections import ConfigDict
 
-from configs import dg2_base
+from dg2_jax.configs import dg2_base
 
 
 def get_config() -> ConfigDict:

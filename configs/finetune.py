@@ -9,7 +9,7 @@ instead of `model` and `denoiser`.
 
 from ml_collections import ConfigDict
 
-from configs import demo
+from dg2_jax.configs import demo
 
 
 def get_config() -> ConfigDict:

@@ -25,8 +25,8 @@ import jax
 from absl import app, flags, logging
 
 from dg2_jax import compile_cache
-from scripts import benchmark_cases, benchmark_report
-from scripts.benchmark_cases import Case, matmul_peak, seconds
+from dg2_jax.scripts import benchmark_cases, benchmark_report
+from dg2_jax.scripts.benchmark_cases import Case, matmul_peak, seconds
 
 _MODELS = flags.DEFINE_list("models", ["demo"], "Of demo, toy and base.")
 _AGAINST = flags.DEFINE_list("against", [], "Of torch, torch.compile and diffusers.")

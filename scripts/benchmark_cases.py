@@ -27,9 +27,9 @@ from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.pipeline import Pipeline
+from dg2_jax.scripts import hlo
 from dg2_jax.training import optimizer, runs, starting, step
 from dg2_jax.training.state import create
-from scripts import hlo
 
 PROMPT = "a volcano at sunset"
 TRAIN_BATCH = {"toy": 4, "base": 2}
@@ -112,7 +112,7 @@ def _demo(against: list[str]) -> Iterator[Case]:
 
 def _demo_train_step() -> Case:
     """The training step of configs/demo.py, batch 32, on random latents."""
-    values = importlib.import_module("configs.demo").get_config().to_dict()
+    values = importlib.import_module("dg2_jax.configs.demo").get_config().to_dict()
     config = config_lib.from_mapping(runs.DenoiserRunConfig, values)
     network, params = starting.build_denoiser(config)
     rng = np.random.default_rng(0)
@@ -196,7 +196,7 @@ def _dg2(model: str, against: list[str], text: str) -> Iterator[Case]:
     if {"torch", "torch.compile"} & set(against):
         import torch
 
-        from scripts.torch_unet import TorchUNet  # PyTorch is not among the requirements
+        from dg2_jax.scripts.torch_unet import TorchUNet  # PyTorch is not among the requirements
 
         torch.manual_seed(0)
         twin = TorchUNet(config).eval()

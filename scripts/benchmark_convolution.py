@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 
 from dg2_jax.nn import convolution
-from scripts.command import command
+from dg2_jax.scripts.command import command
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often each is timed, in turns.", 1)
 

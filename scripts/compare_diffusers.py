@@ -28,9 +28,9 @@ from dg2_jax.interop.stable_diffusion.unet_config import parse_unet
 from dg2_jax.interop.weights import load_params, matched
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.sd_unet import SDUNet
-from scripts.benchmark_cases import seconds
-from scripts.command import command
-from scripts.published_unets import PUBLISHED, TOKENS
+from dg2_jax.scripts.benchmark_cases import seconds
+from dg2_jax.scripts.command import command
+from dg2_jax.scripts.published_unets import PUBLISHED, TOKENS
 
 _CASE = flags.DEFINE_string("case", "", "Only the models whose name holds this text.")
 _SIZE = flags.DEFINE_integer("size", 256, "Side of the picture in pixels.", 64)

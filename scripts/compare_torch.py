@@ -27,7 +27,7 @@ from dg2_jax.interop import diffusers_vae, diffusiongen2, hf_text
 _CASE = flags.DEFINE_string("case", "", "Run the cases whose name holds this text.")
 
 LIMIT = 1e-4
-GOLDEN = Path(__file__).parent.parent / "tests/golden/dg2_tiny_velocity_curved"
+GOLDEN = Path(__file__).resolve().parent.parent / "tests/golden/dg2_tiny_velocity_curved"
 SD = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "norm_num_groups": 32}
 AUTOENCODERS: dict[str, dict[str, Any]] = {  # keyword arguments of diffusers.AutoencoderKL
     "vae full": SD,
@@ -174,7 +174,7 @@ def compare_dg2(which: str) -> Iterator[tuple[str, float]]:
     """Error of scripts/torch_unet.py against the recorded outputs of the original."""
     import torch
 
-    from scripts.torch_unet import TorchUNet  # PyTorch is not among the requirements
+    from dg2_jax.scripts.torch_unet import TorchUNet  # PyTorch is not among the requirements
 
     file = diffusiongen2.open_checkpoint(GOLDEN.with_suffix(".pt"))
     twin = TorchUNet(file.config.unet).eval()

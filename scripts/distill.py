@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dg2_jax import randomness
+from dg2_jax.scripts.launch import launch
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import distillation, export, loop, runs, starting, state, step
-from scripts.launch import launch
 
 
 def run(config: runs.DistillationRunConfig, workdir: Path, data_dir: Path) -> bool:

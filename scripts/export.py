@@ -15,9 +15,9 @@ from absl import flags
 
 from dg2_jax.data import encoding
 from dg2_jax.interop.diffusers_vae import STABLE_DIFFUSION
+from dg2_jax.scripts.command import command
+from dg2_jax.scripts.loading import define_lora, load
 from dg2_jax.training import export
-from scripts.command import command
-from scripts.loading import define_lora, load
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "A run of scripts.train.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "data/encoded", "What the run was trained on.")

@@ -22,8 +22,8 @@ from dg2_jax.controls.arguments import declared
 from dg2_jax.controls.declaration import check_names
 from dg2_jax.pictures import images
 from dg2_jax.pipeline import Pipeline
-from scripts.command import command
-from scripts.loading import define_lora, load
+from dg2_jax.scripts.command import command
+from dg2_jax.scripts.loading import define_lora, load
 
 _PROMPT = flags.DEFINE_string("prompt", "a volcano at sunset", "What to show.")
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")

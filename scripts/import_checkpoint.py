@@ -17,8 +17,8 @@ import time
 from absl import app, flags
 
 from dg2_jax.models import dg2_import, sd_import, sources
-from scripts.command import parse_flags
-from scripts.loading import define_source, source_options
+from dg2_jax.scripts.command import parse_flags
+from dg2_jax.scripts.loading import define_source, source_options
 
 _VAE = flags.DEFINE_string(
     "vae", None, "Folder or hub id of the autoencoder; by default what the checkpoint names."

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-PACKAGES = ("dg2_jax", "bank", "serve", "scripts", "configs")
+FOLDERS = ("dg2_jax", "bank", "serve", "scripts", "configs")
 
 
 class LateImport(NamedTuple):
@@ -46,7 +46,7 @@ def late_imports(source: str) -> Iterator[LateImport]:
         else:
             modules = [alias.name for alias in node.names]
         for module in modules:
-            if module.startswith(".") or module.split(".")[0] in PACKAGES:
+            if module.startswith(".") or module.split(".")[0] == "dg2_jax":
                 yield LateImport(node.lineno, module, _reason(lines, node))
 
 
@@ -62,9 +62,9 @@ def _reason(lines: list[str], node: ast.stmt) -> str:
 
 def main() -> None:
     """Prints `path:line: module: reason`."""
-    root, missing = Path(__file__).parents[1], 0
-    for package in PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
+    root, missing = Path(__file__).resolve().parents[1], 0
+    for folder in FOLDERS:
+        for path in sorted((root / folder).rglob("*.py")):
             for late in late_imports(path.read_text("utf-8")):
                 missing += not late.reason
                 reason = late.reason or "WITHOUT A REASON"

@@ -9,10 +9,10 @@ import jax
 from absl import flags
 
 from dg2_jax import config as config_lib
+from dg2_jax.scripts import config_flag
+from dg2_jax.scripts.command import command
 from dg2_jax.training import sharding, signals
 from dg2_jax.training.loop import NonFiniteLossError
-from scripts import config_flag
-from scripts.command import command
 
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Train with the other processes of a Slurm, Kubernetes or TPU job."

@@ -18,7 +18,7 @@ from dg2_jax.data.scenes.sampling import draw_scene, picture_seed
 from dg2_jax.files import replacing
 from dg2_jax.models.model import WEIGHTS
 from dg2_jax.pipeline import Pipeline
-from scripts.command import command
+from dg2_jax.scripts.command import command
 
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
 _WEIGHTS = flags.DEFINE_enum("weights", "ema", WEIGHTS, "Of those that the model has.")

@@ -3,7 +3,7 @@
 from absl import flags
 
 from dg2_jax.data.scenes import builder
-from scripts.command import command
+from dg2_jax.scripts.command import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", "data", "Folder for the data set.")

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import httpx
 from absl import flags
 
-from scripts.command import command
-from serve.client import AsyncClient
+from dg2_jax.scripts.command import command
+from dg2_jax.serve.client import AsyncClient
 
 _CLIENTS = flags.DEFINE_integer("clients", 16, "That ask at once.", 1)
 _PICTURES = flags.DEFINE_integer("pictures", 126, "Of a round.", 1)

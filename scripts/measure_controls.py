@@ -34,7 +34,7 @@ from dg2_jax.pictures import images, masks
 from dg2_jax.pictures.images import from_uint8
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.result import Preview
-from scripts.command import command
+from dg2_jax.scripts.command import command
 
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
 _CASES = flags.DEFINE_integer("cases", 50, "In-paintings.", 1)

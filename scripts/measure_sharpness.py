@@ -21,7 +21,7 @@ from dg2_jax.evaluation.probe import Probe
 from dg2_jax.models.model import WEIGHTS
 from dg2_jax.pictures.images import from_uint8
 from dg2_jax.pipeline import Pipeline
-from scripts.command import command
+from dg2_jax.scripts.command import command
 
 _MODEL = flags.DEFINE_string("model", "demo", "An embedded model's name or a model folder.")
 _WEIGHTS = flags.DEFINE_enum("weights", "ema", WEIGHTS, "Of those that the model has.")

@@ -17,11 +17,11 @@ import jax
 from absl import flags
 
 from dg2_jax import config as config_lib
+from dg2_jax.scripts import config_flag
+from dg2_jax.scripts.command import command
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import runs, sharding, starting, step
 from dg2_jax.training.checkpoint import CheckpointManager
-from scripts import config_flag
-from scripts.command import command
 
 _CONFIG = config_flag.define(runs.DenoiserRunConfig, "configs/demo.py")
 _DATA = flags.DEFINE_string("data_dir", "data/encoded", "Encoded data, as of scripts.train.")

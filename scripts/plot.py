@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from scripts import schedule_plot
-from scripts.command import command
+from dg2_jax.scripts import schedule_plot
+from dg2_jax.scripts.command import command
 
 _RUN = flags.DEFINE_multi_string("run", [], "A run's folder; may be repeated.")
 _SCHEDULE = schedule_plot.define()

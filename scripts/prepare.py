@@ -21,7 +21,7 @@ from absl import flags
 from dg2_jax.data import engines, preparation
 from dg2_jax.data.recipe import RESIZE_MODES, Recipe
 from dg2_jax.data.sources.spec import SourceSpec
-from scripts.command import command
+from dg2_jax.scripts.command import command
 
 _SOURCE = flags.DEFINE_string(
     "source", None, "A folder, a .tar or .parquet file, or tfds:NAME.", required=True

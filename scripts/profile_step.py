@@ -17,15 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from configs import demo
 from dg2_jax import config as config_lib
+from dg2_jax.configs import demo
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.model import split
 from dg2_jax.nn.abstract import abstract
+from dg2_jax.scripts.benchmark_cases import dg2_config, matmul_peak, seconds
+from dg2_jax.scripts.command import command
+from dg2_jax.scripts.hlo import Operation, read
 from dg2_jax.training.runs import DenoiserRunConfig
-from scripts.benchmark_cases import dg2_config, matmul_peak, seconds
-from scripts.command import command
-from scripts.hlo import Operation, read
 
 _MODEL = flags.DEFINE_enum("model", "base", ["demo", "toy", "base"], "Which configuration.")
 _BATCH = flags.DEFINE_integer("batch", 2, "Latents; a guided step of one picture has 2.", 1)

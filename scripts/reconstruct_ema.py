@@ -10,8 +10,8 @@ from pathlib import Path
 from absl import flags
 
 from dg2_jax.models import folder as model
+from dg2_jax.scripts.command import command
 from dg2_jax.training import averages
-from scripts.command import command
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "The run.")
 _SIGMA_REL = flags.DEFINE_float("sigma_rel", 0.10, "The width relative to its end, below 0.28.")

@@ -29,9 +29,9 @@ from dg2_jax.data import text_files
 from dg2_jax.models.model import DTYPES
 from dg2_jax.pictures import images, preview
 from dg2_jax.result import Preview
-from scripts import control_flags
-from scripts.command import command
-from scripts.loading import define_folders, define_lora, define_source, load
+from dg2_jax.scripts import control_flags
+from dg2_jax.scripts.command import command
+from dg2_jax.scripts.loading import define_folders, define_lora, define_source, load
 
 _PROMPT = flags.DEFINE_multi_string("prompt", None, "What to show; may be given several times.")
 _PROMPTS_FILE = flags.DEFINE_string("prompts_file", None, "A text file with one prompt per line.")

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from absl import flags
 from jax.ad_checkpoint import print_saved_residuals
 
-from configs import dg2_base, dit_2b
 from dg2_jax.config import from_mapping
+from dg2_jax.configs import dg2_base, dit_2b
+from dg2_jax.scripts.command import command
 from dg2_jax.training import step
 from dg2_jax.training.goodput import step_flops
 from dg2_jax.training.runs import DenoiserRunConfig
 from dg2_jax.training.shapes import AbstractRun, abstract_run
-from scripts.command import command
 
 _PEAK = flags.DEFINE_float("peak_tflops", 400.0, "The rate of a device in matrix products.")
 _LINK = flags.DEFINE_float("link_gb_per_s", 50.0, "From one device to the others, each way.")

@@ -21,9 +21,9 @@ from dg2_jax.nn.clip import ClipText, ClipTextConfig
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.sd_unet import SDUNet
 from dg2_jax.nn.tiling import Tiled
-from scripts.command import command
-from scripts.jaxpr_cost import cost
-from scripts.published_unets import PUBLISHED, TOKENS
+from dg2_jax.scripts.command import command
+from dg2_jax.scripts.jaxpr_cost import cost
+from dg2_jax.scripts.published_unets import PUBLISHED, TOKENS
 
 _SIZES = flags.DEFINE_list("sizes", ["512", "1024"], "Sides of pictures in pixels.")
 

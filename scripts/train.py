@@ -14,9 +14,9 @@ from absl import flags
 
 from dg2_jax.interop.diffusers_vae import STABLE_DIFFUSION
 from dg2_jax.models import adapters
+from dg2_jax.scripts.launch import launch
 from dg2_jax.training import data as data_lib
 from dg2_jax.training import export, loop, runs, samples, starting, state, step, tuning
-from scripts.launch import launch
 
 _VAE = flags.DEFINE_string(
     "vae", STABLE_DIFFUSION, "Autoencoder of latent shards, a folder or hub id."

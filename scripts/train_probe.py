@@ -17,8 +17,8 @@ from dg2_jax.evaluation.probe_loss import probe_loss
 from dg2_jax.models.model import Params
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.pictures.images import from_uint8
+from dg2_jax.scripts.launch import launch
 from dg2_jax.training import loop, runs, starting, state, step
-from scripts.launch import launch
 
 
 def run(config: runs.ProbeRunConfig, workdir: Path, data_dir: Path) -> bool:

@@ -25,8 +25,8 @@ from dg2_jax.models.model import Params
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.pictures.images import from_uint8, to_uint8
+from dg2_jax.scripts.launch import launch
 from dg2_jax.training import adversarial, autoencoder, loop, runs, starting, state, step
-from scripts.launch import launch
 
 
 def _pictures(

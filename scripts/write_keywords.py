@@ -13,7 +13,7 @@ from dg2_jax.controls import declaration
 from dg2_jax.controls.declaration import Control
 from dg2_jax.settings import NAMED, SAMPLER_GROUPS, Settings
 
-PATH = Path(__file__).parents[1] / "dg2_jax" / "controls" / "keywords.py"
+PATH = Path(__file__).resolve().parents[1] / "dg2_jax" / "controls" / "keywords.py"
 _HEAD = '''"""The controls as keyword arguments, for type checkers.
 
 `python -m scripts.write_keywords` writes this file from the declarations in `dg2_jax.settings`.

@@ -12,8 +12,8 @@ import uvicorn
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from serve import database, disk, observe, words
-from serve.server_settings import ServerSettings
+from dg2_jax.serve import database, disk, observe, words
+from dg2_jax.serve.server_settings import ServerSettings
 
 NOTICE_SECONDS = 1.0  # who asks whether the server is ready learns that it stops, before it does
 
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = _settings(arguments)
     observe.configure_logging()
     from dg2_jax import compile_cache  # JAX takes seconds: settings are checked first
-    from serve.app import create_app  # likewise
+    from dg2_jax.serve.app import create_app  # likewise
 
     settings.data.mkdir(parents=True, exist_ok=True)
     lock = FileLock(settings.data / "server.lock")  # the system releases it when the process ends

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from PIL import Image, ImageOps
 
-from serve import a1111_names, pictures
-from serve.context import Context
-from serve.problems import ProblemError
-from serve.sizes import Size
+from dg2_jax.serve import a1111_names, pictures
+from dg2_jax.serve.context import Context
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.sizes import Size
 
 
 class Enlarging(NamedTuple):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from dg2_jax.checks import ParameterError
-from serve.foreign_fields import Ignored, Refused, Row, asks_nothing
+from dg2_jax.serve.foreign_fields import Ignored, Refused, Row, asks_nothing
 
 _CHURN = "the solvers have no such noise"
 _ONE_PASS = "an upscaler makes the second pass, not the model"

@@ -14,11 +14,11 @@ from pydantic import (
 )
 
 from dg2_jax.pictures.edges import PREPROCESSORS
+from dg2_jax.serve import a1111_fields, foreign_fields
+from dg2_jax.serve.foreign_fields import Row
+from dg2_jax.serve.job_controls import CONTROLS
+from dg2_jax.serve.schemas import MAX_PROMPT, Text, foreign_field_of
 from dg2_jax.settings import MAX_IMAGES, MAX_SEED, MAX_SIDE
-from serve import a1111_fields, foreign_fields
-from serve.foreign_fields import Row
-from serve.job_controls import CONTROLS
-from serve.schemas import MAX_PROMPT, Text, foreign_field_of
 
 # Controls that this interface says in its own words, or does not have, and why.
 NOT_HERE = {

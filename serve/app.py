@@ -16,18 +16,17 @@ from starlette.middleware.cors import CORSMiddleware
 from dg2_jax.interop import realesrgan
 from dg2_jax.models.adapters import Library
 from dg2_jax.models.controlnets import ControlNets
-from dg2_jax.text.wildcards import Wildcards
-from serve import problems
-from serve.context import Context
-from serve.disk import ERRORS, Disk
-from serve.files import Files
-from serve.gallery import Gallery
-from serve.head import Head
-from serve.local_engine import LocalEngine
-from serve.metrics import Metrics
-from serve.models import Loader, Models, load_pipeline
-from serve.observe import Observe
-from serve.routes import (
+from dg2_jax.serve import problems
+from dg2_jax.serve.context import Context
+from dg2_jax.serve.disk import ERRORS, Disk
+from dg2_jax.serve.files import Files
+from dg2_jax.serve.gallery import Gallery
+from dg2_jax.serve.head import Head
+from dg2_jax.serve.local_engine import LocalEngine
+from dg2_jax.serve.metrics import Metrics
+from dg2_jax.serve.models import Loader, Models, load_pipeline
+from dg2_jax.serve.observe import Observe
+from dg2_jax.serve.routes import (
     a1111,
     bank,
     controlnet,
@@ -40,11 +39,12 @@ from serve.routes import (
     styles,
     system,
 )  # fmt: skip
-from serve.security import Guard
-from serve.server_settings import ServerSettings
-from serve.store import Store
-from serve.styles import Styles
-from serve.worker import Worker
+from dg2_jax.serve.security import Guard
+from dg2_jax.serve.server_settings import ServerSettings
+from dg2_jax.serve.store import Store
+from dg2_jax.serve.styles import Styles
+from dg2_jax.serve.worker import Worker
+from dg2_jax.text.wildcards import Wildcards
 
 TIDY_SECONDS = 60.0
 

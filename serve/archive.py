@@ -5,9 +5,9 @@ import time
 import zipfile
 from collections.abc import Iterator, Sequence
 
-from serve import file_names
-from serve.files import Files
-from serve.records import Image
+from dg2_jax.serve import file_names
+from dg2_jax.serve.files import Files
+from dg2_jax.serve.records import Image
 
 
 class _Sink(io.RawIOBase):

@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image as PilImage
 
 from dg2_jax.checks import ParameterError
+from dg2_jax.serve import pictures
+from dg2_jax.serve.files import Files
+from dg2_jax.serve.records import Image, Job
+from dg2_jax.serve.schemas import PICTURES, JobRequest
 from dg2_jax.settings import MAX_SEED, PROMPTED, UNSHARED
 from dg2_jax.text import prompt_tags
-from serve import pictures
-from serve.files import Files
-from serve.records import Image, Job
-from serve.schemas import PICTURES, JobRequest
 
 # These may differ between pictures of one call, or do not change the picture.
 _OWN = (

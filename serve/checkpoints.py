@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from serve.context import Context
+from dg2_jax.serve.context import Context
 
 
 class Checkpoint(NamedTuple):

@@ -1,6 +1,6 @@
 """A client of the server, sync and async, with progress.
 
->>> from serve.client import Client                                            # doctest: +SKIP
+>>> from dg2_jax.serve.client import Client                                    # doctest: +SKIP
 >>> with Client() as client:                                                   # doctest: +SKIP
 ...     pictures = client.generate(prompt="a lake at dawn", on_progress=print)
 

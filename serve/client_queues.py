@@ -3,11 +3,11 @@
 import threading
 from collections.abc import Callable, Sequence
 
-from serve.disk import Disk
-from serve.open_jobs import OpenJobs
-from serve.problems import ProblemError
-from serve.records import RUNNING
-from serve.store import Store
+from dg2_jax.serve.disk import Disk
+from dg2_jax.serve.open_jobs import OpenJobs
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.records import RUNNING
+from dg2_jax.serve.store import Store
 
 
 class ClientQueues:

@@ -9,17 +9,17 @@ from fastapi import Depends, Header, Request
 
 from dg2_jax.models.adapters import Library
 from dg2_jax.models.controlnets import ControlNets
+from dg2_jax.serve.disk import Disk
+from dg2_jax.serve.engine import Engine
+from dg2_jax.serve.files import Files, Ids
+from dg2_jax.serve.gallery import Gallery
+from dg2_jax.serve.metrics import Metrics
+from dg2_jax.serve.models import Models
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.server_settings import ServerSettings
+from dg2_jax.serve.store import Store
+from dg2_jax.serve.styles import Styles
 from dg2_jax.text.wildcards import Wildcards
-from serve.disk import Disk
-from serve.engine import Engine
-from serve.files import Files, Ids
-from serve.gallery import Gallery
-from serve.metrics import Metrics
-from serve.models import Models
-from serve.problems import ProblemError
-from serve.server_settings import ServerSettings
-from serve.store import Store
-from serve.styles import Styles
 
 _CLIENT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -59,7 +59,7 @@ class Context:
         """The prompt bank, loaded on first use (seconds): call it outside the event loop."""
         with self._bank_lock:
             if self._bank is None:
-                from bank import Bank  # JAX takes seconds to import
+                from dg2_jax.bank import Bank  # JAX takes seconds to import
 
                 self._bank = Bank.load(user=self.settings.data / "bank")
             return self._bank

@@ -1,7 +1,7 @@
 """The database that holds jobs: SQLite in the data folder, or PostgreSQL for several processes.
 
-Opening one brings it to the latest version (`serve.migrations`), and says in words what is wrong
-with one that cannot be used.
+Opening one brings it to the latest version (`dg2_jax.serve.migrations`), and says in words what is
+wrong with one that cannot be used.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError, NoSuchModuleError, OperationalError
 
-from serve import migrations
+from dg2_jax.serve import migrations
 
 _PRAGMAS = (
     "journal_mode=WAL",

@@ -1,4 +1,4 @@
-"""Where jobs go: the interface that routes know; `serve.local_engine` implements it.
+"""Where jobs go: the interface that routes know; `dg2_jax.serve.local_engine` implements it.
 
 Another implementation (replicas behind Ray Serve and PostgreSQL, say) needs these methods only.
 """
@@ -6,12 +6,12 @@ Another implementation (replicas behind Ray Serve and PostgreSQL, say) needs the
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from serve.events import Channel
-from serve.records import Job
+from dg2_jax.serve.events import Channel
+from dg2_jax.serve.records import Job
 
 
 class Queues(Protocol):
-    """What a client may do with its own waiting jobs, see `serve.client_queues.ClientQueues`."""
+    """What a client does with its waiting jobs, see `dg2_jax.serve.client_queues.ClientQueues`."""
 
     def jobs(self, client: str) -> list[str]:
         """The ids of a client's unfinished jobs: those that run, then the others in their order."""
@@ -80,7 +80,7 @@ class Engine(Protocol):
 
 
 class WorkerThread(Protocol):
-    """What the engine knows of its worker, see `serve.worker.Worker`."""
+    """What the engine knows of its worker, see `dg2_jax.serve.worker.Worker`."""
 
     def readiness(self) -> dict[str, Any]:
         """Whether a job would be computed without delay, and what is still to be compiled."""

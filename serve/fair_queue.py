@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
-from serve.problems import ProblemError
+from dg2_jax.serve.problems import ProblemError
 
 NO_LIMIT = 1 << 30  # pictures of a batch, where nothing but the sizes of batches limits them
 

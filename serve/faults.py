@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import structlog
 
-from serve import disk
-from serve.batches import JobBatch
-from serve.local_engine import LocalEngine
+from dg2_jax.serve import disk
+from dg2_jax.serve.batches import JobBatch
+from dg2_jax.serve.local_engine import LocalEngine
 
 log = structlog.get_logger()
 

@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
-from serve.job_controls import CONTROLS
-from serve.problems import ProblemError
-from serve.records import Image
+from dg2_jax.serve.job_controls import CONTROLS
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.records import Image
 
 DEFAULT = "{prompt} {seed}"
 _OWN = ("id", "job_id", "index", "kind", "date", "time")

@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Sequence
 
-from serve.disk import Disk
-from serve.files import Files
-from serve.problems import ProblemError
-from serve.records import Image
-from serve.store import Store
+from dg2_jax.serve.disk import Disk
+from dg2_jax.serve.files import Files
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.records import Image
+from dg2_jax.serve.store import Store
 
 KEPT_SECONDS = 3600.0
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from dg2_jax.controls.declaration import Control
 from dg2_jax.pictures.images import LABELS, NEGATIVE, parameters_text
-from serve import a1111_names, sizes
-from serve.job_controls import CONTROLS, of_kind
-from serve.schemas import PICTURES
+from dg2_jax.serve import a1111_names, sizes
+from dg2_jax.serve.job_controls import CONTROLS, of_kind
+from dg2_jax.serve.schemas import PICTURES
 
 _PAIR = re.compile(r'(\w[\w ]*):\s?("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _SPACE = re.compile(r"\s*")

@@ -12,13 +12,13 @@ from dg2_jax.controls import arguments
 from dg2_jax.generation import text
 from dg2_jax.interop import realesrgan
 from dg2_jax.pictures.image_input import LANCZOS
+from dg2_jax.serve import pictures, problems, sizes
+from dg2_jax.serve.context import Context
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.records import QUEUED, Job
+from dg2_jax.serve.schemas import PICTURES, JobRequest, job_request
 from dg2_jax.settings import MAX_SEED, Settings
 from dg2_jax.text import prompt_tags, wildcards
-from serve import pictures, problems, sizes
-from serve.context import Context
-from serve.problems import ProblemError
-from serve.records import QUEUED, Job
-from serve.schemas import PICTURES, JobRequest, job_request
 
 
 def request_from(fields: dict[str, Any]) -> JobRequest:

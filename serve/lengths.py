@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from dg2_jax.controls import arguments
+from dg2_jax.serve.schemas import JobRequest
 from dg2_jax.text import lengths
-from serve.schemas import JobRequest
 
 
 def notes(pipe: Any, request: JobRequest) -> list[str]:

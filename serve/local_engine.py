@@ -9,19 +9,19 @@ from typing import Any
 
 import structlog
 
-from serve import disk, problems
-from serve.batches import Item, JobBatch
-from serve.client_queues import ClientQueues
-from serve.disk import Disk
-from serve.engine import WorkerThread
-from serve.events import Channel, Hub
-from serve.files import Files
-from serve.metrics import Metrics
-from serve.open_jobs import OpenJobs
-from serve.problems import STOPPING, ProblemError, stopping
-from serve.records import CANCELLED, FAILED, RUNNING, Image, Job
-from serve.store import Store
-from serve.views import image_view
+from dg2_jax.serve import disk, problems
+from dg2_jax.serve.batches import Item, JobBatch
+from dg2_jax.serve.client_queues import ClientQueues
+from dg2_jax.serve.disk import Disk
+from dg2_jax.serve.engine import WorkerThread
+from dg2_jax.serve.events import Channel, Hub
+from dg2_jax.serve.files import Files
+from dg2_jax.serve.metrics import Metrics
+from dg2_jax.serve.open_jobs import OpenJobs
+from dg2_jax.serve.problems import STOPPING, ProblemError, stopping
+from dg2_jax.serve.records import CANCELLED, FAILED, RUNNING, Image, Job
+from dg2_jax.serve.store import Store
+from dg2_jax.serve.views import image_view
 
 log = structlog.get_logger()
 

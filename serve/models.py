@@ -16,7 +16,7 @@ from dg2_jax.models import sources
 from dg2_jax.models.folder import EMBEDDED, hash_of
 from dg2_jax.models.model import ModelError
 from dg2_jax.recent import recall
-from serve import sizes
+from dg2_jax.serve import sizes
 
 Loader = Callable[[str | Path], Any]
 

@@ -10,8 +10,8 @@ import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve import problems
-from serve.metrics import Metrics
+from dg2_jax.serve import problems
+from dg2_jax.serve.metrics import Metrics
 
 log = structlog.get_logger()
 QUIET = ("/api/v1/health", "/api/v1/ready", "/api/v1/metrics", "/api/v1/queue")  # asked often

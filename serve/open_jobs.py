@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import structlog
 
-from serve import batches
-from serve.batches import Item
-from serve.events import Hub
-from serve.fair_queue import FairQueue, Waiting
-from serve.metrics import Metrics
-from serve.records import QUEUED, Job
-from serve.store import Store
-from serve.views import job_view
+from dg2_jax.serve import batches
+from dg2_jax.serve.batches import Item
+from dg2_jax.serve.events import Hub
+from dg2_jax.serve.fair_queue import FairQueue, Waiting
+from dg2_jax.serve.metrics import Metrics
+from dg2_jax.serve.records import QUEUED, Job
+from dg2_jax.serve.store import Store
+from dg2_jax.serve.views import job_view
 
 log = structlog.get_logger()
 

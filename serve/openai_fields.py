@@ -1,6 +1,6 @@
 """The fields that clients of OpenAI's images API send, and what becomes of each."""
 
-from serve.foreign_fields import Ignored, Refused, Row
+from dg2_jax.serve.foreign_fields import Ignored, Refused, Row
 
 _OTHER_KIND = "pictures do not move and are not drawn by lines"
 

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from dg2_jax.checks import ParameterError
-from serve import foreign_fields, openai_fields, sizes
-from serve.job_controls import CONTROLS
-from serve.schemas import Text, foreign_field_of
-from serve.sizes import Size
+from dg2_jax.serve import foreign_fields, openai_fields, sizes
+from dg2_jax.serve.job_controls import CONTROLS
+from dg2_jax.serve.schemas import Text, foreign_field_of
+from dg2_jax.serve.sizes import Size
 
 # Controls that this interface says in its own words, or does not have, and why.
 NOT_HERE = {

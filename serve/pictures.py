@@ -21,8 +21,8 @@ from PIL.PngImagePlugin import PngInfo
 from dg2_jax.pictures import image_input
 from dg2_jax.pictures.image_input import FORMATS, to_rgb
 from dg2_jax.pictures.images import METADATA_KEY, PARAMETERS_KEY, png_info
-from serve import exif, infotext
-from serve.problems import ProblemError
+from dg2_jax.serve import exif, infotext
+from dg2_jax.serve.problems import ProblemError
 
 MAX_SIDE = 16384
 

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.controls.declaration import KINDS
-from serve import disk, words
+from dg2_jax.serve import disk, words
 
 MEDIA_TYPE = "application/problem+json"
 STOPPING = "the server is stopping"

@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from dg2_jax.controls.declaration import KINDS
-from serve import problems
-from serve.job_controls import CHOICES
-from serve.schemas import REQUESTS, job_request
+from dg2_jax.serve import problems
+from dg2_jax.serve.job_controls import CHOICES
+from dg2_jax.serve.schemas import REQUESTS, job_request
 
 
 def request_of(

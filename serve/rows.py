@@ -7,9 +7,9 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from serve.records import Image, Job
-from serve.schemas import stored_request
-from serve.tables import IMAGES, JOBS
+from dg2_jax.serve.records import Image, Job
+from dg2_jax.serve.schemas import stored_request
+from dg2_jax.serve.tables import IMAGES, JOBS
 
 Sort = Literal["newest", "oldest", "prompt"]
 # The orders of pictures: the columns, and whether they fall. The id makes each unique.

@@ -20,8 +20,8 @@ from dg2_jax.checks import ParameterError
 from dg2_jax.controls.declaration import KINDS, Control
 from dg2_jax.controls.values import Choice, Integer, Values
 from dg2_jax.controls.values import Text as TextValues
+from dg2_jax.serve.job_controls import CONTROLS, SPLITS, of_kind
 from dg2_jax.settings import MAX_SEED, Settings
-from serve.job_controls import CONTROLS, SPLITS, of_kind
 
 MAX_PROMPT = TextValues().length
 PICTURES = ("image", "mask", "control_image")  # the fields that hold one

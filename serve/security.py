@@ -19,8 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve import problems
-from serve.server_settings import ServerSettings, is_loopback
+from dg2_jax.serve import problems
+from dg2_jax.serve.server_settings import ServerSettings, is_loopback
 
 COOKIE = "dg2_session"
 COOKIE_SECONDS = 30 * 24 * 3600

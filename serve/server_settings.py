@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from serve.database import in_folder
-from serve.sizes import SizeText
+from dg2_jax.serve.database import in_folder
+from dg2_jax.serve.sizes import SizeText
 
 
 def is_loopback(host: str) -> bool:

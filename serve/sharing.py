@@ -6,12 +6,12 @@ from typing import Any
 
 import structlog
 
-from serve import batches, faults, lengths, pictures
-from serve.batches import Item, JobBatch
-from serve.fair_queue import NO_LIMIT
-from serve.local_engine import LocalEngine
-from serve.models import Models
-from serve.views import progress_view
+from dg2_jax.serve import batches, faults, lengths, pictures
+from dg2_jax.serve.batches import Item, JobBatch
+from dg2_jax.serve.fair_queue import NO_LIMIT
+from dg2_jax.serve.local_engine import LocalEngine
+from dg2_jax.serve.models import Models
+from dg2_jax.serve.views import progress_view
 
 log = structlog.get_logger()
 

@@ -1,7 +1,7 @@
 """Jobs and pictures in a database: what the server knows after a crash.
 
-SQLAlchemy Core over SQLite or PostgreSQL, see `serve.database`. Every method is one transaction and
-safe in any thread, and on PostgreSQL in any process.
+SQLAlchemy Core over SQLite or PostgreSQL, see `dg2_jax.serve.database`. Every method is one
+transaction and safe in any thread, and on PostgreSQL in any process.
 """
 
 import json
@@ -15,10 +15,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from serve import database
-from serve.records import DONE, FAILED, QUEUED, RUNNING, UNFINISHED, Image, Job
-from serve.rows import NOT_DELETED, Sort, contains, image_of, jobs_of, page_of_images, page_of_jobs
-from serve.tables import IMAGES, JOBS, PAUSED
+from dg2_jax.serve import database
+from dg2_jax.serve.records import DONE, FAILED, QUEUED, RUNNING, UNFINISHED, Image, Job
+from dg2_jax.serve.rows import (
+    NOT_DELETED,
+    Sort,
+    contains,
+    image_of,
+    jobs_of,
+    page_of_images,
+    page_of_jobs,
+)
+from dg2_jax.serve.tables import IMAGES, JOBS, PAUSED
 
 MAX_ATTEMPTS = 2  # a job that the server died with twice is not tried again
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dg2_jax.checks import ParameterError
-from serve.job_controls import CONTROLS
+from dg2_jax.serve.job_controls import CONTROLS
 
 PLACE = "{prompt}"  # where in a style's text the prompt goes; without it, the style follows it
 

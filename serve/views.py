@@ -5,7 +5,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from serve.records import Image, Job
+from dg2_jax.serve.records import Image, Job
 
 
 class ImageView(TypedDict):

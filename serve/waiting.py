@@ -9,13 +9,13 @@ from typing import Literal
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
-from serve import intake
-from serve.context import Context
-from serve.disk import RETRY_SECONDS
-from serve.events import FINAL, Event
-from serve.problems import ProblemError, stopping
-from serve.records import Job
-from serve.schemas import JobRequest
+from dg2_jax.serve import intake
+from dg2_jax.serve.context import Context
+from dg2_jax.serve.disk import RETRY_SECONDS
+from dg2_jax.serve.events import FINAL, Event
+from dg2_jax.serve.problems import ProblemError, stopping
+from dg2_jax.serve.records import Job
+from dg2_jax.serve.schemas import JobRequest
 
 Interface = Literal["a1111", "openai", "legacy"]  # those whose requests wait
 _LOOK_SECONDS = 0.5  # between looks whether the client is still there

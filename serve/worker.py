@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import structlog
 
+from dg2_jax.serve import batches, disk, faults, lengths, pictures
+from dg2_jax.serve.batches import JobBatch, StoppedError
+from dg2_jax.serve.local_engine import LocalEngine
+from dg2_jax.serve.models import Models
+from dg2_jax.serve.schemas import JobRequest
+from dg2_jax.serve.sharing import Sharing
+from dg2_jax.serve.views import progress_view
 from dg2_jax.settings import BATCH_SIZES, PROMPTED
-from serve import batches, disk, faults, lengths, pictures
-from serve.batches import JobBatch, StoppedError
-from serve.local_engine import LocalEngine
-from serve.models import Models
-from serve.schemas import JobRequest
-from serve.sharing import Sharing
-from serve.views import progress_view
 
 log = structlog.get_logger()
 

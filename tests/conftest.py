@@ -12,9 +12,15 @@ os.environ.setdefault(
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 
+from pathlib import Path
+
 from jaxtyping import install_import_hook
 
-install_import_hook("dg2_jax", "beartype.beartype")
+# Of the library; its links to the user's folders lead to code without arrays.
+_MODULES = [
+    path for path in (Path(__file__).parents[1] / "dg2_jax").iterdir() if not path.is_symlink()
+]
+install_import_hook([f"dg2_jax.{path.stem}" for path in _MODULES], "beartype.beartype")
 
 import jax  # noqa: E402
 

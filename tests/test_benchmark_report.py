@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from scripts import benchmark_report
+from dg2_jax.scripts import benchmark_report
 
 HEAD = {
     "command": "python -m scripts.benchmark",

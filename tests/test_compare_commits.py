@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from scripts import compare_commits
+from dg2_jax.scripts import compare_commits
 
 
 def log(*records):

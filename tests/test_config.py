@@ -18,11 +18,11 @@ from dg2_jax.training.runs import AutoencoderRunConfig, DenoiserRunConfig, Disti
 from dg2_jax.training.starting import check_data
 
 CONFIGS = {
-    "configs.demo": DenoiserRunConfig,
-    "configs.demo_256": DenoiserRunConfig,
-    "configs.demo_vae": AutoencoderRunConfig,
-    "configs.demo_vae_crisp": AutoencoderRunConfig,
-    "configs.demo_vae_decoder": AutoencoderRunConfig,
+    "dg2_jax.configs.demo": DenoiserRunConfig,
+    "dg2_jax.configs.demo_256": DenoiserRunConfig,
+    "dg2_jax.configs.demo_vae": AutoencoderRunConfig,
+    "dg2_jax.configs.demo_vae_crisp": AutoencoderRunConfig,
+    "dg2_jax.configs.demo_vae_decoder": AutoencoderRunConfig,
 }
 
 
@@ -131,7 +131,7 @@ def test_a_denoiser_of_another_class_is_refused():
 @pytest.mark.parametrize("name", ["demo", "demo_dit", "demo_fast", "demo_lora", "dg2_toy"])
 def test_saved_configurations_without_the_key_model_are_read(name):
     cls = DistillationRunConfig if name == "demo_fast" else DenoiserRunConfig
-    values = importlib.import_module(f"configs.{name}").get_config().to_dict()
+    values = importlib.import_module(f"dg2_jax.configs.{name}").get_config().to_dict()
     run = config.from_mapping(cls, values)
     saved = config.to_dict(run)
     assert cls.from_saved(saved) == run

@@ -9,8 +9,8 @@ from ml_collections import config_flags
 
 from dg2_jax import config as config_lib
 from dg2_jax.nn.unet import UNetConfig
+from dg2_jax.scripts import config_flag
 from dg2_jax.training import runs
-from scripts import config_flag
 
 CONFIGS = {
     "demo": runs.DenoiserRunConfig,

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from scripts import hlo
+from dg2_jax.scripts import hlo
 
 
 def gflop(function, *shapes):

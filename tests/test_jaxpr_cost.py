@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from scripts.jaxpr_cost import cost
+from dg2_jax.scripts.jaxpr_cost import cost
 
 A = jax.ShapeDtypeStruct((8, 16), jnp.float32)
 B = jax.ShapeDtypeStruct((16, 32), jnp.float32)

@@ -2,23 +2,23 @@
 
 import pytest
 
-from scripts import late_imports
+from dg2_jax.scripts import late_imports
 
 SOURCE = """
 import dg2_jax.files
-from serve import app
+from dg2_jax.serve import app
 
 
 def plain():
     from dg2_jax import Pipeline
     import numpy
-    import bank, json  # noqa: F401
+    import dg2_jax.files, json  # noqa: F401
 
 
 class Lazy:
     async def load(self):
         # bank takes a second to import
-        from bank import Bank
+        from dg2_jax.bank import Bank
         from dg2_jax.models import (
             folder,  # only with --model
         )
@@ -30,8 +30,8 @@ def test_those_without_a_reason_are_seen():
     actual = [(late.module, late.reason) for late in late_imports.late_imports(SOURCE)]
     assert actual == [
         ("dg2_jax", ""),
-        ("bank", ""),
-        ("bank", "bank takes a second to import"),
+        ("dg2_jax.files", ""),
+        ("dg2_jax.bank", "bank takes a second to import"),
         ("dg2_jax.models", "only with --model"),
         (".", ""),
     ]

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import demo, demo_dit, dg2_base, dg2_toy
 from dg2_jax.config import from_mapping
+from dg2_jax.configs import demo, demo_dit, dg2_base, dg2_toy
 from dg2_jax.diffusion import denoiser, guidance, sampling, schedules, solvers
 from dg2_jax.diffusion.guidance import Branches
 from dg2_jax.generation import packed

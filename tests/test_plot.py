@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dg2_jax.scripts import plot, schedule_plot
 from dg2_jax.training.process import DiffusionConfig
-from scripts import plot, schedule_plot
 
 ROOT = Path(__file__).parents[1]
 

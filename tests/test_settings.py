@@ -17,8 +17,8 @@ from dg2_jax.controls.arguments import ARGUMENTS, declared
 from dg2_jax.controls.keywords import Controls, SamplerControls
 from dg2_jax.controls.values import Choice, Integer, Numbers, Pairs, Real, Text
 from dg2_jax.models import folder
+from dg2_jax.scripts import write_keywords
 from dg2_jax.settings import NAMED, SAMPLER_GROUPS
-from scripts import write_keywords
 from tests import tiny_model
 
 CONTROLS = declaration.of(Settings)

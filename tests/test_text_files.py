@@ -2,7 +2,7 @@
 
 import pytest
 
-from bank.builder import read_prompts
+from dg2_jax.bank.builder import read_prompts
 from dg2_jax.data.text_files import decode, lines
 
 

@@ -1,1 +1,1 @@
-"""Routes validate and enqueue; the work is done behind `serve.engine`."""
+"""Routes validate and enqueue; the work is done behind `dg2_jax.serve.engine`."""

@@ -11,17 +11,17 @@ from fastapi.concurrency import run_in_threadpool
 from PIL import Image, ImageOps
 
 from dg2_jax.controls.arguments import expand_seed
+from dg2_jax.serve import a1111_names, infotext, intake, pictures
+from dg2_jax.serve.a1111_enlarging import Enlarging, network_of
+from dg2_jax.serve.a1111_schemas import CHECKPOINT, CLIP_LAYERS, Change, Create, Generate, PngInfo
+from dg2_jax.serve.checkpoints import checkpoint_of
+from dg2_jax.serve.context import Client, Context, Ctx
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.records import Job
+from dg2_jax.serve.routes import a1111_extras, a1111_lists, a1111_progress
+from dg2_jax.serve.routes.images import read_info
+from dg2_jax.serve.waiting import Watched, submit
 from dg2_jax.settings import MAX_SEED
-from serve import a1111_names, infotext, intake, pictures
-from serve.a1111_enlarging import Enlarging, network_of
-from serve.a1111_schemas import CHECKPOINT, CLIP_LAYERS, Change, Create, Generate, PngInfo
-from serve.checkpoints import checkpoint_of
-from serve.context import Client, Context, Ctx
-from serve.problems import ProblemError
-from serve.records import Job
-from serve.routes import a1111_extras, a1111_lists, a1111_progress
-from serve.routes.images import read_info
-from serve.waiting import Watched, submit
 
 router = APIRouter(tags=["A1111"])
 router.include_router(a1111_lists.router)

@@ -7,12 +7,12 @@ from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 from pydantic import Field
 
-from serve import a1111_fields, intake, pictures
-from serve.a1111_enlarging import Enlarging, network_of
-from serve.a1111_schemas import MAX_ENLARGED, Lenient, Real, Whole
-from serve.context import Client, Context, Ctx
-from serve.sizes import Size
-from serve.waiting import submit
+from dg2_jax.serve import a1111_fields, intake, pictures
+from dg2_jax.serve.a1111_enlarging import Enlarging, network_of
+from dg2_jax.serve.a1111_schemas import MAX_ENLARGED, Lenient, Real, Whole
+from dg2_jax.serve.context import Client, Context, Ctx
+from dg2_jax.serve.sizes import Size
+from dg2_jax.serve.waiting import submit
 
 router = APIRouter()
 

@@ -8,12 +8,12 @@ from typing import Any
 from fastapi import APIRouter
 
 from dg2_jax.diffusion.schedules import RHO
-from serve import a1111_names
-from serve.a1111_schemas import Options
-from serve.checkpoints import Checkpoint, checkpoints
-from serve.context import Context, Ctx
-from serve.job_controls import installed_upscalers
-from serve.problems import ProblemError
+from dg2_jax.serve import a1111_names
+from dg2_jax.serve.a1111_schemas import Options
+from dg2_jax.serve.checkpoints import Checkpoint, checkpoints
+from dg2_jax.serve.context import Context, Ctx
+from dg2_jax.serve.job_controls import installed_upscalers
+from dg2_jax.serve.problems import ProblemError
 
 router = APIRouter()
 

@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 
-from serve.context import Client, Ctx
-from serve.waiting import oldest
+from dg2_jax.serve.context import Client, Ctx
+from dg2_jax.serve.waiting import oldest
 
 router = APIRouter()
 

@@ -7,13 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.controls.values import Real
+from dg2_jax.serve.context import Context, Ctx
+from dg2_jax.serve.job_controls import SPLITS
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.routes.jobs import Limit, Search
+from dg2_jax.serve.schemas import Count, Split, Text, checked
+from dg2_jax.serve.schemas import Seed as SeedValue
 from dg2_jax.settings import MAX_SEED
-from serve.context import Context, Ctx
-from serve.job_controls import SPLITS
-from serve.problems import ProblemError
-from serve.routes.jobs import Limit, Search
-from serve.schemas import Count, Split, Text, checked
-from serve.schemas import Seed as SeedValue
 
 router = APIRouter(prefix="/bank", tags=["prompt bank"])
 Category = Annotated[str, Field(min_length=1, max_length=100)]

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from dg2_jax.pictures.edges import PREPROCESSORS
-from serve.context import Ctx
+from dg2_jax.serve.context import Ctx
 
 VERSION = 2  # of the extension's API, whose units have an `image`
 

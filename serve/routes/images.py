@@ -9,13 +9,13 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import FormData
 
-from serve import archive, file_names, infotext, intake, pictures, restore
-from serve.context import Context, Ctx
-from serve.problems import ProblemError
-from serve.routes.jobs import Before, JobKind, Limit, Search
-from serve.rows import Sort
-from serve.schemas import Picture
-from serve.views import ImagePage, image_view
+from dg2_jax.serve import archive, file_names, infotext, intake, pictures, restore
+from dg2_jax.serve.context import Context, Ctx
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.routes.jobs import Before, JobKind, Limit, Search
+from dg2_jax.serve.rows import Sort
+from dg2_jax.serve.schemas import Picture
+from dg2_jax.serve.views import ImagePage, image_view
 
 router = APIRouter(tags=["pictures"])
 _PATTERN: dict[str, Any] = {"max_length": 200, "description": "of file names: {prompt} {seed}"}

@@ -7,13 +7,13 @@ from fastapi import APIRouter, Body, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from dg2_jax.controls.declaration import KINDS
-from serve import intake
-from serve.context import Client, Context, Ctx
-from serve.events import Event, EventStream
-from serve.problems import ProblemError
-from serve.records import Job
-from serve.schemas import EXAMPLES, JobRequest
-from serve.views import JobPage, JobView, job_view
+from dg2_jax.serve import intake
+from dg2_jax.serve.context import Client, Context, Ctx
+from dg2_jax.serve.events import Event, EventStream
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.records import Job
+from dg2_jax.serve.schemas import EXAMPLES, JobRequest
+from dg2_jax.serve.views import JobPage, JobView, job_view
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 

@@ -13,12 +13,12 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from dg2_jax.interop import realesrgan
+from dg2_jax.serve import intake, pictures
+from dg2_jax.serve.context import Client, Context, Ctx
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.schemas import Text
+from dg2_jax.serve.waiting import oldest, submit
 from dg2_jax.settings import MAX_SEED
-from serve import intake, pictures
-from serve.context import Client, Context, Ctx
-from serve.problems import ProblemError
-from serve.schemas import Text
-from serve.waiting import oldest, submit
 
 router = APIRouter(tags=["DiffusionGen2"])
 _SPLITS = {"train": "train", "val": "validation"}

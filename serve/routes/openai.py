@@ -15,16 +15,16 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 
 from dg2_jax.checks import ParameterError
-from serve import intake, pictures
-from serve.checkpoints import Checkpoint, checkpoint_of, checkpoints
-from serve.context import Client, Context, Ctx
-from serve.events import EventStream
-from serve.openai_schemas import ImageRequest, VariationRequest
-from serve.problems import ProblemError
-from serve.records import Job
-from serve.security import picture_token
-from serve.sizes import Size
-from serve.waiting import Watched, submit
+from dg2_jax.serve import intake, pictures
+from dg2_jax.serve.checkpoints import Checkpoint, checkpoint_of, checkpoints
+from dg2_jax.serve.context import Client, Context, Ctx
+from dg2_jax.serve.events import EventStream
+from dg2_jax.serve.openai_schemas import ImageRequest, VariationRequest
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.records import Job
+from dg2_jax.serve.security import picture_token
+from dg2_jax.serve.sizes import Size
+from dg2_jax.serve.waiting import Watched, submit
 
 _THEIRS = re.compile(r"(chatgpt-image|gpt-image|dall-e)-[\w.-]+")  # what only OpenAI has
 router = APIRouter(tags=["OpenAI"])

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from serve.problems import ProblemError
+from dg2_jax.serve.problems import ProblemError
 
 STATIC = Path(__file__).parents[1] / "static"
 _IMPORT_MAP = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)

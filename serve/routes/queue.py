@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.context import Client, Context, Ctx
-from serve.routes.jobs import view
-from serve.views import QueueView
+from dg2_jax.serve.context import Client, Context, Ctx
+from dg2_jax.serve.routes.jobs import view
+from dg2_jax.serve.views import QueueView
 
 router = APIRouter(prefix="/queue", tags=["jobs"])
 

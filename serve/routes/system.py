@@ -6,14 +6,14 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from dg2_jax.checks import ParameterError
+from dg2_jax.serve import file_names
+from dg2_jax.serve.context import Ctx
+from dg2_jax.serve.job_controls import CHOICES, installed_upscalers, offered
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.schemas import MAX_PROMPT, Text
+from dg2_jax.serve.security import COOKIE, COOKIE_SECONDS, authenticated, same, session_token
 from dg2_jax.settings import MAX_STEPS
 from dg2_jax.text import lengths
-from serve import file_names
-from serve.context import Ctx
-from serve.job_controls import CHOICES, installed_upscalers, offered
-from serve.problems import ProblemError
-from serve.schemas import MAX_PROMPT, Text
-from serve.security import COOKIE, COOKIE_SECONDS, authenticated, same, session_token
 
 router = APIRouter(tags=["server"])
 

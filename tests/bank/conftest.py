@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bank import Bank, store
+from dg2_jax.bank import Bank, store
 from dg2_jax.text.loading import load_text_encoder
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bank import Bank
+from dg2_jax.bank import Bank
 from dg2_jax.interop.dg2_prompts import read_bank, read_evaluation_prompts
 from dg2_jax.interop.torch_checkpoint import CheckpointError
 from tests.interop.torch_files import write_torch

@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from bank import Bank, builder, store
-from bank.search import VectorIndex
-from bank.synthetic import DIMENSION, ClusteredVectors, effective_dimension
+from dg2_jax.bank import Bank, builder, store
+from dg2_jax.bank.search import VectorIndex
+from dg2_jax.bank.synthetic import DIMENSION, ClusteredVectors, effective_dimension
 
 
 def best(a_bank, prompt, **options):

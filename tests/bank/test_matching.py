@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bank import Bank
-from bank.matching import diversify, effective_choices, probabilities
+from dg2_jax.bank import Bank
+from dg2_jax.bank.matching import diversify, effective_choices, probabilities
 from tests.bank import paraphrases
 
 SPLITS = {"train": paraphrases.TRAIN, "validation": paraphrases.VALIDATION}
@@ -58,7 +58,7 @@ def test_default_min_similarity_separates(shipped):
 
 def test_scores_are_centred_cosines(shipped, encoder):
     """Against the definition, on the raw vectors."""
-    from bank import builder, store
+    from dg2_jax.bank import builder, store
 
     stored = store.read(builder.SHIPPED)
     raw = stored.vectors.astype(np.float64)

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bank import builder, store
+from dg2_jax.bank import builder, store
 
 ENTRIES = builder.read_prompts()
 

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from dg2_jax.data.sources.spec import SourceSpec
-from scripts import make_balloons
+from dg2_jax.scripts import make_balloons
 
 CAPTIONS = {"a": ("a lake", "water under a hill"), "b": ("ein Wald, früh",), "c": ("a dune",)}
 

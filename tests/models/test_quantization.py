@@ -11,7 +11,7 @@ from dg2_jax.generation import program
 from dg2_jax.models.model import DTYPES
 from dg2_jax.models.quantization import expand, quantize
 from dg2_jax.pipeline import Pipeline
-from serve.server_settings import ServerSettings
+from dg2_jax.serve.server_settings import ServerSettings
 
 STEPS = 3
 

@@ -22,7 +22,7 @@ from dg2_jax.nn.sd_config import SDUNetConfig
 from dg2_jax.nn.sd_controlnet import ControlNet, ControlNetConfig
 from dg2_jax.nn.sd_unet import SDUNet
 from dg2_jax.nn.transformer import layer_norm
-from scripts.published_unets import PUBLISHED
+from dg2_jax.scripts.published_unets import PUBLISHED
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 SD1 = SDUNetConfig()

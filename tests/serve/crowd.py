@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from serve.client import AsyncClient, ServerError
+from dg2_jax.serve.client import AsyncClient, ServerError
 from tests.serve.fakes import FakePipeline
 from tests.serve.live import PROCESS_SIZE, Process, run_async
 

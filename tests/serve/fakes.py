@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bank import Entry
-from bank.matching import Candidate, Match
+from dg2_jax.bank import Entry
+from dg2_jax.bank.matching import Candidate, Match
 from dg2_jax.checks import ParameterError
 from dg2_jax.controls.arguments import expand_prompts, expand_seed, takes_settings
 from dg2_jax.result import Preview, Result

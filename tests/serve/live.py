@@ -21,8 +21,8 @@ import httpx
 import structlog
 import uvicorn
 
-from serve.app import create_app
-from serve.server_settings import ServerSettings
+from dg2_jax.serve.app import create_app
+from dg2_jax.serve.server_settings import ServerSettings
 from tests.serve.fakes import FakeBank, FakePipeline, fake_upscale
 
 PROCESS_SIZE = 128  # of the pictures of a server with a process of its own
@@ -139,8 +139,8 @@ def run_async(coroutine: Coroutine) -> Any:
 
 def main() -> None:
     """A server with the fake pipeline; flags and environment as for `python -m serve`."""
-    from serve import app, models
-    from serve.__main__ import main as serve_main
+    from dg2_jax.serve import app, models
+    from dg2_jax.serve.__main__ import main as serve_main
 
     seconds = float(os.environ.get("FAKE_STEP_SECONDS", "0.05"))
     pipe = FakePipeline(seconds, size=PROCESS_SIZE)

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from serve.client import AsyncClient
+from dg2_jax.serve.client import AsyncClient
 
 _CLIENTS = 16
 _ROOT = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ import pytest
 import webuiapi
 from PIL import Image
 
-from serve import a1111_fields, a1111_schemas
-from serve.foreign_fields import Ignored, Refused
-from serve.routes import a1111_extras
+from dg2_jax.serve import a1111_fields, a1111_schemas
+from dg2_jax.serve.foreign_fields import Ignored, Refused
+from dg2_jax.serve.routes import a1111_extras
 from tests.serve.fakes import SIZE
 
 DOCS = Path(__file__).parents[2] / "docs" / "api.md"

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from serve.routes.page import policy
-from serve.security import is_public, session_token
-from serve.server_settings import ServerSettings
+from dg2_jax.serve.routes.page import policy
+from dg2_jax.serve.security import is_public, session_token
+from dg2_jax.serve.server_settings import ServerSettings
 
 on_each_database = pytest.mark.usefixtures("each_database")
 

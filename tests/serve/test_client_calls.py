@@ -12,7 +12,7 @@ import pytest
 import webuiapi
 from PIL import Image, ImageDraw
 
-from serve import pictures
+from dg2_jax.serve import pictures
 from tests.serve.fakes import SIZE, FakePipeline
 from tests.serve.live import run_async
 

@@ -12,7 +12,7 @@ import pytest
 import webuiapi
 from PIL import Image
 
-from serve.client import AsyncClient, Client, ServerError
+from dg2_jax.serve.client import AsyncClient, Client, ServerError
 from tests.serve.fakes import SIZE, FakePipeline
 from tests.serve.live import run_async
 

@@ -13,9 +13,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from pydantic import ValidationError
 
-from serve import database, disk, migrations, tables
-from serve.server_settings import ServerSettings
-from serve.store import Store
+from dg2_jax.serve import database, disk, migrations, tables
+from dg2_jax.serve.server_settings import ServerSettings
+from dg2_jax.serve.store import Store
 from tests.serve.live import LiveServer
 
 RELEASES = Path(__file__).parents[1] / "golden" / "jobs"  # dumps of databases that they wrote

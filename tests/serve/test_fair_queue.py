@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.fair_queue import FairQueue, Waiting
+from dg2_jax.serve.fair_queue import FairQueue, Waiting
 
 SIZES = st.sampled_from([(1,), (1, 2), (1, 2, 4), (1, 2, 4, 8)])
 JOBS = st.lists(

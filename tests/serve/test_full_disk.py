@@ -18,12 +18,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from serve import disk
-from serve.disk import Disk
-from serve.files import Files
-from serve.records import Job
-from serve.schemas import stored_request
-from serve.store import Store
+from dg2_jax.serve import disk
+from dg2_jax.serve.disk import Disk
+from dg2_jax.serve.files import Files
+from dg2_jax.serve.records import Job
+from dg2_jax.serve.schemas import stored_request
+from dg2_jax.serve.store import Store
 from tests.serve.test_jobs import events_of, png
 from tests.serve.test_survival import wait_for
 

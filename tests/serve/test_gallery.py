@@ -7,10 +7,10 @@ import zipfile
 import httpx
 import pytest
 
-from serve import file_names, gallery
-from serve.disk import Disk
-from serve.problems import ProblemError
-from serve.records import Image
+from dg2_jax.serve import file_names, gallery
+from dg2_jax.serve.disk import Disk
+from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.records import Image
 
 pytestmark = pytest.mark.usefixtures("each_database")
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from dg2_jax.pictures import images
-from serve import infotext, pictures
-from serve.problems import ProblemError
+from dg2_jax.serve import infotext, pictures
+from dg2_jax.serve.problems import ProblemError
 from tests.serve.live import LiveServer
 
 
@@ -120,7 +120,7 @@ def test_odd_prompts_are_only_text(server, prompt):
 def test_a_prompt_is_one_log_line(capsys):
     import structlog
 
-    from serve.observe import configure_logging
+    from dg2_jax.serve.observe import configure_logging
     from tests.serve.live import quiet
 
     configure_logging()

@@ -8,9 +8,9 @@ import pytest
 from openai.resources.images import Images
 from PIL import Image
 
-from serve import openai_schemas
-from serve.foreign_fields import Ignored, Refused
-from serve.openai_fields import TABLE
+from dg2_jax.serve import openai_schemas
+from dg2_jax.serve.foreign_fields import Ignored, Refused
+from dg2_jax.serve.openai_fields import TABLE
 from tests.serve.fakes import SIZE
 from tests.serve.test_a1111_fields import DOCS, told
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from dg2_jax.controls.declaration import KINDS
 from dg2_jax.models.folder import EMBEDDED
-from serve import exif, infotext
-from serve.job_controls import of_kind
+from dg2_jax.serve import exif, infotext
+from dg2_jax.serve.job_controls import of_kind
 from tests.serve.fakes import SIZE
 from tests.serve.test_jobs import png
 

@@ -11,7 +11,7 @@ from openai import OpenAI
 from PIL import Image
 
 from dg2_jax.controls.declaration import KINDS
-from serve.models import Models, load_pipeline
+from dg2_jax.serve.models import Models, load_pipeline
 from tests import tiny_model
 from tests.sd_models import GOLDEN
 from tests.serve.live import LiveServer

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dg2_jax.checks import ParameterError
-from serve.styles import Style, Styles
+from dg2_jax.serve.styles import Style, Styles
 from tests.serve.live import LiveServer
 
 INK = {"prompt": "an ink drawing of {prompt}, {prompt} again", "negative_prompt": "colour"}

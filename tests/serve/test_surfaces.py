@@ -12,9 +12,9 @@ import pytest
 from dg2_jax import Pipeline
 from dg2_jax.controls.arguments import declared
 from dg2_jax.controls.declaration import KINDS
-from serve import a1111_schemas, openai_schemas
-from serve.job_controls import CONTROLS, of_kind
-from serve.schemas import REQUESTS
+from dg2_jax.serve import a1111_schemas, openai_schemas
+from dg2_jax.serve.job_controls import CONTROLS, of_kind
+from dg2_jax.serve.schemas import REQUESTS
 from tests.serve.fakes import SIZE
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ import httpx
 import psutil
 import pytest
 
-from serve.schemas import stored_request
-from serve.server_settings import ServerSettings
-from serve.store import Job, Store
+from dg2_jax.serve.schemas import stored_request
+from dg2_jax.serve.server_settings import ServerSettings
+from dg2_jax.serve.store import Job, Store
 from tests.serve.crowd import crowd
 from tests.serve.fakes import FakePipeline
 from tests.serve.live import LiveServer, Process
@@ -186,8 +186,8 @@ def test_dropped_connections_leave_nothing_behind(start):
 def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
     from starlette.testclient import TestClient
 
-    from serve.app import create_app
-    from serve.server_settings import ServerSettings
+    from dg2_jax.serve.app import create_app
+    from dg2_jax.serve.server_settings import ServerSettings
 
     def load(_):
         raise FileNotFoundError("model must be one of demo, or a folder")

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dg2_jax import files
+from dg2_jax.scripts.command import command
 from dg2_jax.training import checkpoint, loop, signals, step
-from scripts.command import command
 from tests.training import helpers
 
 _CONTEXT = multiprocessing.get_context("forkserver")

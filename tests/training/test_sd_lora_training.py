@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from configs import sd_lora
 from dg2_jax import config as config_lib
+from dg2_jax.configs import sd_lora
 from dg2_jax.data import latents, preparation
 from dg2_jax.data.recipe import Recipe
 from dg2_jax.data.sources.spec import SourceSpec
@@ -19,10 +19,10 @@ from dg2_jax.interop.stable_diffusion import lora_file
 from dg2_jax.models import lora, sources
 from dg2_jax.pictures.images import from_uint8
 from dg2_jax.pipeline import Pipeline
+from dg2_jax.scripts import train
 from dg2_jax.training import optimizer, state
 from dg2_jax.training.checkpoint import CheckpointManager
 from dg2_jax.training.runs import DenoiserRunConfig
-from scripts import train
 from tests.sd_models import GOLDEN
 
 FEW = {"num_inference_steps": 2, "seed": 3}

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import dg2_toy
 from dg2_jax import config as config_lib
+from dg2_jax.configs import dg2_toy
 from dg2_jax.interop.diffusers_vae import published_config
 from dg2_jax.models import folder as model
+from dg2_jax.scripts import train
 from dg2_jax.text.loading import load_text_encoder
 from dg2_jax.training import data, samples, starting
 from dg2_jax.training.checkpoint import CheckpointManager
 from dg2_jax.training.process import DiffusionConfig
 from dg2_jax.training.runs import DenoiserRunConfig
-from scripts import train
 from tests.data import pictures
 from tests.interop import published
 from tests.interop.torch_files import write_torch

@@ -10,16 +10,16 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from configs import demo_vae, demo_vae_crisp, demo_vae_decoder
 from dg2_jax import config as config_lib
+from dg2_jax.configs import demo_vae, demo_vae_crisp, demo_vae_decoder
 from dg2_jax.data import encoding, loader
 from dg2_jax.data.pixels import open_pixels
 from dg2_jax.data.scenes import builder
 from dg2_jax.data.sources.spec import SourceSpec
 from dg2_jax.models import folder
+from dg2_jax.scripts import train_vae
 from dg2_jax.training import export, starting, state
 from dg2_jax.training.runs import AutoencoderRunConfig
-from scripts import train_vae
 from tests.data import pictures
 
 VAE = {"decoder_block_out_channels": (16, 16, 16), "head_channels": 4}

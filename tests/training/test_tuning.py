@@ -4,15 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from configs import demo_lora
 from dg2_jax import config as config_lib
+from dg2_jax.configs import demo_lora
 from dg2_jax.models import folder as model
 from dg2_jax.models import lora
+from dg2_jax.scripts import train
 from dg2_jax.training import export, optimizer, starting, state, tuning
 from dg2_jax.training.checkpoint import CheckpointManager
 from dg2_jax.training.config import DevicesConfig, OptimConfig, RunConfig
 from dg2_jax.training.runs import DenoiserRunConfig
-from scripts import train
 from tests.interop import published
 from tests.training.test_step import assert_close, dit_loss, make_batch
 

@@ -17,7 +17,7 @@ import httpx
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from serve.client import Client
+from dg2_jax.serve.client import Client
 from tests.serve.load import wait_until_warm
 from tests.ui.conftest import DESKTOP, EXECUTABLE
 

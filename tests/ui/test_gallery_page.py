@@ -7,7 +7,7 @@ import zipfile
 import pytest
 from playwright.sync_api import Page, expect
 
-from serve.routes.page import STATIC
+from dg2_jax.serve.routes.page import STATIC
 from tests.ui.test_look import PHONE, PROMPTS, fill_gallery, serious
 
 NEWEST = PROMPTS[::-1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from bank.builder import read_prompts
+from dg2_jax.bank.builder import read_prompts
 from dg2_jax.diffusion import views
 from tests.ui.helpers import at_rest, choose_source, generate, generate_next, png_bytes, wait_done
 from tests.ui.painter import paint

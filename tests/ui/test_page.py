@@ -9,9 +9,9 @@ from playwright.sync_api import Page, expect
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.models.folder import EMBEDDED
+from dg2_jax.serve.disk import FULL, Disk
 from dg2_jax.settings import Settings
 from dg2_jax.text.loading import load_text_encoder
-from serve.disk import FULL, Disk
 from tests.serve.live import LiveServer, quiet
 from tests.tiny_model import FAST
 from tests.ui.helpers import (

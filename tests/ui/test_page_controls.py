@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from serve.job_controls import CONTROLS, of_kind
+from dg2_jax.serve.job_controls import CONTROLS, of_kind
 from tests.ui.conftest import EXECUTABLE
 from tests.ui.dummy_control import HELP
 from tests.ui.helpers import generate_next, png_bytes, shown_job

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from serve.models import load_pipeline
+from dg2_jax.serve.models import load_pipeline
 from tests.sd_models import GOLDEN, lora_file
 from tests.serve.live import LiveServer, quiet
 from tests.ui.helpers import png_bytes, shown_job

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from dg2_jax.models.folder import EMBEDDED
-from serve.job_controls import CONTROLS, of_kind
+from dg2_jax.serve.job_controls import CONTROLS, of_kind
 from tests.serve.live import LiveServer, quiet
 from tests.tiny_model import FAST
 from tests.ui.helpers import choose_source, generate, shown_job

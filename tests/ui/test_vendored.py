@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from serve.routes.page import STATIC
+from dg2_jax.serve.routes.page import STATIC
 
 VENDOR = STATIC / "vendor"
 TABLE = re.findall(
