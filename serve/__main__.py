@@ -12,7 +12,7 @@ import uvicorn
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from dg2_jax.serve import database, disk, observe, words
+from dg2_jax.serve import connections, database, disk, observe, words
 from dg2_jax.serve.server_settings import ServerSettings
 
 NOTICE_SECONDS = 1.0  # who asks whether the server is ready learns that it stops, before it does
@@ -87,6 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
         app,
         host=settings.host,
         port=settings.port,
+        http=connections.protocol(settings.request_seconds),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -17,6 +17,7 @@ from dg2_jax.interop import realesrgan
 from dg2_jax.models.adapters import Library
 from dg2_jax.models.controlnets import ControlNets
 from dg2_jax.serve import problems
+from dg2_jax.serve.access import Access
 from dg2_jax.serve.context import Context
 from dg2_jax.serve.disk import ERRORS, Disk
 from dg2_jax.serve.files import Files
@@ -117,6 +118,7 @@ def create_app(
         controlnets,
         wildcards,
         Styles(settings.data),
+        Access(settings.key),
         _bank=prompt_bank,
     )
 
@@ -161,7 +163,7 @@ def create_app(
     app.include_router(page.router)
     app.mount("/static", page.PageFiles(directory=page.STATIC, check_dir=False))
     app.add_middleware(Head)
-    app.add_middleware(Guard, settings=settings, policy=page.policy())
+    app.add_middleware(Guard, settings=settings, access=context.access, policy=page.policy())
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.controls.declaration import KINDS
@@ -149,6 +150,9 @@ def install(app: FastAPI) -> None:
             return respond(request.url.path, 503, disk.UNREACHABLE, retry_after=5)
         raise error
 
+    async def of_leaving(request: Request, error: Exception) -> JSONResponse:
+        return respond(request.url.path, 499, "the client left")
+
     async def of_anything(request: Request, error: Exception) -> JSONResponse:
         return respond(request.url.path, 500, f"internal error: {type(error).__name__}")
 
@@ -157,6 +161,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, of_http)
     for kind in disk.ERRORS:
         app.add_exception_handler(kind, of_storage)
+    app.add_exception_handler(ClientDisconnect, of_leaving)
     app.add_exception_handler(Exception, of_anything)
 
 

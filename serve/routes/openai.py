@@ -16,13 +16,13 @@ from starlette.datastructures import UploadFile
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.serve import intake, pictures
+from dg2_jax.serve.access import picture_token
 from dg2_jax.serve.checkpoints import Checkpoint, checkpoint_of, checkpoints
 from dg2_jax.serve.context import Client, Context, Ctx
 from dg2_jax.serve.events import EventStream
 from dg2_jax.serve.openai_schemas import ImageRequest, VariationRequest
 from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.records import Job
-from dg2_jax.serve.security import picture_token
 from dg2_jax.serve.sizes import Size
 from dg2_jax.serve.waiting import Watched, submit
 

@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.serve import file_names
+from dg2_jax.serve.access import COOKIE, COOKIE_SECONDS, address_of, session_token
 from dg2_jax.serve.context import Ctx
 from dg2_jax.serve.job_controls import CHOICES, installed_upscalers, offered
 from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.schemas import MAX_PROMPT, Text
-from dg2_jax.serve.security import COOKIE, COOKIE_SECONDS, authenticated, same, session_token
 from dg2_jax.settings import MAX_STEPS
 from dg2_jax.text import lengths
 
@@ -144,8 +144,8 @@ class Login(BaseModel):
 @router.get("/login")
 async def login_state(context: Ctx, request: Request) -> dict[str, bool]:
     """Whether a key is needed, and whether this browser has shown it."""
-    key = context.settings.key
-    return {"required": key is not None, "authenticated": authenticated(request.headers, key)}
+    admitted = context.access.admits(request.headers, address_of(request.scope))
+    return {"required": context.access.key is not None, "authenticated": admitted}
 
 
 @router.post("/login")
@@ -153,9 +153,9 @@ async def login(
     context: Ctx, request: Request, response: Response, given: Login
 ) -> dict[str, bool]:
     """Takes the key, gives a cookie."""
-    key = context.settings.key
+    key = context.access.key
     if key is not None:
-        if not same(given.key, key):
+        if not context.access.takes([given.key], address_of(request.scope)):
             raise ProblemError(401, "this is not the key", "key")
         response.set_cookie(
             COOKIE,

@@ -204,7 +204,7 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
 
 @pytest.mark.parametrize("batching", ["steps", "calls"])
 def test_warm_up_is_visible_and_grows(start, monkeypatch, batching):
-    monkeypatch.setattr("serve.worker.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("dg2_jax.serve.worker.PATIENCE_SECONDS", 0.05)
     server = start(warmup=True, max_batch=4, batching=batching)
     wait_for(lambda: server.client.get("/api/v1/ready").status_code == 200)
     wait_for(lambda: server.client.get("/api/v1/ready").json()["warmup"]["done"] == 3)
@@ -224,7 +224,7 @@ def test_batch_sizes_that_do_not_fit_are_given_up(start, monkeypatch, batching):
                 raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
             super().trouble(prompts, begins)
 
-    monkeypatch.setattr("serve.worker.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("dg2_jax.serve.worker.PATIENCE_SECONDS", 0.05)
     server = start(warmup=True, pipe=Small(), batching=batching)
     wait_for(lambda: server.client.get("/api/v1/ready").json()["warmup"]["total"] == 2)
     job = server.finished(server.submit(prompt="x", num_images=5)["id"])
