@@ -22,12 +22,12 @@ STOPPING = "the server is stopping"
 STOPPING_SECONDS = 10  # after which another may have taken its place
 
 
-class ProblemError(Exception):
+class ProblemError(HTTPException):
     """An error to tell the client about.
 
     Attributes:
         status: of the response.
-        detail: one sentence for people.
+        detail: one sentence for people; with a field, what is said of it may be enough.
         field: the field of the request at fault, if one is.
         retry_after: seconds after which to try again, if that makes sense.
     """
@@ -35,9 +35,8 @@ class ProblemError(Exception):
     def __init__(
         self, status: int, detail: str, field: str | None = None, retry_after: int | None = None
     ):
-        super().__init__(detail)
+        super().__init__(status, detail)
         self.status = status
-        self.detail = detail
         self.field = field
         self.retry_after = retry_after
 

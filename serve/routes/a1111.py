@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from PIL import Image, ImageOps
 
@@ -20,10 +20,11 @@ from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.records import Job
 from dg2_jax.serve.routes import a1111_extras, a1111_lists, a1111_progress
 from dg2_jax.serve.routes.images import read_info
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.waiting import Watched, submit
 from dg2_jax.settings import MAX_SEED
 
-router = APIRouter(tags=["A1111"])
+router = Router(tags=["A1111"])
 router.include_router(a1111_lists.router)
 router.include_router(a1111_extras.router)
 router.include_router(a1111_progress.router)

@@ -5,8 +5,6 @@ import resource
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
-
 from dg2_jax.diffusion.schedules import RHO
 from dg2_jax.serve import a1111_names
 from dg2_jax.serve.a1111_schemas import Options
@@ -14,8 +12,9 @@ from dg2_jax.serve.checkpoints import Checkpoint, checkpoints
 from dg2_jax.serve.context import Context, Ctx
 from dg2_jax.serve.job_controls import installed_upscalers
 from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.routing import Router
 
-router = APIRouter()
+router = Router()
 
 
 def find_checkpoint(context: Context, title: str | None) -> Checkpoint:

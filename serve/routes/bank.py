@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from dg2_jax.checks import ParameterError
@@ -11,11 +11,12 @@ from dg2_jax.serve.context import Context, Ctx
 from dg2_jax.serve.job_controls import SPLITS
 from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.routes.jobs import Limit, Search
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.schemas import Count, Split, Text, checked
 from dg2_jax.serve.schemas import Seed as SeedValue
 from dg2_jax.settings import MAX_SEED
 
-router = APIRouter(prefix="/bank", tags=["prompt bank"])
+router = Router(prefix="/bank", tags=["prompt bank"])
 Category = Annotated[str, Field(min_length=1, max_length=100)]
 Seed = Annotated[int | None, Query(ge=0, le=MAX_SEED)]
 

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from fastapi import APIRouter
-
 from dg2_jax.pictures.edges import PREPROCESSORS
 from dg2_jax.serve.context import Ctx
+from dg2_jax.serve.routing import Router
 
 VERSION = 2  # of the extension's API, whose units have an `image`
 
-router = APIRouter(tags=["A1111"])
+router = Router(tags=["A1111"])
 
 
 @router.get("/version")

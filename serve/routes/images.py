@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, File, Query, Request, Response, UploadFile
+from fastapi import Depends, File, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from PIL import Image
@@ -13,11 +13,12 @@ from dg2_jax.serve import archive, file_names, infotext, intake, pictures, resto
 from dg2_jax.serve.context import Context, Ctx
 from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.routes.jobs import Before, JobKind, Limit, Search
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.rows import Sort
 from dg2_jax.serve.schemas import Picture
 from dg2_jax.serve.views import ImagePage, image_view
 
-router = APIRouter(tags=["pictures"])
+router = Router(tags=["pictures"])
 _PATTERN: dict[str, Any] = {"max_length": 200, "description": "of file names: {prompt} {seed}"}
 _TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
@@ -175,7 +176,7 @@ async def png_info(context: Ctx, request: Request) -> PngInfo:
             data = await file.read()
     else:
         try:
-            asked = PngInfoRequest.model_validate_json(await request.body())
+            asked = PngInfoRequest.model_validate(await request.json())
         except ValueError as error:
             raise ProblemError(
                 422, "image must be base64, a data: URI or an id", "image"

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import Body, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from dg2_jax.controls.declaration import KINDS
@@ -12,10 +12,11 @@ from dg2_jax.serve.context import Client, Context, Ctx
 from dg2_jax.serve.events import Event, EventStream
 from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.records import Job
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.schemas import EXAMPLES, JobRequest
 from dg2_jax.serve.views import JobPage, JobView, job_view
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = Router(prefix="/jobs", tags=["jobs"])
 
 JobKind = Literal[KINDS]  # type: ignore[valid-type]
 Status = Literal["queued", "running", "done", "failed", "cancelled"]

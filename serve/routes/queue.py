@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from dg2_jax.serve.context import Client, Context, Ctx
 from dg2_jax.serve.routes.jobs import view
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.views import QueueView
 
-router = APIRouter(prefix="/queue", tags=["jobs"])
+router = Router(prefix="/queue", tags=["jobs"])
 
 
 class Pause(BaseModel):

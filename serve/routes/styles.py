@@ -3,16 +3,17 @@
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 from pydantic import BaseModel, ConfigDict
 
 from dg2_jax.serve.context import Ctx
 from dg2_jax.serve.job_controls import MAX_STYLE_NAME
 from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.schemas import Text
 from dg2_jax.serve.styles import Style
 
-router = APIRouter(prefix="/styles", tags=["styles"])
+router = Router(prefix="/styles", tags=["styles"])
 _NAME = r"^[^\x00-\x1f,/]*[^\x00-\x20,/][^\x00-\x1f,/]*$"
 Name = Annotated[
     str,

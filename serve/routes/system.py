@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from dg2_jax.checks import ParameterError
@@ -11,17 +11,18 @@ from dg2_jax.serve.access import COOKIE, COOKIE_SECONDS, address_of, session_tok
 from dg2_jax.serve.context import Ctx
 from dg2_jax.serve.job_controls import CHOICES, installed_upscalers, offered
 from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.schemas import MAX_PROMPT, Text
 from dg2_jax.settings import MAX_STEPS
 from dg2_jax.text import lengths
 
-router = APIRouter(tags=["server"])
+router = Router(tags=["server"])
 
 
 @router.get("/health")
 async def health(context: Ctx) -> dict[str, Any]:
-    """That the process answers; on which device it computes, and what is in memory."""
-    return {"status": "ok", **context.engine.health()}
+    """That the process answers; what it is about, as `ready` tells it, and what it computes on."""
+    return {"status": "ok", **context.engine.ready(), **context.engine.health()}
 
 
 @router.get("/ready", responses={503: {"description": "not yet, or no longer"}})
