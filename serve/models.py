@@ -169,6 +169,10 @@ class Models:
         facts = self.facts(name)
         return sizes.allowed(facts, self._sizes) if facts else []
 
+    def hires_sizes(self, name: str) -> list[sizes.Size]:
+        """The sizes that a model's second pass may make; empty where they are not known."""
+        return sizes.of_second_pass(self.sizes(name), self._sizes)
+
     def hash_of(self, name: str, weights: str | None) -> str | None:
         """By which other tools know a set of a model's weights; None where there is none."""
         return self.details(name)["hashes"].get(weights)
@@ -188,6 +192,7 @@ class Models:
             "title": config.get("title", name),
             "size": facts.size if facts else None,
             "sizes": self.sizes(name),
+            "hires_sizes": self.hires_sizes(name),
             "multiple": facts.multiple if facts else 8,
             "weights": sets,
             "sampling": dict(facts.sampling) if facts else {},

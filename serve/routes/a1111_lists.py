@@ -106,6 +106,12 @@ def upscalers() -> list[dict[str, Any]]:
     ]
 
 
+@router.get("/latent-upscale-modes")
+def latent_upscale_modes() -> list[dict[str, str]]:
+    """Ways to enlarge latents for a second pass."""
+    return [{"name": name} for name in a1111_names.LATENT_UPSCALERS]
+
+
 def _networks() -> list[str]:
     there = installed_upscalers()
     return [name for name, ours in a1111_names.UPSCALERS.items() if ours in there]
@@ -150,7 +156,6 @@ def prompt_styles(context: Ctx) -> list[dict[str, str]]:
 @router.get("/face-restorers")
 @router.get("/sd-vae")
 @router.get("/sd-modules")
-@router.get("/latent-upscale-modes")
 @router.get("/script-info")
 @router.get("/extensions")
 def nothing() -> list[Any]:

@@ -43,7 +43,7 @@ def nested(depth, one="[]"):
         (f'"override_settings": {nested(5000)}', "body"),
         (f'"anything": {nested(MAX_DEPTH + 1)}', "anything"),
         (f'"init_images": [[{nested(MAX_DEPTH)}]]', "init_images"),
-        ('"a": {"b": ' * 100 + "1" + "}" * 100, "a"),
+        ('"a": ' + '{"b": ' * 100 + "1" + "}" * 100, "a"),
         ('"guidance_scale": 1e400', "guidance_scale"),
         ('"override_settings": {"CLIP_stop_at_last_layers": NaN}', "override_settings"),
         ('"override_settings": {"CLIP_stop_at_last_layers": [1, -Infinity]}', "override_settings"),

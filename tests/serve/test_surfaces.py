@@ -134,6 +134,9 @@ def test_options_tell_bounds_that_jobs_are_held_to(start):
         ),
         ({"guidence_scale": 2}, "guidence_scale"),
         ({"guidance_interval": [0.9, 0.1]}, "guidance_interval"),
+        ({"hires_size": [256, 256]}, "hires_size"),
+        ({"hires_size": [100, 128]}, "hires_size"),
+        ({"hires_size": [128, 128], "hires_steps": 1001}, "hires_steps"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_it_is_stored(server, fields, field):
@@ -147,6 +150,7 @@ def test_sizes_are_those_of_the_operator_and_of_the_model(start):
     server = start(sizes=["96x64", "64x96", "100x100"])  # the last is no multiple of the networks'
     offer = server.client.get("/api/v1/options").json()
     assert offer["models"][0]["sizes"] == [[SIZE, SIZE], [96, 64], [64, 96]]
+    assert offer["models"][0]["hires_sizes"] == offer["models"][0]["sizes"]
     job = server.finished(server.submit(prompt="x", width=96, seed=1, upscale=2)["id"])
     assert (job["request"]["width"], job["request"]["height"]) == (96, 64)
     image = job["images"][0]

@@ -108,6 +108,7 @@ export const S = {
       "in-painting": "In-painting",
       anagram: "Anagram",
       control: "ControlNet",
+      "second pass": "Second pass",
       output: "Output",
       preview: "Preview",
     },
@@ -227,6 +228,20 @@ export const S = {
       label: "Run deep levels every (steps)",
       hint: "More is quicker, at some cost of quality",
     },
+    hires_size: {
+      label: "Second pass at a larger size",
+      hint: "Enlarges the latents, adds noise and samples them again",
+      none: "Off",
+    },
+    hires_method: {
+      label: "Enlarge latents",
+      choices: { bilinear: "Bilinear", bicubic: "Bicubic", nearest: "Nearest" },
+    },
+    hires_strength: {
+      label: "Strength of the second pass",
+      hint: "0 only enlarges, 1 ignores the first pass",
+    },
+    hires_steps: { label: "Steps of the second pass", hint: "As many as the first pass, if empty" },
     decoder: { label: "Decoder", choices: { vae: "Full", taesd: "Quick (TAESD)" } },
     vae_tiling: { label: "Decode large pictures in tiles, in less memory" },
     controlnet: { label: "ControlNet", none: "Off" },
