@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import uvicorn
@@ -76,12 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     from dg2_jax.models.model import ModelError  # likewise
     from dg2_jax.serve.app import create_app  # likewise
 
-    settings.data.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(settings.data / "server.lock")  # the system releases it when the process ends
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        _end(f"data: another server uses {settings.data}")
+    lock = _locked(settings.data)  # the system releases it when the process ends
     compile_cache.enable()
     try:
         app = create_app(settings)
@@ -116,6 +112,19 @@ def main(arguments: list[str] | None = None) -> None:
     # A compilation cannot be interrupted, and its thread must not keep the process alive.
     sys.stdout.flush()
     os._exit(0 if server.failure is None else 2)
+
+
+def _locked(data: Path) -> FileLock:
+    """The lock of a data folder, which is made if it is not there."""
+    lock = FileLock(data / "server.lock")
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        _end(f"data: another server uses {data}")
+    except OSError as error:
+        _end(f"data: {data} cannot be written ({error.strerror}); name another with DG2_DATA")
+    return lock
 
 
 def _end(reason: str) -> NoReturn:

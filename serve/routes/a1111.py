@@ -227,7 +227,10 @@ def _reply(
     return {
         "images": images if asked.send_images else [],
         "parameters": asked.model_dump(),
-        "info": json.dumps(_info(context, jobs, enlarging) | {"styles": asked.styles}),
+        "info": json.dumps(
+            _info(context, jobs, enlarging)
+            | {"batch_size": asked.batch_size, "styles": asked.styles}
+        ),
     }
 
 
@@ -268,7 +271,6 @@ def _info(
         "sampler_name": a1111_names.sampler(request.solver),
         "cfg_scale": request.guidance_scale,
         "steps": request.num_inference_steps,
-        "batch_size": count,
         "restore_faces": False,
         "face_restoration_model": None,
         "sd_model_name": checkpoint.name,

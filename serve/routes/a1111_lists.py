@@ -152,25 +152,24 @@ def prompt_styles(context: Ctx) -> list[dict[str, str]]:
     return [asdict(style) for style in context.styles.all()]
 
 
-@router.get("/hypernetworks")
-@router.get("/face-restorers")
-@router.get("/sd-vae")
-@router.get("/sd-modules")
-@router.get("/script-info")
-@router.get("/extensions")
 def nothing() -> list[Any]:
     """There are none of these."""
     return []
 
 
-@router.post("/refresh-checkpoints")
-@router.post("/refresh-vae")
-@router.post("/refresh-loras")
-@router.post("/refresh-embeddings")
-@router.post("/unload-checkpoint")
-@router.post("/reload-checkpoint")
 def refresh() -> None:
     """Models are found at the start, and loaded and dropped as they are used."""
+
+
+_NONE = ("hypernetworks", "face-restorers", "sd-vae", "sd-modules", "script-info", "extensions")
+_FOUND_ALREADY = (
+    "refresh-checkpoints", "refresh-vae", "refresh-loras", "refresh-embeddings",
+    "unload-checkpoint", "reload-checkpoint",
+)  # fmt: skip
+for _path in _NONE:
+    router.add_api_route(f"/{_path}", nothing, methods=["GET"], name=_path.replace("-", "_"))
+for _path in _FOUND_ALREADY:
+    router.add_api_route(f"/{_path}", refresh, methods=["POST"], name=_path.replace("-", "_"))
 
 
 @router.get("/cmd-flags")

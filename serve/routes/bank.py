@@ -91,13 +91,13 @@ def _bank(context: Context) -> Any:
 
 
 @router.get("/categories")
-def categories(context: Ctx) -> dict[str, list[str]]:
+def list_categories(context: Ctx) -> dict[str, list[str]]:
     """What the bank is divided into."""
     return {"categories": list(_bank(context).categories()), "splits": list(SPLITS)}
 
 
 @router.post("/match")
-def match(context: Ctx, request: MatchRequest) -> MatchAnswer:
+def match_prompt(context: Ctx, request: MatchRequest) -> MatchAnswer:
     """The prompts nearest in meaning, best first, and one of them chosen."""
     given = {name: value for name, value in request.model_dump().items() if value is not None}
     result = _ask(_bank(context).match, **given)
@@ -122,7 +122,7 @@ def random_prompt(
 
 
 @router.get("/prompts")
-def prompts(
+def list_prompts(
     context: Ctx,
     q: Search = None,
     category: Annotated[str | None, Query(max_length=100)] = None,
@@ -142,7 +142,7 @@ def prompts(
 
 
 @router.post("/prompts", status_code=201)
-def add(context: Ctx, request: NewPrompt) -> StoredPrompt:
+def add_prompt(context: Ctx, request: NewPrompt) -> StoredPrompt:
     """Adds a prompt, which stays over restarts."""
     bank = _bank(context)
     ids = _ask(bank.add, [request.prompt], request.category, request.split)
@@ -155,7 +155,7 @@ def add(context: Ctx, request: NewPrompt) -> StoredPrompt:
 
 
 @router.delete("/prompts/{prompt_id}", status_code=204)
-def remove(context: Ctx, prompt_id: str) -> None:
+def remove_prompt(context: Ctx, prompt_id: str) -> None:
     """Removes a prompt."""
     bank = _bank(context)
     try:

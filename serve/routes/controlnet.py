@@ -12,19 +12,19 @@ router = Router(tags=["A1111"])
 
 
 @router.get("/version")
-def version() -> dict[str, int]:
+def controlnet_version() -> dict[str, int]:
     """The version of the extension's API."""
     return {"version": VERSION}
 
 
 @router.get("/model_list")
-def model_list(context: Ctx) -> dict[str, list[str]]:
+def controlnet_models(context: Ctx) -> dict[str, list[str]]:
     """The ControlNets of the server's folder."""
     return {"model_list": list(context.controlnets.names())}
 
 
 @router.get("/module_list")
-def module_list() -> dict[str, Any]:
+def controlnet_modules() -> dict[str, Any]:
     """The preprocessors; none has a value to set, none works without a ControlNet."""
     names = ["none", *PREPROCESSORS]
     detail = {name: {"model_free": False, "sliders": []} for name in names}
@@ -32,6 +32,6 @@ def module_list() -> dict[str, Any]:
 
 
 @router.get("/settings")
-def settings() -> dict[str, int]:
+def controlnet_settings() -> dict[str, int]:
     """How many units a request may have."""
     return {"control_net_unit_count": 1}

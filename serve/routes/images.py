@@ -24,7 +24,7 @@ _TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
 
 @router.get("/images")
-def gallery(
+def list_images(
     context: Ctx,
     limit: Limit = 50,
     before: Before = None,
@@ -56,7 +56,7 @@ class ImageChange(BaseModel):
 
 
 @router.patch("/images")
-def change(context: Ctx, asked: ImageChange) -> ImageIds:
+def change_images(context: Ctx, asked: ImageChange) -> ImageIds:
     """Marks, deletes or gives back pictures; returns the ids of those that it found."""
     if asked.favourite is None and asked.deleted is None:
         raise ProblemError(422, "or deleted is required", "favourite")
@@ -79,7 +79,7 @@ class Archive(BaseModel):
 
 
 @router.post("/images/zip", response_class=StreamingResponse)
-def archived(context: Ctx, asked: Archive) -> StreamingResponse:
+def zip_images(context: Ctx, asked: Archive) -> StreamingResponse:
     """Pictures as one ZIP file; ids that there are not are left out."""
     file_names.check(asked.name)
     images = context.gallery.find(asked.ids)
@@ -91,7 +91,7 @@ def archived(context: Ctx, asked: Archive) -> StreamingResponse:
 
 
 @router.get("/images/{image_id}.{suffix}", response_class=Response)
-def picture(
+def get_image(
     context: Ctx,
     image_id: str,
     suffix: Literal["png", "webp", "jpeg"],
@@ -114,7 +114,7 @@ def picture(
 
 
 @router.delete("/images/{image_id}", status_code=204)
-def delete(context: Ctx, image_id: str) -> None:
+def delete_image(context: Ctx, image_id: str) -> None:
     """Deletes a finished picture of a finished job."""
     if not context.gallery.delete([image_id]):
         raise ProblemError(404, f"there is no picture {image_id[:80]}")
@@ -157,7 +157,7 @@ def _only(form: FormData) -> Any:
 
 
 @router.post("/inputs", status_code=201, dependencies=[Depends(_one_file)])
-def upload(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
+def upload_input(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
     """Stores a picture to be named by its id in jobs."""
     decoded = intake.decode(context, file.file.read(), "file")
     picture_id = intake.store_decoded(context, decoded)
@@ -166,7 +166,7 @@ def upload(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
 
 
 @router.post("/png-info")
-async def png_info(context: Ctx, request: Request) -> PngInfo:
+async def read_png_info(context: Ctx, request: Request) -> PngInfo:
     """Reads the settings out of a picture: JSON `{"image": …}` or multipart `file`."""
     if request.headers.get("content-type", "").startswith("multipart/"):
         async with request.form(max_files=2, max_fields=4) as form:

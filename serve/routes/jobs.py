@@ -45,7 +45,7 @@ def find(context: Context, job_id: str) -> Job:
 
 
 @router.post("", status_code=202)
-def submit(
+def submit_job(
     context: Ctx,
     client: Client,
     response: Response,
@@ -62,7 +62,7 @@ def submit(
 
 
 @router.get("")
-def history(
+def list_jobs(
     context: Ctx,
     limit: Limit = 50,
     before: Before = None,
@@ -78,13 +78,13 @@ def history(
 
 
 @router.get("/{job_id}")
-def look(context: Ctx, job_id: str) -> JobView:
+def get_job(context: Ctx, job_id: str) -> JobView:
     """One job."""
     return view(context, find(context, job_id))  # type: ignore[return-value]
 
 
 @router.delete("/{job_id}", responses={204: {"description": "forgotten"}})
-def cancel(context: Ctx, job_id: str, forget: bool = False) -> JobView:
+def cancel_job(context: Ctx, job_id: str, forget: bool = False) -> JobView:
     """Cancels a job that is not finished; with `forget` deletes it and its pictures."""
     find(context, job_id)
     context.engine.cancel(job_id)
@@ -95,7 +95,7 @@ def cancel(context: Ctx, job_id: str, forget: bool = False) -> JobView:
 
 
 @router.get("/{job_id}/events", response_class=EventStream, status_code=200)
-async def events(
+async def watch_job(
     context: Ctx,
     job_id: str,
     after: Annotated[str | None, Query(max_length=32)] = None,

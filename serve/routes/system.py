@@ -20,13 +20,16 @@ router = Router(tags=["server"])
 
 
 @router.get("/health")
-async def health(context: Ctx) -> dict[str, Any]:
+async def get_health(context: Ctx) -> dict[str, Any]:
     """That the process answers; what it is about, as `ready` tells it, and what it computes on."""
     return {"status": "ok", **context.engine.ready(), **context.engine.health()}
 
 
-@router.get("/ready", responses={503: {"description": "not yet, or no longer"}})
-async def ready(context: Ctx, response: Response) -> dict[str, Any]:
+@router.get(
+    "/ready",
+    responses={503: {"description": "the same: not yet, or no longer", "model": dict[str, Any]}},
+)
+async def get_ready(context: Ctx, response: Response) -> dict[str, Any]:
     """Whether a job would be computed without delay, and what the server is about."""
     readiness = context.engine.ready()
     response.status_code = 200 if readiness["ready"] else 503
@@ -34,13 +37,13 @@ async def ready(context: Ctx, response: Response) -> dict[str, Any]:
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(context: Ctx) -> Response:
+async def get_metrics(context: Ctx) -> Response:
     """Numbers for Prometheus."""
     return Response(context.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/options")
-def options(context: Ctx) -> dict[str, Any]:
+def get_options(context: Ctx) -> dict[str, Any]:
     """Everything that a form needs."""
     settings = context.settings
     return {
@@ -66,13 +69,13 @@ def options(context: Ctx) -> dict[str, Any]:
 
 
 @router.get("/models")
-def models(context: Ctx) -> dict[str, Any]:
+def list_models(context: Ctx) -> dict[str, Any]:
     """The models, the default one first."""
     return {"models": context.models.describe()}
 
 
 @router.get("/weights")
-def weights(
+def list_weights(
     context: Ctx, model: Annotated[str | None, Query(max_length=200)] = None
 ) -> dict[str, Any]:
     """The sets of weights of a model, and the defaults for some of them."""
@@ -108,7 +111,7 @@ class TokensAnswer(BaseModel):
 
 
 @router.post("/tokens")
-def tokens(context: Ctx, asked: TokensRequest) -> TokensAnswer:
+def count_tokens(context: Ctx, asked: TokensRequest) -> TokensAnswer:
     """Counts a prompt's tokens by the text encoder of a model that is in memory."""
     try:
         name = context.models.resolve(asked.model)
@@ -126,7 +129,7 @@ def tokens(context: Ctx, asked: TokensRequest) -> TokensAnswer:
 
 
 @router.get("/upscalers")
-def upscalers() -> dict[str, Any]:
+def list_upscalers() -> dict[str, Any]:
     """The networks that enlarge pictures."""
     return {"upscalers": _upscalers()}
 
@@ -143,14 +146,14 @@ class Login(BaseModel):
 
 
 @router.get("/login")
-async def login_state(context: Ctx, request: Request) -> dict[str, bool]:
+async def get_login(context: Ctx, request: Request) -> dict[str, bool]:
     """Whether a key is needed, and whether this browser has shown it."""
     admitted = context.access.admits(request.headers, address_of(request.scope))
     return {"required": context.access.key is not None, "authenticated": admitted}
 
 
 @router.post("/login")
-async def login(
+async def log_in(
     context: Ctx, request: Request, response: Response, given: Login
 ) -> dict[str, bool]:
     """Takes the key, gives a cookie."""
@@ -170,6 +173,6 @@ async def login(
 
 
 @router.delete("/login", status_code=204)
-async def logout(response: Response) -> None:
+async def log_out(response: Response) -> None:
     """Takes the cookie back."""
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")

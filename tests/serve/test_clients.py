@@ -49,6 +49,7 @@ def test_webuiapi_txt2img(server, a1111):
     )
     np.testing.assert_array_equal(np.asarray(result.images[3]), expected.images[3])
     assert result.info["all_seeds"] == [3, 4, 5, 6]
+    assert result.info["batch_size"] == 2
     assert result.info["sampler_name"] == "Euler a"
     assert (result.info["width"], result.info["height"]) == (SIZE, SIZE)
     assert result.info["infotexts"][0].startswith("a lake\nNegative prompt: fog\nSteps: 20, ")

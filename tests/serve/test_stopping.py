@@ -217,3 +217,12 @@ def test_damaged_weights_end_the_server_that_answers_already(tmp_path, damaged, 
     assert status == 2
     assert "denoiser.ema.safetensors is damaged" in line
     assert "dg2_jax is at http://" in said
+
+
+@pytest.mark.parametrize("folder", ["a file", "a file/data", "/proc/dg2_jax"])
+def test_a_data_folder_that_cannot_be_written_is_one_line(tmp_path, folder):
+    (tmp_path / "a file").write_text("")
+    status, (line,), _ = ended(tmp_path / folder)
+    assert status == 2
+    assert line.startswith(f"error: data: {tmp_path / folder} cannot be written")
+    assert line.endswith("name another with DG2_DATA")
