@@ -77,7 +77,8 @@ def main(arguments: list[str] | None = None) -> None:
     from dg2_jax.models.model import ModelError  # likewise
     from dg2_jax.serve.app import create_app  # likewise
 
-    lock = _locked(settings.data)  # the system releases it when the process ends
+    lock = FileLock(settings.data / "server.lock")  # the system releases it when the process ends
+    _take(lock, settings.data)
     compile_cache.enable()
     try:
         app = create_app(settings)
@@ -114,9 +115,8 @@ def main(arguments: list[str] | None = None) -> None:
     os._exit(0 if server.failure is None else 2)
 
 
-def _locked(data: Path) -> FileLock:
-    """The lock of a data folder, which is made if it is not there."""
-    lock = FileLock(data / "server.lock")
+def _take(lock: FileLock, data: Path) -> None:
+    """Takes the lock of a data folder, which is made if it is not there."""
     try:
         data.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -124,7 +124,6 @@ def _locked(data: Path) -> FileLock:
         _end(f"data: another server uses {data}")
     except OSError as error:
         _end(f"data: {data} cannot be written ({error.strerror}); name another with DG2_DATA")
-    return lock
 
 
 def _end(reason: str) -> NoReturn:
