@@ -297,7 +297,7 @@ class Change(Generate):
         return fields
 
 
-class PngInfo(Lenient):
+class PngInfoAsked(Lenient):
     """`png-info`."""
 
     image: str

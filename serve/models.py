@@ -18,6 +18,7 @@ from dg2_jax.models.folder import EMBEDDED, hash_of
 from dg2_jax.models.model import ModelError
 from dg2_jax.recent import recall
 from dg2_jax.serve import sizes
+from dg2_jax.serve.sizes import Size
 
 Loader = Callable[[str | Path], Any]
 
@@ -164,12 +165,12 @@ class Models:
             self._configs[name] = stamp, config
         return self._configs[name][1]
 
-    def sizes(self, name: str) -> list[sizes.Size]:
+    def sizes(self, name: str) -> list[Size]:
         """The sizes of a model's pictures, its own first; empty where they are not known."""
         facts = self.facts(name)
         return sizes.allowed(facts, self._sizes) if facts else []
 
-    def hires_sizes(self, name: str) -> list[sizes.Size]:
+    def hires_sizes(self, name: str) -> list[Size]:
         """The sizes that a model's second pass may make; empty where they are not known."""
         return sizes.of_second_pass(self.sizes(name), self._sizes)
 

@@ -11,7 +11,9 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from dg2_jax.models.folder import SAMPLING
 from dg2_jax.serve import problems
+from dg2_jax.serve.schemas import REQUESTS
 
 _REF = "#/components/schemas/{model}"
 # What every operation may answer: as its route says, and the layers around it.
@@ -87,13 +89,33 @@ def _complete(document: dict[str, Any]) -> None:
     schemas |= told["$defs"]
     for name in _FASTAPIS:
         schemas.pop(name, None)
+    for request in REQUESTS.values():
+        for name in SAMPLING:  # whose defaults are those of the model and its weights
+            schemas[request.__name__]["properties"].get(name, {}).pop("default", None)
     for path, operations in document["paths"].items():
         for operation in operations.values():
+            _name_form(operation, schemas)
             answers = operation["responses"]
             answers.pop("422", None)
             for status in _STATUSES:
                 if status != 422 or not path.startswith("/v1/"):  # to which that is 400
                     answers.setdefault(str(status), _error(path, status))
+
+
+def _name_form(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Calls the form that an operation takes, if it takes one, as a class would be called.
+
+    Its files are told as OpenAPI 3.0 does, which programs know.
+    """
+    for sent in operation.get("requestBody", {}).get("content", {}).values():
+        name = sent["schema"].get("$ref", "").rpartition("/")[2]
+        if name.startswith("Body_"):
+            plain = "".join(part.title() for part in operation["operationId"].split("_")) + "Form"
+            schemas[plain] = schemas.pop(name) | {"title": plain}
+            sent["schema"]["$ref"] = _REF.format(model=plain)
+            for field in schemas[plain]["properties"].values():
+                if field.pop("contentMediaType", None) is not None:
+                    field["format"] = "binary"
 
 
 def _error(path: str, status: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from dg2_jax.diffusion import sampling
 from dg2_jax.generation import editing
@@ -76,7 +76,9 @@ def prepare(model: Model, plan: Plan, control_image: ImageSource | None) -> Seco
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def enlarged(latents: Latent, shape: tuple[int, int], method: str) -> Latent:
+def enlarged(
+    latents: Latent, shape: tuple[int, int], method: str
+) -> Float[Array, "b larger_h larger_w c"]:
     """Latents that fill a height and width, undistorted; what is beyond is cut evenly.
 
     Args:

@@ -14,7 +14,14 @@ from dg2_jax.checks import ParameterError
 from dg2_jax.controls.arguments import expand_seed
 from dg2_jax.serve import a1111_names, infotext, intake, pictures, sizes
 from dg2_jax.serve.a1111_enlarging import Enlarging, network_of
-from dg2_jax.serve.a1111_schemas import CHECKPOINT, CLIP_LAYERS, Change, Create, Generate, PngInfo
+from dg2_jax.serve.a1111_schemas import (
+    CHECKPOINT,
+    CLIP_LAYERS,
+    Change,
+    Create,
+    Generate,
+    PngInfoAsked,
+)
 from dg2_jax.serve.checkpoints import checkpoint_of
 from dg2_jax.serve.context import Client, Context, Ctx
 from dg2_jax.serve.problems import ProblemError
@@ -308,7 +315,7 @@ def interrogate() -> None:
 
 
 @router.post("/png-info")
-def png_info(context: Ctx, asked: PngInfo) -> dict[str, Any]:
+def png_info(context: Ctx, asked: PngInfoAsked) -> dict[str, Any]:
     """The settings in a PNG."""
     info = read_info(context, pictures.from_text(asked.image, "image"))
     text = info.parameters or ""

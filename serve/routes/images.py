@@ -165,7 +165,15 @@ def upload_input(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
     return Input(id=picture_id, url=url, **dict(_info_of(context, decoded)))
 
 
-@router.post("/png-info")
+_READ: dict[str, Any] = {  # which the function takes apart itself, as it takes a form too
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": PngInfoRequest.model_json_schema()}},
+    }
+}
+
+
+@router.post("/png-info", openapi_extra=_READ)
 async def read_png_info(context: Ctx, request: Request) -> PngInfo:
     """Reads the settings out of a picture: JSON `{"image": …}` or multipart `file`."""
     if request.headers.get("content-type", "").startswith("multipart/"):

@@ -44,7 +44,12 @@ def find(context: Context, job_id: str) -> Job:
     return job
 
 
-@router.post("", status_code=202)
+_REPEATED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the first job with this Idempotency-Key", "model": JobView}
+}
+
+
+@router.post("", status_code=202, responses=_REPEATED)
 def submit_job(
     context: Ctx,
     client: Client,

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from dg2_jax.checks import ParameterError
@@ -36,10 +37,11 @@ async def get_ready(context: Ctx, response: Response) -> dict[str, Any]:
     return readiness
 
 
-@router.get("/metrics", response_class=Response)
-async def get_metrics(context: Ctx) -> Response:
+@router.get("/metrics", response_class=PlainTextResponse)
+async def get_metrics(context: Ctx) -> PlainTextResponse:
     """Numbers for Prometheus."""
-    return Response(context.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    media_type = "text/plain; version=0.0.4; charset=utf-8"
+    return PlainTextResponse(context.metrics.text(), media_type=media_type)
 
 
 @router.get("/options")

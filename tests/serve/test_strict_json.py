@@ -79,7 +79,7 @@ def test_depths_that_units_of_extensions_have_are_taken(server):
         "/sdapi/v1/txt2img", json={"steps": 2, "alwayson_scripts": {"controlnet": unit}}
     )
     assert answer.status_code == 200, answer.text
-    assert server.pipe.calls.pop()["prompt"] == ""
+    assert server.pipe.calls.pop()["num_inference_steps"] == 2
     for job in server.client.get("/api/v1/jobs").json()["jobs"]:
         server.client.delete(f"/api/v1/jobs/{job['id']}", params={"forget": True})
 
