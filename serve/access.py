@@ -59,8 +59,8 @@ class Failures:
 
     def wait(self, address: str) -> int:
         """Seconds until keys from an address are compared again; 0 where they are."""
-        times = self._times.get(_network(address), ())
-        if len(times) < MOST_FAILURES:
+        times = self._times.get(_network(address))
+        if times is None or len(times) < MOST_FAILURES:
             return 0
         return max(0, math.ceil(times[0] + FAILURE_SECONDS - self.clock()))
 
