@@ -63,7 +63,7 @@ audit: setup
 train-demo: setup
 	$(BIN)/python -m scripts.make_scenes --data_dir=runs/data
 	$(BIN)/python -m scripts.train_vae --config configs/demo_vae.py --workdir runs/vae --data_dir runs/data
-	$(BIN)/python -m scripts.prepare --source=tfds:dg2_scenes/full --data_dir=runs/data --vae=runs/vae --output_dir=runs/encoded
+	$(BIN)/python -m scripts.prepare --source=tfds:dg2_scenes/full --data_dir=runs/data --vae=runs/vae --out=runs/encoded
 	$(BIN)/python -m scripts.train --config configs/demo.py --workdir runs/demo --data_dir runs/encoded
 	$(BIN)/python -m scripts.train --config configs/demo_256.py --workdir runs/demo_256 --data_dir runs/encoded --config.init_from=runs/demo/model
 	$(BIN)/python -m scripts.make_latents --model=runs/demo_256/model --out=runs/latents.npy --n=2048
