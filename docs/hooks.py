@@ -1,4 +1,4 @@
-"""What of the site is generated: tables from declarations, and equations as MathML.
+"""What of the site is generated: tables from declarations, equations as MathML, examples as code.
 
 A line `<!-- table: NAME -->` or `<!-- table: NAME ARGUMENT -->` of a page becomes the table that
 the function of that name in `TABLES` returns. mkdocs.yml names this file.
@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import griffe
 from latex2mathml.converter import convert
 
 from dg2_jax.config import field_types
@@ -23,9 +24,10 @@ from dg2_jax.serve.server_settings import ServerSettings
 from dg2_jax.training import runs
 from dg2_jax.training.config import RunConfig
 
-_MARKER = re.compile(r"^<!-- table: (\w+)(?: ([\w ]+?))? -->$", re.MULTILINE)
+_MARKER = re.compile(r"^<!-- table: (\w+)(?: (.+?))? -->$", re.MULTILINE)
 _EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 _ATTRIBUTE = re.compile(r"^ {4}([\w, ]+): (.*)$")
+_EXAMPLE = re.compile(r"^( *)>>> .*(?:\n\1\S.*)*", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -41,6 +43,16 @@ def on_page_content(content: str, **_: Any) -> str:
         return convert(html.unescape(match[2]).strip(), display=display)
 
     return _EQUATION.sub(drawn, content)
+
+
+class Examples(griffe.Extension):
+    """Has the examples of docstrings shown as code; Markdown would take `>>>` for a quotation."""
+
+    def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Fences the examples of an object's docstring."""
+        if obj.docstring is not None:
+            text = obj.docstring.value
+            obj.docstring.value = _EXAMPLE.sub(r"\1```pycon\n\g<0>\n\1```", text)
 
 
 def controls(group: str) -> str:
@@ -181,6 +193,15 @@ def _code(value: Any) -> str:
 
 
 def _table(head: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
-    head = list(head)
+    head, rows = list(head), list(rows)
+    if not rows:
+        raise ValueError("a table without rows")
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '∣') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Text without bars; what is no code is neither HTML nor emphasis."""
+    parts = text.replace("|", "∣").split("`")
+    parts[::2] = [part.replace("<", "&lt;").replace("_", r"\_") for part in parts[::2]]
+    return "`".join(parts)

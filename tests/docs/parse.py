@@ -24,6 +24,7 @@ import dg2_jax.training.export
 import dg2_jax.training.loop
 from dg2_jax import compile_cache
 
+_HELP = {"--help", "--helpshort", "--helpfull"}
 _PARSERS = ("command(", "app.run", "launch(", "argparse")
 
 
@@ -58,6 +59,8 @@ def problem(module, arguments, variables):
     file = Path(*module.removeprefix("dg2_jax.").split(".")).with_suffix(".py")
     if not file.is_file():
         return f"there is no {file}"
+    if arguments and set(arguments) <= _HELP:
+        return None
     if not any(parser in file.read_text("utf-8") for parser in _PARSERS):
         return f"takes no arguments, got {arguments}" if arguments else None
     said = io.StringIO()
