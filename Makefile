@@ -37,7 +37,7 @@ sample: setup
 	$(BIN)/python -m scripts.sample "--prompt=$$PROMPT" $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
