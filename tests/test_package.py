@@ -24,7 +24,7 @@ def environment(tmp_path_factory):
     """A virtual environment with the wheel, and the libraries of this one; an empty folder."""
     folder = tmp_path_factory.mktemp("package")
     source = folder / "source"  # what builds write next to the code stays out of the checkout
-    ignored = shutil.ignore_patterns(".git", ".venv", "outputs", "runs", "tests", "*.egg-info")
+    ignored = shutil.ignore_patterns(".git", ".venv*", "outputs", "runs", "tests", "*.egg-info")
     shutil.copytree(ROOT, source, symlinks=True, ignore=ignored)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source]
