@@ -8,7 +8,7 @@ ARGS ?=
 export WANDB_MODE ?= offline
 export PROMPT
 
-.PHONY: help setup types docs release-check serve soak fuzz audit sample sheet gallery evaluate test lint bench train-demo clean
+.PHONY: help setup types docs release-check serve soak fuzz audit sample sheet gallery evaluate test lint bench train-demo test-newest clean
 
 help:
 	@echo 'make serve      the web page, at http://127.0.0.1:8000 (ARGS="--port=9000" and more)'
@@ -18,7 +18,7 @@ help:
 	@echo 'make docs       the documentation, in outputs/site'
 	@echo 'make bench      times on this machine'
 	@echo 'make train-demo trains the embedded model from the beginning, in days'
-	@echo 'More: sheet gallery evaluate soak fuzz audit types release-check clean'
+	@echo 'More: test-newest sheet gallery evaluate soak fuzz audit types release-check clean'
 	@echo 'Everything else is a command: .venv/bin/dg2'
 
 setup: $(VENV)/.installed
@@ -38,7 +38,11 @@ sample: setup
 	$(BIN)/python -m scripts.sample "--prompt=$$PROMPT" $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile $(ARGS)
+
+# The same with the newest JAX, which needs a newer Python than 3.11.
+test-newest:
+	$(MAKE) test VENV=.venv-newest PYTHON=$(or $(NEWEST),python3.13)
 
 lint: setup
 	$(BIN)/ruff check .
