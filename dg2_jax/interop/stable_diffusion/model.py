@@ -95,7 +95,7 @@ class StableDiffusion:
         Args:
             params: `self.params`, or others of the same shapes.
             x: noisy latents (b, h, w, in_channels).
-            t: training timesteps, an integer or (b,).
+            t: training timesteps, a number or (b,).
             context: from `encode`.
             pooled: XL: from `encode`.
             time_ids: XL: (b, 6), see `SDUNet.project_context`; None: pictures of the size of x that
@@ -119,7 +119,7 @@ class StableDiffusion:
         return self._run(
             params,
             x,
-            jnp.broadcast_to(jnp.asarray(t, jnp.int32), (batch,)),
+            jnp.broadcast_to(jnp.asarray(t, jnp.float32), (batch,)),
             context,
             None if pooled is None else jnp.asarray(pooled),
             None if time_ids is None else jnp.asarray(time_ids),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dg2_jax.checks import naming
-from dg2_jax.interop import diffusers_vae, hf_folder, hf_text, recognition
+from dg2_jax.interop import diffusers_vae, hf_text, recognition
 from dg2_jax.interop.clip_tokenizer import END, VOCABULARY_SIZE, published_tokenizer
 from dg2_jax.interop.safetensors_reader import read_safetensors
 from dg2_jax.interop.stable_diffusion import folder as folders
@@ -164,7 +164,8 @@ def _vae(
 ) -> tuple[AutoencoderConfig, Tensors]:
     told, renamed = original.vae(original.under(tensors, _VAE))
     if configs is not None:
-        return diffusers_vae.parse_config(hf_folder.read_config(configs / "vae")), renamed
+        values = folders.read_vae_config(configs)
+        return diffusers_vae.parse_config(values), diffusers_vae.as_configured(values, renamed)
     scaling = 0.13025 if is_xl else 0.18215
     config = AutoencoderConfig(
         **told, norm_num_groups=options.norm_num_groups, scaling_factor=scaling
