@@ -75,8 +75,8 @@ def load_params(
     """
     pairs, pending = matched(module, tensors, rename), 0
     for parameter, array in pairs:
-        if not _is_finite(array):
-            bad = [key for key, value in tensors.items() if not _is_finite(np.asarray(value))]
+        if not is_finite(array):
+            bad = [key for key, value in tensors.items() if not is_finite(np.asarray(value))]
             raise ValueError(f"weights of {type(module).__name__} must be finite: {_listing(bad)}")
         kept = ml_dtypes.bfloat16 if array.dtype.itemsize == 1 else array.dtype
         parameter.set_value(_placed(array, kept if dtype is None else dtype))
@@ -89,7 +89,7 @@ def load_params(
         _release(array)
 
 
-def _is_finite(array: np.ndarray) -> bool:
+def is_finite(array: np.ndarray) -> bool:
     """Whether no number is NaN or infinite, quickly: such have every bit of the exponent set."""
     size, exponent = array.dtype.itemsize, _EXPONENTS.get(array.dtype.name)
     if exponent is None or not array.size:

@@ -239,6 +239,20 @@ def test_weights_that_are_integers(folder):
     fails(folder, r"weights of SDUNet must be real numbers: conv_out.bias \(int8\)")
 
 
+@pytest.mark.parametrize(
+    ("file", "dtype"),
+    [(f"unet/{WEIGHTS}", np.float16), (f"vae/{WEIGHTS}", np.float32),
+     ("text_encoder_2/model.safetensors", np.float64)],
+)  # fmt: skip
+@pytest.mark.parametrize("number", [np.nan, -np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite(file, dtype, number, folder):
+    tensors = {key: value.astype(dtype) for key, value in load_file(folder / file).items()}
+    name = sorted(tensors)[3]
+    tensors[name].flat[-1] = number
+    save_file(tensors, folder / file)
+    fails(folder, f"weights of [A-Z]\\w+ must be finite: {name}$")
+
+
 @pytest.mark.parametrize("number", [-1, 2**31, 1.5, "x", None])
 def test_ids_of_a_vocabulary(number, tmp_path):
     (tmp_path / "vocab.json").write_text(json.dumps({"a": 0, "b": number}))

@@ -65,7 +65,9 @@ def read_texts(
             config = read_text_config(path)
             of = hf_text.load_tokenizer(_part(folder, tokenizer), config.vocab_size)
             pad = hf_text.clip_pad_id(folder / tokenizer, of)
-            texts.append(TextPart(config, _tensors(path, _TEXT_STEM, variant), of, pad))
+            length = hf_text.clip_length(folder / tokenizer, config)
+            tensors = _tensors(path, _TEXT_STEM, variant)
+            texts.append(TextPart(config, tensors, of, pad, length))
     return tuple(texts)
 
 
@@ -80,7 +82,10 @@ def write_texts(folder: Path, texts: Sequence[TextPart]) -> list[str]:
         values = {"model_type": "clip_text_model", **dataclasses.asdict(text.config)}
         (folder / encoder / "config.json").write_text(json.dumps(values, indent=1) + "\n")
         text.tokenizer.save(str(folder / tokenizer / "tokenizer.json"))
-        values = {"pad_token": text.tokenizer.id_to_token(text.pad_id)}
+        values = {
+            "pad_token": text.tokenizer.id_to_token(text.pad_id),
+            "model_max_length": text.length,
+        }
         (folder / tokenizer / "tokenizer_config.json").write_text(json.dumps(values) + "\n")
     return [name for (name, _), _ in zip(ENCODERS, texts, strict=False)]
 

@@ -210,6 +210,9 @@ def build_texts(
     on_bytes: Callable[[int], None] = lambda size: None,
 ) -> TextEncoders:
     """The text encoders of their parts; see `TextEncoders` and `load_params`."""
+    lengths = sorted({part.length for part in parts})
+    if len(lengths) > 1:
+        raise ValueError(f"its text encoders must take equally many tokens, got {lengths}")
     towers, params = [], []
     for part in parts:
         projects = "text_projection.weight" in part.tensors
@@ -224,7 +227,7 @@ def build_texts(
                 graphdef,
                 part.tokenizer,
                 part.pad_id,
-                part.config.max_position_embeddings,
+                part.length,
                 part.config.hidden_size,
                 projects,
                 part.config.num_hidden_layers,

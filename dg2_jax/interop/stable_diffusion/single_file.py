@@ -204,7 +204,8 @@ def _text_part(
         config = folders.read_text_config(configs / name)
         place = configs / name.replace("text_encoder", "tokenizer")
         tokenizer = hf_text.load_tokenizer(place, config.vocab_size)
-        return TextPart(config, tensors, tokenizer, hf_text.clip_pad_id(place, tokenizer))
+        pad_id = hf_text.clip_pad_id(place, tokenizer)
+        return TextPart(config, tensors, tokenizer, pad_id, hf_text.clip_length(place, config))
     names = {hf_text.clip_text_parameter(key): key for key in tensors}
     try:
         vocabulary, width = tensors[names["token_embedding.weight"]].shape
@@ -229,7 +230,7 @@ def _text_part(
         max_position_embeddings=length,
     )
     tokenizer = published_tokenizer(pad)
-    return TextPart(config, tensors, tokenizer, tokenizer.token_to_id(pad))
+    return TextPart(config, tensors, tokenizer, tokenizer.token_to_id(pad), length)
 
 
 def _scheduler(
