@@ -112,10 +112,24 @@ def test_a_whole_guided_run_and_its_picture(model, name):
     assert error(picture, given["ddim_image"].astype(np.float32)) < 1e-3
 
 
-@pytest.mark.parametrize("name", ["sd2_small", "xl_small"], indirect=True)
-def test_controlnet(name):
+def test_unet_between_two_timesteps():
+    given, between = (reference("sd2_small", f"{file}.npz") for file in ("reference", "between"))
+    model = loaded("sd2_small")
+    output = model.apply(model.params, given["x"], between["t"], given["context"])
+    assert error(output, between["unet"]) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sd2_small", "controlnet_sd2"),
+        ("xl_small", "controlnet_xl"),
+        ("xl_small", "controlnet_xl_plain"),
+    ],
+    indirect=["name"],
+)
+def test_controlnet(name, kind):
     model = loaded(name)
-    kind = f"controlnet_{name.removesuffix('_small')}"
     given, steered = reference(name), reference(kind)
     control = model.load_controlnet(GOLDEN / kind)
     inputs = given["x"], given["t"], given["context"]
