@@ -47,7 +47,9 @@ def turned(fields: dict[str, Any], views: list[View] | None) -> dict[str, Any]:
     known = {"anagram", *of_kind("anagram")}
     for name in fields.keys() - known - {"kind"}:
         default = CONTROLS[name].default if name in CONTROLS else None
-        usual = (None, "", [], default, *([views[0].prompt] if name == "prompt" else []))
+        usual: list[Any] = [None, "", [], default]
+        if name == "prompt":
+            usual.append(views[0].prompt)
         if fields[name] not in usual:
             allowed = " but the first view's" if name == "prompt" else ""
             raise ProblemError(422, f"{name} must be left out of an anagram{allowed}", name)

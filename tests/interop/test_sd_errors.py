@@ -133,6 +133,8 @@ def test_settings_that_stand_for_another_network(key, value):
 def test_settings_of_a_controlnet():
     values = json.loads((GOLDEN / "controlnet_xl" / "config.json").read_text())
     assert parse_controlnet(values).bgr
+    heads = parse_controlnet({**values, "num_attention_heads": [1, 2]}).unet.num_attention_heads
+    assert heads == (1, 2)  # ControlNets, unlike UNets, may have this key
     for key, value in (("global_pool_conditions", True), ("_class_name", "ControlNetUnionModel")):
         with pytest.raises(ValueError, match=str(key if value is True else value)):
             parse_controlnet({**values, key: value})

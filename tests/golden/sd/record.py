@@ -183,10 +183,8 @@ def record_controlnets():
     # As the small ones that are published for XL.
     config = dict(ControlNetModel.load_config(HERE / "controlnet_xl"))
     plain = {"down_block_types": ["DownBlock2D"] * 2, "mid_block_type": "UNetMidBlock2D"}
-    heads = {"num_attention_heads": [2, 4], "attention_head_dim": None}
-    record_controlnet(
-        "controlnet_xl_plain", "xl_small", unet, ControlNetModel.from_config(config | plain | heads)
-    )
+    controlnet = ControlNetModel.from_config(config | plain)
+    record_controlnet("controlnet_xl_plain", "xl_small", unet, controlnet)
 
 
 def record_controlnet(name, pipeline, unet, controlnet):
