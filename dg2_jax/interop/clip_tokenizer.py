@@ -116,14 +116,14 @@ def _added(folder: Path) -> dict[str, int]:
 
 
 def _add_words(tokenizer: Any, added: Mapping[str, int], vocabulary: Mapping[str, int]) -> None:
-    """Lets prompts hold words as they are, which have the ids behind the vocabulary's."""
+    """Lets prompts hold words, in capitals or not, which have the ids behind the vocabulary's."""
     from tokenizers import AddedToken
 
     new = {word: i for word, i in added.items() if word not in vocabulary}
     words = sorted(new, key=lambda word: str(new[word]).zfill(12))
     if [new[word] for word in words] != list(range(len(vocabulary), len(vocabulary) + len(new))):
         raise ValueError("the ids of its added tokens must follow those of vocab.json")
-    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
+    tokenizer.add_tokens([AddedToken(word, normalized=True) for word in words])
 
 
 @functools.cache

@@ -95,10 +95,8 @@ def is_finite(array: np.ndarray) -> bool:
     if exponent is None or not array.size:
         return bool(np.isfinite(array).all())
     # As integers with a sign, positive numbers are the greatest, without one negative numbers.
-    sign = 1 << (8 * size - 1)
-    return (
-        array.view(f"i{size}").max() < exponent and array.view(f"u{size}").max() < exponent + sign
-    )
+    least = {"i": exponent, "u": exponent + (1 << (8 * size - 1))}
+    return all(int(array.view(f"{kind}{size}").max()) < bits for kind, bits in least.items())
 
 
 def _placed(view: np.ndarray, dtype: Any) -> jax.Array:
