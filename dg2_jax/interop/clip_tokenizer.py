@@ -6,12 +6,12 @@ of a wheel; no model folder is needed then.
 
 import functools
 import gzip
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dg2_jax import extras
 from dg2_jax.files import sha256
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -93,28 +93,49 @@ def read_vocabulary(folder: Path, pad_token: str = END) -> Any:
             raise ValueError("vocab.json must be a JSON object")
         if any(type(i) is not int or not 0 <= i < 2**31 for i in vocabulary.values()):
             raise ValueError("the ids in vocab.json must be integers from 0")
-        return clip_tokenizer(vocabulary, _merges(lines), pad_token)
+        tokenizer = clip_tokenizer(vocabulary, _merges(lines), pad_token)
+        _add_words(tokenizer, _added(folder), vocabulary)
+        return tokenizer
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
+
+
+def _added(folder: Path) -> dict[str, int]:
+    """The words that were added to a tokenizer, such as those of textual inversion, with ids."""
+    path = folder / "added_tokens.json"
+    added = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path = folder / "tokenizer_config.json"
+    values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    told = values.get("added_tokens_decoder") or {} if isinstance(values, dict) else {}
+    if not isinstance(added, dict) or not isinstance(told, dict):
+        raise ValueError("its added tokens must be JSON objects")
+    try:
+        return {token["content"]: int(i) for i, token in told.items()} | added
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"its added_tokens_decoder is unusable: {error!r}") from error
+
+
+def _add_words(tokenizer: Any, added: Mapping[str, int], vocabulary: Mapping[str, int]) -> None:
+    """Lets prompts hold words, in capitals or not, which have the ids behind the vocabulary's."""
+    from tokenizers import AddedToken
+
+    new = {word: i for word, i in added.items() if word not in vocabulary}
+    words = sorted(new, key=lambda word: str(new[word]).zfill(12))
+    if [new[word] for word in words] != list(range(len(vocabulary), len(vocabulary) + len(new))):
+        raise ValueError("the ids of its added tokens must follow those of vocab.json")
+    tokenizer.add_tokens([AddedToken(word, normalized=True) for word in words])
 
 
 @functools.cache
 def published_tokenizer(pad_token: str = END) -> Any:
     """The tokenizer of CLIP and OpenCLIP as published, from the wheel `open-clip-torch`.
 
-    The wheel is located, not imported: importing it would ask for torch.
-
     Raises:
         FileNotFoundError: the wheel is not installed.
         ValueError: its vocabulary is not the published one.
     """
-    spec = importlib.util.find_spec("open_clip")
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(
-            "CLIP's tokenizer needs the wheel open-clip-torch where the model has none of its own: "
-            "pip install --no-deps --require-hashes -r requirements-models.txt"
-        )
-    path = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
+    purpose = "CLIP's tokenizer, of which this model has none of its own,"
+    path = extras.data_folder("open_clip", purpose) / "bpe_simple_vocab_16e6.txt.gz"
     if not path.is_file() or sha256(path) != VOCABULARY_SHA256:
         raise ValueError(f"{path} is not CLIP's published vocabulary: install it again")
     merges = _merges(gzip.decompress(path.read_bytes()).decode().splitlines())[:_MERGES]
