@@ -44,8 +44,8 @@ def turned(fields: dict[str, Any], views: list[View] | None) -> dict[str, Any]:
     """
     if views is None:
         return fields
-    known = {"anagram", *of_kind("anagram")}
-    for name in fields.keys() - known - {"kind"}:
+    known = {"kind", "anagram", *of_kind("anagram")}
+    for name in [name for name in fields if name not in known]:
         default = CONTROLS[name].default if name in CONTROLS else None
         usual: list[Any] = [None, "", [], default]
         if name == "prompt":
