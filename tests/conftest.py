@@ -12,9 +12,9 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     _FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # later versions do not know it
 os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
 
-from pathlib import Path
+from pathlib import Path  # noqa: E402
 
-from jaxtyping import install_import_hook
+from jaxtyping import install_import_hook  # noqa: E402
 
 # Of the library; its links to the user's folders lead to code without arrays.
 _MODULES = [
