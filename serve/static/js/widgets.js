@@ -34,6 +34,7 @@ const USUAL = {
   variation_seed: [0, 1000, 1],
 };
 const FEW = 4; // choices that stand side by side
+const SHORT = 36; // characters of all of them together
 
 const drawSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
 
@@ -156,7 +157,8 @@ function Generic({ one }) {
       return html`<${Switch} label=${label} checked=${form.value[name]} onChange=${(on) => change({ [name]: on })} />`;
     case "choice": {
       const choices = choicesOf(one);
-      const Widget = choices.length <= FEW && one.name !== "spacing" ? Segmented : Select;
+      const isShort = choices.map(([, text]) => text).join("").length <= SHORT;
+      const Widget = choices.length <= FEW && isShort && one.name !== "spacing" ? Segmented : Select;
       return html`<${Widget} name=${name} label=${label} hint=${hint} choices=${choices} />`;
     }
     case "text":
