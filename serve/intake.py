@@ -176,7 +176,10 @@ def _completed(context: Context, request: JobRequest) -> dict[str, Any]:
     settings = Settings(**{**request.settings(), **defaults})
     facts.check(settings, models.facts(other) if other is not None else None)
     width, height = size = facts.size_of(settings)
-    sizes.check(size, models.sizes(name), "width" if settings.width else "height")
+    side = "width" if settings.width else "height"
+    sizes.check(size, models.sizes(name), side, "and the other side must make one of")
+    if settings.hires_size is not None:
+        sizes.check(settings.hires_size[::-1], models.hires_sizes(name), "hires_size")
     own = size == (facts.size, facts.size)
     return {
         "model": name,

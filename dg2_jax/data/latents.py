@@ -67,7 +67,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
             f"data_dir: no encoded data set in {folder} (no manifest.json); make one with: "
-            f"python -m scripts.prepare --output_dir={folder} ..."
+            f"dg2 prepare --out={folder} ..."
         )
     try:
         manifest = json.loads(path.read_text("utf-8"))
@@ -152,7 +152,7 @@ class LatentSource:
         for path, shard in zip(self._paths, shards, strict=True):
             opened = _open_shard(path, shard["count"])
             if isinstance(opened, str) and not skip_damaged:
-                raise ValueError(f"{opened}; run scripts.prepare again to repair it")
+                raise ValueError(f"{opened}; run dg2 prepare again to repair it")
             self._shards.append(opened)
 
     def __len__(self) -> int:

@@ -110,7 +110,7 @@ def check_scaling(config: DenoiserRunConfig, vae: AutoencoderConfig) -> None:
             f"data_dir: its latents are scaled by {vae.scaling_factor:.4g} and shifted by "
             f"{vae.shift_factor:.4g}, those of init_from by {start.scaling_factor:.4g} and "
             f"{start.shift_factor:.4g}; prepare them with: "
-            f"python -m scripts.prepare --model={config.init_from} ..."
+            f"dg2 prepare --model={config.init_from} ..."
         )
 
 
