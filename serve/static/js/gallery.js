@@ -1,6 +1,6 @@
 // The gallery below the stage: found, ordered, chosen, and what is done with several pictures at once.
 import { signal } from "@preact/signals";
-import { useRef } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { downloadUrl, save, saveAll } from "./actions.js";
 import { pictureUrl } from "./api.js";
 import { Choice, IconButton } from "./fields.js";
@@ -94,6 +94,7 @@ const Head = () => html`
 
 function Tile({ image, reached }) {
   const name = short(altOf(image));
+  const badge = image.kind !== "txt2img" && S.modes[image.kind].label;
   const isChosen = selected.value.has(image.id);
   const favourite = isFavourite(image);
   const onClick = (event) => {
@@ -104,12 +105,12 @@ function Tile({ image, reached }) {
   };
   return html`
     <li data-chosen=${isChosen}>
-      <button type="button" class="tile" data-id=${image.id} tabindex=${reached ? 0 : -1} aria-label=${S.picture.open(name)} aria-describedby="gallery-keys"
+      <button type="button" class="tile" data-id=${image.id} tabindex=${reached ? 0 : -1} aria-label=${badge ? `${S.picture.open(name)}, ${badge}` : S.picture.open(name)} aria-describedby="gallery-keys"
         onClick=${onClick} onFocus=${() => {
           current.value = image.id;
         }}>
         <img src=${pictureUrl(image.id, "webp")} alt="" loading="lazy" decoding="async" />
-        ${image.kind !== "txt2img" && html`<span class="badge">${S.modes[image.kind].label}</span>`}
+        ${badge && html`<span class="badge">${badge}</span>`}
       </button>
       <button type="button" class="pick" role="checkbox" tabindex="-1" aria-checked=${isChosen} aria-label=${S.gallery.select(name)}
         onClick=${(e) => (e.shiftKey ? selectTo(image.id) : toggle(image.id))}><${Icon} name="check" /></button>
@@ -118,6 +119,9 @@ function Tile({ image, reached }) {
     </li>
   `;
 }
+
+const focusTile = () =>
+  /** @type {HTMLElement | null} */ (document.querySelector(".thumbs .tile[tabindex='0']"))?.focus();
 
 /** Deletes pictures; the focus goes to the tile that takes the place of the one that had it. */
 async function removeAt(some, at, list) {
@@ -170,9 +174,16 @@ const button = (icon, label, onClick, extra = "") =>
 
 /** The bar that is there while pictures are chosen. */
 function Selection() {
+  const bar = useRef(null);
   const some = chosen.value;
+  useEffect(() => {
+    const element = bar.current;
+    return () => {
+      if (element.contains(document.activeElement)) requestAnimationFrame(focusTile);
+    };
+  }, []);
   return html`
-    <div class="selection" role="toolbar" aria-label=${S.gallery.selection}>
+    <div class="selection" ref=${bar} role="toolbar" aria-label=${S.gallery.selection}>
       <b role="status">${S.gallery.selected(some.length)}</b>
       ${some.length > 0 && html`<${Together} some=${some} />`}
       <span class="gap"></span>
