@@ -85,6 +85,7 @@ def test_from_a_prompt_to_pictures_compared_reused_and_deleted(page: Page, live)
     keyboard.press("ArrowRight")
     keyboard.press("+")
     keyboard.press("Escape")
+    expect(page.locator("dialog")).to_have_count(0)
     expect(tiles.first).to_be_focused()
 
     for key in ("x", "ArrowRight", "x"):
@@ -105,6 +106,7 @@ def test_from_a_prompt_to_pictures_compared_reused_and_deleted(page: Page, live)
     keyboard.press("Delete")
     expect(page.get_by_text("1 picture deleted.")).to_be_visible()
     expect(tiles).to_have_count(1)
+    expect(tiles.first).to_be_focused()
     keyboard.press("Control+z")
     expect(tiles).to_have_count(2)
 
