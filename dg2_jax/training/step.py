@@ -5,7 +5,7 @@ The randomness of a step is a function of (seed, step) alone, so a resumed run r
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -152,14 +152,23 @@ def autoencoder_loss(autoencoder: Network, loss: Callable, **options: Any) -> Lo
     return loss_fn
 
 
-def diffusion_loss(network: Network, config: DiffusionConfig, scaling: Scaling) -> DrawnLoss:
+@runtime_checkable
+class Denoiser(Protocol):
+    """The structure of a `DenoiserNetwork`: a `models.model.Network`, or one with more in it."""
+
+    def bind(self, params: Params) -> Any:
+        """The network with its parameters."""
+
+
+def diffusion_loss(network: Denoiser, config: DiffusionConfig, scaling: Scaling) -> DrawnLoss:
     """The loss of a denoiser on encoded batches.
 
     A batch holds `mean` and `logvar` (b, h, w, c), the posterior of the unscaled latents, and
     `context` (b, l, d) and `mask` (b, l) of one caption per image, for Stable Diffusion XL also
-    `pooled` (b, e) and `time_ids` (b, 6). Each step draws from the posterior, stratifies timesteps,
-    and replaces a share of the captions by the learnt null context. For a denoiser without one, the
-    loader drops captions (`data.latents.caption_dropout`).
+    `pooled` (b, e) and `time_ids` (b, 6), and `ids` (b, l, t) where text encoders are trained. Each
+    step draws from the posterior, stratifies timesteps, and replaces a share of the captions by the
+    learnt null context. For a denoiser without one, the loader drops captions
+    (`data.latents.caption_dropout`).
 
     Args:
         network: the structure of a `DenoiserNetwork`.
@@ -212,7 +221,8 @@ def draw_latents(batch: Batch, key: PRNGKeyArray, scaling: Scaling) -> Float[Arr
 
 def _given(batch: Batch) -> Batch:
     """What else of a batch `DenoiserNetwork.project_context` takes."""
-    more = {name: jnp.asarray(batch[name]) for name in ("pooled", "time_ids") if name in batch}
+    names = ("pooled", "time_ids", "ids")
+    more = {name: jnp.asarray(batch[name]) for name in names if name in batch}
     return {k: v.astype(jnp.float32) if k == "pooled" else v for k, v in more.items()}
 
 
@@ -236,7 +246,7 @@ def with_null(
 
 
 def make_validation(
-    network: Network, config: DiffusionConfig, scaling: Scaling
+    network: Denoiser, config: DiffusionConfig, scaling: Scaling
 ) -> Callable[[Params, Sequence[Batch]], dict[str, float]]:
     """The loss over a fixed grid of (t, noise), so that steps and runs can be compared.
 

@@ -6,24 +6,34 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from PIL import Image, ImageOps
 
+from dg2_jax.checks import ParameterError
 from dg2_jax.controls.arguments import expand_seed
-from dg2_jax.serve import a1111_names, infotext, intake, pictures
+from dg2_jax.serve import a1111_names, infotext, intake, pictures, sizes
 from dg2_jax.serve.a1111_enlarging import Enlarging, network_of
-from dg2_jax.serve.a1111_schemas import CHECKPOINT, CLIP_LAYERS, Change, Create, Generate, PngInfo
+from dg2_jax.serve.a1111_schemas import (
+    CHECKPOINT,
+    CLIP_LAYERS,
+    Change,
+    Create,
+    Generate,
+    PngInfoAsked,
+)
 from dg2_jax.serve.checkpoints import checkpoint_of
 from dg2_jax.serve.context import Client, Context, Ctx
 from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.records import Job
 from dg2_jax.serve.routes import a1111_extras, a1111_lists, a1111_progress
 from dg2_jax.serve.routes.images import read_info
+from dg2_jax.serve.routing import Router
+from dg2_jax.serve.schemas import JobRequest
 from dg2_jax.serve.waiting import Watched, submit
 from dg2_jax.settings import MAX_SEED
 
-router = APIRouter(tags=["A1111"])
+router = Router(tags=["A1111"])
 router.include_router(a1111_lists.router)
 router.include_router(a1111_extras.router)
 router.include_router(a1111_progress.router)
@@ -35,6 +45,7 @@ async def txt2img(context: Ctx, client: Client, request: Request, asked: Create)
     """Pictures from a prompt."""
     fields = {"kind": "txt2img", **_common(context, asked)}
     enlarging = _second_pass(context, asked, fields)
+    fields = intake.turned(fields, asked.views)
     done = await _run(context, client, request, fields)
     return await run_in_threadpool(_reply, context, done, asked, enlarging)
 
@@ -66,7 +77,7 @@ async def _run(
 
 def _variations(fields: dict[str, Any]) -> list[dict[str, Any]]:
     """As A1111 does: variations have one seed and count up the other."""
-    if not fields["variation_strength"]:
+    if not fields.get("variation_strength"):
         return [fields]
     first, seed = fields["variation_seed"], fields["seed"]
     seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
@@ -82,7 +93,7 @@ def _variations(fields: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _second_pass(context: Context, asked: Create, fields: dict[str, Any]) -> Enlarging | None:
-    """How the result is enlarged; adds the network to `fields`, if one does it.
+    """How the result is enlarged, if it is; adds what the model or a network does to `fields`.
 
     Raises:
         ProblemError: 404 or 422 naming the field.
@@ -95,10 +106,26 @@ def _second_pass(context: Context, asked: Create, fields: dict[str, Any]) -> Enl
     if not across and not down:
         across, down = round(width * asked.hr_scale), round(height * asked.hr_scale)
     size = across or round(width * down / height), down or round(height * across / width)
-    name = asked.hr_upscaler
-    latent = not name or a1111_names.is_latent(name)
-    network = "x4plus" if latent else network_of(name, "hr_upscaler")
-    enlarging = Enlarging(size, name, latent)
+    name = asked.hr_upscaler or a1111_names.DEFAULT_UPSCALER
+    if name in a1111_names.LATENT_UPSCALERS:
+        field = next((n for n in ("hr_resize_x", "hr_resize_y") if getattr(asked, n)), "hr_scale")
+        try:
+            sizes.check(size, context.models.hires_sizes(fields["model"]), field)
+        except ParameterError as error:
+            raise ProblemError.of(error) from error
+        fields |= {
+            "hires_size": size[::-1],
+            "hires_method": a1111_names.LATENT_UPSCALERS[name],
+            "hires_strength": asked.denoising_strength,
+            "hires_steps": asked.hr_second_pass_steps or None,
+        }
+        return None
+    network = network_of(name, "hr_upscaler")
+    if asked.hr_second_pass_steps:
+        latent = ", ".join(a1111_names.LATENT_UPSCALERS)
+        detail = f"must be 0 unless hr_upscaler is one of {latent}"
+        raise ProblemError(422, detail, "hr_second_pass_steps")
+    enlarging = Enlarging(size, name)
     enlarging.check(context, "hr_scale")
     factor = enlarging.network_factor((width, height))
     if network is not None and factor is not None:
@@ -108,6 +135,8 @@ def _second_pass(context: Context, asked: Create, fields: dict[str, Any]) -> Enl
 
 def _change(context: Context, asked: Change, text: str) -> dict[str, Any]:
     """A request for one of the pictures."""
+    if asked.views is not None:
+        raise ProblemError(422, "an anagram must be asked of txt2img", "alwayson_scripts")
     data = pictures.from_text(text, "init_images")
     image = pictures.to_rgb(intake.decode(context, data, "init_images"))
     fields = {"kind": "img2img", **_common(context, asked)}
@@ -208,7 +237,10 @@ def _reply(
     return {
         "images": images if asked.send_images else [],
         "parameters": asked.model_dump(),
-        "info": json.dumps(_info(context, jobs, enlarging) | {"styles": asked.styles}),
+        "info": json.dumps(
+            _info(context, jobs, enlarging)
+            | {"batch_size": asked.batch_size, "styles": asked.styles}
+        ),
     }
 
 
@@ -227,15 +259,16 @@ def _info(
     images = [image for job in jobs for image in job.images]
     seeds = [seed for job in jobs for seed in expand_seed(job.request.seed, job.num_images)]
     count = len(seeds)
-    subseeds = [job.request.variation_seed for job in jobs for _ in range(job.num_images)]
+    subseeds = [
+        getattr(job.request, "variation_seed", None) for job in jobs for _ in range(job.num_images)
+    ]
     width, height = (images[0].width, images[0].height) if images else (own_size, own_size)
     notes = [note for job in jobs for note in job.notes]
     if enlarging is not None:
         width, height = enlarging.size
-        notes += enlarging.notes
     return {
-        "prompt": request.prompt,
-        "all_prompts": _padded([image.prompt for image in images], request.prompt, count),
+        "prompt": request.text,
+        "all_prompts": _padded([image.prompt for image in images], request.text, count),
         "negative_prompt": request.negative_prompt,
         "all_negative_prompts": _padded(
             [image.negative_prompt for image in images], request.negative_prompt, count
@@ -244,13 +277,12 @@ def _info(
         "all_seeds": seeds,
         "subseed": subseeds[0],
         "all_subseeds": subseeds,
-        "subseed_strength": request.variation_strength,
+        "subseed_strength": getattr(request, "variation_strength", 0.0),
         "width": width,
         "height": height,
         "sampler_name": a1111_names.sampler(request.solver),
         "cfg_scale": request.guidance_scale,
         "steps": request.num_inference_steps,
-        "batch_size": count,
         "restore_faces": False,
         "face_restoration_model": None,
         "sd_model_name": checkpoint.name,
@@ -258,7 +290,7 @@ def _info(
         "sd_vae_name": None,
         "seed_resize_from_w": -1,
         "seed_resize_from_h": -1,
-        "denoising_strength": getattr(request, "strength", None),
+        "denoising_strength": _strength(request),
         "extra_generation_params": {},
         "comments": "\n".join(notes),
         "index_of_first_image": 0,
@@ -268,6 +300,13 @@ def _info(
         "is_using_inpainting_conditioning": False,
         "version": "dg2_jax",
     }
+
+
+def _strength(request: JobRequest) -> float | None:
+    """Of what denoises a picture: an edit, or a second pass."""
+    if getattr(request, "hires_size", None) is not None:
+        return request.hires_strength
+    return getattr(request, "strength", None)
 
 
 @router.post("/interrogate")
@@ -281,7 +320,7 @@ def interrogate() -> None:
 
 
 @router.post("/png-info")
-def png_info(context: Ctx, asked: PngInfo) -> dict[str, Any]:
+def png_info(context: Ctx, asked: PngInfoAsked) -> dict[str, Any]:
     """The settings in a PNG."""
     info = read_info(context, pictures.from_text(asked.image, "image"))
     text = info.parameters or ""

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from PIL import Image, ImageOps
@@ -16,18 +16,19 @@ from starlette.datastructures import UploadFile
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.serve import intake, pictures
+from dg2_jax.serve.access import picture_token
 from dg2_jax.serve.checkpoints import Checkpoint, checkpoint_of, checkpoints
 from dg2_jax.serve.context import Client, Context, Ctx
 from dg2_jax.serve.events import EventStream
 from dg2_jax.serve.openai_schemas import ImageRequest, VariationRequest
 from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.records import Job
-from dg2_jax.serve.security import picture_token
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.sizes import Size
 from dg2_jax.serve.waiting import Watched, submit
 
 _THEIRS = re.compile(r"(chatgpt-image|gpt-image|dall-e)-[\w.-]+")  # what only OpenAI has
-router = APIRouter(tags=["OpenAI"])
+router = Router(tags=["OpenAI"])
 
 
 @router.get("/models")
@@ -66,7 +67,7 @@ def _model(name: str) -> dict[str, Any]:
 @router.post("/images/generations")
 async def generations(context: Ctx, client: Client, request: Request, asked: ImageRequest) -> Any:
     """Pictures from a prompt."""
-    fields = {"kind": "txt2img", **_common(context, asked)}
+    fields = intake.turned({"kind": "txt2img", **_common(context, asked)}, asked.anagram)
     return await _answer(context, client, request, asked, fields, "image_generation")
 
 
@@ -93,6 +94,9 @@ async def _form(
     async with request.form(max_files=18, max_fields=64) as form:
         pictures_of = ("image", "image[]", "mask")
         sent = {name: value for name, value in form.items() if name not in pictures_of}
+        for name in sent:
+            if len(form.getlist(name)) > 1:
+                raise ProblemError(422, "must be there once", name[:80])
         try:
             asked = kind.of_form(sent)
         except ValidationError as error:
@@ -110,6 +114,8 @@ def _edit_fields(
     context: Context, asked: ImageRequest, image: bytes, mask: bytes | None
 ) -> dict[str, Any]:
     """A transparent region, of the mask or of the picture itself, is repainted."""
+    if asked.anagram is not None:
+        raise ProblemError(422, "anagram must be left out of edits", "anagram")
     decoded = intake.decode(context, image, "image")
     field = "image" if mask is None else "mask"
     masking = decoded if mask is None else intake.decode(context, mask, "mask")
@@ -179,7 +185,7 @@ def _described(context: Context, job: Job, asked: ImageRequest) -> dict[str, Any
 
 def _usage(job: Job) -> dict[str, Any]:
     """Nothing is charged, but clients expect numbers: words, and cells of latents."""
-    words = len(job.request.prompt.split())
+    words = len(job.request.text.split())
     cells = sum(image.width * image.height // 64 for image in job.images)
     return {
         "input_tokens": words,

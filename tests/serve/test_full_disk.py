@@ -86,7 +86,7 @@ def small(tmp_path):
 
 @pytest.fixture(params=["tmpfs", "errors"])
 def full(request, tmp_path, monkeypatch):
-    monkeypatch.setattr("serve.disk.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("dg2_jax.serve.disk.LOOK_SECONDS", 0.05)
     if request.param == "tmpfs":
         return request.getfixturevalue("small")
     return FailingWrites(tmp_path / "data", monkeypatch)
@@ -225,7 +225,7 @@ def test_clients_that_wait_for_a_picture_are_told(full, start):
 
 @pytest.mark.parametrize("what", ["file", "row"])
 def test_a_folder_that_cannot_be_written_is_told_and_costs_no_job(start, monkeypatch, what):
-    monkeypatch.setattr("serve.disk.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("dg2_jax.serve.disk.LOOK_SECONDS", 0.05)
     server = start()
     server.pipe.go.clear()
     job = server.submit(prompt="x", num_inference_steps=2)

@@ -196,7 +196,8 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
     with TestClient(app, base_url="http://127.0.0.1") as client:
         wait_for(lambda: client.get("/api/v1/ready").json()["state"] == "failed")
         assert client.get("/api/v1/ready").status_code == 503
-        assert client.get("/api/v1/health").status_code == 200
+        health = client.get("/api/v1/health")
+        assert (health.status_code, health.json()["ready"]) == (200, False)
         answer = client.post("/api/v1/jobs", json={"kind": "txt2img"})
         assert answer.status_code == 503
         assert "model must be one of" in answer.json()["detail"]
@@ -204,7 +205,7 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
 
 @pytest.mark.parametrize("batching", ["steps", "calls"])
 def test_warm_up_is_visible_and_grows(start, monkeypatch, batching):
-    monkeypatch.setattr("serve.worker.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("dg2_jax.serve.worker.PATIENCE_SECONDS", 0.05)
     server = start(warmup=True, max_batch=4, batching=batching)
     wait_for(lambda: server.client.get("/api/v1/ready").status_code == 200)
     wait_for(lambda: server.client.get("/api/v1/ready").json()["warmup"]["done"] == 3)
@@ -224,7 +225,7 @@ def test_batch_sizes_that_do_not_fit_are_given_up(start, monkeypatch, batching):
                 raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
             super().trouble(prompts, begins)
 
-    monkeypatch.setattr("serve.worker.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("dg2_jax.serve.worker.PATIENCE_SECONDS", 0.05)
     server = start(warmup=True, pipe=Small(), batching=batching)
     wait_for(lambda: server.client.get("/api/v1/ready").json()["warmup"]["total"] == 2)
     job = server.finished(server.submit(prompt="x", num_images=5)["id"])

@@ -112,7 +112,7 @@ function fromMetadata(image) {
   const { anagram, upscale, ...fields } = image.metadata;
   const pairs = anagram?.map(([prompt, view]) => ({ prompt, view }));
   const factor = upscale ?? 1; // a picture tells its size after enlarging, a request the one before
-  const size = { width: image.width / factor, height: image.height / factor };
+  const size = fields.hires_size ? {} : { width: image.width / factor, height: image.height / factor };
   return { ...fields, upscale, ...size, kind: image.kind, ...(pairs ? { anagram: pairs } : {}) };
 }
 

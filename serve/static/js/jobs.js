@@ -101,7 +101,7 @@ function onEvent(id, name, data) {
 /** The job waits because nothing can be stored, or for null goes on. */
 async function waits(id, reason) {
   patch(id, reason ? { status: "queued", queue_position: null, notes: [reason] } : { notes: [] });
-  server.value = await api.ready().catch(() => null);
+  server.value = await api.health().catch(() => null);
 }
 
 function finish(job) {

@@ -76,7 +76,7 @@ const root = (field) => field.split(".")[0];
 /** Messages by field name; "form" is for what belongs to no field. */
 export const errors = signal({});
 
-/** `GET /ready`, null while the server does not answer. */
+/** `GET /health`, null while the server does not answer. */
 export const server = signal({ ready: true, state: "unknown" });
 export const connected = signal(true);
 

@@ -108,6 +108,7 @@ export const S = {
       "in-painting": "In-painting",
       anagram: "Anagram",
       control: "ControlNet",
+      "second pass": "Second pass",
       output: "Output",
       preview: "Preview",
     },
@@ -227,6 +228,20 @@ export const S = {
       label: "Recompute deep layers every (steps)",
       hint: "Higher is faster, at some cost in quality",
     },
+    hires_size: {
+      label: "Second pass at a larger size",
+      hint: "Enlarges the latents, adds noise and samples them again",
+      none: "Off",
+    },
+    hires_method: {
+      label: "Enlarge latents by",
+      choices: { bilinear: "Bilinear", bicubic: "Bicubic", nearest: "Nearest" },
+    },
+    hires_strength: {
+      label: "Second pass strength",
+      hint: "0 only enlarges; 1 ignores the first pass",
+    },
+    hires_steps: { label: "Second pass steps", hint: "Off uses as many as the first pass" },
     decoder: { label: "Decoder", choices: { vae: "Full", taesd: "Fast (TAESD)" } },
     vae_tiling: { label: "Decode large pictures in tiles to save memory" },
     controlnet: { label: "ControlNet", none: "Off" },
