@@ -109,6 +109,7 @@ def test_from_a_prompt_to_pictures_compared_reused_and_deleted(page: Page, live)
     expect(tiles.first).to_be_focused()
     keyboard.press("Control+z")
     expect(tiles).to_have_count(2)
+    expect(prompt).to_have_value("a calm lake at dawn")
 
     expect(tiles.first).to_be_focused()
     keyboard.press("End")
