@@ -13,11 +13,11 @@ import httpx
 import pytest
 
 import dg2_jax
-from dg2_jax.scripts import dg2, make_balloons
+from dg2_jax.scripts import dg2
 
 ROOT = Path(__file__).parents[1]
 STEPS = [
-    *("--config.num_steps=5", "--config.optim.warmup_steps=1", "--config.batch_size=2"),
+    *("--config.num_steps=5", "--config.batch_size=2"),
     "--config.loop.sample_every=0",
 ]
 
@@ -74,7 +74,9 @@ def test_it_makes_a_picture(environment):
 
 def test_it_fine_tunes(environment):
     folder = environment[2] / "balloons"
-    make_balloons.draw(folder, 6)
+    run(
+        environment, "python", "-m", "dg2_jax.scripts.make_balloons", f"--out={folder}", "--count=6"
+    )
     run(environment, "dg2", "prepare", f"--source={folder}", "--model=demo", "--out=mine",
         "--validation_share=0.3")  # fmt: skip
     shown = run(environment, "dg2", "train", "--config=finetune", "--data_dir=mine",

@@ -13,29 +13,30 @@ from dg2_jax.training.muon import muon
 def learning_rate(config: OptimConfig, num_steps: int) -> optax.Schedule:
     """0 to the peak in `warmup_steps`, the peak, half a cosine down to `final_learning_rate`.
 
+    A run that is no longer than the warm-up ends within it.
+
     Args:
         config: the rates; the cosine takes the last `decay_steps`, or everything after the warm-up.
         num_steps: length of the run, where the cosine ends.
 
     Raises:
-        ValueError: the run is too short for the warm-up and the decay.
+        ValueError: the run is too short for the warm-up and `decay_steps`.
     """
     warmup, peak = config.warmup_steps, config.learning_rate
-    if warmup >= num_steps:
-        raise ValueError(f"optim.warmup_steps must be below num_steps ({num_steps}), got {warmup}")
-    decay = config.decay_steps or num_steps - warmup
-    if warmup + decay > num_steps:
+    after = max(num_steps - warmup, 0)
+    if config.decay_steps > after:
         raise ValueError(
-            f"optim.decay_steps must be at most {num_steps - warmup}, num_steps without the "
-            f"warm-up, got {decay}"
+            f"optim.decay_steps must be at most {after}, num_steps without the warm-up, "
+            f"got {config.decay_steps}"
         )
+    decay = config.decay_steps or max(after, 1)
     return optax.join_schedules(
         [
             optax.linear_schedule(0.0 if warmup else peak, peak, warmup),
             optax.constant_schedule(peak),
             optax.cosine_decay_schedule(peak, decay, config.final_learning_rate / peak),
         ],
-        [warmup, num_steps - decay],
+        [warmup, warmup + max(after - decay, 0)],
     )
 
 

@@ -65,7 +65,7 @@ def test_what_is_not_installed_is_not_offered_and_refused_by_name(start, monkeyp
 
 def test_official_files_in_the_folder_stand_in_for_the_wheel(weights, monkeypatch):
     monkeypatch.setenv(realesrgan.FOLDER, str(weights.parent))
-    monkeypatch.setattr(realesrgan.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(realesrgan.extras, "find", lambda module: None)
     assert realesrgan.find_weights("x2plus") == weights
     with pytest.raises(FileNotFoundError, match=r"put RealESRGAN_x4plus\.pth into a folder"):
         realesrgan.find_weights("x4plus")

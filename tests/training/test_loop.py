@@ -1,5 +1,6 @@
 """The loop: learning, the log, validation, samples, failures."""
 
+import dataclasses
 import io
 import json
 import struct
@@ -135,8 +136,13 @@ def test_learning_rate_warms_up_and_decays():
     rate = optimizer.learning_rate(config, 110)
     actual = [float(rate(s)) for s in (0, 5, 10, 60, 110)]
     np.testing.assert_allclose(actual, [0.0, 0.5, 1.0, 0.55, 0.1], atol=1e-6)
-    with pytest.raises(ValueError, match=r"optim\.warmup_steps must be below num_steps"):
-        optimizer.learning_rate(config, 10)
+    within = optimizer.learning_rate(config, 5)
+    np.testing.assert_allclose([float(within(s)) for s in range(5)], np.arange(5) / 10, atol=1e-6)
+    config = dataclasses.replace(config, decay_steps=4)
+    with pytest.raises(
+        ValueError, match=r"optim\.decay_steps must be at most 3, num_steps without"
+    ):
+        optimizer.learning_rate(config, 13)
 
 
 def test_weight_decay_spares_biases():
