@@ -1,6 +1,5 @@
 """Starts the server: `python -m serve [--port=8000] [--model=demo] …`; settings also as DG2_*."""
 
-import argparse
 import asyncio
 import functools
 import os
@@ -10,31 +9,10 @@ from collections.abc import Callable
 
 import uvicorn
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
-from dg2_jax.serve import database, disk, observe, words
-from dg2_jax.serve.server_settings import ServerSettings
+from dg2_jax.serve import command_line, observe
 
 NOTICE_SECONDS = 1.0  # who asks whether the server is ready learns that it stops, before it does
-
-
-def _settings(arguments: list[str] | None) -> ServerSettings:
-    """Flags over environment over defaults."""
-    parser = argparse.ArgumentParser(prog="serve", description="The dg2_jax server.")
-    for name, field in ServerSettings.model_fields.items():
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, dest=name, default=None, help=field.description)
-    given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
-    for name in ("allowed_hosts", "allowed_origins"):
-        if name in given:
-            given[name] = given[name].split(",")
-    try:
-        return ServerSettings(**given)
-    except ValidationError as error:
-        for place in error.errors():
-            name = ".".join(map(str, place["loc"])) or "settings"
-            print(f"error: {name}: {words.message(place)}", file=sys.stderr)
-        sys.exit(2)
 
 
 class _Server(uvicorn.Server):
@@ -59,7 +37,7 @@ class _Server(uvicorn.Server):
 
 def main(arguments: list[str] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
-    settings = _settings(arguments)
+    settings = command_line.settings("serve", "The dg2_jax server.", arguments)
     observe.configure_logging()
     from dg2_jax import compile_cache  # JAX takes seconds: settings are checked first
     from dg2_jax.serve.app import create_app  # likewise
@@ -67,22 +45,14 @@ def main(arguments: list[str] | None = None) -> None:
     settings.data.mkdir(parents=True, exist_ok=True)
     lock = FileLock(settings.data / "server.lock")  # the system releases it when the process ends
     try:
-        lock.acquire(timeout=0)
+        if settings.database is None:
+            lock.acquire(timeout=0)
     except Timeout:
         print(f"error: data: another server uses {settings.data}", file=sys.stderr)
         sys.exit(2)
     compile_cache.enable()
-    try:
+    with command_line.errors_told(settings):
         app = create_app(settings)
-    except database.UnusableError as error:
-        print(f"error: database: {error}", file=sys.stderr)
-        sys.exit(2)
-    except disk.ERRORS as error:
-        print(f"error: data: {disk.reason(error)}: {settings.data}", file=sys.stderr)
-        sys.exit(2)
-    except ValueError as error:  # a damaged file
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     config = uvicorn.Config(
         app,
         host=settings.host,

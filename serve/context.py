@@ -12,6 +12,7 @@ from dg2_jax.models.controlnets import ControlNets
 from dg2_jax.serve.disk import Disk
 from dg2_jax.serve.engine import Engine
 from dg2_jax.serve.files import Files, Ids
+from dg2_jax.serve.fleet.announced import AnnouncedModels
 from dg2_jax.serve.gallery import Gallery
 from dg2_jax.serve.metrics import Metrics
 from dg2_jax.serve.models import Models
@@ -34,7 +35,7 @@ class Context:
     gallery: Gallery
     disk: Disk
     engine: Engine
-    models: Models
+    models: Models | AnnouncedModels
     metrics: Metrics
     adapters: Library
     controlnets: ControlNets

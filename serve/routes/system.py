@@ -33,7 +33,7 @@ async def ready(context: Ctx, response: Response) -> dict[str, Any]:
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(context: Ctx) -> Response:
+def metrics(context: Ctx) -> Response:
     """Numbers for Prometheus."""
     return Response(context.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

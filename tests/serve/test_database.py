@@ -86,7 +86,7 @@ def test_a_step_that_fails_leaves_the_old_version(tmp_path, monkeypatch):
 
 def test_several_processes_may_open_a_new_database_at_once(postgresql):
     url = postgresql.new_database()
-    code = f"from serve import database; database.connect({url!r})"
+    code = f"from dg2_jax.serve import database; database.connect({url!r})"
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
 

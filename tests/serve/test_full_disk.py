@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from dg2_jax.serve import disk
 from dg2_jax.serve.disk import Disk
-from dg2_jax.serve.files import Files
+from dg2_jax.serve.files import FolderFiles
 from dg2_jax.serve.records import Job
 from dg2_jax.serve.schemas import stored_request
 from dg2_jax.serve.store import Store
@@ -51,15 +51,17 @@ class FailingWrites:
     def __init__(self, folder, monkeypatch):
         self.folder = folder
         self._full = False
-        write, write_row = Files.write, Store._write
+        write, write_row = FolderFiles.write, Store.transaction
 
         def fails_row(*_):
             cause = sqlite3.OperationalError("database or disk is full")
             raise OperationalError("COMMIT", None, cause)
 
-        monkeypatch.setattr(Files, "write", lambda *a: (self.fails if self._full else write)(*a))
         monkeypatch.setattr(
-            Store, "_write", lambda *a: (fails_row if self._full else write_row)(*a)
+            FolderFiles, "write", lambda *a: (self.fails if self._full else write)(*a)
+        )
+        monkeypatch.setattr(
+            Store, "transaction", lambda *a: (fails_row if self._full else write_row)(*a)
         )
 
     @staticmethod
@@ -86,7 +88,7 @@ def small(tmp_path):
 
 @pytest.fixture(params=["tmpfs", "errors"])
 def full(request, tmp_path, monkeypatch):
-    monkeypatch.setattr("serve.disk.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("dg2_jax.serve.disk.LOOK_SECONDS", 0.05)
     if request.param == "tmpfs":
         return request.getfixturevalue("small")
     return FailingWrites(tmp_path / "data", monkeypatch)
@@ -225,7 +227,7 @@ def test_clients_that_wait_for_a_picture_are_told(full, start):
 
 @pytest.mark.parametrize("what", ["file", "row"])
 def test_a_folder_that_cannot_be_written_is_told_and_costs_no_job(start, monkeypatch, what):
-    monkeypatch.setattr("serve.disk.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("dg2_jax.serve.disk.LOOK_SECONDS", 0.05)
     server = start()
     server.pipe.go.clear()
     job = server.submit(prompt="x", num_inference_steps=2)
@@ -237,7 +239,9 @@ def test_a_folder_that_cannot_be_written_is_told_and_costs_no_job(start, monkeyp
         raise OperationalError("COMMIT", None, sqlite3.OperationalError("database is locked"))
 
     with monkeypatch.context() as broken:
-        broken.setattr(*(Files, "write", fails) if what == "file" else (Store, "_write", fails))
+        broken.setattr(
+            *(FolderFiles, "write", fails) if what == "file" else (Store, "transaction", fails)
+        )
         server.pipe.go.set()
         wait_for(lambda: server.client.get("/api/v1/ready").json()["detail"] == disk.BROKEN)
         look = server.client.get(f"/api/v1/jobs/{job['id']}").json()
