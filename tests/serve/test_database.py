@@ -1,5 +1,6 @@
 """The database: that of every earlier release opens, on SQLite and PostgreSQL."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ from alembic.script import ScriptDirectory
 from pydantic import ValidationError
 
 from dg2_jax.serve import database, disk, migrations, tables
+from dg2_jax.serve.schemas import EXAMPLES, job_request, stored_request
 from dg2_jax.serve.server_settings import ServerSettings
 from dg2_jax.serve.store import Store
 from tests.serve.live import LiveServer
@@ -58,6 +60,14 @@ def test_a_data_folder_of_an_earlier_release_opens(tmp_path, release):
         assert server.finished(WAITS)["status"] == "done"
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_a_stored_request_has_the_settings_of_the_one_that_was_made(kind):
+    request = job_request.validate_python(EXAMPLES[kind]["value"])
+    read = stored_request(kind, json.loads(json.dumps(request.fields())))
+    assert read.settings() == request.settings()
+    assert read.asks_the_same(request)
 
 
 @pytest.mark.usefixtures("each_database")
