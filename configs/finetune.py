@@ -1,6 +1,6 @@
 """The embedded model, fine-tuned on a folder of about 50 of your own pictures.
 
-    python -m scripts.prepare --source=my_pictures --model=demo --output_dir=runs/mine
+    python -m scripts.prepare --source=my_pictures --model=demo --out=runs/mine
     python -m scripts.train --config=configs/finetune.py --data_dir=runs/mine --workdir=runs/tuned
 
 To fine-tune another model, give its folder as --config.init_from and --model, and its configuration

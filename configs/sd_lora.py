@@ -1,6 +1,6 @@
 """A LoRA of Stable Diffusion: the UNet's attention learns from a few captioned pictures.
 
-    python -m scripts.prepare --source=my_pictures --model=models/sd15 --output_dir=runs/mine
+    python -m scripts.prepare --source=my_pictures --model=models/sd15 --out=runs/mine
     python -m scripts.train --config configs/sd_lora.py --workdir runs/lora --data_dir runs/mine \
         --config.init_from=models/sd15
     python -m scripts.sample --model=models/sd15 --loras=runs --prompt="... <lora:lora:0.8>"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dg2_jax.result import Preview, Result
     from dg2_jax.settings import Settings
 
+__version__ = "0.1.0"
 __all__ = ["Pipeline", "Preview", "Result", "Settings", "upscale"]
 
 _HOMES = {
@@ -30,3 +31,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"dg2_jax.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'dg2_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

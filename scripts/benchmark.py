@@ -4,7 +4,7 @@
     python -m scripts.benchmark --models=demo,toy,base --against=torch,diffusers \
         --log=docs/performance.jsonl --report=docs/performance.md
 
-The second needs requirements-torch.txt. Every case is compiled and run once beforehand; if torch
+The second needs requirements/torch.txt. Every case is compiled and run once beforehand; if torch
 does the same work with the same weights, both outputs must agree before anything is timed. Then the
 cases of a model take turns for --rounds rounds, so that a noisy machine affects all alike, and the
 medians are reported. --log keeps every time; --report builds its tables from it.

@@ -1,6 +1,6 @@
 """Compares Stable Diffusion's UNets with diffusers', in the published sizes with random weights.
 
-    pip install -r requirements.txt -r requirements-torch.txt     # an environment of its own
+    pip install -r requirements.txt -r requirements/torch.txt     # an environment of its own
     python -m scripts.compare_diffusers --rounds=9
 
 Nothing is downloaded: the configurations are those of the published config.json files. 1.5 and 2.1

@@ -1,7 +1,7 @@
 """Compares the autoencoder and CLIP with the live torch classes of diffusers and transformers,
 and the torch UNet that scripts/benchmark.py races with the recorded outputs of the original.
 
-    pip install -r requirements.txt -r requirements-torch.txt     # an environment of its own
+    pip install -r requirements.txt -r requirements/torch.txt     # an environment of its own
     python -m scripts.compare_torch
 
 Every case creates a torch model with random weights, saves it in Hugging Face layout, loads that

@@ -1,4 +1,4 @@
-"""The flag --config: a file in `configs/`, with --config.KEY=VALUE to change any setting.
+"""The flag --config: one of `configs/` by name, or a file; --config.KEY=VALUE changes a setting.
 
 A file holds only the keys it changes. The others have their defaults in the dataclass that the file
 is converted to, and can be set on the command line all the same.
@@ -10,13 +10,16 @@ import sys
 import types
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, FieldReference, config_flags
 
 from dg2_jax import config as config_lib
+from dg2_jax import configs
 
+_CONFIGS = Path(configs.__file__).parent
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([\w.]+)")
 
 
@@ -46,7 +49,7 @@ class _Parser(flags.ArgumentParser):
         self._parser, self._class = parser, config_class
 
     def parse(self, path: str) -> Any:
-        config = self._parser.parse(path)
+        config = self._parser.parse(shipped(path))
         if isinstance(config, ConfigDict):
             overrides = [match[1] for a in sys.argv[1:] if (match := _OVERRIDE.match(a))]
             add_overrides(config, self._class, overrides)
@@ -55,6 +58,20 @@ class _Parser(flags.ArgumentParser):
 
     def flag_type(self) -> str:
         return self._parser.flag_type()
+
+
+def shipped(name: str) -> str:
+    """The file of a configuration that ships, given its name; anything else stays.
+
+    Raises:
+        ValueError: none has the name.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"\w+", name):
+        return name
+    names = sorted(p.stem for p in _CONFIGS.glob("[a-z]*.py"))
+    if name not in names:
+        raise ValueError(f"config must be a file or one of {', '.join(names)}; got {name!r}")
+    return str(_CONFIGS / f"{name}.py")
 
 
 def add_overrides(config: ConfigDict, config_class: type, overrides: Sequence[str]) -> None:

@@ -66,7 +66,7 @@ if __name__ == "__main__":
     launch(
         run,
         runs.DistillationRunConfig,
-        config="configs/demo_fast.py",
+        config="demo_fast",
         workdir="runs/fast",
         data_dir="data/encoded",
         data_help="The output of scripts.prepare.",

@@ -1,8 +1,8 @@
 """A labelled sheet over any two or three parameters of the pipeline.
 
-    python -m scripts.grid --prompt="a volcano at sunset" \
+    dg2 grid "a volcano at sunset" \
         --x=guidance_scale=1,2.5,5,8 --y=num_inference_steps=4,8,20 --out=outputs/grid.png
-    python -m scripts.grid --x=solver=ddim,dpmpp_2m,unipc --y="prompt=a lake;a misty forest"
+    dg2 grid --x=solver=ddim,dpmpp_2m,unipc --y="prompt=a lake;a misty forest"
 
 An axis is NAME=VALUES with commas between the values, or semicolons if values contain commas; NAME
 is any control of `dg2_jax.controls.arguments.declared` except num_images. A third axis, --z, stacks
@@ -18,6 +18,7 @@ from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
+from dg2_jax.checks import ParameterError
 from dg2_jax.controls.arguments import declared
 from dg2_jax.controls.declaration import check_names
 from dg2_jax.pictures import images
@@ -68,10 +69,12 @@ def make(
     return pictures, labels
 
 
-def run() -> None:
+def run(*prompts: str) -> None:
     """Samples the grid and writes it."""
+    if len(prompts) > 1:
+        raise ParameterError("prompt", f"must be one text, got {len(prompts)}; see --y=prompt=A;B")
     axes = [parse_axis(axis) for axis in (_X.value, _Y.value, _Z.value) if axis]
-    common = {"prompt": _PROMPT.value, "seed": _SEED.value}
+    common = {"prompt": prompts[0] if prompts else _PROMPT.value, "seed": _SEED.value}
     for given in _SET.value:
         name, values = parse_axis(given)
         common[name] = values[0]
@@ -83,4 +86,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    command(run)
+    command(run, arguments="PROMPT…")

@@ -1,9 +1,9 @@
 """Converts a checkpoint of others to a model folder: DiffusionGen2's, or Stable Diffusion.
 
-    python -m scripts.import_checkpoint epoch_0024.pt models/dg2
-    python -m scripts.import_checkpoint v1-5-pruned.safetensors models/sd15
-    python -m scripts.import_checkpoint owner/name models/xl --prediction_type=v_prediction
-    python -m scripts.sample --model=models/sd15 --prompt="a lake at dawn"
+    dg2 import epoch_0024.pt models/dg2
+    dg2 import v1-5-pruned.safetensors models/sd15
+    dg2 import owner/name models/xl --prediction_type=v_prediction
+    dg2 sample "a lake at dawn" --model=models/sd15
 
 A folder of Stable Diffusion holds all of the model, in the dtype of its source. That of a
 DiffusionGen2 checkpoint names its autoencoder and CLIP by their hub ids; without network access,
@@ -11,13 +11,12 @@ DiffusionGen2 checkpoint names its autoencoder and CLIP by their hub ids; withou
 is executed.
 """
 
-import sys
 import time
 
-from absl import app, flags
+from absl import flags
 
 from dg2_jax.models import dg2_import, sd_import, sources
-from dg2_jax.scripts.command import parse_flags
+from dg2_jax.scripts.command import command
 from dg2_jax.scripts.loading import define_source, source_options
 
 _VAE = flags.DEFINE_string(
@@ -30,23 +29,16 @@ _SIZE = flags.DEFINE_integer("default_size", 256, "Side of DiffusionGen2's pictu
 _SOURCE = define_source()
 
 
-def main(argv: list[str]) -> None:
-    """Converts argv[1] to the folder argv[2] and says how long it took."""
-    if len(argv) != 3:
-        raise app.UsageError("two arguments are needed: SOURCE OUT_DIR")
+def run(source: str, out: str) -> None:
+    """Converts a source to a model folder and says how long it took."""
     start = time.perf_counter()
-    try:
-        if sources.is_stable_diffusion(argv[1]):
-            options = source_options(_SOURCE)
-            sd_import.convert(
-                argv[1], argv[2], sources.SourceOptions(**options) if options else None
-            )
-        else:
-            dg2_import.convert(argv[1], argv[2], _VAE.value, _TEXT_ENCODER.value, _SIZE.value)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    print(f"wrote {argv[2]} in {time.perf_counter() - start:.1f} s")
+    if sources.is_stable_diffusion(source):
+        options = source_options(_SOURCE)
+        sd_import.convert(source, out, sources.SourceOptions(**options) if options else None)
+    else:
+        dg2_import.convert(source, out, _VAE.value, _TEXT_ENCODER.value, _SIZE.value)
+    print(f"wrote {out} in {time.perf_counter() - start:.1f} s")
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    command(run, arguments="SOURCE OUT")

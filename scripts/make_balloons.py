@@ -1,6 +1,6 @@
 """Draws a small data set of a subject the embedded model does not know: hot-air balloons.
 
-python -m scripts.make_balloons --output_dir=runs/balloons
+python -m scripts.make_balloons --out=runs/balloons
 
 Fifty pictures of 256 x 256, `name.png`, with captions beside them, `name.txt`, like any folder of
 pictures for `scripts.prepare`.
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from dg2_jax.data.scenes.attributes import Scene
 from dg2_jax.data.scenes.render import render
 
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/balloons", "Gets the pictures.")
+_OUT = flags.DEFINE_string("out", "runs/balloons", "Gets the pictures.")
 _COUNT = flags.DEFINE_integer("count", 50, "How many.", lower_bound=1)
 
 SIZE = 256
@@ -102,7 +102,7 @@ def main(argv: list[str]) -> None:
     """Draws them all."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    print(f"{_COUNT.value} pictures in {draw(Path(_OUTPUT_DIR.value), _COUNT.value)}")
+    print(f"{_COUNT.value} pictures in {draw(Path(_OUT.value), _COUNT.value)}")
 
 
 if __name__ == "__main__":

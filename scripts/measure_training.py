@@ -23,7 +23,7 @@ from dg2_jax.training import data as data_lib
 from dg2_jax.training import runs, sharding, starting, step
 from dg2_jax.training.checkpoint import CheckpointManager
 
-_CONFIG = config_flag.define(runs.DenoiserRunConfig, "configs/demo.py")
+_CONFIG = config_flag.define(runs.DenoiserRunConfig, "demo")
 _DATA = flags.DEFINE_string("data_dir", "data/encoded", "Encoded data, as of scripts.train.")
 _STEPS = flags.DEFINE_integer("steps", 8, "Steps during which a save is written.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Repeats with a save, and as many without.")

@@ -5,7 +5,7 @@
 
 Reads the metrics.jsonl of every run. In the plot, lines are the training loss and dots the
 validation loss. For schedules it shows β, ᾱ, the signal-to-noise ratio and the Min-SNR weight of
-every level. Plotting needs matplotlib (requirements-dev.txt). Without --out only the table is
+every level. Plotting needs matplotlib (requirements/dev.txt). Without --out only the table is
 printed.
 """
 

@@ -1,15 +1,15 @@
 """Builds a training set from captioned pictures: checked, cropped, encoded, in shards.
 
-    python -m scripts.prepare --source=my_pictures --model=demo --output_dir=runs/mine
+    python -m scripts.prepare --source=my_pictures --model=demo --out=runs/mine
     python -m scripts.prepare --source=tfds:dg2_scenes --data_dir=runs/data --vae=runs/vae \
-        --output_dir=runs/encoded
+        --out=runs/encoded
 
 A source is a folder of pictures (name.txt beside name.jpg, one caption per line, metadata.jsonl or
 metadata.csv), of WebDataset's .tar files or of .parquet files, or a data set of TFDS. Broken, tiny
 and duplicate pictures are left out and named in report.json. Run again after an interruption, it
 continues; on a finished folder it checks every shard and rebuilds damaged ones.
 
-Several hosts can share the work through a common --output_dir: each runs the same command with its
+Several hosts can share the work through a common --out: each runs the same command with its
 own --process_index and the same --process_count.
 """
 
@@ -29,7 +29,7 @@ _SOURCE = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where TFDS has its data sets.")
 _IMAGE_KEY = flags.DEFINE_string("image_key", "", "Column of the picture; found if not given.")
 _CAPTION_KEY = flags.DEFINE_string("caption_key", "", "Where captions are; found if not given.")
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", "data/encoded", "The folder to create.")
+_OUT = flags.DEFINE_string("out", "data/encoded", "The folder to create.")
 _MODEL = flags.DEFINE_string(
     "model", "", "A model to train further: its autoencoder and text encoder."
 )
@@ -58,7 +58,7 @@ def main() -> None:
     """Prepares, and prints a summary."""
     recipe = Recipe(
         SourceSpec(_SOURCE.value, _DATA_DIR.value, _IMAGE_KEY.value, _CAPTION_KEY.value),
-        Path(_OUTPUT_DIR.value),
+        Path(_OUT.value),
         model=_MODEL.value,
         vae=_VAE.value,
         text_encoder=_TEXT_ENCODER.value,
@@ -78,7 +78,7 @@ def main() -> None:
         process_count=_PROCESS_COUNT.value,
     )
     if manifest is not None:
-        print(json.dumps(preparation.summary(manifest, recipe.output_dir), indent=1))
+        print(json.dumps(preparation.summary(manifest, recipe.out), indent=1))
 
 
 if __name__ == "__main__":

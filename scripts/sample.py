@@ -1,16 +1,16 @@
 """Generates and edits pictures.
 
-    python -m scripts.sample --prompt="a volcano at sunset"
-    python -m scripts.sample --prompt="a lake at dawn" --prompt="a misty forest" --num_images=4 \
+    dg2 sample "a volcano at sunset"
+    dg2 sample "a lake at dawn" "a misty forest" --num_images=4 \
         --sheet=outputs/sheet.png
-    python -m scripts.sample --prompt="a snowy forest" --image=photo.jpg --strength=0.6
-    python -m scripts.sample --prompt="a red tree" --image=meadow.png --mask=mask.png --strength=1
-    python -m scripts.sample --anagram="a mountain lake:identity" --anagram="a canyon:rot180"
-    python -m scripts.sample --prompt="a harbour" --lora=runs/lora/lora.safetensors:0.8
-    python -m scripts.sample --model=v1-5-pruned.safetensors --prompt="a harbour"
-    python -m scripts.sample --model=xl --loras=loras --prompt="a fox <lora:ink:0.8>"
-    python -m scripts.sample --prompt="a {calm|stormy} lake in __season__" --num_images=4
-    python -m scripts.sample --prompt="an island" --upscale=4 --animate=outputs/island.gif
+    dg2 sample "a snowy forest" --image=photo.jpg --strength=0.6
+    dg2 sample "a red tree" --image=meadow.png --mask=mask.png --strength=1
+    dg2 sample --anagram="a mountain lake:identity" --anagram="a canyon:rot180"
+    dg2 sample "a harbour" --lora=runs/lora/lora.safetensors:0.8
+    dg2 sample "a harbour" --model=v1-5-pruned.safetensors
+    dg2 sample "a fox <lora:ink:0.8>" --model=xl --loras=loras
+    dg2 sample "a {calm|stormy} lake in __season__" --num_images=4
+    dg2 sample "an island" --upscale=4 --animate=outputs/island.gif
 
 Every control is a flag; --helpshort lists them. Every picture is written to --out as a PNG with its
 settings inside.
@@ -56,9 +56,9 @@ _SHEET = flags.DEFINE_string("sheet", None, "Write one labelled sheet here inste
 _COLUMNS = flags.DEFINE_integer("columns", 4, "Columns of the sheet.")
 
 
-def _prompts(controls: dict[str, Any]) -> list[str] | str:
+def _prompts(given: tuple[str, ...], controls: dict[str, Any]) -> list[str] | str:
     """The prompts of the command line, then those of the file; empty for an anagram."""
-    prompts = list(_PROMPT.value or [])
+    prompts = [*given, *(_PROMPT.value or [])]
     if _PROMPTS_FILE.value:
         path = Path(_PROMPTS_FILE.value)
         text = text_files.decode(path.read_bytes(), f"prompts_file: {path}")
@@ -69,7 +69,7 @@ def _prompts(controls: dict[str, Any]) -> list[str] | str:
     return prompts if prompts or "anagram" not in controls else ""
 
 
-def run() -> None:
+def run(*prompts: str) -> None:
     """Loads, samples and writes, and prints where."""
     controls = control_flags.given(_CONTROLS)
     animation = preview.animation_path(_ANIMATE.value) if _ANIMATE.value else None
@@ -83,7 +83,7 @@ def run() -> None:
             frames.append(shown.images[0])
 
     result = pipe(
-        _prompts(controls),
+        _prompts(prompts, controls),
         image=_IMAGE.value,
         mask=_MASK.value,
         control_image=_CONTROL_IMAGE.value,
@@ -107,4 +107,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    command(run)
+    command(run, arguments="PROMPT…")

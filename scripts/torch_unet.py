@@ -1,7 +1,7 @@
 """DiffusionGen2's UNet in PyTorch, for comparison in scripts/benchmark.py.
 
 Plain modules as usual in torch, named like the original state dict: fused attention
-(scaled_dot_product_attention), NCHW. It needs torch (requirements-torch.txt); nothing else here
+(scaled_dot_product_attention), NCHW. It needs torch (requirements/torch.txt); nothing else here
 imports it.
 """
 

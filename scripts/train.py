@@ -70,7 +70,7 @@ if __name__ == "__main__":
             config, workdir, data_dir, _VAE.value, _TEXT_ENCODER.value
         ),
         runs.DenoiserRunConfig,
-        config="configs/demo.py",
+        config="demo",
         workdir="runs/demo",
         data_dir="data/encoded",
         data_help="The output of scripts.prepare, or latent shards.",

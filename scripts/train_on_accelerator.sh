@@ -39,7 +39,7 @@ stage decoder script train_vae --config configs/demo_vae_decoder.py --workdir "$
   --config.batch_size=$((BATCH / 4)) --config.num_steps="$(steps 1500)" --config.optim.warmup_steps=4
 stage start script export --model=demo --autoencoder="$OUT/decoder" --out="$OUT/start"
 stage encode script prepare --source="tfds:dg2_scenes/train$PICTURES" --data_dir="$OUT/data" --model="$OUT/start" \
-  --output_dir="$OUT/encoded"
+  --out="$OUT/encoded"
 n=$(steps 6000)
 stage denoiser script train --config configs/demo_256.py --workdir "$OUT/denoiser" --data_dir="$OUT/encoded" "${FAST[@]}" \
   --config.init_from="$OUT/start" --config.batch_size="$BATCH" --config.num_steps="$n" --config.optim.decay_steps="$((n / 4))" \

@@ -63,7 +63,7 @@ if __name__ == "__main__":
     launch(
         run,
         runs.ProbeRunConfig,
-        config="configs/probe.py",
+        config="probe",
         workdir="runs/probe",
         data_dir="data",
         data_help="Where scripts.make_scenes built the pictures.",

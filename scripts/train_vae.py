@@ -137,7 +137,7 @@ if __name__ == "__main__":
     launch(
         run,
         runs.AutoencoderRunConfig,
-        config="configs/demo_vae.py",
+        config="demo_vae",
         workdir="runs/vae",
         data_dir="data",
         data_help="Where scripts.make_scenes built the pictures, or TFDS has its data sets.",

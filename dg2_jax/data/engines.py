@@ -78,7 +78,7 @@ def _ray(make_worker: MakeWorker, items: Sequence[int], workers: int) -> Iterato
     try:
         import ray.data
     except ImportError as error:
-        raise ValueError("engine ray needs: pip install -r requirements-ray.txt") from error
+        raise ValueError("engine ray needs: pip install -r requirements/ray.txt") from error
     rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
     done = rows.map(
         _RayWorker,

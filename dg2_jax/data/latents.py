@@ -66,7 +66,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
             f"data_dir: no encoded data set in {folder} (no manifest.json); make one with: "
-            f"python -m scripts.prepare --output_dir={folder} ..."
+            f"python -m scripts.prepare --out={folder} ..."
         )
     try:
         manifest = json.loads(path.read_text("utf-8"))

@@ -56,7 +56,7 @@ def prepare(
 ) -> dict[str, Any] | None:
     """Builds the data set, or the missing parts of it.
 
-    Of several processes with one `output_dir`, on one host or many, each takes its share of the
+    Of several processes with one `out`, on one host or many, each takes its share of the
     units; the first waits for the others and writes report.json and the manifest.
 
     Args:
@@ -72,7 +72,7 @@ def prepare(
 
     Raises:
         FileNotFoundError: the source, the model or the autoencoder is missing.
-        ValueError: one of them is damaged, `output_dir` holds something else, or fewer than two
+        ValueError: one of them is damaged, `out` holds something else, or fewer than two
             pictures can be used; report.json is then there and names the reasons.
     """
     check(
@@ -106,7 +106,7 @@ def prepare(
     try:
         kept = screening.choose(findings, sizes, recipe.validation_share)
     except ValueError as error:
-        raise ValueError(f"{error}; see {recipe.output_dir / REPORT}") from error
+        raise ValueError(f"{error}; see {recipe.out / REPORT}") from error
     todo = [u for u in mine if not _encoded(recipe, u)]
     for unit in todo:
         recipe.receipt("encode", unit).unlink(missing_ok=True)
@@ -155,7 +155,7 @@ class UnitEncoder:
         for split, size in sorted({(k.split, k.size) for k in kept}):
             chosen = [k for k in kept if (k.split, k.size) == (split, size)]
             name = f"{split}-{size[0]}x{size[1]}-{unit:05d}.array_record"
-            path = self._recipe.output_dir / name
+            path = self._recipe.out / name
             measured = statistics if split == "train" else None
             with replacing(path) as partial:
                 latents.write_split(partial, self._records(chosen, size, measured))
@@ -213,7 +213,7 @@ def _report(recipe: Recipe, source: PictureSource, findings: Sequence[Finding]) 
         "problems": problems,
         "ignored_files": dict(sorted(source.ignored.items())),
     }
-    write_json(recipe.output_dir / REPORT, report)
+    write_json(recipe.out / REPORT, report)
 
 
 def _encoded(recipe: Recipe, unit: int) -> bool:
@@ -223,7 +223,7 @@ def _encoded(recipe: Recipe, unit: int) -> bool:
         return False
     shards = read_json(receipt)["shards"]
     return all(
-        (path := recipe.output_dir / shard["file"]).is_file() and sha256(path) == shard["sha256"]
+        (path := recipe.out / shard["file"]).is_file() and sha256(path) == shard["sha256"]
         for shard in shards
     )
 
@@ -243,7 +243,7 @@ def _finish(
     receipts: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """Writes vae.json and the manifest."""
-    folder, config = recipe.output_dir, networks.vae.config
+    folder, config = recipe.out, networks.vae.config
     statistics = encoding.Statistics(config.latent_channels)
     for receipt in receipts:
         statistics.add_dict(receipt["statistics"])
@@ -282,7 +282,7 @@ def _linear_preview(
 ) -> preview.LatentToRGB:
     """The map from scaled latents to colours, fitted to pictures of the commonest size."""
     size, _ = Counter(k.size for k in kept if k.split == "train").most_common(1)[0]
-    records = latents.sources(recipe.output_dir, shards, "train")[size]
+    records = latents.sources(recipe.out, shards, "train")[size]
     chosen = [k.index for k in kept if (k.split, k.size) == ("train", size)][:PREVIEW_IMAGES]
     source = recipe.source.open()
     images = [_pixels(source[i], size) for i in chosen]

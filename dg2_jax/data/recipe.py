@@ -33,7 +33,7 @@ class Recipe:
 
     Attributes:
         source: of the pictures.
-        output_dir: the folder to create.
+        out: the folder to create.
         model: an embedded model's name, a model folder, or Stable Diffusion (see
             `dg2_jax.models.sources`), whose autoencoder, latent scaling and text encoder are used;
             `init_from` of a training run needs these. Empty if `vae` is given.
@@ -51,7 +51,7 @@ class Recipe:
     """
 
     source: SourceSpec
-    output_dir: Path
+    out: Path
     model: str = ""
     vae: str = ""
     text_encoder: str = "minilm"
@@ -81,7 +81,7 @@ class Recipe:
     @property
     def parts(self) -> Path:
         """Where the receipts are."""
-        return self.output_dir / "parts"
+        return self.out / "parts"
 
     def receipt(self, stage: str, unit: int) -> Path:
         """The file a unit leaves when it has been through a stage."""
@@ -166,9 +166,9 @@ def claim(recipe: Recipe, networks: Networks, source: PictureSource) -> dict[str
     Raises:
         ValueError: the folder belongs to another recipe.
     """
-    folder = recipe.output_dir
+    folder = recipe.out
     if folder.exists() and any(folder.iterdir()) and not recipe.parts.exists():
-        raise ValueError(f"output_dir: {folder} must be a new folder, or one that prepare began")
+        raise ValueError(f"out: {folder} must be a new folder, or one that prepare began")
     recipe.parts.mkdir(parents=True, exist_ok=True)
     identity = {
         "format": latents.FORMAT,
@@ -193,7 +193,7 @@ def claim(recipe: Recipe, networks: Networks, source: PictureSource) -> dict[str
         different = [key for key in claimed if recorded.get(key) != claimed[key]]
         if different:
             raise ValueError(
-                f"output_dir: {folder} exists and differs in {', '.join(different)}; "
+                f"out: {folder} exists and differs in {', '.join(different)}; "
                 "remove it or name another folder"
             )
     return identity

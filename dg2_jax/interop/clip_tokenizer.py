@@ -6,12 +6,12 @@ of a wheel; no model folder is needed then.
 
 import functools
 import gzip
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dg2_jax import extras
 from dg2_jax.files import sha256
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -102,19 +102,12 @@ def read_vocabulary(folder: Path, pad_token: str = END) -> Any:
 def published_tokenizer(pad_token: str = END) -> Any:
     """The tokenizer of CLIP and OpenCLIP as published, from the wheel `open-clip-torch`.
 
-    The wheel is located, not imported: importing it would ask for torch.
-
     Raises:
         FileNotFoundError: the wheel is not installed.
         ValueError: its vocabulary is not the published one.
     """
-    spec = importlib.util.find_spec("open_clip")
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(
-            "CLIP's tokenizer needs the wheel open-clip-torch where the model has none of its own: "
-            "pip install --no-deps --require-hashes -r requirements-models.txt"
-        )
-    path = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
+    purpose = "CLIP's tokenizer, of which this model has none of its own,"
+    path = extras.data_folder("open_clip", purpose) / "bpe_simple_vocab_16e6.txt.gz"
     if not path.is_file() or sha256(path) != VOCABULARY_SHA256:
         raise ValueError(f"{path} is not CLIP's published vocabulary: install it again")
     merges = _merges(gzip.decompress(path.read_bytes()).decode().splitlines())[:_MERGES]

