@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+_LEFT_SECONDS = 3600.0  # no file takes so long to write
 _ID = re.compile(r"[a-z0-9]{1,40}_[a-z0-9]{1,40}")
 
 
@@ -92,6 +93,10 @@ class FolderFiles(Files):
         self._hidden = folder / "deleted"
         for made in (self._folder, self._hidden):
             made.mkdir(parents=True, exist_ok=True)
+        for left in self._folder.glob("*/.*"):  # by a kill; others may be writing at this moment
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > _LEFT_SECONDS:
+                    left.unlink()
 
     def path(self, picture_id: str) -> Path:
         """Where a picture lies or would lie.

@@ -304,3 +304,14 @@ def test_the_reserve_is_used_once_and_set_aside_again(tmp_path):
     assert room.insist(action) == "done"
     assert seen == [True, False]
     assert reserve.exists()
+
+
+def test_what_a_kill_left_half_written_is_removed_later(tmp_path):
+    files = FolderFiles(tmp_path)
+    files.write("a_000", b"whole")
+    old, new = (tmp_path / "pictures" / "00" / f".a_00{i}.png.x" for i in range(2))
+    for left in (old, new):
+        left.write_bytes(b"ha")
+    os.utime(old, (0, 0))
+    assert FolderFiles(tmp_path).read("a_000") == b"whole"
+    assert (old.exists(), new.exists()) == (False, True)

@@ -104,7 +104,7 @@ def test_a_damaged_file_of_styles_is_left_and_a_failed_write_changes_nothing(tmp
         styles.put(Style("oil", "oil"))
     with pytest.raises(OSError, match="no room"):
         styles.delete("ink")
-    assert [path.name for path in tmp_path.iterdir()] == ["styles.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"styles.json", "styles.lock"}
     assert styles.all() == Styles(tmp_path).all() == [Style("ink", "ink")]
     with pytest.raises(ParameterError, match="styles must be stored styles: ink; got 'oil'"):
         styles.applied("", "", ["oil"])
