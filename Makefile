@@ -8,16 +8,17 @@ ARGS ?=
 export WANDB_MODE ?= offline
 export PROMPT
 
-.PHONY: help setup types release-check serve soak fuzz audit sample sheet gallery evaluate test lint bench train-demo clean
+.PHONY: help setup types docs release-check serve soak fuzz audit sample sheet gallery evaluate test lint bench train-demo test-newest clean
 
 help:
 	@echo 'make serve      the web page, at http://127.0.0.1:8000 (ARGS="--port=9000" and more)'
 	@echo 'make sample     a picture (PROMPT="a lake at dawn" ARGS="--num_images=4")'
 	@echo 'make test       the tests (ARGS="tests/nn -k attention")'
 	@echo 'make lint       style, types and the rules of imports'
+	@echo 'make docs       the documentation, in outputs/site'
 	@echo 'make bench      times on this machine'
 	@echo 'make train-demo trains the embedded model from the beginning, in days'
-	@echo 'More: sheet gallery evaluate soak fuzz audit types release-check clean'
+	@echo 'More: test-newest sheet gallery evaluate soak fuzz audit types release-check clean'
 	@echo 'Everything else is a command: .venv/bin/dg2'
 
 setup: $(VENV)/.installed
@@ -39,6 +40,10 @@ sample: setup
 test: setup
 	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile $(ARGS)
 
+# The same with the newest JAX, which needs a newer Python than 3.11.
+test-newest:
+	$(MAKE) test VENV=.venv-newest PYTHON=$(or $(NEWEST),python3.13)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,6 +53,10 @@ lint: setup
 # The JSDoc types of the page; needs node.
 types:
 	npx --yes --package=typescript@5 tsc --project tests/ui/tsconfig.json
+
+# Warnings are errors; nothing is fetched, so that it is read offline too.
+docs: setup
+	$(BIN)/mkdocs build --strict $(ARGS)
 
 # Builds what the package index takes, and checks it.
 release-check: setup

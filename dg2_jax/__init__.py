@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dg2_jax.result import Preview, Result
     from dg2_jax.settings import Settings
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Pipeline", "Preview", "Result", "Settings", "upscale"]
 
 _HOMES = {

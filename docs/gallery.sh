@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the pictures of the README's gallery: make gallery. The README shows the commands, less the names of files and the seeds.
+# Makes the pictures of docs/controls.md, which shows the commands: make gallery
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sample() { .venv/bin/python -m scripts.sample --columns=4 "$@"; }

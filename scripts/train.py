@@ -16,7 +16,7 @@ from dg2_jax.interop.diffusers_vae import STABLE_DIFFUSION
 from dg2_jax.models import adapters
 from dg2_jax.scripts.launch import launch
 from dg2_jax.training import data as data_lib
-from dg2_jax.training import export, loop, runs, samples, starting, state, step, tuning
+from dg2_jax.training import export, loop, runs, samples, starting, state, step, texts
 
 _VAE = flags.DEFINE_string(
     "vae", STABLE_DIFFUSION, "Autoencoder of latent shards, a folder or hub id."
@@ -33,18 +33,17 @@ def run(
     data = data_lib.open_data(data_dir, config, vae, text_encoder)
     config = config.in_steps(len(data.train))
     network, params = starting.build_denoiser(config)
-    tuned = tuning.full(params)
-    if config.lora is not None:
-        tuned = tuning.adapters(params, config.lora, config.seed, config.model)
-    loss = step.diffusion_loss(network, config.diffusion, data.scaling)
-    validation_loss = step.make_validation(network, config.diffusion, data.scaling)
+    trained = texts.trained(config, data, network, params)
+    tuned = trained.tuned
+    loss = step.diffusion_loss(trained.network, config.diffusion, data.scaling)
+    validation_loss = step.make_validation(trained.network, config.diffusion, data.scaling)
     grid = None
     if config.loop.sample_every:
         grid = samples.make_sample_grid(network, config, data)
         samples.write_prompts(workdir, config, data)
 
     def sample(current: state.TrainState) -> dict[str, np.ndarray]:
-        return {"ema": grid(tuned.weights(current.ema))} if grid else {}
+        return {"ema": grid(*trained.parted(tuned.weights(current.ema)))} if grid else {}
 
     result = loop.train(
         starting.initial_state(config, tuned.params),
@@ -57,8 +56,9 @@ def run(
     )
     finished = int(result.step) == config.num_steps
     if finished:
-        merged = tuned.weights(result.params), tuned.weights(result.ema)
-        export.export(workdir / "model", config, data, *merged)
+        raw, _ = trained.parted(tuned.weights(result.params))
+        average = trained.parted(tuned.weights(result.ema))
+        export.export(workdir / "model", config, data, raw, *average)
         if config.lora is not None:
             adapters.save(workdir / "lora.safetensors", result.ema, config.lora, config.model)
     return finished

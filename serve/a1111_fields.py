@@ -31,7 +31,8 @@ GENERATE: dict[str, Row] = {
     ),
     "script_name": "none is there: any name is refused",
     "script_args": Ignored("nothing without `script_name`"),
-    "alwayson_scripts": "one unit of ControlNet; other extensions are refused unless switched off",
+    "alwayson_scripts": "one unit of ControlNet; `anagram`, whose `args` are views; other "
+    "extensions are refused unless switched off",
     "send_images": "as there",
     "styles": "names of `GET /prompt-styles`; an unknown one is refused",
     "subseed": "`variation_seed`; -1 draws one; all pictures have `seed`, picture i `subseed` + i",

@@ -8,6 +8,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     create_model,
     field_validator,
     model_validator,
@@ -17,7 +18,7 @@ from dg2_jax.pictures.edges import PREPROCESSORS
 from dg2_jax.serve import a1111_fields, foreign_fields
 from dg2_jax.serve.foreign_fields import Row
 from dg2_jax.serve.job_controls import CONTROLS
-from dg2_jax.serve.schemas import MAX_PROMPT, Text, foreign_field_of
+from dg2_jax.serve.schemas import MAX_PROMPT, Text, View, Views, foreign_field_of
 from dg2_jax.settings import MAX_IMAGES, MAX_SEED, MAX_SIDE
 
 # Controls that this interface says in its own words, or does not have, and why.
@@ -45,8 +46,7 @@ NOT_HERE = {
     "inpaint_padding": "is `inpaint_full_res_padding`",
     "upscale": "is `enable_hr` with `hr_scale`",
     "upscaler": "is `hr_upscaler`",
-    "anagram": "the interface has no anagrams",
-    "anagram_mode": "the interface has no anagrams",
+    "anagram": "is the arguments of a script of that name",
     "controlnet": "is part of its extension's unit",
     "controlnet_conditioning_scale": "is part of its extension's unit",
     "control_guidance_start": "is part of its extension's unit",
@@ -91,7 +91,8 @@ class Lenient(BaseModel):
         return sent
 
 
-_CONTROLNET = "controlnet"  # the extension's name
+_CONTROLNET, _ANAGRAM = "controlnet", "anagram"  # the extensions' names
+_views: TypeAdapter[list[View]] = TypeAdapter(Views)
 
 
 class ControlUnit(Lenient):
@@ -181,6 +182,8 @@ class _Generate(Lenient):
             arguments = content.get("args") if isinstance(content, dict) else None
             if name.lower() == _CONTROLNET:
                 cls._unit(value)
+            elif name.lower() == _ANAGRAM:
+                cls._views(value)
             elif any(_active(a) for a in arguments or ()):
                 raise ValueError(f"there is no extension {name[:80]!r}")
         return value
@@ -188,14 +191,24 @@ class _Generate(Lenient):
     @staticmethod
     def _unit(scripts: dict[str, Any]) -> ControlUnit | None:
         """The one active unit of the extension for ControlNets."""
-        content = next((c for n, c in scripts.items() if n.lower() == _CONTROLNET), None)
-        units = content.get("args") if isinstance(content, dict) else None
+        units = _arguments(scripts, _CONTROLNET)
         if not isinstance(units, list | None) or not all(isinstance(u, dict) for u in units or ()):
             raise ValueError(f"the args of {_CONTROLNET} must be a list of units")
         active = [one for one in units or () if _active(one)]
         if len(active) > 1:
             raise ValueError("one ControlNet can act at a time")
         return ControlUnit.model_validate(active[0]) if active else None
+
+    @staticmethod
+    def _views(scripts: dict[str, Any]) -> list[View] | None:
+        """The readings of an anagram."""
+        arguments = _arguments(scripts, _ANAGRAM)
+        return _views.validate_python(arguments) if arguments else None
+
+    @property
+    def views(self) -> list[View] | None:
+        """The readings, where an anagram is asked for."""
+        return self._views(self.alwayson_scripts)
 
     @property
     def chosen(self) -> set[str]:
@@ -223,6 +236,12 @@ class _Generate(Lenient):
     def _controlled(self) -> dict[str, Any]:
         unit = self._unit(self.alwayson_scripts)
         return {} if unit is None else unit.fields()
+
+
+def _arguments(scripts: dict[str, Any], name: str) -> Any:
+    """What an extension is given; None where it is not asked for."""
+    content = next((c for n, c in scripts.items() if n.lower() == name), None)
+    return content.get("args") if isinstance(content, dict) else None
 
 
 def _active(argument: Any) -> bool:

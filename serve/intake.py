@@ -15,9 +15,10 @@ from dg2_jax.interop import realesrgan
 from dg2_jax.pictures.image_input import LANCZOS
 from dg2_jax.serve import pictures, problems, sizes
 from dg2_jax.serve.context import Context
+from dg2_jax.serve.job_controls import CONTROLS, of_kind
 from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.records import QUEUED, Job
-from dg2_jax.serve.schemas import PICTURES, JobRequest, job_request
+from dg2_jax.serve.schemas import PICTURES, JobRequest, View, job_request
 from dg2_jax.settings import MAX_SEED, Settings
 from dg2_jax.text import prompt_tags, wildcards
 
@@ -33,6 +34,28 @@ def request_from(fields: dict[str, Any]) -> JobRequest:
     except ValidationError as error:
         name, message = problems.field_errors(error.errors())[0]
         raise ProblemError(422, f"{name}: {message}", name) from error
+
+
+def turned(fields: dict[str, Any], views: list[View] | None) -> dict[str, Any]:
+    """A request of another interface for a picture, or for an anagram where it gives views.
+
+    Raises:
+        ProblemError: 422 naming a field that an anagram does not have; the prompt must be empty or
+            that of the first view.
+    """
+    if views is None:
+        return fields
+    known = {"anagram", *of_kind("anagram")}
+    for name in fields.keys() - known - {"kind"}:
+        default = CONTROLS[name].default if name in CONTROLS else None
+        usual: list[Any] = [None, "", [], default]
+        if name == "prompt":
+            usual.append(views[0].prompt)
+        if fields[name] not in usual:
+            allowed = " but the first view's" if name == "prompt" else ""
+            raise ProblemError(422, f"{name} must be left out of an anagram{allowed}", name)
+    kept = {name: value for name, value in fields.items() if name in known}
+    return {**kept, "kind": "anagram", "anagram": [view.model_dump() for view in views]}
 
 
 def store_picture(context: Context, text: str, field: str, mask: bool = False) -> str:

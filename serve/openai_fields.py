@@ -17,6 +17,8 @@ TABLE: dict[str, Row] = {
     "stream": "as there",
     "partial_images": "0 to 3, with `stream`",
     "image": "one picture; of edits and variations",
+    "anagram": "see there, of generations; `prompt` is then its first prompt",
+    "control_image": "see there, as base64",
     "mask": "transparent is repainted; of edits",
     "quality": "one of OpenAI's, and no more: `num_inference_steps` says what a picture costs",
     "style": "one of OpenAI's, and no more: the prompt says it",

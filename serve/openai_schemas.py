@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from dg2_jax.checks import ParameterError
 from dg2_jax.serve import foreign_fields, openai_fields, sizes
 from dg2_jax.serve.job_controls import CONTROLS
-from dg2_jax.serve.schemas import Text, foreign_field_of
+from dg2_jax.serve.schemas import Picture, Text, Views, foreign_field_of
 from dg2_jax.serve.sizes import Size
 
 # Controls that this interface says in its own words, or does not have, and why.
@@ -19,13 +19,7 @@ NOT_HERE = {
     "preview_every": "follows from `partial_images`",
     "width": "is `size`",
     "height": "is `size`",
-    "controlnet": "the interface has no second picture",
-    "controlnet_conditioning_scale": "the interface has no second picture",
-    "control_guidance_start": "the interface has no second picture",
-    "control_guidance_end": "the interface has no second picture",
-    "control_preprocessor": "the interface has no second picture",
-    "anagram": "the interface has no anagrams",
-    "anagram_mode": "the interface has no anagrams",
+    "anagram": "is a list of views",
 }
 OURS = tuple(name for name in CONTROLS if name not in NOT_HERE)  # clients send them by `extra_body`
 
@@ -51,6 +45,8 @@ class _ImageRequest(BaseModel):
     moderation: Literal["auto", "low"] | None = None
     stream: bool | None = None
     partial_images: int | None = Field(None, ge=0, le=3)
+    anagram: Views | None = None
+    control_image: Picture | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -68,6 +64,7 @@ class _ImageRequest(BaseModel):
             "prompt": self.prompt,
             "num_images": self.n or 1,
             "preview_every": max(1, steps // ((self.partial_images or 0) + 1)),
+            **({} if self.control_image is None else {"control_image": self.control_image}),
             **ours,
         }
 

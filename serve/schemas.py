@@ -109,6 +109,10 @@ class View(BaseModel):
     view: Annotated[str, checked(Choice(VIEWS), "view")]
 
 
+_views = CONTROLS["anagram"].values.describe()
+Views = Annotated[list[View], Field(min_length=_views["minimum"], max_length=_views["maximum"])]
+
+
 class _Request(BaseModel):
     """What is asked of a job; its fields besides the kind are those of `job_controls.of_kind`."""
 
@@ -185,9 +189,7 @@ def _model(kind: str) -> type[_Request]:
     if "controlnet" in fields:
         fields["control_image"] = (Picture | None, None)
     if kind == "anagram":
-        pairs = CONTROLS["anagram"].values.describe()
-        bounds = Field(min_length=pairs["minimum"], max_length=pairs["maximum"])
-        fields["anagram"] = (Annotated[list[View], bounds], ...)
+        fields["anagram"] = (Views, ...)
     if kind == "upscale":
         factor = dataclasses.replace(of_kind(kind)["upscale"], optional=False)
         fields["upscale"] = field_of(factor)

@@ -1,20 +1,20 @@
 """Shared test set-up: shapes checked at run time, no silent broadcasting, no network."""
 
+import importlib.metadata
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 # Hundreds of small programs are compiled here and run a few times each: optimising them, or going
 # through MLIR for them, costs more than it saves. XLA_FLAGS="" make test runs them as users do.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
-    "--xla_cpu_parallel_codegen_split_count=1",
-)
+_FLAGS = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # later versions do not know it
+os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
 
-from pathlib import Path
+from pathlib import Path  # noqa: E402
 
-from jaxtyping import install_import_hook
+from jaxtyping import install_import_hook  # noqa: E402
 
 # Of the library; its links to the user's folders lead to code without arrays.
 _MODULES = [

@@ -16,7 +16,10 @@ import dg2_jax
 from dg2_jax.scripts import dg2, make_balloons
 
 ROOT = Path(__file__).parents[1]
-STEPS = ["--config.num_steps=5", "--config.batch_size=2", "--config.loop.sample_every=0"]
+STEPS = [
+    *("--config.num_steps=5", "--config.optim.warmup_steps=1", "--config.batch_size=2"),
+    "--config.loop.sample_every=0",
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,7 @@ def environment(tmp_path_factory):
     """A virtual environment with the wheel, and the libraries of this one; an empty folder."""
     folder = tmp_path_factory.mktemp("package")
     source = folder / "source"  # what builds write next to the code stays out of the checkout
-    ignored = shutil.ignore_patterns(".git", ".venv", "outputs", "runs", "tests", "*.egg-info")
+    ignored = shutil.ignore_patterns(".git", ".venv*", "outputs", "runs", "tests", "*.egg-info")
     shutil.copytree(ROOT, source, symlinks=True, ignore=ignored)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source]

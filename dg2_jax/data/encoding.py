@@ -20,6 +20,7 @@ from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
 from dg2_jax.pictures.images import from_uint8
+from dg2_jax.text.stable_diffusion import StableDiffusionText
 
 IMAGE_BATCH = 64  # pictures of 128 x 128; of larger ones fewer
 # Captions are encoded sorted by length; larger groups need less padding.
@@ -121,6 +122,7 @@ class Encoder:
         self._text_encoder, self._attributes = text_encoder, list(attributes)
         self._graphdef, self._params = nnx.split(vae)
         self._pools = pools
+        self._keeps_ids = isinstance(text_encoder, StableDiffusionText)
 
     def moments(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (b, h, w, 3), b up to `image_batch`, to the float16 moments of their posteriors."""
@@ -138,7 +140,9 @@ class Encoder:
         attributes: Sequence[Mapping[str, int]],
     ) -> Iterator[dict[str, np.ndarray]]:
         """The records of pictures of one size, uint8 (h, w, 3), in order."""
-        encoding = self._text_encoder.encode([c for of_image in captions for c in of_image])
+        texts = [caption for of_image in captions for caption in of_image]
+        encoding = self._text_encoder.encode(texts)
+        ids = self._text_encoder.token_ids(texts) if self._keeps_ids else None
         context = np.asarray(encoding.context)
         mask = np.ones(context.shape[:2], bool)
         if encoding.mask is not None:
@@ -150,14 +154,16 @@ class Encoder:
                 rows = slice(row, row + len(captions[i]))
                 row = rows.stop
                 lengths = mask[rows].sum(axis=1)
-                pooled = {}
+                more = {}
                 if self._pools:
-                    pooled["pooled"] = np.asarray(encoding.pooled[rows], np.float16)
+                    more["pooled"] = np.asarray(encoding.pooled[rows], np.float16)
+                if ids is not None:
+                    more["ids"] = ids[rows][mask[rows]]
                 yield {
                     "mean": mean,
                     "logvar": logvar,
                     "tokens": context[rows][mask[rows]].astype(np.float16),
                     "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
                     "attributes": np.array([attributes[i][n] for n in self._attributes], np.int32),
-                    **pooled,
+                    **more,
                 }

@@ -9,6 +9,7 @@ bytes:
     offsets        int32 (captions + 1,), where each caption starts in `tokens`
     attributes     int32 (attributes,), indices into the manifest's `attributes`
     pooled         float16 (captions, e), of models that take one: a vector of each caption
+    ids            int32 (as `tokens`, encoders), of Stable Diffusion: what `tokens` were made of
 
 Moments are stored instead of samples, so that training draws from the posterior in each epoch.
 """
@@ -66,7 +67,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
             f"data_dir: no encoded data set in {folder} (no manifest.json); make one with: "
-            f"python -m scripts.prepare --out={folder} ..."
+            f"dg2 prepare --out={folder} ..."
         )
     try:
         manifest = json.loads(path.read_text("utf-8"))
@@ -151,7 +152,7 @@ class LatentSource:
         for path, shard in zip(self._paths, shards, strict=True):
             opened = _open_shard(path, shard["count"])
             if isinstance(opened, str) and not skip_damaged:
-                raise ValueError(f"{opened}; run scripts.prepare again to repair it")
+                raise ValueError(f"{opened}; run dg2 prepare again to repair it")
             self._shards.append(opened)
 
     def __len__(self) -> int:
@@ -202,33 +203,44 @@ def _open_shard(path: Path, count: int) -> ArrayRecordDataSource | str:
 
 
 def draw_caption(
-    record: Mapping[str, np.ndarray], rng: np.random.Generator | None = None, max_length: int = 64
+    record: Mapping[str, np.ndarray],
+    rng: np.random.Generator | None = None,
+    max_length: int = 64,
+    with_ids: bool = False,
 ) -> Example:
-    """One caption of a record, drawn by `rng` (the first without), and the moments."""
+    """A caption of a record, drawn by `rng` (the first without), maybe its ids, and the moments."""
     offsets = record["offsets"]
     which = 0 if rng is None else int(rng.integers(len(offsets) - 1))
     start, end = int(offsets[which]), int(offsets[which + 1])
-    pooled = {"pooled": record["pooled"][which]} if "pooled" in record else {}
+    kept = slice(start, min(end, start + max_length))
+    more = {"pooled": record["pooled"][which]} if "pooled" in record else {}
+    if with_ids:
+        more["ids"] = record["ids"][kept]
     return {
         "mean": record["mean"],
         "logvar": record["logvar"],
-        "context": record["tokens"][start : min(end, start + max_length)],
-        **pooled,
+        "context": record["tokens"][kept],
+        **more,
     }
 
 
-def caption_drawer(max_length: int) -> Callable[[Mapping[str, np.ndarray], Any], Example]:
+def caption_drawer(
+    max_length: int, with_ids: bool = False
+) -> Callable[[Mapping[str, np.ndarray], Any], Example]:
     """`draw_caption` as a transform of the loader."""
-    return lambda record, rng: draw_caption(record, rng, max_length)
+    return lambda record, rng: draw_caption(record, rng, max_length, with_ids)
 
 
 def caption_dropout(
-    null: np.ndarray, share: float, pooled: np.ndarray | None = None
+    null: np.ndarray,
+    share: float,
+    pooled: np.ndarray | None = None,
+    ids: np.ndarray | None = None,
 ) -> Callable[[Example, np.random.Generator], Example]:
     """A transform of the loader: replaces a share of the contexts with `null` (l, d).
 
     For denoisers without a null context of their own; the others drop captions in their loss.
-    `pooled` is the vector that goes with `null`, where examples have one.
+    Where examples have them, `pooled` and `ids` (l, encoders) go with `null`.
 
     Raises:
         ValueError: `share` is not in [0, 1].
@@ -236,7 +248,8 @@ def caption_dropout(
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"share must be in [0, 1], got {share}")
 
-    nothing = {"context": null} | ({} if pooled is None else {"pooled": pooled})
+    more = {"pooled": pooled, "ids": ids}
+    nothing = {"context": null} | {k: value for k, value in more.items() if value is not None}
 
     def transform(example: Example, rng: np.random.Generator) -> Example:
         return {**example, **nothing} if rng.random() < share else example
@@ -248,13 +261,15 @@ def collate(examples: Sequence[Example], length: int | None = None, cell: int = 
     """Stacks examples, their contexts padded behind a mask.
 
     Args:
-        examples: with mean, logvar (h, w, c) and context (tokens, d), maybe pooled (e,).
+        examples: with mean, logvar (h, w, c) and context (tokens, d), maybe pooled (e,) and ids
+            (tokens, encoders).
         length: of the padded contexts; None takes the smallest multiple of 32 that holds them.
         cell: side in pixels of a cell of the latents.
 
     Returns:
         mean, logvar (b, h, w, c) and context (b, l, d), float16, and mask (b, l), True on tokens;
-        with pooled (b, e) also time_ids (b, 6): pictures of their own size that were not cropped.
+        with pooled (b, e) also time_ids (b, 6): pictures of their own size that were not cropped;
+        with ids (b, l, encoders), int32, padded with zeros.
     """
     contexts = [e["context"] for e in examples]
     if length is None:
@@ -266,6 +281,10 @@ def collate(examples: Sequence[Example], length: int | None = None, cell: int = 
         context[i, : len(tokens)] = tokens
         mask[i, : len(tokens)] = True
     more = {}
+    if "ids" in examples[0]:
+        more["ids"] = np.zeros((*context.shape[:2], examples[0]["ids"].shape[1]), np.int32)
+        for i, example in enumerate(examples):
+            more["ids"][i, : len(example["ids"])] = example["ids"]
     if "pooled" in examples[0]:
         size = [cell * side for side in examples[0]["mean"].shape[:2]]
         more["pooled"] = np.stack([e["pooled"] for e in examples])

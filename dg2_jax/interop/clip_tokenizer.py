@@ -93,9 +93,37 @@ def read_vocabulary(folder: Path, pad_token: str = END) -> Any:
             raise ValueError("vocab.json must be a JSON object")
         if any(type(i) is not int or not 0 <= i < 2**31 for i in vocabulary.values()):
             raise ValueError("the ids in vocab.json must be integers from 0")
-        return clip_tokenizer(vocabulary, _merges(lines), pad_token)
+        tokenizer = clip_tokenizer(vocabulary, _merges(lines), pad_token)
+        _add_words(tokenizer, _added(folder), vocabulary)
+        return tokenizer
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
+
+
+def _added(folder: Path) -> dict[str, int]:
+    """The words that were added to a tokenizer, such as those of textual inversion, with ids."""
+    path = folder / "added_tokens.json"
+    added = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path = folder / "tokenizer_config.json"
+    values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    told = values.get("added_tokens_decoder") or {} if isinstance(values, dict) else {}
+    if not isinstance(added, dict) or not isinstance(told, dict):
+        raise ValueError("its added tokens must be JSON objects")
+    try:
+        return {token["content"]: int(i) for i, token in told.items()} | added
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"its added_tokens_decoder is unusable: {error!r}") from error
+
+
+def _add_words(tokenizer: Any, added: Mapping[str, int], vocabulary: Mapping[str, int]) -> None:
+    """Lets prompts hold words, in capitals or not, which have the ids behind the vocabulary's."""
+    from tokenizers import AddedToken
+
+    new = {word: i for word, i in added.items() if word not in vocabulary}
+    words = sorted(new, key=lambda word: str(new[word]).zfill(12))
+    if [new[word] for word in words] != list(range(len(vocabulary), len(vocabulary) + len(new))):
+        raise ValueError("the ids of its added tokens must follow those of vocab.json")
+    tokenizer.add_tokens([AddedToken(word, normalized=True) for word in words])
 
 
 @functools.cache

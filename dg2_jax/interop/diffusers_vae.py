@@ -76,10 +76,22 @@ def from_pretrained(path: str | os.PathLike, subfolder: str = "") -> Autoencoder
     vae = abstract(lambda rngs: AutoencoderKL(config, rngs=rngs))
     with naming(folder):
         tensors = vae_names.of_this_age(read_weights(folder, _STEM), len(config.block_out_channels))
-        if values.get("latents_mean") is not None:
-            tensors = _normalised(tensors, values["latents_mean"], values["latents_std"])
-        load_params(vae, tensors, parameter_name)
+        load_params(vae, as_configured(values, tensors), parameter_name)
     return vae
+
+
+def as_configured(
+    values: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    """Tensors by diffusers' names for the network that `parse_config` makes of a config.json.
+
+    Args:
+        values: the content, which `parse_config` takes.
+        tensors: of its weights.
+    """
+    if values.get("latents_mean") is None:
+        return tensors
+    return _normalised(tensors, values["latents_mean"], values["latents_std"])
 
 
 def _normalised(

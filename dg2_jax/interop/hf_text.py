@@ -46,6 +46,7 @@ _TEXT_KEYS = ("text_model.", "text_projection.")
 _VISION_KEYS = ("vision_model.", "visual_projection.")
 
 _STEM = "model"  # of the weights' file name
+_TOKENIZER_CONFIG = "tokenizer_config.json"
 _TOKENIZER_FILES = ("tokenizer*.json", "vocab.json", "merges.txt", "special_tokens*")
 
 
@@ -166,20 +167,36 @@ def clip_pad_id(folder: Path, tokenizer: Any) -> int:
     return tokenizer.encode("").ids[-1] if known is None else known
 
 
+def clip_length(folder: Path, config: ClipTextConfig) -> int:
+    """How many tokens prompts are filled up to: the tokenizer's `model_max_length`, if it fits."""
+    path = folder / _TOKENIZER_CONFIG
+    told = _values(path).get("model_max_length")
+    if told is None:
+        return config.max_position_embeddings
+    if isinstance(told, bool) or not isinstance(told, int | float) or not told >= 3:
+        raise ValueError(f"{path}: model_max_length must be a number from 3, got {told!r}")
+    return int(min(told, config.max_position_embeddings))
+
+
 def _pad_token(folder: Path) -> str | None:
     """What the folder's tokenizer pads with, if it says so."""
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+    for name in (_TOKENIZER_CONFIG, "special_tokens_map.json"):
         path = folder / name
-        try:
-            values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{path} must be a JSON object")
-        token = values.get("pad_token")
+        token = _values(path).get("pad_token")
         token = token.get("content", {}) if isinstance(token, dict) else token
         if not isinstance(token, str | None):
             raise ValueError(f"{path}: its pad_token is no text")
         if token is not None:
             return token
     return None
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """What a JSON file of a tokenizer holds; nothing where there is none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must be a JSON object")
+    return values

@@ -133,7 +133,7 @@ def _folder(path: Path) -> str:
     if str(config.get("model_type", "")).startswith("clip"):
         return _CLIP
     if (path / "checkpoints").is_dir():
-        return "a training run: scripts.export makes a model folder of its checkpoints"
+        return "a training run: dg2 export makes a model folder of its checkpoints"
     checkpoints = sorted(file.name for file in path.glob("*.pt"))
     if checkpoints:
         return f"a folder that holds {', '.join(checkpoints[:4])}: name one of these files"
@@ -149,7 +149,7 @@ def _safetensors(path: Path) -> str:
     if (path.parent / "config.json").is_file() and "denoiser" in _json(path.parent / "config.json"):
         return f"part of a model folder: use --model={path.parent}"
     if "lora" in metadata.get("format", "") or _any(names, "lora_"):
-        return f"a LoRA: scripts.sample takes it as --lora={path}"
+        return f"a LoRA: dg2 sample takes it as --lora={path}"
     if _any(names, _UNET):
         return "a Stable Diffusion checkpoint in one safetensors file"
     if _any(names, "first_stage_model.") or _any(names, "decoder.conv_in."):

@@ -23,6 +23,7 @@ import numpy as np
 from flax import nnx
 
 _LISTED = 8  # names an error spells out before it only counts
+_EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F800000}  # their bits
 _RELEASED_AFTER = 64 << 20  # bytes read of a file before its memory is given back
 
 
@@ -69,10 +70,14 @@ def load_params(
             file only what is being read then stays in memory.
 
     Raises:
-        ValueError: as `matched`. The module is then left untouched.
+        ValueError: as `matched`, and the module is then left untouched; or a tensor holds NaN or
+            infinities.
     """
     pairs, pending = matched(module, tensors, rename), 0
     for parameter, array in pairs:
+        if not is_finite(array):
+            bad = [key for key, value in tensors.items() if not is_finite(np.asarray(value))]
+            raise ValueError(f"weights of {type(module).__name__} must be finite: {_listing(bad)}")
         kept = ml_dtypes.bfloat16 if array.dtype.itemsize == 1 else array.dtype
         parameter.set_value(_placed(array, kept if dtype is None else dtype))
         on_bytes(array.nbytes)
@@ -82,6 +87,16 @@ def load_params(
             pending = 0
     for array in {id(_mapping(array)): array for _, array in pairs}.values():
         _release(array)
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether no number is NaN or infinite, quickly: such have every bit of the exponent set."""
+    size, exponent = array.dtype.itemsize, _EXPONENTS.get(array.dtype.name)
+    if exponent is None or not array.size:
+        return bool(np.isfinite(array).all())
+    # As integers with a sign, positive numbers are the greatest, without one negative numbers.
+    least = {"i": exponent, "u": exponent + (1 << (8 * size - 1))}
+    return all(int(array.view(f"{kind}{size}").max()) < bits for kind, bits in least.items())
 
 
 def _placed(view: np.ndarray, dtype: Any) -> jax.Array:

@@ -7,6 +7,7 @@ weight compiles nothing.
 
 import dataclasses
 import math
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from dg2_jax.text.prompt_tags import LoraTag
 from dg2_jax.text.stable_diffusion import StableDiffusionText
 
 _LORA_SUFFIXES = (".safetensors",)
+_OF_NETWORK = re.compile(r"unet\.|texts\.\d\.")
 _KEPT = 1  # models with adapters: their changed weights are copies
 
 
@@ -67,12 +69,21 @@ def adapted(
 def save(
     path: str | Path, trained: lora.Adapters, config: lora.LoraConfig, architecture: str
 ) -> None:
-    """Writes trained adapters: Stable Diffusion's in kohya's layout, others as `lora.save`."""
-    if architecture == stable_diffusion.ARCHITECTURE:
-        unet = {name: (np.asarray(of["a"]), np.asarray(of["b"])) for name, of in trained.items()}
-        kohya.write(Path(path), unet, config.alpha)
-    else:
+    """Writes trained adapters: Stable Diffusion's in kohya's layout, others as `lora.save`.
+
+    Names of a UNet with its text encoders begin with `unet.`, `texts.0.` and `texts.1.`.
+    """
+    if architecture != stable_diffusion.ARCHITECTURE:
         lora.save(path, trained, config, architecture)
+        return
+    networks: dict[str, dict[str, kohya.Matrices]] = {}  # by the prefix of names
+    for name, of in trained.items():
+        found = _OF_NETWORK.match(name)
+        prefix = found[0] if found else ""
+        matrices = np.asarray(of["a"]), np.asarray(of["b"])
+        networks.setdefault(prefix, {})[name.removeprefix(prefix)] = matrices
+    unet = networks.pop("unet.", None) or networks.pop("")
+    kohya.write(Path(path), unet, config.alpha, [networks[prefix] for prefix in sorted(networks)])
 
 
 class Library:

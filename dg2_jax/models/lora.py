@@ -66,7 +66,7 @@ class LoraError(ValueError):
 
 
 def layers(
-    params: Params, targets: tuple[str, ...], architecture: str
+    params: Params, targets: tuple[str, ...], architecture: str, more: tuple[str, ...] = ()
 ) -> dict[str, tuple[int, int]]:
     """The adapted layers by dotted name, with their widths (in, out).
 
@@ -74,9 +74,11 @@ def layers(
         params: of the network, or their shapes.
         targets: some of `LORA_TARGETS`.
         architecture: of the network, a name in `ARCHITECTURES`.
+        more: the last parts of the names of further layers.
     """
     ends_of = ARCHITECTURES[architecture].lora_targets
-    ends = tuple(f".{end}{_KERNEL}" for target in targets for end in ends_of[target])
+    named = (*(end for target in targets for end in ends_of[target]), *more)
+    ends = tuple(f".{end}{_KERNEL}" for end in named)
     return {
         name.removesuffix(_KERNEL): kernel.shape
         for name, kernel in flatten(params).items()
@@ -84,7 +86,9 @@ def layers(
     }
 
 
-def create(params: Params, config: LoraConfig, seed: int, architecture: str) -> Adapters:
+def create(
+    params: Params, config: LoraConfig, seed: int, architecture: str, more: tuple[str, ...] = ()
+) -> Adapters:
     """New adapters, which change nothing: A is N(0, 1/in), B is zero.
 
     Args:
@@ -92,11 +96,12 @@ def create(params: Params, config: LoraConfig, seed: int, architecture: str) -> 
         config: of the adapters.
         seed: of A, at least 0.
         architecture: of the network, a name in `ARCHITECTURES`.
+        more: as of `layers`.
 
     Raises:
         ValueError: the rank is above a layer's width, or there are no such layers.
     """
-    shapes = layers(params, config.targets, architecture)
+    shapes = layers(params, config.targets, architecture, more)
     if not shapes:
         raise ValueError(
             f"lora.targets: this network has no {' or '.join(config.targets)}-attention"

@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.layers import Linear
 from dg2_jax.nn.sd_config import SDUNetConfig
-from dg2_jax.nn.sd_unet import Conditioning, Encoder, Residuals
-from dg2_jax.typing import Latent, Time
+from dg2_jax.nn.sd_unet import Conditioning, Encoder, Residuals, Times
+from dg2_jax.typing import Latent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ class ControlNet(Encoder):
     def residuals(
         self,
         x: Latent,
-        t: Time,
+        t: Times,
         conditioning: Conditioning,
         image: Float[Array, "#b H W i"],
         scale: Float[Array, ""] | float = 1.0,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.layers import checkpointed
@@ -32,7 +32,9 @@ from dg2_jax.nn.sd_blocks import (
     timestep_embedding,
 )
 from dg2_jax.nn.sd_config import SDUNetConfig
-from dg2_jax.typing import Context, ContextMask, Latent, Time
+from dg2_jax.typing import Context, ContextMask, Latent
+
+Times = Real[Array, " b"]  # training timesteps, and levels between two of them
 
 
 class Conditioning(NamedTuple):
@@ -163,7 +165,7 @@ class Encoder(nnx.Module):
             )
         return self.add_embedding(joined)
 
-    def _runner(self, t: Time, conditioning: Conditioning, key: PRNGKeyArray | None) -> Run:
+    def _runner(self, t: Times, conditioning: Conditioning, key: PRNGKeyArray | None) -> Run:
         """Runs blocks by `SDStage.layer`, with the activated time embedding and dropout."""
         config = self.config
         time = timestep_embedding(
@@ -232,7 +234,7 @@ class SDUNet(Encoder):
     def __call__(
         self,
         x: Latent,
-        t: Time,
+        t: Times,
         conditioning: Conditioning,
         dropout_key: PRNGKeyArray | None = None,
         *,
@@ -242,7 +244,7 @@ class SDUNet(Encoder):
 
         Args:
             x: (b, h, w, in_channels), of any height and width.
-            t: training timesteps, integers in [0, T).
+            t: training timesteps, in [0, T).
             conditioning: from `project_context`, same batch.
             dropout_key: turns dropout on (training only).
             residuals: of a ControlNet for the same x and t.

@@ -74,6 +74,11 @@ class StableDiffusionText:
             None if pooled is None else pooled[: len(given)],
         )
 
+    def token_ids(self, prompts: Sequence[str]) -> Int[np.ndarray, "b l t"]:
+        """What the encoders make of prompts' tokens, see `TextEncoders.token_ids`."""
+        check_prompts(prompts)
+        return self.encoders.token_ids([p if p.strip() else None for p in prompts])
+
     def offsets(self, prompts: Sequence[str]) -> Int[np.ndarray, "b l 2"]:
         """See `PromptEncoder`."""
         check_prompts(prompts)

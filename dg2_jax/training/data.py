@@ -18,6 +18,7 @@ from dg2_jax.models import coders
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.text.interface import PromptEncoder
+from dg2_jax.text.stable_diffusion import StableDiffusionText
 from dg2_jax.training import runs, starting
 
 
@@ -99,16 +100,27 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
     starting.check_data(config, latent_shape, manifest["context_dim"])
     starting.check_scaling(config, vae.config)
     text = manifest["text_encoder"]
-    transform: Transform = latents.caption_drawer(config.max_length)
+    with_ids = config.train_text_encoder
+    if with_ids and "ids" not in train[0][0]:
+        raise ValueError(
+            "train_text_encoder needs the captions' token ids in data_dir: prepare them again in "
+            "a new folder, with scripts.prepare --model=..."
+        )
+    transform: Transform = latents.caption_drawer(config.max_length, with_ids)
     if not config.architecture.has_null_context:
-        encoded = coders.text_encoder(text).encode([""])
+        encoder = coders.text_encoder(text)
+        encoded = encoder.encode([""])
+        ids = None
+        if with_ids:
+            assert isinstance(encoder, StableDiffusionText)
+            ids = encoder.token_ids([""])[0]
         kept = slice(None) if encoded.mask is None else np.asarray(encoded.mask[0])
         null = np.asarray(encoded.context[0])[kept]
         pooled = None
         if "pooled" in train[0][0]:
             pooled = np.asarray(encoded.pooled, np.float16)[0]
         share = config.diffusion.caption_dropout
-        transform = in_turn(transform, latents.caption_dropout(null, share, pooled))
+        transform = in_turn(transform, latents.caption_dropout(null, share, pooled, ids))
     length = None if config.architecture.masks_padding else text["max_length"]
     if jax.process_count() > 1:  # all processes must pad alike
         length = text.get("max_length", config.max_length)
@@ -117,7 +129,7 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
     held_out, left = [], config.validation_images
     for source in validation:
         examples = [
-            latents.draw_caption(source[i], max_length=config.max_length)
+            latents.draw_caption(source[i], max_length=config.max_length, with_ids=with_ids)
             for i in range(min(left, len(source)))
         ]
         held_out += _batches(examples, config.batch_size, collate)
@@ -142,6 +154,8 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
 def _shards(
     folder: Path, config: runs.DenoiserRunConfig, vae: str, text_encoder: str
 ) -> TrainingData:
+    if config.train_text_encoder:
+        raise ValueError("train_text_encoder needs data_dir of scripts.prepare, not latent shards")
     shards = LatentShards(folder)
     latent_shape, (length, context_dim) = shards[0]["mean"].shape, shards.null.shape
     starting.check_data(config, latent_shape, context_dim)

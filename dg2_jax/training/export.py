@@ -17,7 +17,8 @@ from dg2_jax.models import coders, sources
 from dg2_jax.models import folder as folder_lib
 from dg2_jax.models.model import Model, Params, split
 from dg2_jax.nn.autoencoder import AutoencoderKL
-from dg2_jax.training import sharding, starting, tuning
+from dg2_jax.text.stable_diffusion import StableDiffusionText
+from dg2_jax.training import sharding, starting, texts
 from dg2_jax.training.checkpoint import CheckpointManager
 from dg2_jax.training.data import TrainingData, open_data
 from dg2_jax.training.runs import DenoiserRunConfig, DistillationRunConfig
@@ -69,7 +70,12 @@ def description(config: DenoiserRunConfig, data: TrainingData) -> dict[str, Any]
 
 
 def export(
-    folder: str | Path, config: DenoiserRunConfig, data: TrainingData, raw: Params, ema: Params
+    folder: str | Path,
+    config: DenoiserRunConfig,
+    data: TrainingData,
+    raw: Params,
+    ema: Params,
+    trained_text: StableDiffusionText | None = None,
 ) -> None:
     """Writes the folder, which `dg2_jax.Pipeline.load` opens; see `dg2_jax.models.folder`.
 
@@ -81,6 +87,7 @@ def export(
         data: of the run.
         raw: the denoiser's last parameters.
         ema: their average.
+        trained_text: the text encoder, where it was trained too.
     """
     weights = sharding.to_host({"raw": raw, "ema": ema})
     if jax.process_index() > 0:
@@ -89,7 +96,7 @@ def export(
     if "pretrained" not in data.vae:
         own_vae = nnx.to_pure_dict(nnx.state(data.load_autoencoder()))
     described = description(config, data)
-    described["text_encoder"] = coders.keep_texts(Path(folder), data.text_encoder)
+    described["text_encoder"] = coders.keep_texts(Path(folder), data.text_encoder, trained_text)
     folder_lib.save(folder, described, weights, own_vae)
 
 
@@ -126,14 +133,15 @@ def export_checkpoint(
     values = json.loads((saved / str(step) / "config.json").read_text("utf-8"))
     config = DenoiserRunConfig.from_saved(values)
     data = open_data(data_dir, config, vae, text_encoder)
+    network, params = starting.abstract_denoiser(config)
     if config.lora is not None:
-        start = starting.weights(config)
-        tuned = tuning.adapters(start, config.lora, config.seed, config.model)
-    else:
-        tuned = tuning.full(starting.abstract_denoiser(config)[1])
+        params = starting.weights(config)
+    trained = texts.trained(config, data, network, params)
+    tuned = trained.tuned
     like = jax.eval_shape(lambda params: starting.initial_state(config, params), tuned.params)
     state = CheckpointManager(saved).restore(like, step).state
-    export(folder, config, data, tuned.weights(state.params), tuned.weights(state.ema))
+    raw, _ = trained.parted(tuned.weights(state.params))
+    export(folder, config, data, raw, *trained.parted(tuned.weights(state.ema)))
     return step
 
 

@@ -19,6 +19,8 @@ from dg2_jax.training.process import DiffusionConfig
 
 Run = TypeVar("Run", bound="DenoiserRunConfig")
 
+OF_THE_TRAINING = ("dropout", "remat", "remat_policy")  # fields of denoisers that change no network
+
 # Saved configurations of version 0.1.0 lack the key `model`; a field of `denoiser` implies it.
 _MODEL_OF_FIELD = {"attention_levels": "unet", "patch_size": "dit", "n_heads": "dg2_unet"}
 
@@ -101,6 +103,16 @@ def _denoiser_class(values: Mapping[str, Any]) -> type:
     return ARCHITECTURES[name].config
 
 
+def _completed_denoiser(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The denoiser of `init_from` where of the run's only how it is trained is given."""
+    given = values["denoiser"]
+    if not values.get("init_from") or not set(given) <= set(OF_THE_TRAINING):
+        return given
+    described = sources.described(values["init_from"])
+    fits = described["model"] == values.get("model", DenoiserRunConfig.model)
+    return {**described["denoiser"], **given} if fits else given
+
+
 @dataclass(frozen=True)
 class DenoiserRunConfig(RunConfig):
     """A run of scripts/train.py.
@@ -108,12 +120,13 @@ class DenoiserRunConfig(RunConfig):
     Attributes:
         model: the architecture, a name in `dg2_jax.models.architectures.ARCHITECTURES`.
         denoiser: the network, of the architecture's configuration class; None for that of
-            `init_from`, or its defaults.
+            `init_from`, or its defaults. Of `OF_THE_TRAINING` alone, the rest is of `init_from`.
         diffusion: the process and its loss.
         init_from: an embedded model's name, a model folder or Stable Diffusion (see
             `dg2_jax.models.sources`), whose EMA weights are the starting point; empty for new
             weights. Its latents may be of another size.
         lora: trains only low-rank adapters of `init_from`; None trains all weights.
+        train_text_encoder: with `lora`, adapters of Stable Diffusion's text encoders too.
         max_length: tokens that a caption is cut to; those of latent shards are not cut.
         validation_images: number of validation pictures that the loss is taken over. Latent shards
             have no splits; their last examples are held out instead.
@@ -125,10 +138,13 @@ class DenoiserRunConfig(RunConfig):
     """
 
     model: str = "unet"
-    denoiser: Any = field(default=None, metadata=config_lib.class_by(_denoiser_class))
+    denoiser: Any = field(
+        default=None, metadata=config_lib.class_by(_denoiser_class, _completed_denoiser)
+    )
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     init_from: str = ""
     lora: LoraConfig | None = None
+    train_text_encoder: bool = False
     max_length: int = 64
     validation_images: int = 512
     sample_prompts: tuple[str, ...] = ()
@@ -152,6 +168,8 @@ class DenoiserRunConfig(RunConfig):
             check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         if self.sample_prompts_file.endswith(".pt") and self.sample_prompts:
             raise ValueError("sample_prompts must be empty where sample_prompts_file is a .pt file")
+        if self.train_text_encoder and (self.lora is None or self.model != "sd_unet"):
+            raise ValueError("train_text_encoder must be false without lora of Stable Diffusion")
         if self.init_from:
             return
         if self.model == "dg2_unet" and self.denoiser.legacy_time_table:

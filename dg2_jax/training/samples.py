@@ -28,7 +28,7 @@ _SOLVER = "dpmpp_2m"
 
 def make_sample_grid(
     network: Network, config: DenoiserRunConfig, data: TrainingData
-) -> Callable[[Params], np.ndarray]:
+) -> Callable[..., np.ndarray]:
     """Loads the autoencoder and the text encoder; compiles nothing until it is called.
 
     Args:
@@ -40,7 +40,8 @@ def make_sample_grid(
         FileNotFoundError, ValueError: the file of prompts is missing, damaged or of other tokens.
 
     Returns:
-        The denoiser's weights to a picture, uint8 (rows · H, columns · W, 3).
+        The denoiser's weights, and the text encoder if it is trained too, to a picture, uint8
+        (rows · H, columns · W, 3).
     """
     description = export.description(config, data)
     autoencoder = data.load_autoencoder()
@@ -55,11 +56,11 @@ def make_sample_grid(
         if prompts == data.captions:  # which know no syntax of prompts
             prompts = [literal(caption) for caption in prompts]
 
-    def grid(params: Params) -> np.ndarray:
+    def grid(params: Params, trained_text: PromptEncoder | None = None) -> np.ndarray:
         current = model.create(
             description, autoencoder, lambda name, shapes: params, denoiser=network
         )
-        pipe = Pipeline(current, text_encoder)
+        pipe = Pipeline(current, trained_text or text_encoder)
         rows = [
             pipe(prompts, num_inference_steps=_STEPS, solver=_SOLVER, guidance_scale=scale).images
             for scale in config.sample_guidance or (1.0,)

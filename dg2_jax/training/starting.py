@@ -22,9 +22,8 @@ from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.training import optimizer, state
 from dg2_jax.training.config import RunConfig
-from dg2_jax.training.runs import AutoencoderRunConfig, DenoiserRunConfig
+from dg2_jax.training.runs import OF_THE_TRAINING, AutoencoderRunConfig, DenoiserRunConfig
 
-_OF_THE_TRAINING = ("dropout", "remat", "remat_policy")  # what changes no network
 _OF_THE_DECODER = (
     "out_channels",
     "decoder_block_out_channels",
@@ -111,7 +110,7 @@ def check_scaling(config: DenoiserRunConfig, vae: AutoencoderConfig) -> None:
             f"data_dir: its latents are scaled by {vae.scaling_factor:.4g} and shifted by "
             f"{vae.shift_factor:.4g}, those of init_from by {start.scaling_factor:.4g} and "
             f"{start.shift_factor:.4g}; prepare them with: "
-            f"python -m scripts.prepare --model={config.init_from} ..."
+            f"dg2 prepare --model={config.init_from} ..."
         )
 
 
@@ -135,7 +134,7 @@ def weights(config: DenoiserRunConfig, name: str = "ema") -> Params | None:
     check(config.model == model, "model", f"{model!r}, as in init_from", config.model)
     theirs = config_lib.to_dict(start.denoiser_config)
     for key, value in config_lib.to_dict(config.denoiser).items():
-        if key in _OF_THE_TRAINING:
+        if key in OF_THE_TRAINING:
             continue
         check(value == theirs[key], f"denoiser.{key}", f"{theirs[key]!r}, as in init_from", value)
     predicted = config.diffusion.prediction_type

@@ -157,9 +157,10 @@ def diffusion_loss(network: Network, config: DiffusionConfig, scaling: Scaling) 
 
     A batch holds `mean` and `logvar` (b, h, w, c), the posterior of the unscaled latents, and
     `context` (b, l, d) and `mask` (b, l) of one caption per image, for Stable Diffusion XL also
-    `pooled` (b, e) and `time_ids` (b, 6). Each step draws from the posterior, stratifies timesteps,
-    and replaces a share of the captions by the learnt null context. For a denoiser without one, the
-    loader drops captions (`data.latents.caption_dropout`).
+    `pooled` (b, e) and `time_ids` (b, 6), and `ids` (b, l, t) where text encoders are trained. Each
+    step draws from the posterior, stratifies timesteps, and replaces a share of the captions by the
+    learnt null context. For a denoiser without one, the loader drops captions
+    (`data.latents.caption_dropout`).
 
     Args:
         network: the structure of a `DenoiserNetwork`.
@@ -212,7 +213,8 @@ def draw_latents(batch: Batch, key: PRNGKeyArray, scaling: Scaling) -> Float[Arr
 
 def _given(batch: Batch) -> Batch:
     """What else of a batch `DenoiserNetwork.project_context` takes."""
-    more = {name: jnp.asarray(batch[name]) for name in ("pooled", "time_ids") if name in batch}
+    names = ("pooled", "time_ids", "ids")
+    more = {name: jnp.asarray(batch[name]) for name in names if name in batch}
     return {k: v.astype(jnp.float32) if k == "pooled" else v for k, v in more.items()}
 
 

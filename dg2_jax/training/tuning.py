@@ -33,7 +33,13 @@ def full(params: Params) -> Tuning:
     return Tuning(params, lambda trained: trained, make_train_step)
 
 
-def adapters(params: Params, config: lora.LoraConfig, seed: int, architecture: str) -> Tuning:
+def adapters(
+    params: Params,
+    config: lora.LoraConfig,
+    seed: int,
+    architecture: str,
+    more: tuple[str, ...] = (),
+) -> Tuning:
     """Trains new adapters; the network's own parameters do not change.
 
     Args:
@@ -41,12 +47,13 @@ def adapters(params: Params, config: lora.LoraConfig, seed: int, architecture: s
         config: of the adapters.
         seed: of the adapters.
         architecture: of the network, a name in `dg2_jax.models.architectures.ARCHITECTURES`.
+        more: further layers, see `lora.layers`.
 
     Raises:
         ValueError: see `lora.create`.
     """
     apply = jax.jit(lora.apply)
-    new = lora.create(params, config, seed, architecture)
+    new = lora.create(params, config, seed, architecture, more)
     params = lora.prepared(params, new)
 
     def make_step(loss_fn: LossFn, run: RunConfig) -> StepFn:

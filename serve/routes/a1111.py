@@ -35,6 +35,7 @@ async def txt2img(context: Ctx, client: Client, request: Request, asked: Create)
     """Pictures from a prompt."""
     fields = {"kind": "txt2img", **_common(context, asked)}
     enlarging = _second_pass(context, asked, fields)
+    fields = intake.turned(fields, asked.views)
     done = await _run(context, client, request, fields)
     return await run_in_threadpool(_reply, context, done, asked, enlarging)
 
@@ -66,7 +67,7 @@ async def _run(
 
 def _variations(fields: dict[str, Any]) -> list[dict[str, Any]]:
     """As A1111 does: variations have one seed and count up the other."""
-    if not fields["variation_strength"]:
+    if not fields.get("variation_strength"):
         return [fields]
     first, seed = fields["variation_seed"], fields["seed"]
     seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
@@ -108,6 +109,8 @@ def _second_pass(context: Context, asked: Create, fields: dict[str, Any]) -> Enl
 
 def _change(context: Context, asked: Change, text: str) -> dict[str, Any]:
     """A request for one of the pictures."""
+    if asked.views is not None:
+        raise ProblemError(422, "an anagram must be asked of txt2img", "alwayson_scripts")
     data = pictures.from_text(text, "init_images")
     image = pictures.to_rgb(intake.decode(context, data, "init_images"))
     fields = {"kind": "img2img", **_common(context, asked)}
@@ -227,15 +230,17 @@ def _info(
     images = [image for job in jobs for image in job.images]
     seeds = [seed for job in jobs for seed in expand_seed(job.request.seed, job.num_images)]
     count = len(seeds)
-    subseeds = [job.request.variation_seed for job in jobs for _ in range(job.num_images)]
+    subseeds = [
+        getattr(job.request, "variation_seed", None) for job in jobs for _ in range(job.num_images)
+    ]
     width, height = (images[0].width, images[0].height) if images else (own_size, own_size)
     notes = [note for job in jobs for note in job.notes]
     if enlarging is not None:
         width, height = enlarging.size
         notes += enlarging.notes
     return {
-        "prompt": request.prompt,
-        "all_prompts": _padded([image.prompt for image in images], request.prompt, count),
+        "prompt": request.text,
+        "all_prompts": _padded([image.prompt for image in images], request.text, count),
         "negative_prompt": request.negative_prompt,
         "all_negative_prompts": _padded(
             [image.negative_prompt for image in images], request.negative_prompt, count
@@ -244,7 +249,7 @@ def _info(
         "all_seeds": seeds,
         "subseed": subseeds[0],
         "all_subseeds": subseeds,
-        "subseed_strength": request.variation_strength,
+        "subseed_strength": getattr(request, "variation_strength", 0.0),
         "width": width,
         "height": height,
         "sampler_name": a1111_names.sampler(request.solver),

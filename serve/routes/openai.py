@@ -66,7 +66,7 @@ def _model(name: str) -> dict[str, Any]:
 @router.post("/images/generations")
 async def generations(context: Ctx, client: Client, request: Request, asked: ImageRequest) -> Any:
     """Pictures from a prompt."""
-    fields = {"kind": "txt2img", **_common(context, asked)}
+    fields = intake.turned({"kind": "txt2img", **_common(context, asked)}, asked.anagram)
     return await _answer(context, client, request, asked, fields, "image_generation")
 
 
@@ -110,6 +110,8 @@ def _edit_fields(
     context: Context, asked: ImageRequest, image: bytes, mask: bytes | None
 ) -> dict[str, Any]:
     """A transparent region, of the mask or of the picture itself, is repainted."""
+    if asked.anagram is not None:
+        raise ProblemError(422, "anagram must be left out of edits", "anagram")
     decoded = intake.decode(context, image, "image")
     field = "image" if mask is None else "mask"
     masking = decoded if mask is None else intake.decode(context, mask, "mask")
@@ -179,7 +181,7 @@ def _described(context: Context, job: Job, asked: ImageRequest) -> dict[str, Any
 
 def _usage(job: Job) -> dict[str, Any]:
     """Nothing is charged, but clients expect numbers: words, and cells of latents."""
-    words = len(job.request.prompt.split())
+    words = len(job.request.text.split())
     cells = sum(image.width * image.height // 64 for image in job.images)
     return {
         "input_tokens": words,

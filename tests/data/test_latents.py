@@ -141,7 +141,7 @@ def test_records_of_all_shards_in_order(tmp_path):
 
 
 def test_bad_folders_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no encoded data set in .*scripts\.prepare"):
+    with pytest.raises(FileNotFoundError, match=r"no encoded data set in .*dg2 prepare"):
         latents.open_split(tmp_path, "train")
     write(tmp_path)
     with pytest.raises(ValueError, match="split must be one of train, validation; got 'tset'"):

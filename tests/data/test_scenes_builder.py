@@ -146,7 +146,9 @@ def test_a_number_of_pictures_is_a_configuration(tmp_path):
 
 
 def test_a_missing_data_set_names_the_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"python -m scripts.make_scenes --data_dir="):
+    with pytest.raises(
+        FileNotFoundError, match=r"python -m dg2_jax.scripts.make_scenes --data_dir="
+    ):
         builder.load("train", tmp_path, "tiny")
     with pytest.raises(ValueError, match="split must be one of train"):
         builder.load("dev", tmp_path)

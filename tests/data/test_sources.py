@@ -185,7 +185,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"a\.txt must be UTF-8"):
         SourceSpec(str(tmp_path)).open()[0]
     (tmp_path / "latents.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"latent shards.*give them to scripts\.train"):
+    with pytest.raises(ValueError, match=r"latent shards.*give them to dg2 train"):
         SourceSpec(str(tmp_path)).open()
 
 

@@ -102,7 +102,7 @@ def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path):
     assert "--vae" in refused(published.VAE)
     assert "--text_encoder" in refused(published.GOLDEN / "hf_clip_tiny")
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    assert "scripts.export" in refused(tmp_path / "run")
+    assert "dg2 export" in refused(tmp_path / "run")
     (tmp_path / "files").mkdir()
     assert refused(tmp_path / "files").startswith("a folder, and not one of a model")
     (tmp_path / "files" / "epoch_3.pt").write_bytes(b"")

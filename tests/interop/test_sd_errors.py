@@ -133,6 +133,8 @@ def test_settings_that_stand_for_another_network(key, value):
 def test_settings_of_a_controlnet():
     values = json.loads((GOLDEN / "controlnet_xl" / "config.json").read_text())
     assert parse_controlnet(values).bgr
+    heads = parse_controlnet({**values, "num_attention_heads": [1, 2]}).unet.num_attention_heads
+    assert heads == (1, 2)  # ControlNets, unlike UNets, may have this key
     for key, value in (("global_pool_conditions", True), ("_class_name", "ControlNetUnionModel")):
         with pytest.raises(ValueError, match=str(key if value is True else value)):
             parse_controlnet({**values, key: value})
@@ -237,6 +239,20 @@ def test_weights_that_are_integers(folder):
     whole = np.zeros(tensors["conv_out.bias"].shape, np.int8)
     save_file(tensors | {"conv_out.bias": whole}, path)
     fails(folder, r"weights of SDUNet must be real numbers: conv_out.bias \(int8\)")
+
+
+@pytest.mark.parametrize(
+    ("file", "dtype"),
+    [(f"unet/{WEIGHTS}", np.float16), (f"vae/{WEIGHTS}", np.float32),
+     ("text_encoder_2/model.safetensors", np.float64)],
+)  # fmt: skip
+@pytest.mark.parametrize("number", [np.nan, -np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite(file, dtype, number, folder):
+    tensors = {key: value.astype(dtype) for key, value in load_file(folder / file).items()}
+    name = sorted(tensors)[3]
+    tensors[name].flat[-1] = number
+    save_file(tensors, folder / file)
+    fails(folder, f"weights of [A-Z]\\w+ must be finite: {name}$")
 
 
 @pytest.mark.parametrize("number", [-1, 2**31, 1.5, "x", None])

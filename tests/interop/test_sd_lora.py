@@ -219,6 +219,43 @@ def test_an_adapter_of_another_width(tmp_path):
         model().with_lora(written(tmp_path, tensors))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"to_q.lora_down.weight": np.full((4, 16), np.nan, np.float32)},
+            "to_q must be finite real",
+        ),
+        ({"to_q.lora_up.weight": np.zeros((16, 4), np.int8)}, "to_q must be finite real numbers"),
+        ({"to_q.alpha": np.array(np.inf, np.float32)}, "alpha of .*to_q must be one finite number"),
+        ({"to_q.alpha": np.zeros(2, np.float32)}, "alpha of .*to_q must be one finite number"),
+        (
+            {
+                "to_q.lora_down.weight": np.zeros((0, 16), np.float32),
+                "to_q.lora_up.weight": np.zeros((16, 0), np.float32),
+            },
+            "does not fit the model",
+        ),
+    ],
+)
+def test_matrices_that_are_no_good(changes, message, tmp_path):
+    stem = f"lora_unet_{LAYER.replace('.', '_')}_"
+    changed = kohya() | {stem + name: value for name, value in changes.items()}
+    with pytest.raises(lora.LoraError, match=message):
+        model().with_lora(written(tmp_path, changed))
+
+
+def test_a_layer_that_is_named_twice(tmp_path):
+    stem, way = f"lora_unet_{LAYER.replace('.', '_')}_to_q", "lora_down.weight"
+    matrix = kohya()[f"{stem}.{way}"]
+    modules = {new: old for old, new in original_names.unet_modules(model().config).items()}
+    old = f"lora_unet_{modules[f'{LAYER}.to_q'].replace('.', '_')}"
+    both = {f"{old}.{part}": kohya()[f"{stem}.{part}"] for part in (way, "lora_up.weight")}
+    for more in ({f"{stem}.lora_A.weight": matrix}, both):
+        with pytest.raises(lora.LoraError, match=r"names the layer \S+ twice"):
+            model().with_lora(written(tmp_path, kohya() | more))
+
+
 def test_a_file_that_is_missing_or_damaged(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no LoRA file"):
         model().with_lora(tmp_path / "none.safetensors")

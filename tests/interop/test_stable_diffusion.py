@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
-from sd_files import GOLDEN, PROMPTS, WEIGHTS, error, reference
+from sd_files import GOLDEN, PROMPTS, WEIGHTS, error, original_file, reference
 from torch_files import write_torch
 
 from dg2_jax.diffusion import prediction, solver_table
@@ -112,10 +112,24 @@ def test_a_whole_guided_run_and_its_picture(model, name):
     assert error(picture, given["ddim_image"].astype(np.float32)) < 1e-3
 
 
-@pytest.mark.parametrize("name", ["sd2_small", "xl_small"], indirect=True)
-def test_controlnet(name):
+def test_unet_between_two_timesteps():
+    given, between = (reference("sd2_small", f"{file}.npz") for file in ("reference", "between"))
+    model = loaded("sd2_small")
+    output = model.apply(model.params, given["x"], between["t"], given["context"])
+    assert error(output, between["unet"]) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sd2_small", "controlnet_sd2"),
+        ("xl_small", "controlnet_xl"),
+        ("xl_small", "controlnet_xl_plain"),
+    ],
+    indirect=["name"],
+)
+def test_controlnet(name, kind):
     model = loaded(name)
-    kind = f"controlnet_{name.removesuffix('_small')}"
     given, steered = reference(name), reference(kind)
     control = model.load_controlnet(GOLDEN / kind)
     inputs = given["x"], given["t"], given["context"]
@@ -135,6 +149,23 @@ def test_a_controlnet_of_another_model_is_refused():
         control.apply(
             control.params, np.zeros((1, 4, 4, 4)), 0, np.zeros((1, 7, 16)), np.zeros((1, 9, 8, 3))
         )
+
+
+def test_latents_that_are_normalised_by_channel(tmp_path):
+    folder = shutil.copytree(GOLDEN / "xl_small", tmp_path / "xl")
+    config = folder / "vae" / "config.json"
+    mean, std = [0.1, -0.2, 0.3, 0.0], [1.1, 0.7, 0.9, 2.0]
+    changes = {"latents_mean": mean, "latents_std": std, "scaling_factor": 0.5}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
+    vae, plain = stable_diffusion.load(folder).vae, loaded("xl_small").vae
+    latents = np.random.default_rng(0).normal(size=(1, 4, 6, 4)).astype(np.float32)
+    # As diffusers' pipeline of XL decodes.
+    expected = plain.decode(latents * np.float32(std) / np.float32(0.5) + np.float32(mean))
+    assert error(vae.decode(vae.unscale(latents)), np.asarray(expected)) < 1e-4
+    single = original_file(folder, tmp_path / "xl.safetensors")
+    options = stable_diffusion.FileOptions(config=folder)
+    of_file = stable_diffusion.load(single, file_options=options).vae
+    assert error(of_file.decode(of_file.unscale(latents)), np.asarray(expected)) < 1e-4
 
 
 def test_no_prompt_is_zeros_where_the_model_says_so():
@@ -263,6 +294,10 @@ def test_what_is_fetched_of_a_model_on_the_hub():
         *(f"text_encoder_2/model.fp16-0000{i}-of-00002.safetensors" for i in (1, 2)),
     ]
     assert sorted([*files_to_fetch(files), *left_out]) == sorted(files)
+    halves = files_to_fetch(files, "fp16")
+    assert {f"{part}/{STEM}.fp16.safetensors" for part in ("unet", "vae")} < set(halves)
+    assert f"unet/{STEM}.safetensors" not in halves
+    assert "text_encoder/pytorch_model.fp16.bin" in halves
 
 
 def test_scheduler_configurations():
@@ -287,7 +322,12 @@ def test_scheduler_configurations():
         lcm.timesteps(51)
     given = parse_scheduler({"trained_betas": [0.1, 0.2, 0.5]})
     np.testing.assert_allclose(given.schedule.alpha_bar, [0.9, 0.72, 0.36])
+    assert parse_scheduler({"_class_name": "TCDScheduler"}).stepping.spacing == "leading"
+    # Euler does not clip, but configurations handed from another class keep the key.
+    assert parse_scheduler({"_class_name": "EulerDiscreteScheduler", "clip_sample": True})
     for values, message in (
+        ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, '"discrete"'),
+        ({"_class_name": "EulerDiscreteScheduler", "sigma_max": 80.0}, "sigma_max must be null"),
         ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEuler"),
         ({"clip_sample": True}, "clip_sample must be false"),
         ({"rescale_betas_zero_snr": True}, "needs prediction_type v_prediction"),

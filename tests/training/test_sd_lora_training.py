@@ -1,5 +1,6 @@
 """A LoRA of small Stable Diffusion models: from pictures to a file in kohya's layout."""
 
+import dataclasses
 import io
 import json
 import tarfile
@@ -20,7 +21,7 @@ from dg2_jax.models import lora, sources
 from dg2_jax.pictures.images import from_uint8
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.scripts import train
-from dg2_jax.training import optimizer, state
+from dg2_jax.training import optimizer, starting, state
 from dg2_jax.training.checkpoint import CheckpointManager
 from dg2_jax.training.runs import DenoiserRunConfig
 from tests.sd_models import GOLDEN
@@ -158,6 +159,51 @@ def test_a_lora_is_trained_and_read_back(name, encoded, tmp_path):
     assert error < 0.05 * np.abs(adapted.latents).max()  # stored as bfloat16
 
 
+def test_text_encoders_are_trained_too(name, encoded, tmp_path):
+    config = make_config(name, train_text_encoder=True, max_length=2 * 77)
+    base = Pipeline.load(GOLDEN / name, loras=tmp_path / "run")
+    assert train.run(config, tmp_path / "run", encoded, "unused", "unused")
+    path = tmp_path / "run" / "lora.safetensors"
+    encoders = base.text_encoder.encoders
+    held = lora_file.read(config.denoiser, base.model.params["ema"], encoders.params, path)
+    towers = 2 if name == "xl_small" else 1
+    layers = [
+        {".".join(map(str, at[:-1])) for at, factors in text.items() if np.any(factors.b)}
+        for text in held.texts
+    ]
+    # XL's context is of the last layer but one, and its pooled vector of the second encoder's last.
+    depths = [2, 3] if towers == 2 else [3]
+    assert layers == [
+        {
+            f"layers.{i}.attention.{part}_proj"
+            for i in range(depth)
+            for part in ("q", "k", "v", "out")
+        }
+        for depth in depths
+    ]
+    with safe_open(path, "numpy") as file:
+        prefixes = {key.partition("_text_model")[0] for key in file.keys() if "_te" in key}  # noqa: SIM118
+    assert prefixes == ({"lora_te1", "lora_te2"} if towers == 2 else {"lora_te"})
+
+    # As a word of the prompt it does what the merged model does, whose text encoders are changed.
+    tagged = base("a lake <lora:lora:1>", **FEW)
+    merged = Pipeline.load(tmp_path / "run" / "model")
+    plain, changed = (p.text_encoder.encode(["a lake"]).context for p in (base, merged))
+    assert np.abs(plain - changed).max() > 1e-2
+    adapted = base.with_lora(path).text_encoder.encode(["a lake"]).context
+    np.testing.assert_allclose(changed, adapted, atol=1e-4)
+    error = np.abs(merged("a lake", **FEW).latents - tagged.latents).max()
+    assert error < 0.05 * np.abs(tagged.latents).max()  # stored as bfloat16
+
+
+def test_what_training_text_encoders_needs_is_named(name, encoded, tmp_path):
+    with pytest.raises(ValueError, match="train_text_encoder must be false without lora"):
+        make_config(name, train_text_encoder=True, lora=None)
+    config = make_config(name, train_text_encoder=True, max_length=64)
+    with pytest.raises(ValueError, match="max_length must be a multiple of 77 with"):
+        train.run(config, tmp_path / "run", encoded, "unused", "unused")
+
+
 def test_small_changes_of_half_precision_weights_are_learnt(name):
     first = jax.tree.map(
         lambda a: a.astype(np.float16), Pipeline.load(GOLDEN / name).model.params["ema"]
@@ -169,6 +215,14 @@ def test_small_changes_of_half_precision_weights_are_learnt(name):
     assert kept.dtype == np.float32
     assert 0 < np.abs(kept - lora.flatten(first)[kernel].astype(np.float32)).max() < 1e-4
     assert lora.flatten(lora.apply(first, changed, 1.0))[kernel].dtype == np.float16
+
+
+def test_what_changes_no_network_may_be_set_alone(name):
+    config = make_config(name, denoiser={"remat": True, "remat_policy": "cheap"})
+    own = Pipeline.load(GOLDEN / name).model.denoiser_config
+    assert config.denoiser == dataclasses.replace(own, remat=True, remat_policy="cheap")
+    with pytest.raises(ValueError, match=r"denoiser\.in_channels must be 4, as in"):
+        starting.weights(make_config(name, denoiser={**config_lib.to_dict(own), "in_channels": 9}))
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_our_unet_on_an_encoded_data_set(tmp_path, encoded):
     jax.tree.map(np.testing.assert_array_equal, starting.weights(again), loaded.params["ema"])
     assert train.run(again, tmp_path / "again", encoded, "unused", "unused")
     scaled = dataclasses.replace(published_config(published.VAE), scaling_factor=0.5)
-    with pytest.raises(ValueError, match=r"scaled by 0\.5 .*scripts\.prepare --model="):
+    with pytest.raises(ValueError, match=r"scaled by 0\.5 .*dg2 prepare --model="):
         starting.check_scaling(again, scaled)
     other = dataclasses.replace(again, denoiser=dataclasses.replace(run.denoiser, embed_dim=64))
     with pytest.raises(ValueError, match=r"denoiser\.embed_dim must be 32, as in init_from"):

@@ -5,11 +5,27 @@ import io
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from dg2_jax.bank.builder import read_prompts
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+PROMPTS = (
+    "a calm lake at dawn",
+    "green aurora over the night sky",
+    "a waterfall in spring",
+    "a misty pine forest",
+    "desert dunes at sunset",
+    "a glacier under a cloudy sky",
+    "a red canyon in the evening sun",
+    "a bamboo grove in the rain",
+    "a snowy mountain at dusk",
+)
+_AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 _AT_REST = """async () => {
     const frame = () => new Promise(requestAnimationFrame);
     const ends = (a) => Number.isFinite(a.effect.getComputedTiming().endTime);
@@ -24,6 +40,39 @@ _AT_REST = """async () => {
 def at_rest(page: Page) -> None:
     """Waits until what moves and fades has come to its end."""
     page.evaluate(_AT_REST)
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds in the dialog that is open, or in the page if none is, in short."""
+    at_rest(page)
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(_AXE.read_text())
+    found = page.evaluate(
+        """async () => {
+            const dialogs = [...document.querySelectorAll("dialog[open]")];
+            const where = dialogs.at(-1) ?? document;
+            const {violations} = await axe.run(where, {resultTypes: ["violations"]});
+            return violations.map(({id, nodes: [one]}) => [id, one.html, one.failureSummary]);
+        }"""
+    )
+    return [f"{rule}: {html[:200]} {why[:300]}" for rule, html, why in found]
+
+
+def fill_gallery(live) -> None:
+    """A picture of each of `PROMPTS`."""
+    for i, prompt in enumerate(PROMPTS):
+        live.finished(live.submit(prompt=prompt, seed=i + 3, num_inference_steps=1)["id"])
+
+
+def fill_bank(live) -> None:
+    """The prompts that ship."""
+    entries = read_prompts()
+    live.context.bank().prompts = {e.id: (e.split, e.category, e.prompt) for e in entries}
+
+
+def fill_form(page: Page, **fields) -> None:
+    """Puts values into the form's fields, as state.js names them."""
+    page.evaluate("(fields) => import('/static/js/state.js').then((m) => m.change(fields))", fields)
 
 
 def shown_job(page: Page, live) -> dict:

@@ -20,10 +20,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from dg2_jax.serve.client import Client
 from tests.serve.load import wait_until_warm
 from tests.ui.conftest import DESKTOP, EXECUTABLE
+from tests.ui.helpers import PHONE, at_rest
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 PORT = 8098
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 GALLERY = (
     ("a calm lake at dawn", 3),
     ("green aurora over the night sky", 1),
@@ -35,6 +35,10 @@ GALLERY = (
     ("a snowy mountain at dusk", 9),
     ("a volcano at sunset", 0),
 )
+_LOADED = """() => [...document.images].every((image) => {
+    const { top, bottom } = image.getBoundingClientRect();
+    return image.complete || bottom < 0 || top > innerHeight;
+})"""
 SECONDS = 120_000  # for one job, on a machine that does other work too
 
 
@@ -61,7 +65,8 @@ class Studio:
     def shoot(self, page: Page, name: str) -> None:
         """Writes a screenshot and closes the page."""
         page.evaluate("document.querySelector('.composer-scroll').scrollTop = 0")
-        page.wait_for_timeout(700)  # transitions, pictures, messages
+        page.wait_for_function(_LOADED)
+        at_rest(page)
         data = page.screenshot()
         with Image.open(io.BytesIO(data)) as shot:
             shot.convert("RGB").save(self.folder / f"{name}.png", optimize=True)
@@ -195,7 +200,7 @@ def anagram(studio: Studio) -> None:
     mode(page, "Anagram")
     page.get_by_label("Reading 1", exact=True).fill("a volcano at sunset")
     page.get_by_label("Reading 2", exact=True).fill("a calm lake at sunset")
-    page.get_by_label("Seen, reading 2").select_option("upside down")
+    page.get_by_label("View of reading 2").select_option("upside down")
     seed(page, 0)
     make(page)
     box = page.locator(".anagram-frame").bounding_box()
@@ -237,6 +242,7 @@ def picture(studio: Studio) -> None:
     page.get_by_label("Search prompts").fill("aurora")
     expect(page.locator(".thumbs .tile")).to_have_count(1)
     page.locator(".thumbs .tile").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
     studio.shoot(page, "picture")
 
 
@@ -260,13 +266,13 @@ def phone(studio: Studio) -> None:
     studio.shoot(page, "phone-form")
     prompt(page, "a volcano at sunset")
     make(page)
-    page.wait_for_timeout(700)
     studio.shoot(page, "phone-result")
 
 
 def phone_mask(studio: Studio) -> None:
     page = studio.open("dark", **PHONE)
     page.locator(".thumbs .tile").first.tap()
+    expect(page.get_by_role("dialog")).to_be_visible()
     studio.shoot(page, "phone-picture")
     page.get_by_role("dialog").get_by_role("button", name="In-paint").tap()
     box = page.locator("#mask-canvas").bounding_box()

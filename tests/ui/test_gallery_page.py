@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from dg2_jax.serve.routes.page import STATIC
-from tests.ui.test_look import PHONE, PROMPTS, fill_gallery, serious
+from tests.ui.helpers import PHONE, PROMPTS, fill_gallery, violations
 
 NEWEST = PROMPTS[::-1]
 
@@ -78,9 +78,9 @@ def test_pictures_are_chosen_by_mouse(gallery):
     tiles(page).nth(2).click()  # while some are chosen, a click chooses
     assert chosen(page) == [1, 3, 4]
     choose(page, 6)
-    expect(page.get_by_role("status").filter(has_text="4 chosen")).to_be_visible()
-    assert serious(page) == []
-    page.get_by_role("button", name="Choose all").click()
+    expect(page.get_by_role("status").filter(has_text="4 selected")).to_be_visible()
+    assert violations(page) == []
+    page.get_by_role("button", name="Select all").click()
     assert len(chosen(page)) == 9
     page.get_by_role("button", name="Done").click()
     tiles(page).nth(2).click()
@@ -89,7 +89,7 @@ def test_pictures_are_chosen_by_mouse(gallery):
 
 def test_pictures_are_chosen_by_keyboard(gallery):
     page = gallery
-    page.get_by_label("Size of the tiles").focus()
+    page.get_by_label("Tile size").focus()
     page.keyboard.press("Tab")
     expect(tiles(page).first).to_be_focused()
     for key in ("ArrowRight", "x", "Shift+ArrowRight", "Shift+ArrowRight", "ArrowRight", "x"):
@@ -173,10 +173,10 @@ def test_looking_again_keeps_all_that_was_loaded(page: Page, live):
 def test_chosen_pictures_are_downloaded_by_the_names_wanted(gallery, live):
     page = gallery
     page.get_by_role("button", name="Preferences").click()
-    pattern = page.get_by_label("Names of saved files")
+    pattern = page.get_by_label("File names of downloads")
     expect(pattern).to_have_value("{prompt} {seed}")
     pattern.fill("{seed} {nobody}")
-    expect(page.get_by_text("“{nobody}” is no setting in braces.")).to_be_visible()
+    expect(page.get_by_text("“{nobody}” is not the name of a setting.")).to_be_visible()
     pattern.fill("{seed}-{prompt}")
     page.keyboard.press("Escape")
     choose(page, 0, 1, 8)
@@ -224,7 +224,7 @@ def test_any_two_pictures_are_compared(gallery, live):
         ["Steps", "9", "1"],
         ["Solver", "DDIM", "DPM++ 2M"],
     ]
-    assert serious(page) == []
+    assert violations(page) == []
     dialog.get_by_role("button", name="Side by side").click()
     pictures = dialog.locator(".beside img")
     expect(pictures).to_have_count(2)
@@ -234,23 +234,23 @@ def test_any_two_pictures_are_compared(gallery, live):
     before = pictures.first.get_attribute("src")
     dialog.get_by_role("button", name="Swap").click()
     expect(pictures.nth(1)).to_have_attribute("src", before)
-    assert serious(page) == []
+    assert violations(page) == []
 
 
 def test_orders_and_sizes_are_kept(gallery, live):
     page = gallery
     small = tiles(page).first.bounding_box()["width"]
-    page.get_by_label("Order").select_option("By prompt")
+    page.get_by_label("Sort").select_option("By prompt")
     expect(tiles(page).first).to_have_attribute("aria-label", re.compile(sorted(PROMPTS)[0]))
     assert names(page) == sorted(PROMPTS)
-    page.get_by_label("Size of the tiles").select_option("Large")
+    page.get_by_label("Tile size").select_option("Large")
     large = tiles(page).first.bounding_box()["width"]
     assert large > 1.8 * small
     page.reload()
     expect(tiles(page)).to_have_count(9)
     assert names(page) == sorted(PROMPTS)
     assert tiles(page).first.bounding_box()["width"] == large
-    page.get_by_label("Order").select_option("Oldest")
+    page.get_by_label("Sort").select_option("Oldest")
     expect(tiles(page).first).to_have_attribute("aria-label", re.compile(PROMPTS[0]))
     assert names(page) == list(PROMPTS)
 
@@ -260,13 +260,13 @@ def test_the_gallery_fits_every_width(open_page, live, width):
     fill_gallery(live)
     look = PHONE if width == 390 else {"viewport": {"width": width, "height": 1000}}
     page = open_page(**look)
-    page.get_by_role("button", name="Choose pictures").click()
+    page.get_by_role("button", name="Select pictures").click()
     assert page.evaluate("document.documentElement.scrollWidth") == width
     tiles(page).nth(0).click()
     tiles(page).nth(1).click()
     assert chosen(page) == [0, 1]
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    assert serious(page) == []
+    assert violations(page) == []
     page.get_by_role("toolbar").get_by_role("button", name="Compare").click()
     expect(page.locator(".compare-dialog")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == width

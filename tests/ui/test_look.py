@@ -1,145 +1,22 @@
-"""How the page looks and reads: themes, widths, and what axe-core finds."""
-
-from pathlib import Path
+"""How the page looks and reads: themes, widths, anagrams' views."""
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from dg2_jax.bank.builder import read_prompts
 from dg2_jax.diffusion import views
-from tests.ui.helpers import at_rest, choose_source, generate, generate_next, png_bytes, wait_done
-from tests.ui.painter import paint
-
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
-PROMPTS = (
-    "a calm lake at dawn",
-    "green aurora over the night sky",
-    "a waterfall in spring",
-    "a misty pine forest",
-    "desert dunes at sunset",
-    "a glacier under a cloudy sky",
-    "a red canyon in the evening sun",
-    "a bamboo grove in the rain",
-    "a snowy mountain at dusk",
+from tests.ui.helpers import (
+    PHONE,
+    at_rest,
+    choose_source,
+    fill_bank,
+    fill_gallery,
+    generate,
+    png_bytes,
+    violations,
+    wait_done,
 )
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-
-
-def serious(page: Page) -> list[str]:
-    """What axe-core calls serious or critical, in short."""
-    at_rest(page)
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
-    return [
-        f"{v['id']}: {v['nodes'][0]['html'][:200]} ({len(v['nodes'])})"
-        for v in found
-        if v["impact"] in ("serious", "critical")
-    ]
-
-
-def fill_gallery(live) -> None:
-    for i, prompt in enumerate(PROMPTS):
-        live.finished(live.submit(prompt=prompt, seed=i + 3, num_inference_steps=1)["id"])
-
-
-def fill_bank(live) -> None:
-    """The prompts that ship."""
-    entries = read_prompts()
-    live.context.bank().prompts = {e.id: (e.split, e.category, e.prompt) for e in entries}
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(open_page, live, scheme):
-    fill_gallery(live)
-    page = open_page(color_scheme=scheme)
-    assert serious(page) == []
-    page.get_by_label("Prompt", exact=True).fill("a lake")
-    page.get_by_role("button", name="Match", exact=True).click()
-    expect(page.locator(".candidates button").first).to_be_visible()
-    page.get_by_text("Advanced").click()
-    generate(page, live)
-    page.get_by_label("Steps, exactly").fill("0")
-    page.locator("#generate").click()
-    assert serious(page) == []
-    page.get_by_label("Steps, exactly").fill("3")
-    page.locator(".thumbs .tile").first.click()
-    assert serious(page) == []
-    page.get_by_role("dialog").get_by_role("button", name="In-paint").click()
-    expect(page.locator("#mask-canvas")).to_be_visible()
-    assert serious(page) == []
-    page.get_by_role("button", name="Done").click()
-    page.get_by_role("radio", name="Anagram", exact=True).check()
-    assert serious(page) == []
-    for i in (1, 2):
-        page.get_by_label(f"Reading {i}", exact=True).fill("a lake")
-    generate(page, live)
-    page.get_by_role("button", name="X/Y grid").click()
-    assert serious(page) == []
-    page.keyboard.press("Escape")
-    page.keyboard.press("Escape")
-    page.locator("h1").click()
-    page.keyboard.press("?")
-    assert serious(page) == []
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_in_outpainting_and_the_bank(open_page, live, scheme):
-    fill_bank(live)
-    page = open_page(color_scheme=scheme)
-    page.get_by_role("radio", name="In-paint", exact=True).check()
-    page.get_by_role("radio", name="Around the picture").check()
-    choose_source(page, paint("a lake", 3))
-    page.get_by_text("Advanced").click()
-    page.get_by_role("switch", name="Guide at some noise levels only").check()
-    page.get_by_label("Left", exact=True).fill("500")
-    page.get_by_label("From", exact=True).fill("2")
-    page.locator("#generate").click()
-    expect(page.locator("#e-outpaint")).to_be_visible()
-    expect(page.locator("#e-guidance_interval")).to_be_visible()
-    assert serious(page) == []
-    page.get_by_role("button", name="Browse").click()
-    bank = page.get_by_role("dialog", name="Prompt bank")
-    bank.locator("li .icon-button").nth(2).click()
-    expect(bank.locator("[data-removed=true]")).to_have_count(1)
-    bank.get_by_text("Add a prompt").click()
-    bank.get_by_role("button", name="Add", exact=True).click()
-    assert serious(page) == []
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_in_every_other_state(open_page, live, scheme):
-    live.pipe.step_seconds = 0.05
-    page = open_page(color_scheme=scheme)
-    page.get_by_role("button", name="Random prompt options").click()
-    page.get_by_text("Presets").click()
-    assert serious(page) == []
-    page.get_by_label("Prompt", exact=True).fill("a lake")
-    page.get_by_label("Steps, exactly").fill("400")
-    page.locator("#generate").click()
-    expect(page.locator("img.preview")).to_be_visible()
-    assert serious(page) == []
-    page.locator("#cancel").click()
-    expect(page.get_by_role("button", name="Try again")).to_be_visible()
-    assert serious(page) == []
-    live.pipe.step_seconds = 0
-    page.get_by_label("Steps, exactly").fill("3")
-    page.get_by_label("Prompt", exact=True).fill("!value")
-    page.locator("#generate").click()
-    expect(page.locator(".failure")).to_be_visible()
-    assert serious(page) == []
-    page.get_by_label("Prompt", exact=True).fill("a lake")
-    page.get_by_role("button", name="X/Y grid").click()
-    page.get_by_role("dialog").get_by_role("button", name="Make").click()
-    expect(page.locator(".grid-view td img")).to_have_count(9)
-    page.get_by_label("Search prompts").fill("nothing like it")
-    expect(page.locator(".gallery .note")).to_be_visible()
-    assert serious(page) == []
-    page.get_by_role("radio", name="Upscale", exact=True).check()
-    choose_source(page, paint("a lake", 3))
-    generate_next(page, live)
-    expect(page.locator(".compare")).to_be_visible()
-    assert serious(page) == []
+from tests.ui.painter import paint
 
 
 def test_dark_follows_the_system_and_the_switch(open_page, live):
@@ -170,7 +47,7 @@ def test_phone(open_page, live, scheme):
     expect(page.locator(".job-media img")).to_be_in_viewport()
     at_rest(page)
     assert fits()
-    assert serious(page) == []
+    assert violations(page) == []
     page.get_by_role("button", name="Settings", exact=True).tap()
     for mode in ("Image", "In-paint", "Anagram", "Upscale"):
         page.get_by_role("radio", name=mode, exact=True).check()
@@ -190,7 +67,7 @@ def test_phone(open_page, live, scheme):
     page.get_by_role("dialog").get_by_role("button", name="In-paint").tap()
     box = page.locator("#mask-canvas").bounding_box()
     page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    expect(page.get_by_text("1 % painted")).to_be_visible()
+    expect(page.get_by_text("1% painted")).to_be_visible()
     assert fits()
 
 

@@ -6,6 +6,8 @@ from playwright.sync_api import Page, expect
 
 from dg2_jax.pictures import image_input
 from tests.ui.helpers import (
+    PHONE,
+    at_rest,
     choose_source,
     drag,
     generate,
@@ -14,7 +16,6 @@ from tests.ui.helpers import (
     png_bytes,
 )
 from tests.ui.painter import paint
-from tests.ui.test_look import PHONE
 
 LAKE = paint("a lake at dawn", 3)
 WIDTH = "document.querySelector('#mask-canvas').getBoundingClientRect().width"
@@ -91,34 +92,36 @@ def test_a_mask_comes_from_a_picture_file(editor: Page, live, kind):
     if kind == "opacity":
         rgba = np.dstack([255 - wanted] * 3 + [wanted])
     editor.set_input_files("#mask-file", [png_bytes(rgba, "mask.png")])
-    expect(status(editor)).to_have_text("15 % painted")
+    expect(status(editor)).to_have_text("15% painted")
     mask = made(editor, live)
     np.testing.assert_array_equal(mask, wanted.repeat(2, 0).repeat(2, 1))
     editor.get_by_role("button", name="Edit the mask").first.click()
     editor.set_input_files("#mask-file", [png_bytes(np.zeros((40, 64), np.uint8), "mask.png")])
-    expect(editor.get_by_text("has its shape, 128 × 128; this file has 64 × 40")).to_be_visible()
+    expect(
+        editor.get_by_text("proportions of the picture, 128 × 128; this file has 64 × 40")
+    ).to_be_visible()
 
 
 def test_the_crop_frame_moves_and_paint_outside_is_told(page: Page, live):
     page.get_by_role("radio", name="In-paint", exact=True).check()
     choose_source(page, WIDE)
     drag(page, (0.05, 0.5), (0.15, 0.5))
-    outside = page.locator(".mask-editor").get_by_text("lies outside of the frame")
+    outside = page.locator(".mask-editor").get_by_text("lies outside the frame")
     expect(outside).to_be_visible()
-    page.get_by_role("button", name="Move the frame").click()
+    page.get_by_role("button", name="Move the crop frame").click()
     drag(page, (0.5, 0.5), (0.1, 0.5))
     expect(outside).to_have_count(0)
     page.locator("#mask-canvas").press("ArrowRight")
     page.locator("#mask-canvas").press("Shift+ArrowLeft")
     page.get_by_role("button", name="Done").click()
-    slider = page.get_by_label("Part that is kept")
+    slider = page.get_by_label("Part to keep")
     expect(slider).to_have_value("0")
     page.get_by_label("Prompt", exact=True).fill("a volcano")
     job = generate(page, live)
     assert job["request"]["crop_position"] == [0, 0.5]
     page.get_by_role("button", name="Reuse settings").click()
     slider.fill("1")
-    expect(page.locator(".source").get_by_text("lies outside of the frame")).to_be_visible()
+    expect(page.locator(".source").get_by_text("lies outside the frame")).to_be_visible()
 
 
 @pytest.mark.parametrize("size", ["160 × 96", "96 × 160"])
@@ -126,7 +129,7 @@ def test_the_frame_is_what_the_library_keeps(page: Page, live, size):
     page.get_by_label("Size", exact=True).select_option(size)
     page.get_by_role("radio", name="Image", exact=True).check()
     choose_source(page, WIDE)
-    page.get_by_label("Part that is kept").fill("0.8")
+    page.get_by_label("Part to keep").fill("0.8")
     frame = page.locator(".source .crop-frame").bounding_box()
     whole = page.locator(".source .thumb img").bounding_box()
     width, height = (int(side) for side in size.split(" × "))
@@ -140,7 +143,7 @@ def test_the_frame_is_what_the_library_keeps(page: Page, live, size):
     page.get_by_text("Advanced").click()
     page.get_by_role("radio", name="Pad").check()
     expect(page.locator(".source .crop-frame")).to_have_count(0)
-    expect(page.get_by_label("Part that is kept")).to_have_count(0)
+    expect(page.get_by_label("Part to keep")).to_have_count(0)
 
 
 def generate_crop(page: Page, live) -> list[float]:
@@ -164,3 +167,43 @@ def test_zoom_and_fit_on_a_phone(open_page, live):
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 390
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_the_wheel_enlarges_around_the_pointer(editor: Page):
+    canvas = editor.locator("#mask-canvas")
+    canvas.hover()  # waits until the dialog has come to rest
+    before = canvas.bounding_box()
+    x, y = before["x"] + 0.25 * before["width"], before["y"] + 0.75 * before["height"]
+    editor.mouse.move(x, y)
+    editor.mouse.wheel(0, -500)
+    editor.wait_for_function(f"w => {WIDTH} > 1.5 * w", arg=before["width"])
+    after = canvas.bounding_box()
+    assert after["x"] + 0.25 * after["width"] == pytest.approx(x, abs=1)
+    assert after["y"] + 0.75 * after["height"] == pytest.approx(y, abs=1)
+    editor.get_by_role("button", name="Move", exact=True).click()
+    drag(editor, (0.25, 0.75), (0.3, 0.75))
+    moved = canvas.bounding_box()["x"] - after["x"]
+    assert moved == pytest.approx(0.05 * after["width"], abs=1)
+    expect(status(editor)).to_have_text("Nothing painted yet")
+    editor.keyboard.press("0")
+    editor.wait_for_function(f"w => {WIDTH} < 1.01 * w", arg=before["width"])
+
+
+def test_two_fingers_enlarge_and_paint_nothing(open_page):
+    page = open_page(**PHONE)
+    page.get_by_role("radio", name="In-paint", exact=True).check()
+    page.set_input_files("#source-file", [png_bytes(LAKE, "source.png")])
+    canvas = page.locator("#mask-canvas")
+    expect(canvas).to_be_visible()
+    at_rest(page)
+    before = canvas.bounding_box()
+    x, y = before["x"] + before["width"] / 2, before["y"] + before["height"] / 2
+    session = page.context.new_cdp_session(page)
+    for kind, apart in (("touchStart", 30), ("touchMove", 60), ("touchMove", 90)):
+        points = [{"x": x + sign * apart, "y": y, "id": i} for i, sign in enumerate((-1, 1))]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_function(f"w => {WIDTH} > 2 * w", arg=before["width"])
+    after = canvas.bounding_box()
+    assert after["x"] + after["width"] / 2 == pytest.approx(x, abs=3)
+    expect(status(page)).to_have_text("Nothing painted yet")

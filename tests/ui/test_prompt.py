@@ -4,8 +4,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from dg2_jax.text.loading import load_text_encoder
-from tests.ui.helpers import generate, shown_job
-from tests.ui.test_look import PHONE
+from tests.ui.helpers import PHONE, generate, shown_job
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def test_syntax_and_length_of_every_text_are_told_before_sending(page: Page, liv
     live.pipe.text_encoder = load_text_encoder("minilm", 10)
     page.get_by_role("radio", name="Anagram", exact=True).check()
     page.get_by_label("Reading 2", exact=True).fill("a red lake under a blue mountain at dawn")
-    expect(page.locator(".reading").nth(1)).to_contain_text("will not read: “dawn”")
+    expect(page.locator(".reading").nth(1)).to_contain_text("will not read “dawn”")
     assert not live.client.get("/api/v1/jobs").json()["jobs"]
 
 
@@ -77,7 +76,7 @@ def test_candidates_follow_edits_and_the_second_press_searches_again(page: Page,
         match.click()
     usual = {"prompt": "a snowy hill", "bank": "train", "k": 5, "temperature": 0}
     assert asked.value.post_data_json == {**usual, "min_similarity": None}
-    for name, value in (("Number", "2"), ("Temperature", "1.5"), ("Least similarity", "0.9")):
+    for name, value in (("Matches", "2"), ("Temperature", "1.5"), ("Minimum similarity", "0.9")):
         with page.expect_request("**/bank/match") as asked:
             page.get_by_label(name, exact=True).fill(value)
     chosen = {"k": 2, "temperature": 1.5, "min_similarity": 0.9}
@@ -86,7 +85,7 @@ def test_candidates_follow_edits_and_the_second_press_searches_again(page: Page,
     rows.nth(1).click()  # the others stay to choose from
     page.wait_for_timeout(600)
     expect(rows.first).to_contain_text("a snowy summit")
-    page.get_by_role("button", name="Close the candidates").click()
+    page.get_by_role("button", name="Close the list of matches").click()
     expect(rows).to_have_count(0)
     page.reload()
     match.click()
@@ -137,27 +136,27 @@ def test_earlier_prompts_are_recalled(page: Page, live, prompt):
             page.locator("#generate").click()
     page.reload()
     prompt.fill("half a thought")
-    page.get_by_role("button", name="Earlier").click()
+    page.get_by_role("button", name="Recent").click()
     rows = page.locator(".recalled button")
     expect(rows).to_have_text(["a lake", "a volcano"])
-    page.get_by_label("Search earlier prompts").fill("volc")
+    page.get_by_label("Search recent prompts").fill("volc")
     rows.click()
     expect(prompt).to_have_value("a volcano")
     page.get_by_role("button", name="Undo").click()
     expect(prompt).to_have_value("half a thought")
-    page.get_by_role("button", name="Forget all").click()
+    page.get_by_role("button", name="Clear all").click()
     expect(rows).to_have_count(0)
 
 
 def test_styles_are_stored_chosen_and_deleted(page: Page, live, prompt):
     prompt.fill("an ink drawing of {prompt}")
     page.get_by_role("button", name="Styles").click()
-    page.get_by_role("button", name="Store a style").click()
-    page.get_by_role("button", name="Store", exact=True).click()
-    expect(page.get_by_text("Give it a name.")).to_be_visible()
-    page.get_by_label("Name of the style").fill("ink")
-    page.get_by_label("Its negative text").fill("colour")
-    page.get_by_role("button", name="Store", exact=True).click()
+    page.get_by_role("button", name="New style").click()
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("Enter a name.")).to_be_visible()
+    page.get_by_label("Style name").fill("ink")
+    page.get_by_label("Text for the negative prompt").fill("colour")
+    page.get_by_role("button", name="Save", exact=True).click()
     style = page.get_by_role("button", name="ink an ink drawing")
     style.click()
     expect(style).to_have_attribute("aria-pressed", "true")
@@ -166,10 +165,10 @@ def test_styles_are_stored_chosen_and_deleted(page: Page, live, prompt):
     made = {"prompt": "an ink drawing of a lake", "negative_prompt": "colour", "styles": []}
     assert made.items() <= job["request"].items()
     page.reload()
-    expect(page.get_by_role("button", name="Leave out style ink")).to_be_visible()
+    expect(page.get_by_role("button", name="Remove style ink")).to_be_visible()
     page.get_by_role("button", name="Reuse settings").click()
     expect(prompt).to_have_value("an ink drawing of a lake")  # with the style inside: not twice
-    expect(page.get_by_role("button", name="Leave out style ink")).to_have_count(0)
+    expect(page.get_by_role("button", name="Remove style ink")).to_have_count(0)
     page.get_by_role("button", name="Styles").click()
     page.get_by_role("button", name="Delete style ink").click()
     expect(style).to_have_count(0)
@@ -197,14 +196,14 @@ def test_prompts_come_from_a_file_a_job_for_each(page: Page, live, prompt):
         page.set_input_files("#prompt-file", [file])
 
     choose(" \n")
-    expect(page.get_by_text("This file holds no prompt.")).to_be_visible()
+    expect(page.get_by_text("This file contains no prompts.")).to_be_visible()
     choose("a lake\r\n\r\na (hill:9)\n")
-    page.get_by_role("button", name="Make 2 jobs").click()
+    page.get_by_role("button", name="Queue 2 jobs").click()
     expect(page.get_by_text("Line 2: prompt")).to_be_visible()
     assert not live.client.get("/api/v1/jobs").json()["jobs"]
     page.get_by_label("Steps, exactly").fill("3")
     choose("a lake\na hill\na {river|stream}\n")
-    page.get_by_role("button", name="Make 3 jobs").click()
+    page.get_by_role("button", name="Queue 3 jobs").click()
     expect(page.get_by_text("list.txt")).to_have_count(0)
     shown_job(page, live)
     jobs = live.client.get("/api/v1/jobs").json()["jobs"]

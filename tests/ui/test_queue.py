@@ -12,10 +12,10 @@ from tests.ui.helpers import (
     shown_job,
     slowed,
     stopped,
+    violations,
     wait_done,
 )
 from tests.ui.painter import paint
-from tests.ui.test_look import serious
 
 
 def ask(page: Page, prompt: str, steps: int) -> None:
@@ -62,15 +62,15 @@ def test_adding_to_the_queue_keeps_the_preview(page: Page, live):
 
 def test_the_queue_is_ordered_paused_and_cleared(held, live):
     page = held
-    page.get_by_role("button", name="Later: second").click()
+    page.get_by_role("button", name="Move down: second").click()
     expect(rows(page)).to_have_text(["third", "second", "fourth"])
-    page.get_by_role("button", name="Earlier: fourth").click()
+    page.get_by_role("button", name="Move up: fourth").click()
     expect(rows(page)).to_have_text(["third", "fourth", "second"])
-    expect(page.get_by_role("button", name="Earlier: third")).to_be_disabled()
-    expect(page.get_by_role("button", name="Later: second")).to_be_disabled()
-    assert serious(page) == []
+    expect(page.get_by_role("button", name="Move up: third")).to_be_disabled()
+    expect(page.get_by_role("button", name="Move down: second")).to_be_disabled()
+    assert violations(page) == []
     page.get_by_role("button", name="Pause").click()
-    expect(page.get_by_role("button", name="Go on")).to_be_visible()
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
     live.pipe.go.set()
     wait_done(page, live)
     expect(page.locator(".others small")).to_have_text(["Paused"] * 3)
@@ -78,7 +78,7 @@ def test_the_queue_is_ordered_paused_and_cleared(held, live):
     expect(rows(page)).to_have_text(["third", "fourth", "second"])
     page.get_by_role("button", name="Cancel: fourth").click()
     expect(rows(page)).to_have_text(["third", "second"])
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     expect(rows(page)).to_have_count(0)
     made = [call["prompt"][0] for call in live.pipe.calls]
     assert made == ["first", "third", "second"]
@@ -86,7 +86,7 @@ def test_the_queue_is_ordered_paused_and_cleared(held, live):
 
 def test_all_that_wait_are_cancelled_at_once(held, live):
     page = held
-    page.get_by_role("button", name="Cancel all that wait").click()
+    page.get_by_role("button", name="Cancel all waiting jobs").click()
     expect(rows(page)).to_have_count(0)
     live.pipe.go.set()
     wait_done(page, live)
@@ -123,10 +123,10 @@ def test_history_shows_what_became_of_jobs(page: Page, live, provoked):
     history = page.get_by_role("dialog", name="History")
     found = history.locator(".bank-prompt b")
     expect(found).to_have_text(["a lake", "!value"])
-    assert serious(page) == []
-    history.get_by_label("What became of it").select_option("Failed")
+    assert violations(page) == []
+    history.get_by_label("Status").select_option("Failed")
     expect(found).to_have_text(["!value"])
-    history.get_by_label("What became of it").select_option("All")
+    history.get_by_label("Status").select_option("All")
     history.get_by_label("Search your jobs").fill("LAKE")
     expect(found).to_have_text(["a lake"])
     found.first.click()
@@ -134,7 +134,7 @@ def test_history_shows_what_became_of_jobs(page: Page, live, provoked):
     expect(page.locator(".job-title")).to_have_text("a lake")
     assert page.url.endswith(made)
     page.get_by_role("button", name="History").click()
-    history.get_by_role("button", name="Make again: a lake").click()
+    history.get_by_role("button", name="Run again: a lake").click()
     page.wait_for_url(lambda url: not url.endswith(made))
     assert wait_done(page, live)["request"]["prompt"] == "a lake"
 
@@ -219,7 +219,7 @@ def test_a_server_that_is_gone_is_told_at_once(page: Page, live, provoked):
     expect(page.locator(".top .state")).to_have_text("Offline, retrying…", timeout=6000)
     expect(page.get_by_text("The server does not answer.")).to_be_visible()
     expect(page.get_by_text("goes on")).to_have_count(0)
-    expect(page.locator(".progress-text")).to_have_text("How far this is, is not known")
+    expect(page.locator(".progress-text")).to_have_text("Progress unknown")
     page.unroute("**/api/v1/**")
     expect(page.locator(".top .state")).to_have_text("Ready")
     expect(page.locator(".banner")).to_have_count(0)
@@ -246,10 +246,10 @@ def test_the_end_of_all_jobs_is_told_if_wanted(page: Page, live):
     page.get_by_label("Prompt", exact=True).fill("a lake")
     generate(page, live)
     assert page.evaluate("told") == []
-    for sign, told in (("A sound", "tone"), ("A notification", "Finished: a lake")):
+    for sign, told in (("Play a sound", "tone"), ("Show a notification", "Finished: a lake")):
         page.get_by_role("button", name="Preferences").click()
         page.get_by_label("When all jobs are done").select_option(sign)
-        assert serious(page) == []
+        assert violations(page) == []
         page.keyboard.press("Escape")
         page.evaluate("told.length = 0")
         before = page.url

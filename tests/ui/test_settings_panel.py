@@ -81,7 +81,7 @@ def test_advanced_settings_are_grouped_and_searched(page: Page):
     search.fill("apg_mom")
     expect(shown).to_have_attribute("data-control", "apg_momentum")
     search.fill("no such thing")
-    expect(advanced.get_by_text("No setting here is about “no such thing”.")).to_be_visible()
+    expect(advanced.get_by_text("No setting matches “no such thing”.")).to_be_visible()
     search.fill("")
     expect(shown).to_have_count(count)
 
@@ -155,7 +155,7 @@ def test_grid_takes_ranges_of_seeds_and_solvers_by_label(page: Page, live):
     dialog.get_by_label("Across", exact=True).select_option("Seed")
     dialog.get_by_label("Across: values").fill("3-5, 10 - 30 (+10)")
     dialog.get_by_label("Down", exact=True).select_option("Solver")
-    expect(dialog.get_by_text("Some of DDIM, DDPM")).to_be_visible()
+    expect(dialog.get_by_text("Any of DDIM, DDPM")).to_be_visible()
     dialog.get_by_label("Down: values").fill("dpm++ 2m, heun")
     dialog.get_by_role("button", name="Make 12 pictures").click()
     expect(page.locator(".grid-view td img")).to_have_count(12)

@@ -99,7 +99,9 @@ def test_a_dropped_picture_is_sent_once(page: Page):
     sent = []
     page.on("request", lambda request: request.method == "POST" and sent.append(request.url))
     drop_file(page, png_bytes(LAKE, "x")["buffer"])
-    expect(page.get_by_text("No settings inside. It is now the source picture.")).to_be_visible()
+    expect(
+        page.get_by_text("No settings found in it; it is now the source picture.")
+    ).to_be_visible()
     expect(page.get_by_role("radio", name="Image", exact=True)).to_be_checked()
     assert [url.rpartition("/")[2] for url in sent if "tokens" not in url] == ["inputs"]
 

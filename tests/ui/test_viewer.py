@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.helpers import at_rest, choose_source, generate
+from tests.ui.helpers import PHONE, at_rest, choose_source, fill_gallery, generate, violations
 from tests.ui.painter import paint
-from tests.ui.test_look import PHONE, fill_gallery, serious
 
 LONG = "a calm lake under a clear sky, " * 100  # 3,100 characters
 
@@ -44,12 +43,12 @@ def swipe(page: Page, x: float) -> None:
 
 
 def zoom_of(page: Page) -> float:
-    text = page.locator(".viewer-tools span").inner_text()
+    text = page.locator(".zoom-scale").inner_text()
     return int(re.sub(r"\D", "", text)) / 100
 
 
 def expect_zoom(page: Page, scale: float) -> None:
-    expect(page.locator(".viewer-tools span")).to_have_text(f"{100 * scale:.0f} %")
+    expect(page.locator(".zoom-scale")).to_have_text(f"{100 * scale:.0f}%")
 
 
 def test_a_phone_swipes_and_has_arrows(open_page, live):
@@ -66,7 +65,7 @@ def test_a_phone_swipes_and_has_arrows(open_page, live):
     page.get_by_role("button", name="Previous picture").tap()
     expect(title(page)).to_have_text("a snowy mountain at dusk")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    assert serious(page) == []
+    assert violations(page) == []
 
 
 def test_two_fingers_enlarge_on_a_phone(open_page, live):
@@ -102,7 +101,7 @@ def test_long_texts_scroll_in_their_boxes(open_page, live, look):
             height = page.viewport_size["height"]
             assert box.bounding_box()["height"] <= 0.31 * height
         expect(side.locator(".facts").first).to_be_visible()
-        assert serious(page) == []
+        assert violations(page) == []
     assert boxes.count() == 2
 
 
@@ -141,7 +140,7 @@ def test_wheel_keys_and_buttons_enlarge(gallery):
 
 def test_the_whole_screen_is_the_picture(gallery):
     page = gallery
-    page.get_by_role("button", name="Whole screen").click()
+    page.get_by_role("button", name="Full screen").click()
     expect(page.locator(".viewer-side")).to_be_hidden()
     page.wait_for_function("() => document.fullscreenElement !== null")
     picture = page.locator(".viewer .picture img").bounding_box()
@@ -161,7 +160,7 @@ def test_after_a_deletion_comes_the_next_picture_and_it_can_be_undone(gallery, l
     expect(page.locator(".thumbs .tile")).to_have_count(8)
     assert len(live.client.get("/api/v1/images").json()["images"]) == 8
     viewer.get_by_role("button", name="Undo").click()
-    expect(viewer.get_by_text("1 picture is back.")).to_be_visible()
+    expect(viewer.get_by_text("1 picture restored.")).to_be_visible()
     expect(page.locator(".thumbs .tile").first).to_have_attribute(
         "aria-label", re.compile("a snowy mountain at dusk")
     )
@@ -216,7 +215,7 @@ def test_details_tell_every_setting_that_is_not_the_default(open_page, live):
         "Steps": "7",
         "Guidance rescale": "0.3",
         "Projected guidance: momentum": "-0.45",
-        "Guide at some noise levels only": "0.2, 0.8",
+        "Guide only at some noise levels": "0.2, 0.8",
         "Step spacing": "Trailing",
         "Variation strength": "0.25",
     }
@@ -232,7 +231,7 @@ def test_one_part_of_a_picture_is_used_alone(open_page, live, part, kept):
     page = open_page()
     prompt, seed = page.get_by_label("Prompt", exact=True), page.locator("#f-seed")
     prompt.fill("mine")
-    page.get_by_role("button", name="Draw a seed").click()
+    page.get_by_role("button", name="Pick a random seed").click()
     page.get_by_label("Steps, exactly").fill("9")
     before = {"seed": seed.input_value(), "prompt": "mine"}
     page.locator(".thumbs .tile").click()

@@ -1,6 +1,6 @@
 """The TFDS builder of `dg2_scenes` and its reader; neither needs TensorFlow.
 
-Build with `python -m scripts.make_scenes --data_dir=DIR`; read with `load("train", DIR)`.
+Build with `python -m dg2_jax.scripts.make_scenes --data_dir=DIR`; read with `load("train", DIR)`.
 """
 
 import dataclasses
@@ -214,7 +214,7 @@ def load(
     if not builder.is_prepared():
         raise FileNotFoundError(
             f"data_dir: no data set {builder.info.full_name} in {data_dir}; build it with: "
-            f"python -m scripts.make_scenes --data_dir={data_dir} "
+            f"python -m dg2_jax.scripts.make_scenes --data_dir={data_dir} "
             f"--config={builder.builder_config.name}"
         )
     return builder.as_data_source(split)

@@ -62,7 +62,7 @@ class SourceSpec:
             elif ".pt" in kinds:
                 raise ValueError(
                     f"source: {path} holds latent shards, which are encoded already: give them to "
-                    "scripts.train as --data_dir"
+                    "dg2 train as --data_dir"
                 )
             elif path.is_dir():
                 source = folder.FolderPictures(path, files, self.caption_key)

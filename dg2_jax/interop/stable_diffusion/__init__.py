@@ -91,11 +91,11 @@ def read_parts(
     }
     if path.is_file():
         return read_single_file(path, file_options or FileOptions(), **options)
-    folder = path if path.is_dir() else _fetched(os.fspath(source))
+    folder = path if path.is_dir() else _fetched(os.fspath(source), variant)
     return read_folder(folder, variant=variant, **options)
 
 
-def _fetched(name: str) -> Path:
+def _fetched(name: str, variant: str | None) -> Path:
     """The folder of a model of the hub, fetched unless it was before."""
     if Path(name).suffix in (".safetensors", ".ckpt"):
         raise FileNotFoundError(f"there is no file {name}")
@@ -104,7 +104,7 @@ def _fetched(name: str) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
     try:
-        files = files_to_fetch(HfApi().list_repo_files(name))
+        files = files_to_fetch(HfApi().list_repo_files(name), variant)
         return Path(snapshot_download(name, allow_patterns=files))
     except (OSError, ValueError, httpx.HTTPError) as error:
         try:

@@ -70,7 +70,7 @@ class LoadedControlNet:
         Args:
             params: `self.params`, or others of the same shapes.
             x: noisy latents (b, h, w, c).
-            t: training timesteps, an integer or (b,).
+            t: training timesteps, a number or (b,).
             context: of the prompts.
             image: (b, 8 h, 8 w, 3) in [0, 1], red first.
             scale: of what is added.
@@ -88,7 +88,7 @@ class LoadedControlNet:
         return self._run(
             params,
             x,
-            jnp.broadcast_to(jnp.asarray(t, jnp.int32), (len(x),)),
+            jnp.broadcast_to(jnp.asarray(t, jnp.float32), (len(x),)),
             jnp.asarray(context),
             image,
             jnp.asarray(scale, jnp.float32),
@@ -197,7 +197,7 @@ def _read_file(path: Path, unet: SDUNetConfig) -> tuple[ControlNetConfig, dict[s
 
 def _check(config: ControlNetConfig, model: Controlled) -> None:
     """Raises ValueError unless the residuals fit the model's UNet."""
-    alike = ("block_out_channels", "layers_per_block", "cross_attention_dim", "mid_layers")
+    alike = ("block_out_channels", "layers_per_block", "cross_attention_dim")
     for field in alike:
         own, other = getattr(config.unet, field), getattr(model.config, field)
         if own != other:

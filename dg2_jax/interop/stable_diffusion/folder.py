@@ -41,12 +41,12 @@ def read_folder(
     )
     if not texts:
         raise ValueError(f"{folder}: {INDEX} names no text encoder")
-    vae = _part(folder, "vae")
+    vae, vae_tensors = read_vae_config(folder), _tensors(folder / "vae", STEM, variant)
     return Parts(
         unet=unet,
         unet_tensors=hf_folder.read_weights(folder / "unet", STEM, variant),
-        vae=_naming(vae, diffusers_vae.parse_config, hf_folder.read_config(vae)),
-        vae_tensors=_tensors(vae, STEM, variant),
+        vae=diffusers_vae.parse_config(vae),
+        vae_tensors=diffusers_vae.as_configured(vae, vae_tensors),
         texts=texts,
         scheduler=read_scheduler(folder, prediction_type, zero_terminal_snr),
         zeros_for_no_prompt=zeros_for_no_prompt(index),
@@ -65,7 +65,9 @@ def read_texts(
             config = read_text_config(path)
             of = hf_text.load_tokenizer(_part(folder, tokenizer), config.vocab_size)
             pad = hf_text.clip_pad_id(folder / tokenizer, of)
-            texts.append(TextPart(config, _tensors(path, _TEXT_STEM, variant), of, pad))
+            length = hf_text.clip_length(folder / tokenizer, config)
+            tensors = _tensors(path, _TEXT_STEM, variant)
+            texts.append(TextPart(config, tensors, of, pad, length))
     return tuple(texts)
 
 
@@ -80,7 +82,10 @@ def write_texts(folder: Path, texts: Sequence[TextPart]) -> list[str]:
         values = {"model_type": "clip_text_model", **dataclasses.asdict(text.config)}
         (folder / encoder / "config.json").write_text(json.dumps(values, indent=1) + "\n")
         text.tokenizer.save(str(folder / tokenizer / "tokenizer.json"))
-        values = {"pad_token": text.tokenizer.id_to_token(text.pad_id)}
+        values = {
+            "pad_token": text.tokenizer.id_to_token(text.pad_id),
+            "model_max_length": text.length,
+        }
         (folder / tokenizer / "tokenizer_config.json").write_text(json.dumps(values) + "\n")
     return [name for (name, _), _ in zip(ENCODERS, texts, strict=False)]
 
@@ -120,6 +125,14 @@ def read_unet_config(folder: Path) -> tuple[Any, int]:
         allowed = f"integers from 1 to {_MOST_CELLS}"
         raise ValueError(f"{path}: sample_size must be {allowed}, got {size!r}")
     return _naming(path, parse_unet, values), max(sides)
+
+
+def read_vae_config(folder: Path) -> dict[str, Any]:
+    """What config.json of the autoencoder holds, which `diffusers_vae.parse_config` takes."""
+    path = _part(folder, "vae")
+    values = hf_folder.read_config(path)
+    _naming(path, diffusers_vae.parse_config, values)
+    return values
 
 
 def read_scheduler(
@@ -162,21 +175,21 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     return {str(key): value for key, value in held.items() if isinstance(value, np.ndarray)}
 
 
-def files_to_fetch(files: Sequence[str]) -> list[str]:
-    """Of the files of a model on the hub, those that `read_folder` reads."""
+def files_to_fetch(files: Sequence[str], variant: str | None = None) -> list[str]:
+    """Of the files of a model on the hub, those that `read_folder` reads of the variant."""
     parts = ("unet", "vae", "scheduler", *(name for pair in ENCODERS for name in pair))
     texts = (".json", ".txt")
     chosen = [f for f in files if f.partition("/")[0] in (INDEX, *parts) and f.endswith(texts)]
     for part in parts:
         of_part = [f.removeprefix(f"{part}/") for f in files if f.startswith(f"{part}/")]
         for stem in (STEM, _TEXT_STEM):
-            chosen += [f"{part}/{name}" for name in _weights(of_part, stem)]
+            chosen += [f"{part}/{name}" for name in _weights(of_part, stem, variant)]
     return chosen
 
 
-def _weights(files: Sequence[str], stem: str) -> list[str]:
+def _weights(files: Sequence[str], stem: str, variant: str | None) -> list[str]:
     legacy = hf_folder.LEGACY_STEMS.get(stem, stem)
-    for middle in _VARIANTS:
+    for middle in (*([] if variant is None else [f".{variant}"]), *_VARIANTS):
         for first, ending in ((stem, "safetensors"), (legacy, "bin")):
             one = f"{first}{middle}.{ending}"
             if one in files:

@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from dg2_jax.interop.pickle_values import CheckpointError
 from dg2_jax.interop.safetensors_reader import read_safetensors
 from dg2_jax.interop.stable_diffusion import original_names
+from dg2_jax.interop.weights import is_finite
 from dg2_jax.nn.sd_config import SDUNetConfig
 
 KernelPath = tuple[Any, ...]  # of a kernel in a network's parameters
@@ -156,6 +157,8 @@ def read(config: SDUNetConfig, unet: Any, texts: Sequence[Any], path: str | os.P
         of_layer = (
             alpha for of, end, alpha in alphas if of == network and f".{layer}".endswith(end)
         )
+        if kernel in by_network[place]:
+            raise LoraError(f"{path} names the layer {layer} twice")
         by_network[place][kernel] = _factors(
             path, layer, parts, kernels[place][kernel].shape, next(of_layer, None)
         )
@@ -169,7 +172,10 @@ def _grouped(path: Path, tensors: Mapping[str, np.ndarray]) -> dict[tuple[int, s
         for pattern, meaning in _LEAVES:
             if match := pattern.search(key):
                 network, layer = _layer(key[: match.start()])
-                groups.setdefault((network, layer), {})[meaning[match[1]]] = tensor
+                parts, part = groups.setdefault((network, layer), {}), meaning[match[1]]
+                if part in parts:
+                    raise LoraError(f"{path} names the layer {layer} twice")
+                parts[part] = tensor
                 break
         else:
             raise LoraError(f"{path} is no LoRA file that is read here: it has a tensor {key}")
@@ -204,23 +210,23 @@ def _factors(
     """The matrices of a layer, in the layout of its kernel."""
     if not {"a", "b"} <= parts.keys():
         raise LoraError(f"{path} has one of two matrices only for {layer}")
-    a, b = (np.asarray(parts[name], np.float32) for name in "ab")
-    rank = a.shape[0]
+    a, b = parts["a"], parts["b"]
+    if any(m.dtype.kind in "biuc" or not is_finite(m) for m in (a, b)):
+        raise LoraError(f"{path}: the matrices of {layer} must be finite real numbers")
+    rank = len(a) if a.ndim else 0
     expected = (rank, kernel[-2], *kernel[:-2])  # as PyTorch has it
-    plain = {(*shape, 1, 1)[: max(len(shape), 4)] for shape in (expected,)} | {expected}
-    if a.shape not in plain or b.shape[:2] != (kernel[-1], rank) or b.size != kernel[-1] * rank:
+    fits = a.shape in (expected, (*expected, 1, 1)[:4]) and b.shape[:2] == (kernel[-1], rank)
+    if not rank or not fits or b.size != kernel[-1] * rank:
         raise LoraError(
             f"{path} does not fit the model: {layer} has matrices {a.shape} and {b.shape}, "
             f"its kernel there is {kernel[-2]} to {kernel[-1]} channels"
         )
-    a = a.reshape(expected)
-    a = np.moveaxis(a, (0, 1), (-1, -2))
-    alpha = parts.get("alpha")
-    if alpha is not None and alpha.size != 1:
-        raise LoraError(f"{path}: the alpha of {layer} is not one number")
-    value = float(alpha.reshape(())) if alpha is not None else stated_alpha
-    scale = 1.0 if value is None else value / rank
-    return Factors(jnp.asarray(a), jnp.asarray(b.reshape(kernel[-1], rank).T), jnp.float32(scale))
+    alpha = parts.get("alpha", np.asarray(rank if stated_alpha is None else stated_alpha))
+    if alpha.size != 1 or not np.isfinite(alpha).all():
+        raise LoraError(f"{path}: the alpha of {layer} must be one finite number")
+    a = np.moveaxis(a.reshape(expected), (0, 1), (-1, -2)).astype(np.float32)
+    b = b.reshape(kernel[-1], rank).T.astype(np.float32)
+    return Factors(jnp.asarray(a), jnp.asarray(b), jnp.float32(float(alpha.reshape(())) / rank))
 
 
 def _stated(path: Path, metadata: Mapping[str, str]) -> list[tuple[int, str, float]]:
@@ -275,6 +281,11 @@ def _text_names(params: Any) -> dict[str, KernelPath]:
 def unet_layer(name: str) -> str:
     """Diffusers' name of a layer, by its dotted name in `nn.sd_unet`."""
     return _spelt(name, _UNET_LAYERS)
+
+
+def text_layer(name: str) -> str:
+    """Hugging Face's name of a layer of a text encoder, by its dotted name in `nn.clip`."""
+    return f"text_model.{_spelt(name, _TEXT_LAYERS)}"
 
 
 def _spelt(name: str, layers: list[tuple[str, str]]) -> str:

@@ -95,7 +95,7 @@ class StableDiffusion:
         Args:
             params: `self.params`, or others of the same shapes.
             x: noisy latents (b, h, w, in_channels).
-            t: training timesteps, an integer or (b,).
+            t: training timesteps, a number or (b,).
             context: from `encode`.
             pooled: XL: from `encode`.
             time_ids: XL: (b, 6), see `SDUNet.project_context`; None: pictures of the size of x that
@@ -119,7 +119,7 @@ class StableDiffusion:
         return self._run(
             params,
             x,
-            jnp.broadcast_to(jnp.asarray(t, jnp.int32), (batch,)),
+            jnp.broadcast_to(jnp.asarray(t, jnp.float32), (batch,)),
             context,
             None if pooled is None else jnp.asarray(pooled),
             None if time_ids is None else jnp.asarray(time_ids),
@@ -210,6 +210,9 @@ def build_texts(
     on_bytes: Callable[[int], None] = lambda size: None,
 ) -> TextEncoders:
     """The text encoders of their parts; see `TextEncoders` and `load_params`."""
+    lengths = sorted({part.length for part in parts})
+    if len(lengths) > 1:
+        raise ValueError(f"its text encoders must take equally many tokens, got {lengths}")
     towers, params = [], []
     for part in parts:
         projects = "text_projection.weight" in part.tensors
@@ -224,7 +227,7 @@ def build_texts(
                 graphdef,
                 part.tokenizer,
                 part.pad_id,
-                part.config.max_position_embeddings,
+                part.length,
                 part.config.hidden_size,
                 projects,
                 part.config.num_hidden_layers,

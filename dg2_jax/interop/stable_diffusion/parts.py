@@ -32,12 +32,14 @@ class TextPart:
         tensors: by the names of Hugging Face's CLIP text model.
         tokenizer: see `text.TextTower`.
         pad_id: see there.
+        length: see there.
     """
 
     config: ClipTextConfig
     tensors: Tensors
     tokenizer: Any
     pad_id: int
+    length: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """scheduler_config.json: noise schedule, what the network predicts, and which levels to visit."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,10 +25,22 @@ _SOLVERS = {
     "": "dpmpp_2m",
 }
 # Classes whose defaults, where a key is absent, are not those of the most.
-_LEADING = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler")
+_LEADING = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler", "TCDScheduler")
 _TO_LEAST_NOISE = ("PNDMScheduler",)
 _MOST_TIMESTEPS = 100_000  # a damaged configuration must not exhaust the memory
-_REFUSED = ("thresholding", "clip_sample", "use_flow_sigmas", "use_beta_sigmas", "use_lu_lambdas")
+# Settings with one value here: the one that asks for nothing; others stand for another process.
+_REQUIRED = {
+    "thresholding": (False, None),
+    "clip_sample": (False, None),
+    "use_flow_sigmas": (False, None),
+    "use_beta_sigmas": (False, None),
+    "use_lu_lambdas": (False, None),
+    "timestep_type": ("discrete", None),
+    "sigma_min": (None,),
+    "sigma_max": (None,),
+}
+# The classes that clip; configurations handed from one class to another keep the key.
+_CLIPPING = ("DDIMScheduler", "DDPMScheduler", "LCMScheduler", "TCDScheduler", "")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,9 +98,11 @@ def parse_scheduler(
     kind = str(values.get("_class_name", ""))
     if kind.startswith(("FlowMatch", "EDM")):
         raise ValueError(f"its scheduler is a {kind}; a Stable Diffusion model has none such")
-    for key in _REFUSED:
-        if values.get(key):
-            raise ValueError(f"the scheduler's {key} must be false, got {values[key]!r}")
+    for key, allowed in _REQUIRED.items():
+        unused = key == "clip_sample" and kind not in _CLIPPING
+        if not unused and values.get(key) not in allowed:
+            needed = json.dumps(allowed[0])
+            raise ValueError(f"the scheduler's {key} must be {needed}, got {values[key]!r}")
     predicts = prediction_type or values.get("prediction_type", "epsilon")
     prediction.check(predicts)
     schedule = _schedule(values)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dg2_jax.checks import naming
-from dg2_jax.interop import diffusers_vae, hf_folder, hf_text, recognition
+from dg2_jax.interop import diffusers_vae, hf_text, recognition
 from dg2_jax.interop.clip_tokenizer import END, VOCABULARY_SIZE, published_tokenizer
 from dg2_jax.interop.safetensors_reader import read_safetensors
 from dg2_jax.interop.stable_diffusion import folder as folders
@@ -164,7 +164,8 @@ def _vae(
 ) -> tuple[AutoencoderConfig, Tensors]:
     told, renamed = original.vae(original.under(tensors, _VAE))
     if configs is not None:
-        return diffusers_vae.parse_config(hf_folder.read_config(configs / "vae")), renamed
+        values = folders.read_vae_config(configs)
+        return diffusers_vae.parse_config(values), diffusers_vae.as_configured(values, renamed)
     scaling = 0.13025 if is_xl else 0.18215
     config = AutoencoderConfig(
         **told, norm_num_groups=options.norm_num_groups, scaling_factor=scaling
@@ -203,7 +204,8 @@ def _text_part(
         config = folders.read_text_config(configs / name)
         place = configs / name.replace("text_encoder", "tokenizer")
         tokenizer = hf_text.load_tokenizer(place, config.vocab_size)
-        return TextPart(config, tensors, tokenizer, hf_text.clip_pad_id(place, tokenizer))
+        pad_id = hf_text.clip_pad_id(place, tokenizer)
+        return TextPart(config, tensors, tokenizer, pad_id, hf_text.clip_length(place, config))
     names = {hf_text.clip_text_parameter(key): key for key in tensors}
     try:
         vocabulary, width = tensors[names["token_embedding.weight"]].shape
@@ -228,7 +230,7 @@ def _text_part(
         max_position_embeddings=length,
     )
     tokenizer = published_tokenizer(pad)
-    return TextPart(config, tensors, tokenizer, tokenizer.token_to_id(pad))
+    return TextPart(config, tensors, tokenizer, tokenizer.token_to_id(pad), length)
 
 
 def _scheduler(

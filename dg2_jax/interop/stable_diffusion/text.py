@@ -18,6 +18,8 @@ from dg2_jax.nn.clip import ClipText
 # Prompts are cut into chunks at this word, as at the end of a chunk's room.
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
 
+NO_TOKEN = -1  # the id of every token of a prompt that stands for zeros
+
 Params = Any
 Encoded = tuple[Float[Array, "b l d"], Float[Array, "b p"] | None]
 
@@ -154,18 +156,28 @@ class TextEncoders:
         Raises:
             ValueError: there are no prompts, or the encoders have no such layer.
         """
-        texts, rows = self._rows(prompts)
-        longest = len(rows[0][0])
-        ids = [
-            np.asarray([chunk.ids for chunks in of_tower for chunk in chunks], np.int32)
-            for of_tower in rows
-        ]
+        return self.encode_ids(self.token_ids(prompts), clip_skip)
+
+    def token_ids(self, prompts: Sequence[str | None]) -> Int[np.ndarray, "b l t"]:
+        """What `encode` gives its encoders: int32 (B, k L, encoders), -1 for a prompt of zeros."""
+        _, rows = self._rows(prompts)
+        ids = [[[i for chunk in text for i in chunk.ids] for text in tower] for tower in rows]
+        stacked = np.moveaxis(np.asarray(ids, np.int32), 0, -1)
+        if self.zeros_for_no_prompt:
+            stacked[[prompt is None for prompt in prompts]] = NO_TOKEN
+        return stacked
+
+    def encode_ids(self, ids: Int[Array | np.ndarray, "b l t"], clip_skip: int = 0) -> Encoded:
+        """Context and pooled vector of `token_ids`; see `encode`."""
+        ids = jnp.asarray(ids)
+        chunks = jnp.maximum(ids, 0).reshape(-1, self.length, len(self.towers))
         networks = tuple((tower.graphdef, tower.has_projection) for tower in self.towers)
-        context, pooled = _forward(networks, self.params, tuple(ids), self.penultimate, clip_skip)
-        context = context.reshape(len(texts), -1, context.shape[-1])
-        pooled = None if pooled is None else pooled[::longest]
-        if self.zeros_for_no_prompt and None in prompts:
-            given = jnp.asarray([prompt is not None for prompt in prompts])
+        of_towers = tuple(jnp.moveaxis(chunks, -1, 0))
+        context, pooled = _forward(networks, self.params, of_towers, self.penultimate, clip_skip)
+        context = context.reshape(len(ids), -1, context.shape[-1])
+        pooled = None if pooled is None else pooled[:: len(chunks) // len(ids)]
+        if self.zeros_for_no_prompt:
+            given = ids[:, 0, 0] != NO_TOKEN
             context = jnp.where(given[:, None, None], context, 0.0)
             pooled = None if pooled is None else jnp.where(given[:, None], pooled, 0.0)
         return context, pooled

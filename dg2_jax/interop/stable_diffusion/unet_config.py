@@ -44,6 +44,7 @@ _UNET_DEFAULTS: dict[str, Any] = {
 }
 _CONTROLNET_DEFAULTS: dict[str, Any] = {
     **_DEFAULTS,
+    "num_attention_heads": None,  # in the place of attention_head_dim, where it is given
     "conditioning_channels": 3,
     "conditioning_embedding_out_channels": [16, 32, 96, 256],
     "controlnet_conditioning_channel_order": "rgb",
@@ -103,7 +104,7 @@ def parse_unet(values: Mapping[str, Any]) -> SDUNetConfig:
                 "transformer_layers_per_block with a list for a level needs "
                 "reverse_transformer_layers_per_block"
             )
-    elif len(depths) != levels:
+    elif not isinstance(depths, list | tuple) or len(depths) != levels:
         raise ValueError("reverse_transformer_layers_per_block needs one entry for each level")
     layers = [n + 1 for n in reversed(shared["layers_per_block"])]
     return _built(
@@ -179,6 +180,7 @@ def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
     sizes = ("addition_time_embed_dim", "projection_class_embeddings_input_dim")
     if added and not all(settings[name] for name in sizes):
         raise ValueError(f"addition_embed_type 'text_time' needs {' and '.join(sizes)}")
+    heads = "num_attention_heads" if settings.get("num_attention_heads") else "attention_head_dim"
     deepest = depths[-1][0] if isinstance(depths[-1], list | tuple) else depths[-1]
     return {
         "in_channels": settings["in_channels"],
@@ -187,7 +189,7 @@ def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
         "down_depths": _depths(attends, depths, layers),
         "mid_layers": _MID[middle],
         "mid_depths": (deepest,) if _MID[middle] == 2 else (),
-        "num_attention_heads": _per_level(settings, "attention_head_dim", levels),
+        "num_attention_heads": _per_level(settings, heads, levels),
         "cross_attention_dim": context.pop(),
         "norm_num_groups": settings["norm_num_groups"],
         "norm_eps": settings["norm_eps"],

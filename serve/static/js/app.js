@@ -28,7 +28,8 @@ import { DropTarget, watchDrops } from "./drop.js";
 import { S } from "./strings.js";
 import { Viewer } from "./viewer.js";
 
-const DIALOGS = {
+/** By name; tests look at each. */
+export const DIALOGS = {
   mask: MaskEditor,
   grid: GridDialog,
   bank: PromptBank,
@@ -74,7 +75,7 @@ addEventListener("paste", onPaste);
 watchDrops(dropped);
 effect(() => {
   const job = shown.value && active.value.find((one) => one.id === shown.value.id);
-  document.title = job ? `${Math.round(100 * job.progress.fraction)} % · ${describe(job)}` : S.app;
+  document.title = job ? `${Math.round(100 * job.progress.fraction)}% · ${describe(job)}` : S.app;
 });
 render(html`<${Page} />`, document.querySelector("#app"));
 watchServer();

@@ -8,17 +8,17 @@ export function Dialog({ label, class: extra = "", onClose, children }) {
   const element = useRef(null);
   const [depth, setDepth] = useState(0);
   useEffect(() => {
-    const opener = /** @type {HTMLElement | null} */ (document.activeElement);
-    element.current.showModal();
+    const dialog = element.current;
+    dialog.showModal();
     setDepth(++modals.value);
     return () => {
       modals.value--;
-      if (opener?.isConnected) opener.focus?.({ preventScroll: true });
+      dialog.close(); // so that the focus goes back to where it was
     };
   }, []);
   return html`
     <dialog ref=${element} class=${extra} aria-label=${label}
-      onClose=${onClose}
+      onClose=${(event) => event.currentTarget.isConnected && onClose()}
       onClick=${(event) => event.target === element.current && element.current.close()}>
       ${children}
       ${depth === modals.value && html`<${Toasts} />`}

@@ -1,6 +1,6 @@
 // The gallery below the stage: found, ordered, chosen, and what is done with several pictures at once.
 import { signal } from "@preact/signals";
-import { useRef } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { downloadUrl, save, saveAll } from "./actions.js";
 import { pictureUrl } from "./api.js";
 import { Choice, IconButton } from "./fields.js";
@@ -119,6 +119,9 @@ function Tile({ image, reached }) {
   `;
 }
 
+const focusTile = () =>
+  /** @type {HTMLElement | null} */ (document.querySelector(".thumbs .tile[tabindex='0']"))?.focus();
+
 /** Deletes pictures; the focus goes to the tile that takes the place of the one that had it. */
 async function removeAt(some, at, list) {
   await remove(some);
@@ -170,9 +173,16 @@ const button = (icon, label, onClick, extra = "") =>
 
 /** The bar that is there while pictures are chosen. */
 function Selection() {
+  const bar = useRef(null);
   const some = chosen.value;
+  useEffect(() => {
+    const element = bar.current;
+    return () => {
+      if (element.contains(document.activeElement)) requestAnimationFrame(focusTile);
+    };
+  }, []);
   return html`
-    <div class="selection" role="toolbar" aria-label=${S.gallery.selection}>
+    <div class="selection" ref=${bar} role="toolbar" aria-label=${S.gallery.selection}>
       <b role="status">${S.gallery.selected(some.length)}</b>
       ${some.length > 0 && html`<${Together} some=${some} />`}
       <span class="gap"></span>

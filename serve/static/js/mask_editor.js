@@ -3,8 +3,8 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { CropFrame, cropOf, moveCrop } from "./crop.js";
 import { Dialog } from "./dialog.js";
 import { html } from "./html.js";
-import { INK, pointerHandlers, zoomAt } from "./mask_pointer.js";
-import { add, brush, outlined, percentOutside, percentPainted, redo, resize, tool, undo } from "./mask_state.js";
+import { INK, pointerHandlers } from "./mask_pointer.js";
+import { add, brush, outlined, percentOutside, percentPainted, redo, resize, tool, undo, view } from "./mask_state.js";
 import { draw, loadPictures } from "./mask_strokes.js";
 import { Toolbar } from "./mask_toolbar.js";
 import { change, dialog, form } from "./state.js";
@@ -62,14 +62,14 @@ const close = () => {
 
 export function MaskEditor() {
   const canvas = useRef(null);
-  const [view, setView] = useState({ zoom: 1, x: 0, y: 0 });
   const [cursor, setCursor] = useState(null);
   const { image } = form.value;
   useMask(canvas);
   const pointer = useRef(null);
-  pointer.current ??= pointerHandlers(canvas, setView);
+  pointer.current ??= pointerHandlers(canvas);
   const ratio = ratioOf(image);
   useEffect(() => {
+    view.fit();
     if (tool.value === "frame" && !cropOf(form.value)) tool.value = "brush";
   }, []);
 
@@ -87,9 +87,7 @@ export function MaskEditor() {
       i: () => add({ op: "invert" }),
       "[": () => resize(1 / 1.2),
       "]": () => resize(1.2),
-      "+": () => setView((v) => zoomAt(v, 1.4)),
-      "-": () => setView((v) => zoomAt(v, 1 / 1.4)),
-      0: () => setView({ zoom: 1, x: 0, y: 0 }),
+      ...view.keys,
     };
     if (command && key === "z") (event.shiftKey ? redo : undo)();
     else if (command && key === "y") redo();
@@ -110,11 +108,6 @@ export function MaskEditor() {
     event.preventDefault();
     event.stopPropagation();
   };
-  const onWheel = (event) => {
-    if (!event.ctrlKey && !event.metaKey) return;
-    event.preventDefault();
-    setView((v) => zoomAt(v, Math.exp(-event.deltaY / 300)));
-  };
   const hover = (event) => {
     const box = canvas.current?.getBoundingClientRect();
     if (box && event.pointerType !== "touch")
@@ -129,9 +122,9 @@ export function MaskEditor() {
           <${Painted} />
           <button type="button" class="primary" onClick=${close}>${S.mask.done}</button>
         </header>
-        <${Toolbar} setView=${setView} view=${view} />
-        <div class="mask-stage" onWheel=${onWheel} data-tool=${tool.value}>
-          <div class="mask-stack" style=${{ "--ratio": ratio, transform: `translate(${view.x}px, ${view.y}px) scale(${view.zoom})` }}>
+        <${Toolbar} />
+        <div class="mask-stage" onWheel=${(e) => view.wheel(e, e.currentTarget.firstElementChild)} data-tool=${tool.value}>
+          <div class="mask-stack" style=${{ "--ratio": ratio, ...view.style }}>
             <img src=${image.url} alt="" draggable=${false} />
             ${
               image.width &&

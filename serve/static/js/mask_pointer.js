@@ -1,19 +1,11 @@
 // What pointers do in the mask editor: one finger, pen or mouse paints, two fingers or the hand move and zoom.
 import { moveCrop } from "./crop.js";
-import { add, AREAS, brush, outlined, tool } from "./mask_state.js";
+import { add, AREAS, brush, outlined, tool, view } from "./mask_state.js";
 import { apply, draw } from "./mask_strokes.js";
 import { form } from "./state.js";
+import { Fingers } from "./zoom.js";
 
 export const INK = "#e0186e"; // seen on every landscape
-export const MAX_ZOOM = 8;
-
-/** The view {zoom, x, y} zoomed by a factor and moved by pixels; never smaller than the stage. */
-export const zoomAt = (view, factor, dx = 0, dy = 0) => {
-  const zoom = Math.min(MAX_ZOOM, Math.max(1, view.zoom * factor));
-  if (zoom === 1) return { zoom, x: 0, y: 0 };
-  const ratio = zoom / view.zoom;
-  return { zoom, x: view.x * ratio + dx, y: view.y * ratio + dy };
-};
 
 const round = (value) => Math.round(value * 1e4) / 1e4;
 
@@ -30,8 +22,8 @@ function corners(from, to) {
 }
 
 /** Handlers for the mask's canvas. */
-export function pointerHandlers(canvas, setView) {
-  const pointers = new Map();
+export function pointerHandlers(canvas) {
+  const fingers = new Fingers();
   let stroke = null;
   const position = (event) => {
     const box = canvas.current.getBoundingClientRect();
@@ -45,10 +37,6 @@ export function pointerHandlers(canvas, setView) {
     stroke = null;
     outlined.value = null;
     draw(context(), form.value.mask, INK);
-  };
-  const spread = () => {
-    const [a, b] = [...pointers.values()];
-    return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2, distance: Math.hypot(a.x - b.x, a.y - b.y) || 1 };
   };
   const erases = (event) =>
     tool.value === "eraser" ||
@@ -92,32 +80,25 @@ export function pointerHandlers(canvas, setView) {
       event.preventDefault();
       canvas.current.focus();
       canvas.current.setPointerCapture(event.pointerId);
-      pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
-      if (pointers.size === 2) forget(); // a second finger: it was a gesture, not a stroke
-      else if (pointers.size === 1 && !["hand", "frame"].includes(tool.value) && event.button !== 1) start(event);
+      fingers.down(event);
+      if (fingers.count === 2) forget(); // a second finger: it was a gesture, not a stroke
+      else if (fingers.count === 1 && !["hand", "frame"].includes(tool.value) && event.button !== 1) start(event);
     },
     onPointerMove(event) {
-      const before = pointers.get(event.pointerId);
-      if (!before) return;
-      const after = { x: event.clientX, y: event.clientY };
+      const told = fingers.move(event);
+      if (!told) return;
       if (stroke || outlined.value) goOn(event);
-      else if (pointers.size === 2) {
-        const old = spread();
-        pointers.set(event.pointerId, after);
-        const now = spread();
-        setView((view) => zoomAt(view, now.distance / old.distance, now.x - old.x, now.y - old.y));
-      } else if (tool.value === "frame") {
+      else if (tool.value === "frame" && fingers.count === 1) {
         const box = canvas.current.getBoundingClientRect();
-        moveCrop((after.x - before.x) / box.width, (after.y - before.y) / box.height);
-      } else setView((view) => ({ ...view, x: view.x + after.x - before.x, y: view.y + after.y - before.y }));
-      pointers.set(event.pointerId, after);
+        moveCrop(told.x / box.width, told.y / box.height);
+      } else view.follow(told, canvas.current.parentElement);
     },
     onPointerUp(event) {
-      pointers.delete(event.pointerId);
+      fingers.up(event);
       if (stroke || outlined.value) finish();
     },
     onPointerCancel(event) {
-      pointers.delete(event.pointerId);
+      fingers.up(event);
       forget();
     },
     onContextMenu: (event) => event.preventDefault(),

@@ -5,6 +5,7 @@ import { cropOf } from "./crop.js";
 import { coverage, readMask, shareOutside } from "./mask_strokes.js";
 import { change, form, notify } from "./state.js";
 import { S } from "./strings.js";
+import { View } from "./zoom.js";
 
 /** Those that paint, and those that move. */
 export const TOOLS = ["brush", "eraser", "lasso", "rectangle", "hand", "frame"];
@@ -15,6 +16,8 @@ export const brush = signal(0.12); // diameter, of the picture's width
 /** The area that is being drawn, as an operation; null for none. */
 export const outlined = signal(null);
 export const undone = signal([]);
+/** How the picture lies in the editor. */
+export const view = new View();
 
 const source = computed(() => form.value.image?.id);
 effect(() => {

@@ -4,12 +4,12 @@ import { cropOf } from "./crop.js";
 import { IconButton } from "./fields.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
-import { MAX_ZOOM, zoomAt } from "./mask_pointer.js";
-import { add, addFile, brush, redo, tool, TOOLS, undo, undone } from "./mask_state.js";
+import { add, addFile, brush, redo, tool, TOOLS, undo, undone, view } from "./mask_state.js";
 import { change, form } from "./state.js";
 import { S } from "./strings.js";
+import { ZoomButtons } from "./zoom.js";
 
-export function Toolbar({ view, setView }) {
+export function Toolbar() {
   const file = useRef(null);
   const { mask, mask_feather: feather } = form.value;
   const tools = TOOLS.filter((name) => name !== "frame" || cropOf(form.value));
@@ -28,7 +28,7 @@ export function Toolbar({ view, setView }) {
           onInput=${(e) => {
             brush.value = e.currentTarget.valueAsNumber;
           }} />
-        <output>${Math.round(100 * brush.value)} %</output>
+        <output>${Math.round(100 * brush.value)}%</output>
       </label>
       <label class="inline">${S.mask.feather}
         <input type="range" min="0" max="64" step="1" value=${feather} style=${{ "--share": `${feather / 0.64}%` }}
@@ -47,11 +47,7 @@ export function Toolbar({ view, setView }) {
             e.currentTarget.value = "";
           }} />
       </span>
-      <span class="tool-group">
-        <${IconButton} icon="minus" label=${S.mask.zoomOut} disabled=${view.zoom <= 1} onClick=${() => setView((v) => zoomAt(v, 1 / 1.4))} />
-        <${IconButton} icon="plus" label=${S.mask.zoomIn} disabled=${view.zoom >= MAX_ZOOM} onClick=${() => setView((v) => zoomAt(v, 1.4))} />
-        <${IconButton} icon="fit" label=${S.mask.fit} disabled=${view.zoom === 1 && !view.x && !view.y} onClick=${() => setView({ zoom: 1, x: 0, y: 0 })} />
-      </span>
+      <span class="tool-group"><${ZoomButtons} view=${view} /></span>
     </div>
   `;
 }

@@ -108,7 +108,7 @@ const Candidates = ({ state }) => html`
           <button type="button" title=${S.prompt.matchUse(prompt)} data-drawn=${choice.value.temperature > 0 && state.matched && prompt === state.prompt}
             aria-pressed=${form.value.prompt === prompt} onClick=${() => use(prompt)}>
             <span>${prompt}</span>
-            <span class="score">${score.toFixed(2)}${choice.value.temperature > 0 && html`<small>${Math.round(100 * probability)} %</small>`}</span>
+            <span class="score">${score.toFixed(2)}${choice.value.temperature > 0 && html`<small>${Math.round(100 * probability)}%</small>`}</span>
             <meter min="0" max="1" value=${score} aria-hidden="true"></meter>
           </button>
         </li>

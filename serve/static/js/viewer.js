@@ -17,7 +17,9 @@ import {
 import { html } from "./html.js";
 import { Actions, altOf, Facts, Picture, Scrolls, Title } from "./picture.js";
 import { short, S } from "./strings.js";
-import { fit, view, Zoom, zoomed, zoomIn, zoomOut } from "./zoom.js";
+import { View, Zoom, ZoomButtons } from "./zoom.js";
+
+const view = new View();
 
 /** Whether the picture alone takes the whole screen. */
 const whole = signal(false);
@@ -35,11 +37,8 @@ const KEYS = {
   d: () => save(downloadUrl(opened.value), ""),
   f: () => setFavourite([opened.value], !isFavourite(opened.value)),
   w: () => setWhole(!whole.value),
-  "+": zoomIn,
-  "=": zoomIn,
-  "-": zoomOut,
-  0: fit,
   Delete: () => remove([opened.value]),
+  ...view.keys,
 };
 
 function onKeyDown(event) {
@@ -72,21 +71,18 @@ export function Viewer() {
     };
   }, []);
   useEffect(() => {
-    fit();
+    view.fit();
     body.current.querySelector(".viewer-side").scrollTop = 0;
   }, [image.id]);
   return html`
     <${Dialog} label=${short(altOf(image))} class="viewer" onClose=${close}>
       <div class="viewer-body" ref=${body} data-whole=${whole.value}>
         <div class="viewer-media">
-          <${Zoom} onSwipe=${step}><${Picture} key=${image.id} image=${image} /><//>
+          <${Zoom} view=${view} onSwipe=${step}><${Picture} key=${image.id} image=${image} /><//>
           ${at >= 0 && html`<${IconButton} icon="left" class="previous" label=${S.picture.previous} disabled=${at === 0} onClick=${() => step(-1)} />`}
           ${at >= 0 && html`<${IconButton} icon="right" class="next" label=${S.picture.next} disabled=${at >= images.value.length - 1} onClick=${() => step(1)} />`}
           <div class="viewer-tools" role="group" aria-label=${S.picture.view}>
-            <${IconButton} icon="minus" label=${S.picture.zoomOut} disabled=${!zoomed()} onClick=${zoomOut} />
-            <span aria-live="polite">${Math.round(100 * view.value.scale)} %</span>
-            <${IconButton} icon="plus" label=${S.picture.zoomIn} onClick=${zoomIn} />
-            <${IconButton} icon="fit" label=${S.picture.fit} disabled=${!zoomed()} onClick=${fit} />
+            <${ZoomButtons} view=${view} />
             <${IconButton} icon="wholeScreen" label=${S.picture.whole} aria-pressed=${whole.value} onClick=${() => setWhole(!whole.value)} />
           </div>
         </div>

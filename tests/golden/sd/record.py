@@ -179,25 +179,44 @@ def record_controlnets():
     ):  # fmt: skip
         unet = UNet2DConditionModel.from_pretrained(HERE / pipeline, subfolder="unet")
         controlnet = ControlNetModel.from_unet(unet, load_weights_from_unet=False, **options)
-        random(controlnet, 7).half().save_pretrained(HERE / name, variant="fp16")
-        controlnet.float()
-        with np.load(HERE / pipeline / "reference.npz") as file:
-            given = {k: torch.from_numpy(v) for k, v in file.items()}
-        x, t, context = given["x"], given["t"], given["context"]
-        factor = 2 ** (len(options["conditioning_embedding_out_channels"]) - 1)
-        size = (3, 3, factor * x.shape[2], factor * x.shape[3])
-        pixels = torch.randint(256, size, generator=torch.Generator().manual_seed(3))
-        image = pixels / 255
-        added = {"text_embeds": given.get("pooled"), "time_ids": given.get("time_ids")}
-        with torch.no_grad():
-            down, mid = controlnet(
-                x, t, context, image, 0.7, added_cond_kwargs=added, return_dict=False
-            )
-            y = unet(
-                x, t, context, added_cond_kwargs=added, down_block_additional_residuals=down,
-                mid_block_additional_residual=mid,
-            ).sample  # fmt: skip
-        save_arrays(HERE / name / "reference.npz", image=pixels.byte(), unet=y)
+        record_controlnet(name, pipeline, unet, controlnet)
+    # As the small ones that are published for XL.
+    config = dict(ControlNetModel.load_config(HERE / "controlnet_xl"))
+    plain = {"down_block_types": ["DownBlock2D"] * 2, "mid_block_type": "UNetMidBlock2D"}
+    controlnet = ControlNetModel.from_config(config | plain)
+    record_controlnet("controlnet_xl_plain", "xl_small", unet, controlnet)
+
+
+def record_controlnet(name, pipeline, unet, controlnet):
+    random(controlnet, 7).half().save_pretrained(HERE / name, variant="fp16")
+    controlnet.float()
+    with np.load(HERE / pipeline / "reference.npz") as file:
+        given = {k: torch.from_numpy(v) for k, v in file.items()}
+    x, t, context = given["x"], given["t"], given["context"]
+    factor = 2 ** (len(controlnet.config.conditioning_embedding_out_channels) - 1)
+    size = (3, 3, factor * x.shape[2], factor * x.shape[3])
+    pixels = torch.randint(256, size, generator=torch.Generator().manual_seed(3))
+    added = {"text_embeds": given.get("pooled"), "time_ids": given.get("time_ids")}
+    with torch.no_grad():
+        down, mid = controlnet(
+            x, t, context, pixels / 255, 0.7, added_cond_kwargs=added, return_dict=False
+        )
+        y = unet(
+            x, t, context, added_cond_kwargs=added, down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+        ).sample  # fmt: skip
+    save_arrays(HERE / name / "reference.npz", image=pixels.byte(), unet=y)
+
+
+def record_between():
+    """The UNet between two training timesteps, where some schedulers evaluate it."""
+    unet = UNet2DConditionModel.from_pretrained(HERE / "sd2_small", subfolder="unet")
+    with np.load(HERE / "sd2_small" / "reference.npz") as file:
+        x, context = (torch.from_numpy(file[name]) for name in ("x", "context"))
+    t = torch.tensor([0.25, 41.625, 777.3])
+    with torch.no_grad():
+        y = unet(x, t, context).sample
+    save_arrays(HERE / "sd2_small" / "between.npz", t=t, unet=y)
 
 
 def record_tiny_autoencoder():
@@ -217,4 +236,5 @@ if __name__ == "__main__":
     record_pipelines()
     record_unets()
     record_controlnets()
+    record_between()
     record_tiny_autoencoder()

@@ -1,0 +1,26 @@
+"""The text that a package index shows."""
+
+import re
+import runpy
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+description = runpy.run_path(str(ROOT / "setup.py"))["description"]
+TARGET = re.compile(r"\]\(([^)]*)\)")
+
+
+def test_links_and_pictures_are_absolute():
+    shown = description(README, "https://example.org/dg2", "1.2.3")
+    targets = TARGET.findall(shown)
+    assert len(targets) == len(TARGET.findall(README))
+    assert all(target.startswith("https://") for target in targets)
+    assert "(https://example.org/dg2/raw/v1.2.3/docs/screenshots/light.png)" in shown
+    assert "(https://example.org/dg2/blob/v1.2.3/docs/controls.md)" in shown
+
+
+def test_without_an_address_nothing_leads_nowhere():
+    shown = description(README, "", "1.2.3")
+    assert all(target.startswith("https://") for target in TARGET.findall(shown))
+    assert "![" not in shown
+    assert "Getting started installs it" in shown
