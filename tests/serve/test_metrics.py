@@ -53,7 +53,7 @@ def test_what_the_dashboard_and_the_documentation_name_is_there(start, monkeypat
         for target in panel["targets"]
         for name in NAME.findall(target["expr"])
     }
-    table = (DOCS / "scaling.md").read_text().partition("## What to watch")[2]
+    table = (DOCS / "fleet.md").read_text().partition("## What to watch")[2]
     assert len(drawn) >= 8
     shared = {"dg2_jobs_waiting", "dg2_jobs_running"}  # of every model that has any
     assert (drawn | set(NAME.findall(table))) - shared <= known
