@@ -31,10 +31,10 @@ def main(
     """
     about = "Computes what servers with --workers=0 on the same PostgreSQL are asked for."
     settings = command_line.settings("serve.worker", about, arguments)
+    observe.configure_logging()
     if settings.database is None:
         print("error: database: must be given: set DG2_DATABASE", file=sys.stderr)
         sys.exit(2)
-    observe.configure_logging()
     from dg2_jax import compile_cache  # JAX takes seconds: settings are checked first
 
     compile_cache.enable()
