@@ -1,6 +1,7 @@
 """Who takes which picture of a queue that several processes share, and what becomes of it."""
 
 import itertools
+import random
 import threading
 import time
 
@@ -225,3 +226,59 @@ def test_jobs_of_an_earlier_release_are_adopted_once(store):
         Tasks(store).adopt()
     assert (store.get("old").status, store.get("old").attempts) == ("queued", 0)
     assert take_all(claims_of(store, "w")) == [[("old", 0)], [("old", 1)]]
+
+
+def test_all_at_once_never_wait_for_each_other_in_a_circle(store):
+    """Claims, results, failures, cancels, orders, pauses and lapses, from threads that race."""
+    jobs = [add(store, f"client{number % 3}", 4) for number in range(45)]
+    tasks = Tasks(store)
+    wrong, over = [], threading.Event()
+
+    def work(name):
+        draw = random.Random(name)
+        claims = claims_of(store, name, 0.2)
+        while any(count.total() for count in tasks.counts().values()):
+            batch = claims.take(MODELS, draw.choice([(1,), (1, 2, 4)]), None)
+            if batch is None:  # all are taken, or held
+                continue
+            fate = draw.random()
+            if fate < 0.1:
+                claims.give_back(batch.claims)
+            elif fate < 0.15:
+                claims.fail(batch.claims, {"status": 500})
+            elif fate > 0.2:  # else nothing: the lease lapses
+                images = [(image_of(claim), b"") for claim in batch.claims]
+                claims.store_images(batch.claims, images, {}, lambda *_: None)
+            claims.tell({(batch.claims[0].job_id, "waiting"): {"reason": name}})
+            claims.renew() if fate > 0.2 else None
+
+    def disturb(name):
+        draw = random.Random(name)
+        while not over.is_set():
+            client = f"client{draw.randrange(3)}"
+            tasks.end(draw.choice(jobs[:10]), "cancelled")
+            tasks.pause(client, True)
+            tasks.pause(client, False)
+            tasks.arrange(client, draw.sample(jobs[10::3], 5))
+            expire(store)
+
+    def noting(run, name):
+        try:
+            run(name)
+        except Exception as error:
+            wrong.append(error)
+
+    workers = [threading.Thread(target=noting, args=(work, f"w{i}")) for i in range(4)]
+    others = [threading.Thread(target=noting, args=(disturb, f"d{i}")) for i in range(3)]
+    for thread in (*workers, *others):
+        thread.start()
+    for thread in workers:
+        thread.join()
+    over.set()
+    for thread in others:
+        thread.join()
+    assert wrong == []
+    for job_id in jobs:
+        job = store.get(job_id)
+        assert job.status in ("done", "failed", "cancelled")
+        assert job.status != "done" or [image.index for image in job.images] == [0, 1, 2, 3]
