@@ -66,7 +66,7 @@ class ServerSettings(BaseSettings):
         1,
         ge=0,
         le=1,
-        description="whether this process computes too; 0: others do, python -m serve.worker, on "
+        description="whether this process computes too; 0: others do, dg2 worker, on "
         "the same PostgreSQL",
     )
     metrics_port: int | None = Field(

@@ -37,7 +37,7 @@ _SECONDS_A_JOB = 2.0  # what is assumed for a refused client's time to wait
 _NO_WORKER = {
     "ready": False,
     "state": "no worker",
-    "detail": "no worker is alive: start python -m serve.worker",
+    "detail": "no worker is alive: start dg2 worker",
     "warmup": {"done": 0, "total": 0, "current": None},
 }
 
