@@ -37,8 +37,10 @@ UNSHARED: dict[str, tuple[Any, str]] = {
     "reuse_every": (1, "the features of all pictures are computed anew at the same rows"),
     "autoguidance_model": (None, "autoguidance evaluates a second model"),
     "controlnet": (None, "a ControlNet evaluates a second network"),
+    "hires_size": (None, "the second pass is of another size"),
 }
 UPSCALES = (1, 2, 4)
+HIRES_METHODS = ("bilinear", "bicubic", "nearest")
 DECODERS = ("vae", "taesd")
 SAMPLER_GROUPS = ("sampling", "guidance", "speed", "size")  # what `Pipeline.sampler` takes
 NAMED = ("num_inference_steps", "guidance_scale", "solver", "weights")  # by `Pipeline` itself
@@ -360,6 +362,42 @@ class Settings:
         kinds=PROMPTED,
         optional=True,
     )
+    hires_size: tuple[int, int] | None = control(
+        None,
+        Numbers(_SIDE, 2),
+        "Height and width in pixels of a second pass, which enlarges the latents of the first, "
+        "adds noise and samples them again; None makes no second pass.",
+        "second pass",
+        kinds=("txt2img",),
+        optional=True,
+        advanced=True,
+    )
+    hires_method: str = control(
+        "bilinear",
+        Choice(HIRES_METHODS),
+        "How the second pass enlarges latents.",
+        "second pass",
+        kinds=("txt2img",),
+        advanced=True,
+    )
+    hires_strength: float = control(
+        0.7,
+        _UNIT,
+        "How much the second pass may change the enlarged latents: 0 keeps them, 1 ignores them.",
+        "second pass",
+        kinds=("txt2img",),
+        advanced=True,
+    )
+    hires_steps: int | None = control(
+        None,
+        Integer(1, MAX_STEPS),
+        "Steps of the second pass, of which hires_strength leaves out the first ones; None is "
+        "num_inference_steps.",
+        "second pass",
+        kinds=("txt2img",),
+        optional=True,
+        advanced=True,
+    )
     decoder: str = control(
         "vae",
         Choice(DECODERS),
@@ -405,6 +443,8 @@ class Settings:
             )
         if self.inpaint_area == "only_masked" and self.outpaint is not None:
             raise ParameterError("inpaint_area", "'only_masked' needs mask, not outpaint")
+        if self.hires_size is not None and self.anagram is not None:
+            raise ParameterError("hires_size", "cannot be combined with anagram")
         if self.variation_strength > 0 and (self.anagram is not None or self.inversion is not None):
             raise ParameterError(
                 "variation_strength", "above 0 needs one initial noise: no anagram, no inversion"

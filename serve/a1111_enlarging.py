@@ -18,19 +18,10 @@ class Enlarging(NamedTuple):
     Attributes:
         size: width and height in pixels.
         upscaler: its name as the client wrote it.
-        latent: whether a network stands for an upscaler of latents.
     """
 
     size: Size
     upscaler: str
-    latent: bool = False
-
-    @property
-    def notes(self) -> list[str]:
-        """What is done otherwise than asked."""
-        name = self.upscaler or a1111_names.LATENT
-        stands = f"{name} needs a second pass of the model; R-ESRGAN 4x+ enlarged the pictures"
-        return [stands] if self.latent else []
 
     def check(self, context: Context, field: str) -> None:
         """Raises ProblemError, 422 naming the field, where the result is too large or empty."""

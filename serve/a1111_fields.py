@@ -6,7 +6,7 @@ from dg2_jax.checks import ParameterError
 from dg2_jax.serve.foreign_fields import Ignored, Refused, Row, asks_nothing
 
 _CHURN = "the solvers have no such noise"
-_ONE_PASS = "an upscaler makes the second pass, not the model"
+_SAME = "the second pass is as the first, and upscalers of pictures make none"
 _FACES = "there is no network for faces"
 _KEPT = "pictures are kept until they are deleted"
 
@@ -58,21 +58,24 @@ GENERATE: dict[str, Row] = {
     "force_task_id": Ignored("jobs have their own ids"),
 }
 CREATE: dict[str, Row] = GENERATE | {
-    "enable_hr": "enlarges the result",
+    "enable_hr": "a second pass of the model, or an enlarged result: `hr_upscaler` says which",
     "hr_scale": "the factor, 1 to 8",
     "hr_resize_x": "with `hr_resize_y`: the size instead of the factor; 0 is as the other says",
     "hr_resize_y": "see `hr_resize_x`",
-    "hr_upscaler": "a network or a filter; an unknown one is 404; the Latent ones, which need a "
-    "second pass of the model, are a network, and `comments` says so",
-    "hr_second_pass_steps": Refused((0,), _ONE_PASS, "enable_hr"),
-    "hr_checkpoint_name": Refused(("", "Use same checkpoint"), _ONE_PASS, "enable_hr"),
-    "hr_sampler_name": Refused(("", "Use same sampler"), _ONE_PASS, "enable_hr"),
-    "hr_scheduler": Refused(("", "Use same scheduler", "automatic"), _ONE_PASS, "enable_hr"),
-    "hr_prompt": Refused(("",), _ONE_PASS, "enable_hr"),
-    "hr_negative_prompt": Refused(("",), _ONE_PASS, "enable_hr"),
+    "hr_upscaler": "a Latent one (`hires_method`, where antialiased ones are as the others and "
+    "nearest is nearest-exact) enlarges latents for a second pass, to a size of the model or twice "
+    "one, others are refused by `hr_scale`; a network or a filter enlarges the result to any size; "
+    "an unknown one is 404",
+    "hr_second_pass_steps": "`hires_steps`; 0 is `steps`; refused with an upscaler of pictures",
+    "hr_checkpoint_name": Refused(("", "Use same checkpoint"), _SAME, "enable_hr"),
+    "hr_sampler_name": Refused(("", "Use same sampler"), _SAME, "enable_hr"),
+    "hr_scheduler": Refused(("", "Use same scheduler", "automatic"), _SAME, "enable_hr"),
+    "hr_prompt": Refused(("",), _SAME, "enable_hr"),
+    "hr_negative_prompt": Refused(("",), _SAME, "enable_hr"),
     "firstphase_width": Refused((0,), "`width` is that of the first pass", "enable_hr"),
     "firstphase_height": Refused((0,), "`height` is that of the first pass", "enable_hr"),
-    "denoising_strength": Ignored(_ONE_PASS + "; clients send 0.7 unasked"),
+    "denoising_strength": "`hires_strength`; without a second pass nothing, as clients send 0.7 "
+    "unasked",
 }
 CHANGE: dict[str, Row] = GENERATE | {
     "init_images": "each is changed by itself",

@@ -27,7 +27,17 @@ UPSCALERS = {
     "R-ESRGAN 2x+": "x2plus",
 }
 RESIZED = ("None", "Lanczos", "Nearest")  # enlarging without a network
-LATENT = "Latent"  # how the names of those begin that enlarge latents
+# Those that enlarge latents for a second pass. Antialiasing has no part in enlarging, and the
+# nearest cell is the exact one.
+LATENT_UPSCALERS = {
+    "Latent": "bilinear",
+    "Latent (antialiased)": "bilinear",
+    "Latent (bicubic)": "bicubic",
+    "Latent (bicubic antialiased)": "bicubic",
+    "Latent (nearest)": "nearest",
+    "Latent (nearest-exact)": "nearest",
+}
+DEFAULT_UPSCALER = "Latent"  # of a second pass
 
 
 def known_solver(name: str) -> str | None:
@@ -74,8 +84,3 @@ def upscaler(name: str) -> str | None:
     """
     ours = {network: network for network in UPSCALERS.values()}
     return (dict.fromkeys(RESIZED) | UPSCALERS | ours)[name]
-
-
-def is_latent(name: str) -> bool:
-    """Whether an upscaler is one of those that enlarge latents, whose place a network takes."""
-    return name.startswith(LATENT)

@@ -19,7 +19,7 @@ from dg2_jax.serve import a1111_fields, foreign_fields
 from dg2_jax.serve.foreign_fields import Row
 from dg2_jax.serve.job_controls import CONTROLS
 from dg2_jax.serve.schemas import MAX_PROMPT, Text, View, Views, foreign_field_of
-from dg2_jax.settings import MAX_IMAGES, MAX_SEED, MAX_SIDE
+from dg2_jax.settings import MAX_IMAGES, MAX_SEED, MAX_SIDE, MAX_STEPS
 
 # Controls that this interface says in its own words, or does not have, and why.
 NOT_HERE = {
@@ -46,6 +46,10 @@ NOT_HERE = {
     "inpaint_padding": "is `inpaint_full_res_padding`",
     "upscale": "is `enable_hr` with `hr_scale`",
     "upscaler": "is `hr_upscaler`",
+    "hires_size": "is `hr_scale`, or `hr_resize_x` and `hr_resize_y`",
+    "hires_method": "is `hr_upscaler`",
+    "hires_strength": "is `denoising_strength`",
+    "hires_steps": "is `hr_second_pass_steps`",
     "anagram": "is the arguments of a script of that name",
     "controlnet": "is part of its extension's unit",
     "controlnet_conditioning_scale": "is part of its extension's unit",
@@ -254,7 +258,7 @@ Generate = create_model("Generate", __base__=_Generate, __doc__=_Generate.__doc_
 
 
 class Create(Generate):
-    """`txt2img`; its second pass at a higher resolution is an upscaler here."""
+    """`txt2img`; upscalers of latents make a second pass, others enlarge the result."""
 
     table = a1111_fields.CREATE
 
@@ -263,6 +267,8 @@ class Create(Generate):
     hr_resize_x: Whole = Field(0, ge=0, le=MAX_ENLARGED)
     hr_resize_y: Whole = Field(0, ge=0, le=MAX_ENLARGED)
     hr_upscaler: str = Field("", max_length=100)
+    hr_second_pass_steps: Whole = Field(0, ge=0, le=MAX_STEPS)
+    denoising_strength: Real = _within("hires_strength", 0.75)
 
 
 class Change(Generate):
@@ -310,7 +316,7 @@ class Change(Generate):
         return fields
 
 
-class PngInfo(Lenient):
+class PngInfoAsked(Lenient):
     """`png-info`."""
 
     image: str

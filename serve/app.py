@@ -12,7 +12,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from dg2_jax.models.adapters import Library
 from dg2_jax.models.controlnets import ControlNets
-from dg2_jax.serve import parts, problems
+from dg2_jax.serve import openapi, parts, problems
+from dg2_jax.serve.access import Access
 from dg2_jax.serve.context import Context
 from dg2_jax.serve.disk import ERRORS, Disk
 from dg2_jax.serve.engine import Engine
@@ -121,6 +122,7 @@ def create_app(
         controlnets,
         wildcards,
         Styles(settings.data),
+        Access(settings.key),
         _bank=prompt_bank,
     )
 
@@ -142,18 +144,11 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        responses={
-            code: {"description": text, "content": {problems.MEDIA_TYPE: {}}}
-            for code, text in (
-                (401, "no API key"),
-                (403, "from another site"),
-                (413, "too large"),
-                (422, "a field is wrong"),
-            )
-        },
+        generate_unique_id_function=openapi.operation_id,
     )
     app.state.context = context
     problems.install(app)
+    openapi.install(app)
     for module in (jobs, queue, images, bank, styles, system):
         app.include_router(module.router, prefix="/api/v1")
     app.include_router(a1111.router, prefix="/sdapi/v1")
@@ -165,7 +160,7 @@ def create_app(
     app.include_router(page.router)
     app.mount("/static", page.PageFiles(directory=page.STATIC, check_dir=False))
     app.add_middleware(Head)
-    app.add_middleware(Guard, settings=settings, policy=page.policy())
+    app.add_middleware(Guard, settings=settings, access=context.access, policy=page.policy())
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,

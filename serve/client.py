@@ -38,6 +38,18 @@ class ServerError(Exception):
         self.problem = problem
 
 
+class JobCancelledError(ServerError):
+    """A job was cancelled before its end.
+
+    Attributes:
+        job: as it ended, with the pictures that were finished before.
+    """
+
+    def __init__(self, job: dict[str, Any]):
+        super().__init__(409, {"detail": f"the job {job['id']} was cancelled"})
+        self.job = job
+
+
 class Event(NamedTuple):
     """One event of a job, see docs/api.md."""
 
@@ -90,6 +102,8 @@ def _checked(response: httpx.Response) -> httpx.Response:
 def _ended(job: dict[str, Any]) -> dict[str, Any]:
     if job["status"] == "failed":
         raise ServerError(job["error"]["status"], job["error"])
+    if job["status"] == "cancelled":
+        raise JobCancelledError(job)
     return job
 
 
@@ -171,10 +185,11 @@ class Client:
             time.sleep(0.5)
 
     def wait(self, job_id: str, on_progress: OnProgress | None = None) -> dict[str, Any]:
-        """Waits for a job's end and returns it; `on_progress` gets each `progress`.
+        """Waits until a job is done and returns it; `on_progress` gets each `progress`.
 
         Raises:
-            ServerError: the job failed.
+            JobCancelledError: it was cancelled.
+            ServerError: it failed.
         """
         for event in self.events(job_id):
             if event.name == "progress" and on_progress is not None:
@@ -186,7 +201,12 @@ class Client:
         return Image.open(io.BytesIO(_checked(self.http.get(entry["url"])).content))
 
     def generate(self, on_progress: OnProgress | None = None, **fields: Any) -> list[Image.Image]:
-        """Submits, waits and fetches."""
+        """Submits, waits and fetches.
+
+        Raises:
+            JobCancelledError: the job was cancelled.
+            ServerError: it was refused, or failed.
+        """
         job = self.wait(self.submit(**fields)["id"], on_progress)
         return [self.image(entry) for entry in job["images"]]
 

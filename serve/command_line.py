@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 from pydantic import ValidationError
 
@@ -39,14 +40,31 @@ def settings(program: str, description: str, arguments: list[str] | None) -> Ser
 @contextlib.contextmanager
 def errors_told(settings: ServerSettings) -> Iterator[None]:
     """Ends the process with status 2 and one line, where what it needs cannot be used."""
+    from dg2_jax.models.model import ModelError  # JAX takes seconds: settings are checked first
+
     try:
         yield
     except database.UnusableError as error:
-        print(f"error: database: {error}", file=sys.stderr)
-        sys.exit(2)
+        end(f"database: {error}")
     except disk.ERRORS as error:
-        print(f"error: data: {disk.reason(error)}: {settings.data}", file=sys.stderr)
+        end(f"data: {disk.reason(error)}: {settings.data}")
+    except ModelError as error:
+        tell_of_model(error)
         sys.exit(2)
     except ValueError as error:  # a damaged file
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        end(str(error))
+
+
+def end(reason: str) -> NoReturn:
+    """Ends the process with status 2, and one line that says why."""
+    _tell(reason)
+    sys.exit(2)
+
+
+def tell_of_model(reason: object) -> None:
+    """Says in one line that the model cannot be used."""
+    _tell(f"model: {reason}; put it right, or name another with DG2_MODEL")
+
+
+def _tell(reason: str) -> None:
+    print(f"error: {' '.join(reason.split())}", file=sys.stderr)

@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Request
 
 from dg2_jax.models.adapters import Library
 from dg2_jax.models.controlnets import ControlNets
+from dg2_jax.serve.access import Access
 from dg2_jax.serve.disk import Disk
 from dg2_jax.serve.engine import Engine
 from dg2_jax.serve.files import Files, Ids
@@ -41,6 +42,7 @@ class Context:
     controlnets: ControlNets
     wildcards: Wildcards
     styles: Styles
+    access: Access
     new_id: Ids = field(default_factory=Ids)
     watched: list[Any] = field(default_factory=list)  # `waiting.Watched`, oldest first
     foreign_model: str | None = None  # what A1111's options chose

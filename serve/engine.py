@@ -4,7 +4,7 @@
 its own, for several processes on one PostgreSQL.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from dg2_jax.serve.batches import JobBatch
@@ -145,6 +145,8 @@ class Work(Protocol):
 
 class WorkerThread(Protocol):
     """What the engine knows of its worker, see `dg2_jax.serve.worker.Worker`."""
+
+    on_failure: Callable[[str], None]
 
     def readiness(self) -> dict[str, Any]:
         """Whether a job would be computed without delay, and what is still to be compiled."""

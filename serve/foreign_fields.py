@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 from dg2_jax.checks import ParameterError
 
-MAX_DEPTH = 20  # of what a field holds; units of extensions need five
-
 
 class Refused(NamedTuple):
     """A field that is not done.
@@ -43,15 +41,13 @@ def check(table: dict[str, Row], sent: dict[str, Any]) -> None:
     """Checks what a client sent, before anything is made of it; null is as left out.
 
     Raises:
-        ParameterError: a field that is not done asks for something, or one is nested too deeply.
+        ParameterError: a field that is not done asks for something.
     """
     for name, value in sent.items():
-        if value is None:
-            continue
-        if _depth(value) > MAX_DEPTH:
-            raise ParameterError(name[:80], f"must be nested at most {MAX_DEPTH} deep")
         row = table.get(name)
-        if not isinstance(row, Refused) or (row.when is not None and not sent.get(row.when)):
+        if value is None or not isinstance(row, Refused):
+            continue
+        if row.when is not None and not sent.get(row.when):
             continue
         if not asks_nothing(value, row.off):
             allowed = "".join(f" or send {json.dumps(one)}" for one in row.off[:1])
@@ -63,15 +59,3 @@ def asks_nothing(value: Any, off: tuple[Any, ...]) -> bool:
     if isinstance(value, str):
         return value.strip().lower() in [one.lower() for one in off if isinstance(one, str)]
     return any(value == one for one in off)
-
-
-def _depth(value: Any) -> int:
-    """How deep lists and objects are nested, without recursion; no deeper than needed."""
-    depth, level = 0, [value]
-    while depth <= MAX_DEPTH:
-        inner = [one for one in level if isinstance(one, dict | list)]
-        if not inner:
-            break
-        depth += 1
-        level = [v for one in inner for v in (one.values() if isinstance(one, dict) else one)]
-    return depth

@@ -45,8 +45,8 @@ def turned(fields: dict[str, Any], views: list[View] | None) -> dict[str, Any]:
     """
     if views is None:
         return fields
-    known = {"anagram", *of_kind("anagram")}
-    for name in fields.keys() - known - {"kind"}:
+    known = {"kind", "anagram", *of_kind("anagram")}
+    for name in [name for name in fields if name not in known]:
         default = CONTROLS[name].default if name in CONTROLS else None
         usual: list[Any] = [None, "", [], default]
         if name == "prompt":
@@ -177,7 +177,10 @@ def _completed(context: Context, request: JobRequest) -> dict[str, Any]:
     settings = Settings(**{**request.settings(), **defaults})
     facts.check(settings, models.facts(other) if other is not None else None)
     width, height = size = facts.size_of(settings)
-    sizes.check(size, models.sizes(name), "width" if settings.width else "height")
+    side = "width" if settings.width else "height"
+    sizes.check(size, models.sizes(name), side, "and the other side must make one of")
+    if settings.hires_size is not None:
+        sizes.check(settings.hires_size[::-1], models.hires_sizes(name), "hires_size")
     own = size == (facts.size, facts.size)
     return {
         "model": name,

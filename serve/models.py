@@ -12,11 +12,13 @@ from typing import Any
 from dg2_jax.checks import check_choice
 from dg2_jax.controls import model_facts
 from dg2_jax.controls.model_facts import ModelFacts
+from dg2_jax.interop import recognition
 from dg2_jax.models import sources
 from dg2_jax.models.folder import EMBEDDED, hash_of
 from dg2_jax.models.model import ModelError
 from dg2_jax.recent import recall
 from dg2_jax.serve import sizes
+from dg2_jax.serve.sizes import Size
 
 Loader = Callable[[str | Path], Any]
 
@@ -50,7 +52,8 @@ class Models:
         self._configs: dict[str, tuple[Any, dict[str, Any]]] = {}
         # A comma may be part of the one model's name.
         told = [default] if Path(default).exists() else [t for t in default.split(",") if t]
-        self.default, *_ = [self._add(source.strip()) for source in told or ["demo"]]
+        self._told = [self._add(source.strip()) for source in told or ["demo"]]
+        self.default = self._told[0]
 
     def _add(self, source: str) -> str:
         """The name of a model that was told, by the last part of its path or id."""
@@ -63,6 +66,26 @@ class Models:
             name, number = f"{base}-{number}", number + 1
         self._places[name] = source
         return name
+
+    def check(self) -> None:
+        """Looks at the models that were told, but for those of the hub, before any is loaded.
+
+        Raises:
+            ModelError: there is none, or its description is not one of a model.
+        """
+        for name in self._told:
+            place = self._places[name]
+            if not sources.is_own(place) and not Path(place).expanduser().exists():
+                if recognition.may_be_hub_id(str(place)):
+                    continue
+                known = ", ".join(EMBEDDED)
+                raise ModelError(f"must be {known}, a folder, a file or a hub id; got {place!r}")
+            try:
+                model_facts.from_config(name, self._config(name))
+            except (OSError, ValueError) as error:
+                raise ModelError(str(error)) from error
+            except (KeyError, TypeError, AttributeError) as error:
+                raise ModelError(f"{place}: its config.json lacks or mistakes {error}") from error
 
     @property
     def names(self) -> list[str]:
@@ -83,6 +106,15 @@ class Models:
     def place(self, name: str) -> str | Path:
         """Where the library finds a model: the name of an embedded one, a path or a hub id."""
         return self._places[name]
+
+    def load_default(self) -> None:
+        """Loads the default model, with the set of weights that is used where none is named.
+
+        Raises:
+            ValueError: as `get`, or the weights are damaged.
+        """
+        pipe = self.get(self.default)
+        next(iter(pipe.model.params.values()))  # each set is read when it is first asked for
 
     def get(self, name: str) -> Any:
         """The pipeline of a name, loaded if need be.
@@ -146,10 +178,14 @@ class Models:
             self._configs[name] = stamp, config
         return self._configs[name][1]
 
-    def sizes(self, name: str) -> list[sizes.Size]:
+    def sizes(self, name: str) -> list[Size]:
         """The sizes of a model's pictures, its own first; empty where they are not known."""
         facts = self.facts(name)
         return sizes.allowed(facts, self._sizes) if facts else []
+
+    def hires_sizes(self, name: str) -> list[Size]:
+        """The sizes that a model's second pass may make; empty where they are not known."""
+        return sizes.of_second_pass(self.sizes(name), self._sizes)
 
     def hash_of(self, name: str, weights: str | None) -> str | None:
         """By which other tools know a set of a model's weights; None where there is none."""
@@ -168,6 +204,7 @@ class Models:
             "title": config.get("title", name),
             "size": facts.size if facts else None,
             "sizes": self.sizes(name),
+            "hires_sizes": self.hires_sizes(name),
             "multiple": facts.multiple if facts else 8,
             "weights": sets,
             "sampling": dict(facts.sampling) if facts else {},

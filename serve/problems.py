@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.controls.declaration import KINDS
@@ -21,12 +22,12 @@ STOPPING = "the server is stopping"
 STOPPING_SECONDS = 10  # after which another may have taken its place
 
 
-class ProblemError(Exception):
+class ProblemError(HTTPException):
     """An error to tell the client about.
 
     Attributes:
         status: of the response.
-        detail: one sentence for people.
+        detail: one sentence for people; with a field, what is said of it may be enough.
         field: the field of the request at fault, if one is.
         retry_after: seconds after which to try again, if that makes sense.
     """
@@ -34,9 +35,8 @@ class ProblemError(Exception):
     def __init__(
         self, status: int, detail: str, field: str | None = None, retry_after: int | None = None
     ):
-        super().__init__(detail)
+        super().__init__(status, detail)
         self.status = status
-        self.detail = detail
         self.field = field
         self.retry_after = retry_after
 
@@ -149,6 +149,9 @@ def install(app: FastAPI) -> None:
             return respond(request.url.path, 503, disk.UNREACHABLE, retry_after=5)
         raise error
 
+    async def of_leaving(request: Request, error: Exception) -> JSONResponse:
+        return respond(request.url.path, 499, "the client left")
+
     async def of_anything(request: Request, error: Exception) -> JSONResponse:
         return respond(request.url.path, 500, f"internal error: {type(error).__name__}")
 
@@ -157,6 +160,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, of_http)
     for kind in disk.ERRORS:
         app.add_exception_handler(kind, of_storage)
+    app.add_exception_handler(ClientDisconnect, of_leaving)
     app.add_exception_handler(Exception, of_anything)
 
 

@@ -35,7 +35,8 @@ def request_of(
         kind = "txt2img"
     if kind == "anagram":
         fields = {**fields, "anagram": _objects(fields.get("anagram"))}
-    if size is not None and fields.get("inpaint_area") != "only_masked":
+    own_size = fields.get("inpaint_area") != "only_masked" and fields.get("hires_size") is None
+    if size is not None and own_size:
         factor = fields["upscale"] if fields.get("upscale") in CHOICES["upscale"] else 1
         fields = {**fields, "width": size[0] // factor, "height": size[1] // factor}
     known = {name: fields[name] for name in REQUESTS[kind].model_fields if name in fields}

@@ -1,32 +1,24 @@
 """Who may ask: Host, Origin and Sec-Fetch-Site of every request, then the API key; and how much.
 
 All of it is one ASGI layer around the application, so that no route can be forgotten. A server on
-localhost is reachable from every web page its user opens, hence the first three; the key comes in a
-header, or in a cookie that a browser gets by `login`.
+localhost is reachable from every web page its user opens, hence the first three; `access` says who
+has the key.
 """
 
-import base64
-import binascii
-import hashlib
-import hmac
 import ipaddress
-import time
-from hmac import compare_digest
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dg2_jax.serve import problems
+from dg2_jax.serve.access import Access, address_of
+from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.server_settings import ServerSettings, is_loopback
 
-COOKIE = "dg2_session"
-COOKIE_SECONDS = 30 * 24 * 3600
 PUBLIC = ("/", "/favicon.ico", "/api/v1/login", "/api/v1/health", "/api/v1/ready")
 PUBLIC_PREFIX = "/static/"
-_PICTURES = "/api/v1/images/"
 
 
 def is_public(path: str) -> bool:
@@ -34,67 +26,12 @@ def is_public(path: str) -> bool:
     return path in PUBLIC or path.startswith(PUBLIC_PREFIX)
 
 
-def session_token(key: str, expires: int | None = None) -> str:
-    """A cookie's value: proof that its bearer knew the key, until `expires` (Unix time)."""
-    expires = int(time.time()) + COOKIE_SECONDS if expires is None else expires
-    proof = hmac.new(key.encode(), f"dg2 session {expires}".encode(), hashlib.sha256)
-    return f"{expires}.{proof.hexdigest()}"
-
-
-def _session_holds(key: str, token: str) -> bool:
-    expires = token.partition(".")[0]
-    if not expires.isascii() or not expires.isdigit() or len(expires) > 12:
-        return False
-    return same(token, session_token(key, int(expires))) and int(expires) > time.time()
-
-
-def picture_token(key: str | None, picture_id: str) -> str:
-    """The query with which an address shows one picture to who has no key; empty where none is."""
-    return "" if key is None else f"?token={_picture_proof(key, picture_id)}"
-
-
-def _picture_proof(key: str, picture_id: str) -> str:
-    return hmac.new(key.encode(), f"dg2 picture {picture_id}".encode(), hashlib.sha256).hexdigest()
-
-
-def _picture_allowed(scope: Scope, key: str) -> bool:
-    """Whether this asks for a picture by an address that `picture_token` completed."""
-    name, dot, _ = scope["path"].removeprefix(_PICTURES).rpartition(".")
-    if scope["method"] != "GET" or not scope["path"].startswith(_PICTURES) or not dot:
-        return False
-    query = parse_qs(scope["query_string"].decode("latin-1"))
-    return same(query.get("token", [""])[0], _picture_proof(key, name))
-
-
-def same(given: str, secret: str) -> bool:
-    """Compares texts in a time that tells nothing about where they differ."""
-    return compare_digest(given.encode("utf-8", "replace"), secret.encode())
-
-
-def authenticated(headers: Headers, key: str | None) -> bool:
-    """Whether a request shows the key; any does where there is none."""
-    if key is None:
-        return True
-    if same(headers.get("x-api-key", ""), key):
-        return True
-    scheme, _, value = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return same(value.strip(), key)
-    if scheme.lower() == "basic":
-        try:
-            _, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-        except (binascii.Error, ValueError):
-            return False
-        return same(password, key)
-    return _session_holds(key, cookie_parser(headers.get("cookie", "")).get(COOKIE, ""))
-
-
 class Guard:
     """The layer; see the module's docstring."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, policy: str):
+    def __init__(self, app: ASGIApp, settings: ServerSettings, access: Access, policy: str):
         self._app = app
-        self._key = settings.key
+        self._access = access
         self._names = {"localhost", settings.host.lower(), *map(str.lower, settings.allowed_hosts)}
         self._any_address = not is_loopback(settings.host)
         self._origins = set(settings.allowed_origins)
@@ -125,9 +62,11 @@ class Guard:
                     headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        refusal = self._refusal(scope)
-        if refusal is not None:
-            await problems.respond(scope["path"], *refusal)(scope, receive, send_with_headers)
+        try:
+            self._check(scope)
+        except ProblemError as refusal:
+            told = refusal.status, refusal.detail, (), refusal.retry_after
+            await problems.respond(scope["path"], *told)(scope, receive, send_with_headers)
             return
         await self._app(scope, self._limited(receive), send_with_headers)
 
@@ -145,30 +84,32 @@ class Guard:
 
         return counting
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+    def _check(self, scope: Scope) -> None:
+        """Raises ProblemError where a request is refused before its body is read."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._knows(host):
-            return 421, "this server does not go by that Host; see DG2_ALLOWED_HOSTS"
+            detail = "this server does not go by that Host; see DG2_ALLOWED_HOSTS"
+            raise ProblemError(421, detail)
         origin = headers.get("origin")
         if origin is not None and not self._is_ours(origin, host):
-            return 403, "requests from other sites are refused (Origin)"
+            raise ProblemError(403, "requests from other sites are refused (Origin)")
         site = headers.get("sec-fetch-site", "none").lower()
         if site not in ("none", "same-origin") and not (
             (origin is not None and origin in self._origins) or _opens_page(scope, headers)
         ):
-            return 403, "requests from other sites are refused (Sec-Fetch-Site)"
+            raise ProblemError(403, "requests from other sites are refused (Sec-Fetch-Site)")
         if not self._may(scope, headers):
-            return 401, "an API key is needed: X-API-Key, Authorization, or login"
+            detail = "an API key is needed: X-API-Key, Authorization, or login"
+            raise ProblemError(401, detail)
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length[:20]) > self._max_body:
-            return 413, self._too_large()
-        return None
+            raise ProblemError(413, self._too_large())
 
     def _may(self, scope: Scope, headers: Headers) -> bool:
-        if self._key is None or is_public(scope["path"]):
+        if is_public(scope["path"]) or self._access.shows_picture(scope):
             return True
-        return authenticated(headers, self._key) or _picture_allowed(scope, self._key)
+        return self._access.admits(headers, address_of(scope))
 
     def _too_large(self) -> str:
         return f"the request must be at most {self._max_body} bytes"

@@ -93,6 +93,9 @@ class ServerSettings(BaseSettings):
     max_pixels: int = Field(1 << 24, ge=1, description="pixels of an uploaded picture")
     max_upscale_pixels: int = Field(1 << 20, ge=1, description="pixels of a picture to enlarge")
     max_loaded_models: int = Field(2, ge=1, description="models kept in memory")
+    request_seconds: float = Field(
+        20, gt=0, description="what a client may take for headers, and for each 16 kB of a body"
+    )
     legacy_api: bool = Field(False, description="offer DiffusionGen2's own endpoints as well")
     warmup: bool = Field(True, description="compile in the background at the start")
     drain_seconds: float = Field(20, ge=0, description="what a running batch gets at SIGTERM")

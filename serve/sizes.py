@@ -60,13 +60,17 @@ def _near(side: int, aspect: float, multiple: int) -> Size:
     return rounded(side * math.sqrt(aspect)), rounded(side / math.sqrt(aspect))
 
 
-def check(size: Size, sizes: Sequence[Size], name: str) -> None:
+def of_second_pass(sizes: Sequence[Size], configured: Sequence[str]) -> list[Size]:
+    """The sizes of a second pass: those of a model, and twice them unless the operator chose."""
+    twice = [] if configured else [(2 * width, 2 * height) for width, height in sizes]
+    return list(dict.fromkeys([*sizes, *twice]))
+
+
+def check(size: Size, sizes: Sequence[Size], name: str, must: str = "must be one of") -> None:
     """Raises ParameterError of that name unless a size is one of the allowed ones."""
     if size not in sizes:
         listed = ", ".join(f"{width}x{height}" for width, height in sizes)
-        raise ParameterError(
-            name, f"and the other side must make one of {listed}; got {size[0]}x{size[1]}"
-        )
+        raise ParameterError(name, f"{must} {listed} (width x height); got {size[0]}x{size[1]}")
 
 
 def nearest(size: Size, sizes: Sequence[Size]) -> Size:

@@ -33,6 +33,7 @@ class Worker(threading.Thread):
         detail: why it failed, or what it does.
         device: what computes: platform, kind and number.
         warm: batch sizes that are compiled, of `sizes`.
+        on_failure: called, from this thread, with the reason why nothing can be computed.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Worker(threading.Thread):
         self.state = "loading"
         self.detail = "loading the model"
         engine.metrics.watch_models(lambda: models.loaded_names)
+        self.on_failure: Callable[[str], None] = lambda reason: None
 
     def readiness(self) -> dict[str, Any]:
         """Whether a job would be computed without delay, and what is still to be compiled."""
@@ -77,13 +79,15 @@ class Worker(threading.Thread):
     def run(self) -> None:
         """See the class."""
         try:
-            self._models.get(self._models.default)
+            self._models.load_default()
             self.device = _device()
             self._warm_next()
         except Exception as error:
-            log.exception("the model cannot be used")
+            if not isinstance(error, ValueError):
+                log.exception("the model cannot be used")
             self.state, self.detail = "failed", f"the model cannot be used: {error}"
             self._engine.unavailable = self.detail
+            self.on_failure(self.detail)
             return
         while not self._engine.draining or (self._sharing and self._sharing.busy):
             try:

@@ -97,6 +97,13 @@ KINDS = {
         {"variation_strength": 0.5},
         [{"variation_strength": 0.1, "variation_seed": 7}, {"variation_strength": 1.0, "seed": 2}],
     ),
+    "a second pass": (
+        {"hires_size": (64, 64), "hires_strength": 0.9},
+        [
+            {"hires_size": (64, 64), "hires_strength": 0.4, "hires_steps": 9, "seed": 4},
+            {"hires_size": (64, 64), "hires_strength": 1.0, "solver": "heun"},
+        ],
+    ),
     "reuse": ({"reuse_every": 2}, [{"reuse_every": 3}, {"reuse_every": 1000, "solver": "heun"}]),
 }  # fmt: skip
 

@@ -99,6 +99,16 @@ class Controls(SamplerControls, total=False):
     """Share of the steps after which the ControlNet no longer acts."""
     control_preprocessor: str | None
     """What is made of control_image before the ControlNet sees it; None is nothing."""
+    hires_size: tuple[int, int] | None
+    """Height and width in pixels of a second pass, which enlarges the latents of the first, adds
+    noise and samples them again; None makes no second pass."""
+    hires_method: str
+    """How the second pass enlarges latents."""
+    hires_strength: float
+    """How much the second pass may change the enlarged latents: 0 keeps them, 1 ignores them."""
+    hires_steps: int | None
+    """Steps of the second pass, of which hires_strength leaves out the first ones; None is
+    num_inference_steps."""
     decoder: str
     """What decodes the finished latents: the model's autoencoder, or its "taesd", which is quicker
     and loses some detail."""

@@ -85,8 +85,10 @@ class ModelFacts:
             ParameterError: naming the parameter and what this model allows.
         """
         self.check_weights(settings.weights)
-        steps, most = settings.num_inference_steps, self.num_train_timesteps
-        check(steps <= most, "num_inference_steps", f"at most {most} with {self.name}", steps)
+        most = self.num_train_timesteps
+        for name in ("num_inference_steps", "hires_steps"):
+            steps = getattr(settings, name) or 1
+            check(steps <= most, name, f"at most {most} with {self.name}", steps)
         self._check_lacking(settings)
         self._check_reuse(settings)
         self._check_size(settings)
@@ -114,8 +116,9 @@ class ModelFacts:
             )
 
     def _check_size(self, settings: "Settings") -> None:
-        for name in ("height", "width"):
-            pixels = getattr(settings, name)
+        sides = [("height", settings.height), ("width", settings.width)]
+        sides += [("hires_size", side) for side in settings.hires_size or ()]
+        for name, pixels in sides:
             if pixels is not None and pixels % self.multiple:
                 nearest = max(1, round(pixels / self.multiple)) * self.multiple
                 raise ParameterError(

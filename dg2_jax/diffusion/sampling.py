@@ -20,7 +20,7 @@ from dg2_jax.diffusion.solver_table import SolverState, SolverTable
 from dg2_jax.typing import Keys, Latent
 
 # The purpose of noise is part of every key, so that no two uses share random numbers.
-INITIAL_NOISE, STEP_NOISE, SOURCE_NOISE = 0, 1, 3
+INITIAL_NOISE, STEP_NOISE, SOURCE_NOISE, SECOND_PASS = 0, 1, 3, 4
 
 
 def image_keys(seeds: Integer[Array, " b"]) -> Keys:

@@ -11,13 +11,14 @@ from dg2_jax.checks import ParameterError
 from dg2_jax.controls import arguments
 from dg2_jax.controls.model_facts import facts_of
 from dg2_jax.diffusion import sampling
-from dg2_jax.generation import drivers, editing, text
+from dg2_jax.generation import drivers, editing, second_pass, text
 from dg2_jax.generation import plan as planning
 from dg2_jax.generation.drivers import Watcher
 from dg2_jax.generation.editing import Edit
 from dg2_jax.generation.inputs import Inputs, Source
 from dg2_jax.generation.plan import Plan
 from dg2_jax.generation.program import Weights
+from dg2_jax.generation.second_pass import SecondPass
 from dg2_jax.models import sources
 from dg2_jax.models.adapters import Library
 from dg2_jax.models.controlnets import ControlNets
@@ -28,7 +29,7 @@ from dg2_jax.pictures.image_input import ImageSource
 from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.result import Result
 from dg2_jax.settings import Settings
-from dg2_jax.text import prompt_tags, wildcards
+from dg2_jax.text import prompt_tags
 from dg2_jax.text.interface import PromptEncoder
 from dg2_jax.text.prompt_tags import LoraTag
 from dg2_jax.text.wildcards import Wildcards
@@ -107,6 +108,7 @@ class Call:
         library: of the adapters that prompts name.
         tags: those adapters, of each image.
         control_image: that a ControlNet follows: (1, H, W, 3) in [0, 1].
+        second: the second pass; None without.
     """
 
     model: Model
@@ -121,6 +123,19 @@ class Call:
     library: Library
     tags: list[tuple[LoraTag, ...]]
     control_image: np.ndarray | None = None
+    second: SecondPass | None = None
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of both passes."""
+        return self.plan.num_steps + (self.second.num_steps if self.second else 0)
+
+    def step_of(self, rows_done: int) -> int:
+        """The steps that are done after so many rows, one or more, of both passes."""
+        first = self.plan.num_rows
+        if self.second is None or rows_done <= first:
+            return self.plan.step_of(rows_done)
+        return self.plan.num_steps + self.second.plan.step_of(rows_done - first)
 
     @property
     def batches(self) -> list[list[int]]:
@@ -157,6 +172,10 @@ class Call:
         if tags:
             weights = weights._replace(denoiser=model.params[plan.settings.weights])
         latents, rows = drivers.generate(plan.program, weights, inputs, plan.num_rows, watcher)
+        if rows == plan.num_rows and self.second is not None:
+            watcher = watcher and watcher.after(rows)
+            plan, inputs = self.second.inputs(inputs, latents)
+            latents, rows = drivers.generate(plan.program, weights, inputs, plan.num_rows, watcher)
         if rows < plan.num_rows:
             return None
         real = len(set(batch))
@@ -171,9 +190,10 @@ class Call:
                 if there are not all.
         """
         plan = self.plan
-        size = plan.size if self.edit is None else self.edit.size
+        last = plan if self.second is None else self.second.plan
+        size = last.size if self.edit is None else self.edit.size
         none = Finished(
-            np.zeros((0, *size, 3), np.uint8), np.zeros((0, *plan.latent_shape), np.float32)
+            np.zeros((0, *size, 3), np.uint8), np.zeros((0, *last.latent_shape), np.float32)
         )
         pictures, latents = map(np.concatenate, zip(*(finished or [none]), strict=True))
         stopped = indices is None and len(pictures) < len(self.prompts)
@@ -261,16 +281,21 @@ def begin(
         text.call_prompt(asked.prompt, settings), asked.negative_prompt, asked.num_images
     )
     seeds = arguments.expand_seed(asked.seed, len(prompts))
-    prompts, negatives = _drawn(lists or Wildcards(), settings, prompts, negatives, seeds)
+    prompts, negatives = text.drawn(lists or Wildcards(), settings, prompts, negatives, seeds)
     text.check(settings, prompts, negatives, text_encoder)
     library = library or Library()
-    tags = _tags(library, settings, prompts, negatives)
+    tags = text.tags(library, settings, prompts, negatives)
     if settings.clip_skip:
         text_encoder = text_encoder.with_clip_skip(settings.clip_skip)
     source = editing.encode(model, plan, edit)
     if settings.inversion == "ddim" and plan.num_rows:
         shown = text.encode(text_encoder, [settings.source_prompt], [""])
         source = editing.invert(model, plan, source, weights, shown)
+    second = None
+    if settings.hires_size is not None:
+        again = second_pass.settings_of(settings)
+        larger, _ = plan_for(model, again, weaker, True, controlnets)
+        second = second_pass.prepare(model, larger, asked.control_image)
     return Call(
         model,
         text_encoder,
@@ -284,29 +309,5 @@ def begin(
         library,
         tags,
         editing.load_control(asked.control_image, plan),
+        second,
     )
-
-
-def _drawn(
-    lists: Wildcards, settings: Settings, prompts: list[str], negatives: list[str], seeds: list[int]
-) -> tuple[list[str], list[str]]:
-    """The prompts of each image; raises ParameterError as `Wildcards.drawn`."""
-    wildcards.refuse([settings.source_prompt], "source_prompt")
-    wildcards.refuse([text for text, _ in settings.anagram or ()], "anagram")
-    texts = ("prompt", prompts), ("negative_prompt", negatives)
-    drawn = (
-        [lists.drawn(text, seed, name) for text, seed in zip(of_name, seeds, strict=True)]
-        for name, of_name in texts
-    )
-    return next(drawn), next(drawn)
-
-
-def _tags(
-    library: Library, settings: Settings, prompts: list[str], negatives: list[str]
-) -> list[tuple[LoraTag, ...]]:
-    """The adapters that each prompt names; raises ParameterError where one is not there."""
-    prompt_tags.refuse(negatives, "negative_prompt")
-    prompt_tags.refuse([settings.source_prompt], "source_prompt")
-    tags = [prompt_tags.split(prompt)[1] for prompt in prompts]
-    library.check(tag for of_image in tags for tag in of_image)
-    return tags

@@ -47,6 +47,10 @@ class Watcher(NamedTuple):
     transport: str = "poll"
     params: Params | None = None
 
+    def after(self, rows: int) -> "Watcher":
+        """The same observer of a run that follows one of so many rows."""
+        return self._replace(look=lambda done, draw: self.look(rows + done, draw))
+
 
 def generate(
     static: Program, weights: Weights, inputs: Inputs, num_rows: int, watcher: Watcher | None = None

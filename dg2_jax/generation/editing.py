@@ -216,6 +216,8 @@ def _check_combination(has_image: bool, has_mask: bool, settings: Settings) -> N
     ):
         if used and not has_image:
             raise ParameterError(name, "needs image, the picture that is changed")
+    if settings.hires_size is not None and has_image:
+        raise ParameterError("hires_size", "is of pictures from prompts alone, without image")
     if settings.inpaint_area == "only_masked" and not has_mask:
         raise ParameterError("inpaint_area", "'only_masked' needs mask")
     if has_mask and settings.outpaint is not None:

@@ -42,7 +42,7 @@ def watching(
     """
     check_preview(every, mode)
     plan = call.plan
-    num_steps = plan.num_steps
+    num_steps = call.num_steps
     autoencoder, params = decoder(call.model, mode)
     batches = call.batches
 
@@ -51,14 +51,17 @@ def watching(
             return None
         num_images = len(set(batch))  # the last index may be repeated
         before = batches.index(batch) * num_steps
+        stopped = False
 
         def look(rows_done: int, draw: Callable[[], np.ndarray]) -> bool:
-            step = plan.step_of(rows_done)
+            nonlocal stopped
+            step = call.step_of(rows_done)
             if bar is not None:
                 bar.update(before + step - bar.n)
-            if on_preview is None:
-                return False
-            return bool(on_preview(Preview(step, num_steps, batch[0], lambda: draw()[:num_images])))
+            if on_preview is not None and not stopped:  # the end of a first pass stops nothing
+                preview = Preview(step, num_steps, batch[0], lambda: draw()[:num_images])
+                stopped = bool(on_preview(preview))
+            return stopped
 
         steps_between = every if on_preview else 1
         return Watcher(look, steps_between * plan.rows_per_step, autoencoder, transport, params)

@@ -10,10 +10,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dg2_jax.checks import ParameterError
+from dg2_jax.models.adapters import Library
 from dg2_jax.settings import Settings
-from dg2_jax.text import prompt_syntax, prompt_tags
+from dg2_jax.text import prompt_syntax, prompt_tags, wildcards
 from dg2_jax.text.interface import Encoding, PromptEncoder
 from dg2_jax.text.prompt_syntax import SubPrompt
+from dg2_jax.text.prompt_tags import LoraTag
+from dg2_jax.text.wildcards import Wildcards
 from dg2_jax.typing import Context, ContextMask
 
 _BREAK = re.compile(r"\bBREAK\b")
@@ -171,3 +174,28 @@ def _encode(
         return Text(*jax.device_put((*jax.tree.map(lambda array: array[rows], encoded), is_null)))
 
     return TextInputs(select(prompts), select(negatives))
+
+
+def drawn(
+    lists: Wildcards, settings: Settings, prompts: list[str], negatives: list[str], seeds: list[int]
+) -> tuple[list[str], list[str]]:
+    """The prompts of each image; raises ParameterError as `Wildcards.drawn`."""
+    wildcards.refuse([settings.source_prompt], "source_prompt")
+    wildcards.refuse([text for text, _ in settings.anagram or ()], "anagram")
+    texts = ("prompt", prompts), ("negative_prompt", negatives)
+    found = (
+        [lists.drawn(text, seed, name) for text, seed in zip(of_name, seeds, strict=True)]
+        for name, of_name in texts
+    )
+    return next(found), next(found)
+
+
+def tags(
+    library: Library, settings: Settings, prompts: list[str], negatives: list[str]
+) -> list[tuple[LoraTag, ...]]:
+    """The adapters that each prompt names; raises ParameterError where one is not there."""
+    prompt_tags.refuse(negatives, "negative_prompt")
+    prompt_tags.refuse([settings.source_prompt], "source_prompt")
+    found = [prompt_tags.split(prompt)[1] for prompt in prompts]
+    library.check(tag for of_image in found for tag in of_image)
+    return found

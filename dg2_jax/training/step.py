@@ -5,7 +5,7 @@ The randomness of a step is a function of (seed, step) alone, so a resumed run r
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -152,7 +152,15 @@ def autoencoder_loss(autoencoder: Network, loss: Callable, **options: Any) -> Lo
     return loss_fn
 
 
-def diffusion_loss(network: Network, config: DiffusionConfig, scaling: Scaling) -> DrawnLoss:
+@runtime_checkable
+class Denoiser(Protocol):
+    """The structure of a `DenoiserNetwork`: a `models.model.Network`, or one with more in it."""
+
+    def bind(self, params: Params) -> Any:
+        """The network with its parameters."""
+
+
+def diffusion_loss(network: Denoiser, config: DiffusionConfig, scaling: Scaling) -> DrawnLoss:
     """The loss of a denoiser on encoded batches.
 
     A batch holds `mean` and `logvar` (b, h, w, c), the posterior of the unscaled latents, and
@@ -238,7 +246,7 @@ def with_null(
 
 
 def make_validation(
-    network: Network, config: DiffusionConfig, scaling: Scaling
+    network: Denoiser, config: DiffusionConfig, scaling: Scaling
 ) -> Callable[[Params, Sequence[Batch]], dict[str, float]]:
     """The loss over a fixed grid of (t, noise), so that steps and runs can be compared.
 

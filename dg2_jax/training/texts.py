@@ -13,6 +13,7 @@ from dg2_jax.text.stable_diffusion import StableDiffusionText
 from dg2_jax.training import tuning
 from dg2_jax.training.data import TrainingData
 from dg2_jax.training.runs import DenoiserRunConfig
+from dg2_jax.training.step import Denoiser
 from dg2_jax.training.tuning import Tuning
 
 LAYERS = tuple(f"attention.{name}_proj" for name in ("q", "k", "v", "out"))  # that are adapted
@@ -22,13 +23,13 @@ class Trained(NamedTuple):
     """What a run of scripts.train trains.
 
     Attributes:
-        network: a `DenoiserNetwork` once it is bound to its parameters.
+        network: what is trained, for `step.diffusion_loss`.
         tuned: how it is trained.
         parted: the network's parameters to those of the denoiser, and the text encoder if it is
             trained too.
     """
 
-    network: Any
+    network: Denoiser
     tuned: Tuning
     parted: Callable[[Params], tuple[Params, StableDiffusionText | None]]
 

@@ -9,6 +9,7 @@ from dg2_jax.controls import model_facts
 from dg2_jax.controls.model_facts import ModelFacts
 from dg2_jax.serve import sizes
 from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.sizes import Size
 
 
 class AnnouncedModels:
@@ -34,6 +35,9 @@ class AnnouncedModels:
         if told:
             defaults = [name for name, model in told.items() if model["details"]["default"]]
             self._told, self._default = told, next(iter(defaults), next(iter(told)))
+
+    def check(self) -> None:
+        """Nothing: the workers look at their own."""
 
     @property
     def default(self) -> str:
@@ -73,8 +77,8 @@ class AnnouncedModels:
 
     def details(self, name: str) -> dict[str, Any]:
         """See `Models`."""
-        details = {"default": name == self._default, "sizes": self.sizes(name)}
-        return self._told[name]["details"] | details
+        own = {"sizes": self.sizes(name), "hires_sizes": self.hires_sizes(name)}
+        return {**self._told[name]["details"], **own, "default": name == self._default}
 
     def facts(self, name: str) -> ModelFacts | None:
         """See `Models`."""
@@ -84,7 +88,11 @@ class AnnouncedModels:
         facts = model_facts.from_config(name, told["config"])
         return dataclasses.replace(facts, size=told["details"]["size"])
 
-    def sizes(self, name: str) -> list[sizes.Size]:
+    def sizes(self, name: str) -> list[Size]:
         """See `Models`."""
         facts = self.facts(name)
         return sizes.allowed(facts, self._sizes) if facts else []
+
+    def hires_sizes(self, name: str) -> list[Size]:
+        """See `Models`."""
+        return sizes.of_second_pass(self.sizes(name), self._sizes)

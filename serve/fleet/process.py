@@ -14,15 +14,13 @@ from dg2_jax.serve.metrics import Metrics
 from dg2_jax.serve.models import Loader
 from dg2_jax.serve.store import Store
 
-_LOOK_SECONDS = 0.5  # between looks whether the model could be loaded
-
 
 def main(
     arguments: list[str] | None = None,
     load: Loader | None = None,
     upscale: parts.Upscale = parts.upscale,
 ) -> None:
-    """Computes until SIGTERM or SIGINT, then drains; ends with status 1 if it cannot compute.
+    """Computes until SIGTERM or SIGINT, then drains; ends with status 2 if it cannot compute.
 
     Args:
         arguments: flags, as of `python -m serve`; those of the command line if None.
@@ -33,8 +31,7 @@ def main(
     settings = command_line.settings("serve.worker", about, arguments)
     observe.configure_logging()
     if settings.database is None:
-        print("error: database: must be given: set DG2_DATABASE", file=sys.stderr)
-        sys.exit(2)
+        command_line.end("database: must be given: set DG2_DATABASE")
     from dg2_jax import compile_cache  # JAX takes seconds: settings are checked first
 
     compile_cache.enable()
@@ -42,6 +39,7 @@ def main(
         settings.data.mkdir(parents=True, exist_ok=True)
         parts.find_upscalers(settings)
         models = parts.models(settings, load)
+        models.check()
         metrics = Metrics()
         engine = WorkerEngine(
             Store(settings.database_url),
@@ -55,13 +53,15 @@ def main(
         if settings.metrics_port is not None:
             start_http_server(settings.metrics_port, settings.host, metrics.registry)
     over = threading.Event()
+    engine.worker.on_failure = lambda _: over.set()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
     engine.start()
     print(f"worker {engine.name}", flush=True)
-    while not over.wait(_LOOK_SECONDS) and engine.unavailable is None:
-        pass
+    over.wait()
     engine.drain(settings.drain_seconds)
+    if engine.unavailable is not None:
+        command_line.tell_of_model(engine.unavailable)
     # A compilation cannot be interrupted, and its thread must not keep the process alive.
     sys.stdout.flush()
-    os._exit(0 if engine.unavailable is None else 1)
+    os._exit(0 if engine.unavailable is None else 2)

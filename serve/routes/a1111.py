@@ -6,24 +6,34 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from PIL import Image, ImageOps
 
+from dg2_jax.checks import ParameterError
 from dg2_jax.controls.arguments import expand_seed
-from dg2_jax.serve import a1111_names, infotext, intake, pictures
+from dg2_jax.serve import a1111_names, infotext, intake, pictures, sizes
 from dg2_jax.serve.a1111_enlarging import Enlarging, network_of
-from dg2_jax.serve.a1111_schemas import CHECKPOINT, CLIP_LAYERS, Change, Create, Generate, PngInfo
+from dg2_jax.serve.a1111_schemas import (
+    CHECKPOINT,
+    CLIP_LAYERS,
+    Change,
+    Create,
+    Generate,
+    PngInfoAsked,
+)
 from dg2_jax.serve.checkpoints import checkpoint_of
 from dg2_jax.serve.context import Client, Context, Ctx
 from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.records import Job
 from dg2_jax.serve.routes import a1111_extras, a1111_lists, a1111_progress
 from dg2_jax.serve.routes.images import read_info
+from dg2_jax.serve.routing import Router
+from dg2_jax.serve.schemas import JobRequest
 from dg2_jax.serve.waiting import Watched, submit
 from dg2_jax.settings import MAX_SEED
 
-router = APIRouter(tags=["A1111"])
+router = Router(tags=["A1111"])
 router.include_router(a1111_lists.router)
 router.include_router(a1111_extras.router)
 router.include_router(a1111_progress.router)
@@ -83,7 +93,7 @@ def _variations(fields: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _second_pass(context: Context, asked: Create, fields: dict[str, Any]) -> Enlarging | None:
-    """How the result is enlarged; adds the network to `fields`, if one does it.
+    """How the result is enlarged, if it is; adds what the model or a network does to `fields`.
 
     Raises:
         ProblemError: 404 or 422 naming the field.
@@ -96,10 +106,26 @@ def _second_pass(context: Context, asked: Create, fields: dict[str, Any]) -> Enl
     if not across and not down:
         across, down = round(width * asked.hr_scale), round(height * asked.hr_scale)
     size = across or round(width * down / height), down or round(height * across / width)
-    name = asked.hr_upscaler
-    latent = not name or a1111_names.is_latent(name)
-    network = "x4plus" if latent else network_of(name, "hr_upscaler")
-    enlarging = Enlarging(size, name, latent)
+    name = asked.hr_upscaler or a1111_names.DEFAULT_UPSCALER
+    if name in a1111_names.LATENT_UPSCALERS:
+        field = next((n for n in ("hr_resize_x", "hr_resize_y") if getattr(asked, n)), "hr_scale")
+        try:
+            sizes.check(size, context.models.hires_sizes(fields["model"]), field)
+        except ParameterError as error:
+            raise ProblemError.of(error) from error
+        fields |= {
+            "hires_size": size[::-1],
+            "hires_method": a1111_names.LATENT_UPSCALERS[name],
+            "hires_strength": asked.denoising_strength,
+            "hires_steps": asked.hr_second_pass_steps or None,
+        }
+        return None
+    network = network_of(name, "hr_upscaler")
+    if asked.hr_second_pass_steps:
+        latent = ", ".join(a1111_names.LATENT_UPSCALERS)
+        detail = f"must be 0 unless hr_upscaler is one of {latent}"
+        raise ProblemError(422, detail, "hr_second_pass_steps")
+    enlarging = Enlarging(size, name)
     enlarging.check(context, "hr_scale")
     factor = enlarging.network_factor((width, height))
     if network is not None and factor is not None:
@@ -211,7 +237,10 @@ def _reply(
     return {
         "images": images if asked.send_images else [],
         "parameters": asked.model_dump(),
-        "info": json.dumps(_info(context, jobs, enlarging) | {"styles": asked.styles}),
+        "info": json.dumps(
+            _info(context, jobs, enlarging)
+            | {"batch_size": asked.batch_size, "styles": asked.styles}
+        ),
     }
 
 
@@ -237,7 +266,6 @@ def _info(
     notes = [note for job in jobs for note in job.notes]
     if enlarging is not None:
         width, height = enlarging.size
-        notes += enlarging.notes
     return {
         "prompt": request.text,
         "all_prompts": _padded([image.prompt for image in images], request.text, count),
@@ -255,7 +283,6 @@ def _info(
         "sampler_name": a1111_names.sampler(request.solver),
         "cfg_scale": request.guidance_scale,
         "steps": request.num_inference_steps,
-        "batch_size": count,
         "restore_faces": False,
         "face_restoration_model": None,
         "sd_model_name": checkpoint.name,
@@ -263,7 +290,7 @@ def _info(
         "sd_vae_name": None,
         "seed_resize_from_w": -1,
         "seed_resize_from_h": -1,
-        "denoising_strength": getattr(request, "strength", None),
+        "denoising_strength": _strength(request),
         "extra_generation_params": {},
         "comments": "\n".join(notes),
         "index_of_first_image": 0,
@@ -273,6 +300,13 @@ def _info(
         "is_using_inpainting_conditioning": False,
         "version": "dg2_jax",
     }
+
+
+def _strength(request: JobRequest) -> float | None:
+    """Of what denoises a picture: an edit, or a second pass."""
+    if getattr(request, "hires_size", None) is not None:
+        return request.hires_strength
+    return getattr(request, "strength", None)
 
 
 @router.post("/interrogate")
@@ -286,7 +320,7 @@ def interrogate() -> None:
 
 
 @router.post("/png-info")
-def png_info(context: Ctx, asked: PngInfo) -> dict[str, Any]:
+def png_info(context: Ctx, asked: PngInfoAsked) -> dict[str, Any]:
     """The settings in a PNG."""
     info = read_info(context, pictures.from_text(asked.image, "image"))
     text = info.parameters or ""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 from pydantic import Field
@@ -11,10 +11,11 @@ from dg2_jax.serve import a1111_fields, intake, pictures
 from dg2_jax.serve.a1111_enlarging import Enlarging, network_of
 from dg2_jax.serve.a1111_schemas import MAX_ENLARGED, Lenient, Real, Whole
 from dg2_jax.serve.context import Client, Context, Ctx
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.sizes import Size
 from dg2_jax.serve.waiting import submit
 
-router = APIRouter()
+router = Router()
 
 
 class Extras(Lenient):

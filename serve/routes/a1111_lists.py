@@ -5,8 +5,6 @@ import resource
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
-
 from dg2_jax.diffusion.schedules import RHO
 from dg2_jax.serve import a1111_names
 from dg2_jax.serve.a1111_schemas import Options
@@ -14,8 +12,9 @@ from dg2_jax.serve.checkpoints import Checkpoint, checkpoints
 from dg2_jax.serve.context import Context, Ctx
 from dg2_jax.serve.job_controls import installed_upscalers
 from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.routing import Router
 
-router = APIRouter()
+router = Router()
 
 
 def find_checkpoint(context: Context, title: str | None) -> Checkpoint:
@@ -107,6 +106,12 @@ def upscalers() -> list[dict[str, Any]]:
     ]
 
 
+@router.get("/latent-upscale-modes")
+def latent_upscale_modes() -> list[dict[str, str]]:
+    """Ways to enlarge latents for a second pass."""
+    return [{"name": name} for name in a1111_names.LATENT_UPSCALERS]
+
+
 def _networks() -> list[str]:
     there = installed_upscalers()
     return [name for name, ours in a1111_names.UPSCALERS.items() if ours in there]
@@ -147,26 +152,24 @@ def prompt_styles(context: Ctx) -> list[dict[str, str]]:
     return [asdict(style) for style in context.styles.all()]
 
 
-@router.get("/hypernetworks")
-@router.get("/face-restorers")
-@router.get("/sd-vae")
-@router.get("/sd-modules")
-@router.get("/latent-upscale-modes")
-@router.get("/script-info")
-@router.get("/extensions")
 def nothing() -> list[Any]:
     """There are none of these."""
     return []
 
 
-@router.post("/refresh-checkpoints")
-@router.post("/refresh-vae")
-@router.post("/refresh-loras")
-@router.post("/refresh-embeddings")
-@router.post("/unload-checkpoint")
-@router.post("/reload-checkpoint")
 def refresh() -> None:
     """Models are found at the start, and loaded and dropped as they are used."""
+
+
+_NONE = ("hypernetworks", "face-restorers", "sd-vae", "sd-modules", "script-info", "extensions")
+_FOUND_ALREADY = (
+    "refresh-checkpoints", "refresh-vae", "refresh-loras", "refresh-embeddings",
+    "unload-checkpoint", "reload-checkpoint",
+)  # fmt: skip
+for _path in _NONE:
+    router.add_api_route(f"/{_path}", nothing, methods=["GET"], name=_path.replace("-", "_"))
+for _path in _FOUND_ALREADY:
+    router.add_api_route(f"/{_path}", refresh, methods=["POST"], name=_path.replace("-", "_"))
 
 
 @router.get("/cmd-flags")

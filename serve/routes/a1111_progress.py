@@ -3,13 +3,13 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 
 from dg2_jax.serve.context import Client, Ctx
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.waiting import oldest
 
-router = APIRouter()
+router = Router()
 
 
 @router.get("/progress")

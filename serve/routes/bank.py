@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from dg2_jax.checks import ParameterError
@@ -11,11 +11,12 @@ from dg2_jax.serve.context import Context, Ctx
 from dg2_jax.serve.job_controls import SPLITS
 from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.routes.jobs import Limit, Search
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.schemas import Count, Split, Text, checked
 from dg2_jax.serve.schemas import Seed as SeedValue
 from dg2_jax.settings import MAX_SEED
 
-router = APIRouter(prefix="/bank", tags=["prompt bank"])
+router = Router(prefix="/bank", tags=["prompt bank"])
 Category = Annotated[str, Field(min_length=1, max_length=100)]
 Seed = Annotated[int | None, Query(ge=0, le=MAX_SEED)]
 
@@ -90,13 +91,13 @@ def _bank(context: Context) -> Any:
 
 
 @router.get("/categories")
-def categories(context: Ctx) -> dict[str, list[str]]:
+def list_categories(context: Ctx) -> dict[str, list[str]]:
     """What the bank is divided into."""
     return {"categories": list(_bank(context).categories()), "splits": list(SPLITS)}
 
 
 @router.post("/match")
-def match(context: Ctx, request: MatchRequest) -> MatchAnswer:
+def match_prompt(context: Ctx, request: MatchRequest) -> MatchAnswer:
     """The prompts nearest in meaning, best first, and one of them chosen."""
     given = {name: value for name, value in request.model_dump().items() if value is not None}
     result = _ask(_bank(context).match, **given)
@@ -121,7 +122,7 @@ def random_prompt(
 
 
 @router.get("/prompts")
-def prompts(
+def list_prompts(
     context: Ctx,
     q: Search = None,
     category: Annotated[str | None, Query(max_length=100)] = None,
@@ -141,7 +142,7 @@ def prompts(
 
 
 @router.post("/prompts", status_code=201)
-def add(context: Ctx, request: NewPrompt) -> StoredPrompt:
+def add_prompt(context: Ctx, request: NewPrompt) -> StoredPrompt:
     """Adds a prompt, which stays over restarts."""
     bank = _bank(context)
     ids = _ask(bank.add, [request.prompt], request.category, request.split)
@@ -154,7 +155,7 @@ def add(context: Ctx, request: NewPrompt) -> StoredPrompt:
 
 
 @router.delete("/prompts/{prompt_id}", status_code=204)
-def remove(context: Ctx, prompt_id: str) -> None:
+def remove_prompt(context: Ctx, prompt_id: str) -> None:
     """Removes a prompt."""
     bank = _bank(context)
     try:

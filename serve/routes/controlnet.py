@@ -2,30 +2,29 @@
 
 from typing import Any
 
-from fastapi import APIRouter
-
 from dg2_jax.pictures.edges import PREPROCESSORS
 from dg2_jax.serve.context import Ctx
+from dg2_jax.serve.routing import Router
 
 VERSION = 2  # of the extension's API, whose units have an `image`
 
-router = APIRouter(tags=["A1111"])
+router = Router(tags=["A1111"])
 
 
 @router.get("/version")
-def version() -> dict[str, int]:
+def controlnet_version() -> dict[str, int]:
     """The version of the extension's API."""
     return {"version": VERSION}
 
 
 @router.get("/model_list")
-def model_list(context: Ctx) -> dict[str, list[str]]:
+def controlnet_models(context: Ctx) -> dict[str, list[str]]:
     """The ControlNets of the server's folder."""
     return {"model_list": list(context.controlnets.names())}
 
 
 @router.get("/module_list")
-def module_list() -> dict[str, Any]:
+def controlnet_modules() -> dict[str, Any]:
     """The preprocessors; none has a value to set, none works without a ControlNet."""
     names = ["none", *PREPROCESSORS]
     detail = {name: {"model_free": False, "sliders": []} for name in names}
@@ -33,6 +32,6 @@ def module_list() -> dict[str, Any]:
 
 
 @router.get("/settings")
-def settings() -> dict[str, int]:
+def controlnet_settings() -> dict[str, int]:
     """How many units a request may have."""
     return {"control_net_unit_count": 1}

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, File, Query, Request, Response, UploadFile
+from fastapi import Depends, File, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from PIL import Image
@@ -13,17 +13,18 @@ from dg2_jax.serve import archive, file_names, infotext, intake, pictures, resto
 from dg2_jax.serve.context import Context, Ctx
 from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.routes.jobs import Before, JobKind, Limit, Search
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.rows import Sort
 from dg2_jax.serve.schemas import Picture
 from dg2_jax.serve.views import ImagePage, image_view
 
-router = APIRouter(tags=["pictures"])
+router = Router(tags=["pictures"])
 _PATTERN: dict[str, Any] = {"max_length": 200, "description": "of file names: {prompt} {seed}"}
 _TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
 
 @router.get("/images")
-def gallery(
+def list_images(
     context: Ctx,
     limit: Limit = 50,
     before: Before = None,
@@ -55,7 +56,7 @@ class ImageChange(BaseModel):
 
 
 @router.patch("/images")
-def change(context: Ctx, asked: ImageChange) -> ImageIds:
+def change_images(context: Ctx, asked: ImageChange) -> ImageIds:
     """Marks, deletes or gives back pictures; returns the ids of those that it found."""
     if asked.favourite is None and asked.deleted is None:
         raise ProblemError(422, "or deleted is required", "favourite")
@@ -78,7 +79,7 @@ class Archive(BaseModel):
 
 
 @router.post("/images/zip", response_class=StreamingResponse)
-def archived(context: Ctx, asked: Archive) -> StreamingResponse:
+def zip_images(context: Ctx, asked: Archive) -> StreamingResponse:
     """Pictures as one ZIP file; ids that there are not are left out."""
     file_names.check(asked.name)
     images = context.gallery.find(asked.ids)
@@ -90,7 +91,7 @@ def archived(context: Ctx, asked: Archive) -> StreamingResponse:
 
 
 @router.get("/images/{image_id}.{suffix}", response_class=Response)
-def picture(
+def get_image(
     context: Ctx,
     image_id: str,
     suffix: Literal["png", "webp", "jpeg"],
@@ -113,7 +114,7 @@ def picture(
 
 
 @router.delete("/images/{image_id}", status_code=204)
-def delete(context: Ctx, image_id: str) -> None:
+def delete_image(context: Ctx, image_id: str) -> None:
     """Deletes a finished picture of a finished job."""
     if not context.gallery.delete([image_id]):
         raise ProblemError(404, f"there is no picture {image_id[:80]}")
@@ -156,7 +157,7 @@ def _only(form: FormData) -> Any:
 
 
 @router.post("/inputs", status_code=201, dependencies=[Depends(_one_file)])
-def upload(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
+def upload_input(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
     """Stores a picture to be named by its id in jobs."""
     decoded = intake.decode(context, file.file.read(), "file")
     picture_id = intake.store_decoded(context, decoded)
@@ -164,8 +165,16 @@ def upload(context: Ctx, file: Annotated[UploadFile, File()]) -> Input:
     return Input(id=picture_id, url=url, **dict(_info_of(context, decoded)))
 
 
-@router.post("/png-info")
-async def png_info(context: Ctx, request: Request) -> PngInfo:
+_READ: dict[str, Any] = {  # which the function takes apart itself, as it takes a form too
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": PngInfoRequest.model_json_schema()}},
+    }
+}
+
+
+@router.post("/png-info", openapi_extra=_READ)
+async def read_png_info(context: Ctx, request: Request) -> PngInfo:
     """Reads the settings out of a picture: JSON `{"image": …}` or multipart `file`."""
     if request.headers.get("content-type", "").startswith("multipart/"):
         async with request.form(max_files=2, max_fields=4) as form:
@@ -175,7 +184,7 @@ async def png_info(context: Ctx, request: Request) -> PngInfo:
             data = await file.read()
     else:
         try:
-            asked = PngInfoRequest.model_validate_json(await request.body())
+            asked = PngInfoRequest.model_validate(await request.json())
         except ValueError as error:
             raise ProblemError(
                 422, "image must be base64, a data: URI or an id", "image"

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import Body, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from dg2_jax.controls.declaration import KINDS
@@ -12,10 +12,11 @@ from dg2_jax.serve.context import Client, Context, Ctx
 from dg2_jax.serve.events import Event, EventStream
 from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.records import QUEUED, Job
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.schemas import EXAMPLES, JobRequest
 from dg2_jax.serve.views import JobPage, JobView, job_view
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = Router(prefix="/jobs", tags=["jobs"])
 
 JobKind = Literal[KINDS]  # type: ignore[valid-type]
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -45,8 +46,13 @@ def find(context: Context, job_id: str) -> Job:
     return job
 
 
-@router.post("", status_code=202)
-def submit(
+_REPEATED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the first job with this Idempotency-Key", "model": JobView}
+}
+
+
+@router.post("", status_code=202, responses=_REPEATED)
+def submit_job(
     context: Ctx,
     client: Client,
     response: Response,
@@ -63,7 +69,7 @@ def submit(
 
 
 @router.get("")
-def history(
+def list_jobs(
     context: Ctx,
     limit: Limit = 50,
     before: Before = None,
@@ -79,13 +85,13 @@ def history(
 
 
 @router.get("/{job_id}")
-def look(context: Ctx, job_id: str) -> JobView:
+def get_job(context: Ctx, job_id: str) -> JobView:
     """One job."""
     return view(context, find(context, job_id))  # type: ignore[return-value]
 
 
 @router.delete("/{job_id}", responses={204: {"description": "forgotten"}})
-def cancel(context: Ctx, job_id: str, forget: bool = False) -> JobView:
+def cancel_job(context: Ctx, job_id: str, forget: bool = False) -> JobView:
     """Cancels a job that is not finished; with `forget` deletes it and its pictures."""
     find(context, job_id)
     context.engine.cancel(job_id)
@@ -96,7 +102,7 @@ def cancel(context: Ctx, job_id: str, forget: bool = False) -> JobView:
 
 
 @router.get("/{job_id}/events", response_class=EventStream, status_code=200)
-async def events(
+async def watch_job(
     context: Ctx,
     job_id: str,
     after: Annotated[str | None, Query(max_length=32)] = None,

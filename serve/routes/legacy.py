@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
@@ -16,11 +16,12 @@ from dg2_jax.interop import realesrgan
 from dg2_jax.serve import intake, pictures
 from dg2_jax.serve.context import Client, Context, Ctx
 from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.schemas import Text
 from dg2_jax.serve.waiting import oldest, submit
 from dg2_jax.settings import MAX_SEED
 
-router = APIRouter(tags=["DiffusionGen2"])
+router = Router(tags=["DiffusionGen2"])
 _SPLITS = {"train": "train", "val": "validation"}
 _NAMES = {  # of fields, where they differ
     "num_images": "batch_size",

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from PIL import Image, ImageOps
@@ -16,18 +16,19 @@ from starlette.datastructures import UploadFile
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.serve import intake, pictures
+from dg2_jax.serve.access import picture_token
 from dg2_jax.serve.checkpoints import Checkpoint, checkpoint_of, checkpoints
 from dg2_jax.serve.context import Client, Context, Ctx
 from dg2_jax.serve.events import EventStream
 from dg2_jax.serve.openai_schemas import ImageRequest, VariationRequest
 from dg2_jax.serve.problems import ProblemError
 from dg2_jax.serve.records import Job
-from dg2_jax.serve.security import picture_token
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.sizes import Size
 from dg2_jax.serve.waiting import Watched, submit
 
 _THEIRS = re.compile(r"(chatgpt-image|gpt-image|dall-e)-[\w.-]+")  # what only OpenAI has
-router = APIRouter(tags=["OpenAI"])
+router = Router(tags=["OpenAI"])
 
 
 @router.get("/models")
@@ -93,6 +94,9 @@ async def _form(
     async with request.form(max_files=18, max_fields=64) as form:
         pictures_of = ("image", "image[]", "mask")
         sent = {name: value for name, value in form.items() if name not in pictures_of}
+        for name in sent:
+            if len(form.getlist(name)) > 1:
+                raise ProblemError(422, "must be there once", name[:80])
         try:
             asked = kind.of_form(sent)
         except ValidationError as error:

@@ -5,17 +5,17 @@ import hashlib
 import re
 from pathlib import Path
 
-from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.routing import Router
 
 STATIC = Path(__file__).parents[1] / "static"
 _IMPORT_MAP = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @router.get("/")

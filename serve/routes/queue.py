@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from dg2_jax.serve.context import Client, Context, Ctx
 from dg2_jax.serve.routes.jobs import view
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.views import QueueView
 
-router = APIRouter(prefix="/queue", tags=["jobs"])
+router = Router(prefix="/queue", tags=["jobs"])
 
 
 class Pause(BaseModel):
@@ -35,27 +35,27 @@ def _view(context: Context, client: str) -> QueueView:
 
 
 @router.get("")
-def look(context: Ctx, client: Client) -> QueueView:
+def get_queue(context: Ctx, client: Client) -> QueueView:
     """The client's unfinished jobs: those that run, then the others in their order."""
     return _view(context, client)
 
 
 @router.patch("")
-def pause(context: Ctx, client: Client, asked: Pause) -> QueueView:
+def pause_queue(context: Ctx, client: Client, asked: Pause) -> QueueView:
     """Holds the client's jobs, or lets them go on; a batch that runs is finished."""
     context.engine.queues.pause(client, asked.paused)
     return _view(context, client)
 
 
 @router.put("/order")
-def arrange(context: Ctx, client: Client, asked: Order) -> QueueView:
+def order_queue(context: Ctx, client: Client, asked: Order) -> QueueView:
     """Puts the client's waiting jobs in an order; those not named come after."""
     context.engine.queues.arrange(client, asked.jobs)
     return _view(context, client)
 
 
 @router.delete("")
-def clear(context: Ctx, client: Client) -> QueueView:
+def clear_queue(context: Ctx, client: Client) -> QueueView:
     """Cancels the client's jobs that do not run."""
     context.engine.queues.clear(client)
     return _view(context, client)

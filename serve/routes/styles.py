@@ -3,16 +3,17 @@
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 from pydantic import BaseModel, ConfigDict
 
 from dg2_jax.serve.context import Ctx
 from dg2_jax.serve.job_controls import MAX_STYLE_NAME
 from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.schemas import Text
 from dg2_jax.serve.styles import Style
 
-router = APIRouter(prefix="/styles", tags=["styles"])
+router = Router(prefix="/styles", tags=["styles"])
 _NAME = r"^[^\x00-\x1f,/]*[^\x00-\x20,/][^\x00-\x1f,/]*$"
 Name = Annotated[
     str,
@@ -30,13 +31,13 @@ class StyleText(BaseModel):
 
 
 @router.get("")
-def styles(context: Ctx) -> dict[str, list[dict[str, Any]]]:
+def list_styles(context: Ctx) -> dict[str, list[dict[str, Any]]]:
     """All styles, by name."""
     return {"styles": [asdict(style) for style in context.styles.all()]}
 
 
 @router.put("/{name}", responses={201: {"description": "it is new"}})
-def put(context: Ctx, name: Name, text: StyleText, response: Response) -> dict[str, Any]:
+def put_style(context: Ctx, name: Name, text: StyleText, response: Response) -> dict[str, Any]:
     """Stores a style, or replaces the one of that name."""
     if not text.prompt.strip() and not text.negative_prompt.strip():
         raise ProblemError(422, "a style needs a prompt or a negative prompt", "prompt")
@@ -47,7 +48,7 @@ def put(context: Ctx, name: Name, text: StyleText, response: Response) -> dict[s
 
 
 @router.delete("/{name}", status_code=204)
-def delete(context: Ctx, name: Name) -> None:
+def delete_style(context: Ctx, name: Name) -> None:
     """Deletes a style; what it has become part of stays as it is."""
     if not context.disk.insist(lambda: context.styles.delete(name)):
         raise ProblemError(404, f"there is no style {name!r}")

@@ -2,44 +2,50 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.serve import file_names
+from dg2_jax.serve.access import COOKIE, COOKIE_SECONDS, address_of, session_token
 from dg2_jax.serve.context import Ctx
 from dg2_jax.serve.job_controls import CHOICES, installed_upscalers, offered
 from dg2_jax.serve.problems import ProblemError
+from dg2_jax.serve.routing import Router
 from dg2_jax.serve.schemas import MAX_PROMPT, Text
-from dg2_jax.serve.security import COOKIE, COOKIE_SECONDS, authenticated, same, session_token
 from dg2_jax.settings import MAX_STEPS
 from dg2_jax.text import lengths
 
-router = APIRouter(tags=["server"])
+router = Router(tags=["server"])
 
 
 @router.get("/health")
-async def health(context: Ctx) -> dict[str, Any]:
-    """That the process answers; on which device it computes, and what is in memory."""
-    return {"status": "ok", **context.engine.health()}
+async def get_health(context: Ctx) -> dict[str, Any]:
+    """That the process answers; what it is about, as `ready` tells it, and what it computes on."""
+    return {"status": "ok", **context.engine.ready(), **context.engine.health()}
 
 
-@router.get("/ready", responses={503: {"description": "not yet, or no longer"}})
-async def ready(context: Ctx, response: Response) -> dict[str, Any]:
+@router.get(
+    "/ready",
+    responses={503: {"description": "the same: not yet, or no longer", "model": dict[str, Any]}},
+)
+async def get_ready(context: Ctx, response: Response) -> dict[str, Any]:
     """Whether a job would be computed without delay, and what the server is about."""
     readiness = context.engine.ready()
     response.status_code = 200 if readiness["ready"] else 503
     return readiness
 
 
-@router.get("/metrics", response_class=Response)
-def metrics(context: Ctx) -> Response:
+@router.get("/metrics", response_class=PlainTextResponse)
+def get_metrics(context: Ctx) -> PlainTextResponse:
     """Numbers for Prometheus."""
-    return Response(context.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    media_type = "text/plain; version=0.0.4; charset=utf-8"
+    return PlainTextResponse(context.metrics.text(), media_type=media_type)
 
 
 @router.get("/options")
-def options(context: Ctx) -> dict[str, Any]:
+def get_options(context: Ctx) -> dict[str, Any]:
     """Everything that a form needs."""
     settings = context.settings
     return {
@@ -65,13 +71,13 @@ def options(context: Ctx) -> dict[str, Any]:
 
 
 @router.get("/models")
-def models(context: Ctx) -> dict[str, Any]:
+def list_models(context: Ctx) -> dict[str, Any]:
     """The models, the default one first."""
     return {"models": context.models.describe()}
 
 
 @router.get("/weights")
-def weights(
+def list_weights(
     context: Ctx, model: Annotated[str | None, Query(max_length=200)] = None
 ) -> dict[str, Any]:
     """The sets of weights of a model, and the defaults for some of them."""
@@ -107,7 +113,7 @@ class TokensAnswer(BaseModel):
 
 
 @router.post("/tokens")
-def tokens(context: Ctx, asked: TokensRequest) -> TokensAnswer:
+def count_tokens(context: Ctx, asked: TokensRequest) -> TokensAnswer:
     """Counts a prompt's tokens by the text encoder of a model that is in memory."""
     try:
         name = context.models.resolve(asked.model)
@@ -125,7 +131,7 @@ def tokens(context: Ctx, asked: TokensRequest) -> TokensAnswer:
 
 
 @router.get("/upscalers")
-def upscalers() -> dict[str, Any]:
+def list_upscalers() -> dict[str, Any]:
     """The networks that enlarge pictures."""
     return {"upscalers": _upscalers()}
 
@@ -142,20 +148,20 @@ class Login(BaseModel):
 
 
 @router.get("/login")
-async def login_state(context: Ctx, request: Request) -> dict[str, bool]:
+async def get_login(context: Ctx, request: Request) -> dict[str, bool]:
     """Whether a key is needed, and whether this browser has shown it."""
-    key = context.settings.key
-    return {"required": key is not None, "authenticated": authenticated(request.headers, key)}
+    admitted = context.access.admits(request.headers, address_of(request.scope))
+    return {"required": context.access.key is not None, "authenticated": admitted}
 
 
 @router.post("/login")
-async def login(
+async def log_in(
     context: Ctx, request: Request, response: Response, given: Login
 ) -> dict[str, bool]:
     """Takes the key, gives a cookie."""
-    key = context.settings.key
+    key = context.access.key
     if key is not None:
-        if not same(given.key, key):
+        if not context.access.takes([given.key], address_of(request.scope)):
             raise ProblemError(401, "this is not the key", "key")
         response.set_cookie(
             COOKIE,
@@ -169,6 +175,6 @@ async def login(
 
 
 @router.delete("/login", status_code=204)
-async def logout(response: Response) -> None:
+async def log_out(response: Response) -> None:
     """Takes the cookie back."""
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")

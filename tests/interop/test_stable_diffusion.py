@@ -158,9 +158,10 @@ def test_latents_that_are_normalised_by_channel(tmp_path):
     changes = {"latents_mean": mean, "latents_std": std, "scaling_factor": 0.5}
     config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
     vae, plain = stable_diffusion.load(folder).vae, loaded("xl_small").vae
-    latents = np.random.default_rng(0).normal(size=(1, 4, 6, 4)).astype(np.float32)
+    latents = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 6, 4)), jnp.float32)
     # As diffusers' pipeline of XL decodes.
-    expected = plain.decode(latents * np.float32(std) / np.float32(0.5) + np.float32(mean))
+    m, s = (jnp.reshape(jnp.asarray(values), (1, 1, 1, 4)) for values in (mean, std))
+    expected = plain.decode(latents * s / 0.5 + m)
     assert error(vae.decode(vae.unscale(latents)), np.asarray(expected)) < 1e-4
     single = original_file(folder, tmp_path / "xl.safetensors")
     options = stable_diffusion.FileOptions(config=folder)

@@ -148,6 +148,7 @@ class FakePipeline:
         about["given"] = [hashlib.sha256(data).hexdigest() for data in given]
         factor = settings.upscale or 1
         sides = settings.width or self.size, settings.height or self.size
+        sides = sides if settings.hires_size is None else settings.hires_size[::-1]
         side = sides[0] * factor, sides[1] * factor
         made = np.stack(
             [picture(side, *row, about) for row in zip(prompts, negatives, seeds, strict=True)]

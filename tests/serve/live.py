@@ -21,6 +21,7 @@ import httpx
 import structlog
 import uvicorn
 
+from dg2_jax.serve import connections
 from dg2_jax.serve.app import create_app
 from dg2_jax.serve.server_settings import ServerSettings
 from tests.serve.fakes import FakeBank, FakePipeline, fake_upscale
@@ -54,7 +55,12 @@ class LiveServer:
         )
         self.context = self.app.state.context
         config = uvicorn.Config(
-            self.app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1
+            self.app,
+            port=0,
+            http=connections.protocol(self.settings.request_seconds),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
         )
         self.server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self.server.run, daemon=True)

@@ -72,7 +72,7 @@ ASKING = {
     "s_noise": 1.1,
     "seed_resize_from_h": 512, "seed_resize_from_w": 512, "s_churn": 3.0, "s_tmax": 1.0,
     "s_tmin": 0.1, "s_min_uncond": 0.5, "refiner_checkpoint": "xl", "infotext": "Steps: 3",
-    "hr_second_pass_steps": 4, "hr_checkpoint_name": "xl", "hr_sampler_name": "DDIM",
+    "hr_checkpoint_name": "xl", "hr_sampler_name": "DDIM",
     "hr_scheduler": "karras", "hr_prompt": "fog", "hr_negative_prompt": "fog",
     "firstphase_width": 64, "firstphase_height": 64, "mask_blur_x": 8, "mask_blur_y": 8,
     "mask_round": False, "initial_noise_multiplier": 1.2, "latent_mask": "eA==",
@@ -185,6 +185,8 @@ def test_the_table_in_the_docs():
         ("txt2img", "seed", (-2, 2**32)),
         ("txt2img", "hr_scale", (0.5, 9)),
         ("txt2img", "hr_resize_x", (-1,)),
+        ("txt2img", "hr_second_pass_steps", (-1, 1001)),
+        ("txt2img", "denoising_strength", (-0.1, 1.1)),
         ("img2img", "denoising_strength", (-0.1, 1.1)),
         ("img2img", "resize_mode", (-1, 3)),
         ("img2img", "mask_blur", (-1, 65)),
@@ -206,7 +208,8 @@ def test_unknown_names_are_404(server):
     refused(post(server, "txt2img", sampler_index="LMS"), "sampler_index", 404)
     for name in ("beta", "Align Your Steps", "x"):
         refused(post(server, "txt2img", scheduler=name), "Scheduler not found", 404)
-    refused(post(server, "txt2img", enable_hr=True, hr_upscaler="LDSR"), "hr_upscaler", 404)
+    for name in ("LDSR", "Latent (lanczos)", "latent"):
+        refused(post(server, "txt2img", enable_hr=True, hr_upscaler=name), "hr_upscaler", 404)
     refused(post(server, "extra-single-image", upscaler_1="LDSR"), "upscaler_1", 404)
     for name, solver in (("k_euler_a", "euler_ancestral"), ("DPM++ 2M SDE", "dpmpp_2m_sde")):
         picture_of(post(server, "txt2img", sampler_name=name))
@@ -284,6 +287,55 @@ def test_the_second_pass_has_the_size_asked_for(server, fields, size, factor):
     assert "a lake" in picture.info["parameters"]
     assert server.pipe.calls[-1].get("upscale") == factor
     assert not info["comments"]
+
+
+LATENT = {
+    "": "bilinear",
+    "Latent": "bilinear",
+    "Latent (antialiased)": "bilinear",
+    "Latent (bicubic)": "bicubic",
+    "Latent (bicubic antialiased)": "bicubic",
+    "Latent (nearest)": "nearest",
+    "Latent (nearest-exact)": "nearest",
+}
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_latent_upscalers_make_a_second_pass(server, name):
+    size = (2 * SIZE, 2 * SIZE)
+    more = {"hr_second_pass_steps": 5, "denoising_strength": 0.4}
+    answer = post(server, "txt2img", enable_hr=True, hr_upscaler=name, **more)
+    picture, info = picture_of(answer), json.loads(answer.json()["info"])
+    assert picture.size == (info["width"], info["height"]) == size
+    used = {name: server.pipe.calls[-1].get(name) for name in SECOND}
+    assert used == dict(zip(SECOND, (size, LATENT[name], 0.4, 5), strict=True))
+    assert (info["denoising_strength"], info["comments"]) == (0.4, "")
+    named = [one["name"] for one in server.client.get("/sdapi/v1/latent-upscale-modes").json()]
+    assert named == list(LATENT)[1:]
+
+
+SECOND = ("hires_size", "hires_method", "hires_strength", "hires_steps")
+
+
+def test_the_size_and_steps_of_a_second_pass(start):
+    server = start(sizes=["96x64", "192x128"])
+    wide = {"width": 96, "height": 64, "enable_hr": True}
+    for fields in ({}, {"hr_resize_x": 192}, {"hr_resize_y": 128, "denoising_strength": None}):
+        assert picture_of(post(server, "txt2img", **wide, **fields)).size == (192, 128)
+        call = server.pipe.calls[-1]
+        assert [call.get(name) for name in SECOND] == [(128, 192), "bilinear", 0.75, None]
+        assert (call["width"], call["height"]) == (96, 64)
+    for fields, name in (
+        ({"hr_scale": 1.5}, "hr_scale"),
+        ({"hr_scale": 4}, "hr_scale"),
+        ({"hr_resize_x": 200}, "hr_resize_x"),
+        ({"hr_resize_y": 200}, "hr_resize_y"),
+    ):
+        told = refused(post(server, "txt2img", **wide, **fields), name)
+        assert "64x64, 96x64, 192x128" in told
+    lanczos = {"hr_upscaler": "Lanczos", "hr_second_pass_steps": 5}
+    refused(post(server, "txt2img", **wide, **lanczos), "hr_second_pass_steps")
+    assert len(server.pipe.calls) == 3
 
 
 def test_enlarging(server):

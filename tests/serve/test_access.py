@@ -8,8 +8,10 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from dg2_jax.serve import access
+from dg2_jax.serve.access import FAILURE_SECONDS, MOST_FAILURES, Failures, session_token
 from dg2_jax.serve.routes.page import policy
-from dg2_jax.serve.security import is_public, session_token
+from dg2_jax.serve.security import is_public
 from dg2_jax.serve.server_settings import ServerSettings
 
 on_each_database = pytest.mark.usefixtures("each_database")
@@ -25,7 +27,8 @@ def all_routes(app):
 
 
 @on_each_database
-def test_every_route_but_the_public_ones_needs_the_key(start):
+def test_every_route_but_the_public_ones_needs_the_key(start, monkeypatch):
+    monkeypatch.setattr(access, "MOST_FAILURES", 10_000)
     server = start(api_key=KEY)
     routes = all_routes(server.app)
     assert len(routes) > 45
@@ -92,6 +95,65 @@ def test_login_gives_a_cookie(start):
         assert browser.get("/api/v1/jobs").status_code == 200
         browser.delete("/api/v1/login")
         assert browser.get("/api/v1/jobs").status_code == 401
+
+
+WRONG = (
+    {"X-API-Key": "wrong"},
+    {"Authorization": "Bearer wrong"},
+    {"Authorization": "Basic YTp3cm9uZw=="},
+)
+
+
+def test_wrong_keys_from_an_address_slow_it_down(start):
+    server = start(api_key=KEY)
+    now = [0.0]
+    server.context.access.failures.clock = lambda: now[0]
+    here = httpx.Client(base_url=server.url)
+    other = httpx.Client(base_url=server.url, headers={"X-Forwarded-For": "203.0.113.7"})
+    right = {"X-API-Key": KEY}
+    session = {"Cookie": f"dg2_session={session_token(KEY)}"}
+    jobs, login = "/api/v1/jobs", "/api/v1/login"
+    with here, other:
+        for _ in range(2 * MOST_FAILURES):  # no key is no wrong key
+            assert here.get(jobs).status_code == 401
+        for number in range(MOST_FAILURES - 1):
+            now[0] += 1
+            headers = WRONG[number % len(WRONG)]
+            assert here.get(jobs, headers=headers).status_code == 401
+        assert here.get(jobs, headers=right).status_code == 200
+        assert here.post(login, json={"key": "wrong"}).status_code == 401
+        for answer in (
+            here.get(jobs, headers=WRONG[0]),
+            here.get(jobs, headers=right),  # or a guess would tell
+            here.post(login, json={"key": KEY}),
+            here.get(login, headers=right),
+            here.post("/sdapi/v1/txt2img", headers=right, json={}),
+            here.post("/v1/images/generations", headers=right, json={}),
+        ):
+            assert answer.status_code == 429
+            assert int(answer.headers["retry-after"]) == FAILURE_SECONDS - MOST_FAILURES + 2
+        assert answer.json()["error"]["type"] == "rate_limit_error"
+        assert here.get(jobs, headers=session).status_code == 200
+        assert here.get("/api/v1/health").status_code == 200
+        assert other.get(jobs, headers=right).status_code == 200
+        assert other.get(jobs, headers=WRONG[0]).status_code == 401
+        now[0] = 1 + FAILURE_SECONDS
+        assert here.get(jobs, headers=right).status_code == 200
+        assert here.get(jobs, headers=WRONG[0]).status_code == 401
+        assert here.get(jobs, headers=WRONG[0]).status_code == 429
+
+
+def test_failures_are_of_a_sender_and_few_are_remembered(monkeypatch):
+    monkeypatch.setattr(access, "_MOST_ADDRESSES", 3)
+    failures = Failures(lambda: 0.0)
+    for number in range(MOST_FAILURES):
+        failures.note(f"2001:db8::{number}")
+    assert failures.wait("2001:db8::ffff") == FAILURE_SECONDS
+    assert failures.wait("2001:db8:0:1::1") == failures.wait("203.0.113.7") == 0
+    for number in range(100):
+        failures.note(f"203.0.113.{number}")
+    assert len(failures) == 3
+    assert failures.wait("2001:db8::1") == 0
 
 
 METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS", "HEAD")

@@ -50,13 +50,12 @@ def test_several_pictures_are_changed_one_after_the_other(a1111):
     assert made.info["all_seeds"] == [5, 5]
 
 
-def test_a_second_pass_is_an_upscaling_network(server, a1111):
-    made = a1111.txt2img(
-        prompt="x", enable_hr=True, hr_scale=2, hr_upscaler=webuiapi.HiResUpscaler.Latent
-    )
+def test_a_second_pass(server, a1111):
+    latent = webuiapi.HiResUpscaler.Latent
+    made = a1111.txt2img(prompt="x", enable_hr=True, hr_scale=2, hr_upscaler=latent)
     assert made.image.size == (2 * SIZE, 2 * SIZE)
-    assert server.pipe.calls[-1]["upscaler"] == "x4plus"
-    assert "Latent needs a second pass" in made.info["comments"]
+    assert server.pipe.calls[-1]["hires_size"] == (2 * SIZE, 2 * SIZE)
+    assert not made.info["comments"]
 
 
 def test_what_the_masked_part_starts_from(server, a1111):

@@ -12,7 +12,7 @@ import pytest
 import webuiapi
 from PIL import Image
 
-from dg2_jax.serve.client import AsyncClient, Client, ServerError
+from dg2_jax.serve.client import AsyncClient, Client, JobCancelledError, ServerError
 from tests.serve.fakes import SIZE, FakePipeline
 from tests.serve.live import run_async
 
@@ -49,6 +49,7 @@ def test_webuiapi_txt2img(server, a1111):
     )
     np.testing.assert_array_equal(np.asarray(result.images[3]), expected.images[3])
     assert result.info["all_seeds"] == [3, 4, 5, 6]
+    assert result.info["batch_size"] == 2
     assert result.info["sampler_name"] == "Euler a"
     assert (result.info["width"], result.info["height"]) == (SIZE, SIZE)
     assert result.info["infotexts"][0].startswith("a lake\nNegative prompt: fog\nSteps: 20, ")
@@ -278,3 +279,24 @@ def test_our_async_client(start):
         np.testing.assert_array_equal(
             np.asarray(made[0]), FakePipeline()(f"p{i}", seed=i).images[0]
         )
+
+
+def test_our_clients_raise_where_a_job_is_cancelled(start):
+    server = start(step_seconds=0.01)
+
+    def stop(_):
+        for job in server.client.get("/api/v1/jobs").json()["jobs"]:
+            server.client.delete(f"/api/v1/jobs/{job['id']}")
+
+    long = {"prompt": "x", "num_inference_steps": 1000, "on_progress": stop}
+    with Client(server.url) as client, pytest.raises(JobCancelledError, match="cancelled") as told:
+        client.generate(**long)
+    assert (told.value.status, told.value.job["status"]) == (409, "cancelled")
+    assert isinstance(told.value, ServerError)
+
+    async def asked():
+        async with AsyncClient(server.url) as client:
+            await client.generate(**long)
+
+    with pytest.raises(JobCancelledError, match="cancelled"):
+        run_async(asked())

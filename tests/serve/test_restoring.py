@@ -34,6 +34,7 @@ GIVEN = {
     "width": 96,
     "height": SIZE,
     "outpaint": [0, 0, 16, 0],
+    "hires_size": [SIZE, SIZE],
     "styles": [],  # which are in the prompts of what was made
     "anagram": [{"prompt": TYPED, "view": "identity"}, {"prompt": "b", "view": "rot180"}],
 }

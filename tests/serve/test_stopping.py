@@ -1,15 +1,23 @@
 """What clients see of interruptions by others, and of a server that stops."""
 
+import json
+import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 
+from dg2_jax.models.folder import folder_of
 from tests.serve.live import Process
 from tests.serve.test_survival import wait_for
 
+ROOT = Path(__file__).parents[2]
 A1111, OPENAI = "/sdapi/v1/txt2img", "/v1/images/generations"
 
 
@@ -155,3 +163,66 @@ def test_an_idle_server_shows_that_it_stops(tmp_path):
     assert server.end(signal.SIGTERM) == 0
     looking.join(5)
     assert states[-1] == "draining"
+
+
+def ended(data, *arguments, **environment):
+    """The exit status of `python -m serve`, and its lines on standard error and output."""
+    command = [sys.executable, "-m", "dg2_jax.serve", "--port=0", f"--data={data}", *arguments]
+    env = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
+    told = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    return told.returncode, told.stderr.splitlines(), told.stdout
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A copy of the embedded model, one byte of whose weights is another."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(folder_of("demo"), folder)
+    file = folder / "denoiser.ema.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    return folder
+
+
+def unknown(tmp_path):
+    folder = tmp_path / "unknown"
+    folder.mkdir()
+    config = json.loads((folder_of("demo") / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model": "perceptron"}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("/no/such/folder", "/no/such/folder"),
+        ("demo,/no/such/folder", "/no/such/folder"),
+        (unknown, "model must be one of"),
+        ("owner/name", "could not be fetched"),
+    ],
+)
+def test_a_model_that_is_not_there_ends_the_server(tmp_path, model, words):
+    model = model if isinstance(model, str) else model(tmp_path)
+    status, (line,), _ = ended(tmp_path / "data", f"--model={model}", DG2_WARMUP="false")
+    assert status == 2
+    assert line.startswith("error: model: ")
+    assert words in line
+    assert line.endswith("name another with DG2_MODEL")
+
+
+@pytest.mark.parametrize("warmup", ["true", "false"])
+def test_damaged_weights_end_the_server_that_answers_already(tmp_path, damaged, warmup):
+    status, (line,), said = ended(tmp_path / "data", f"--model={damaged}", DG2_WARMUP=warmup)
+    assert status == 2
+    assert "denoiser.ema.safetensors is damaged" in line
+    assert "dg2_jax is at http://" in said
+
+
+@pytest.mark.parametrize("folder", ["a file", "a file/data", "/proc/dg2_jax"])
+def test_a_data_folder_that_cannot_be_written_is_one_line(tmp_path, folder):
+    (tmp_path / "a file").write_text("")
+    status, (line,), _ = ended(tmp_path / folder)
+    assert status == 2
+    assert line.startswith(f"error: data: {tmp_path / folder} cannot be written")
+    assert line.endswith("name another with DG2_DATA")

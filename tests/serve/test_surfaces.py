@@ -12,6 +12,7 @@ import pytest
 from dg2_jax import Pipeline
 from dg2_jax.controls.arguments import declared
 from dg2_jax.controls.declaration import KINDS
+from dg2_jax.models.folder import SAMPLING
 from dg2_jax.serve import a1111_schemas, openai_schemas
 from dg2_jax.serve.job_controls import CONTROLS, of_kind
 from dg2_jax.serve.schemas import REQUESTS
@@ -94,7 +95,9 @@ def test_requests_have_the_controls_of_their_kind_and_the_bounds_of_the_declarat
                 told["minimum"],
                 told["maximum"],
             )
-        if name != "anagram" and control.default is not None:
+        if name in SAMPLING:  # which is by model and weights
+            assert "default" not in properties[name]
+        elif name != "anagram" and control.default is not None:
             assert properties[name]["default"] == json.loads(json.dumps(control.default))
 
 
@@ -134,6 +137,9 @@ def test_options_tell_bounds_that_jobs_are_held_to(start):
         ),
         ({"guidence_scale": 2}, "guidence_scale"),
         ({"guidance_interval": [0.9, 0.1]}, "guidance_interval"),
+        ({"hires_size": [256, 256]}, "hires_size"),
+        ({"hires_size": [100, 128]}, "hires_size"),
+        ({"hires_size": [128, 128], "hires_steps": 1001}, "hires_steps"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_it_is_stored(server, fields, field):
@@ -147,6 +153,7 @@ def test_sizes_are_those_of_the_operator_and_of_the_model(start):
     server = start(sizes=["96x64", "64x96", "100x100"])  # the last is no multiple of the networks'
     offer = server.client.get("/api/v1/options").json()
     assert offer["models"][0]["sizes"] == [[SIZE, SIZE], [96, 64], [64, 96]]
+    assert offer["models"][0]["hires_sizes"] == offer["models"][0]["sizes"]
     job = server.finished(server.submit(prompt="x", width=96, seed=1, upscale=2)["id"])
     assert (job["request"]["width"], job["request"]["height"]) == (96, 64)
     image = job["images"][0]

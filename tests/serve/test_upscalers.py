@@ -80,3 +80,6 @@ def test_health_names_the_device_and_what_is_loaded(server):
     assert health["device"]["platform"] == "cpu"
     assert health["device"]["count"] >= 1
     assert health["loaded"] == ["demo"]
+    ready = server.client.get("/api/v1/ready")
+    assert (ready.status_code, health["ready"]) == (200, True)
+    assert ready.json().items() <= health.items()

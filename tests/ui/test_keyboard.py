@@ -18,6 +18,7 @@ def page(page: Page) -> Iterator[Page]:
         "addEventListener('pointerdown', () => { window.pointed = true }, {capture: true})"
     )
     page.reload()
+    expect(page.locator("#generate")).to_be_visible()
     yield page
     assert not page.evaluate("window.pointed")
 
@@ -95,6 +96,7 @@ def test_from_a_prompt_to_pictures_compared_reused_and_deleted(page: Page, live)
     keyboard.press("ArrowLeft")
     expect(slider).to_have_value("49.5")
     keyboard.press("Escape")
+    expect(viewer).to_have_count(0)
     expect(page.get_by_role("toolbar").get_by_role("button", name="Compare")).to_be_focused()
     keyboard.press("Escape")
     expect(page.get_by_role("toolbar")).to_have_count(0)

@@ -707,9 +707,8 @@ def test_a_prompt_that_is_too_long_is_told_while_typing_and_in_the_job(page: Pag
     expect(page.locator(".tokens-problem")).to_contain_text("from 0 to 2")
 
 
-def test_a_full_disk_is_told_and_the_job_goes_on(page: Page, live, monkeypatch, provoked):
-    provoked.append("503")  # what /ready says
-    monkeypatch.setattr("serve.disk.LOOK_SECONDS", 0.1)
+def test_a_full_disk_is_told_and_the_job_goes_on(page: Page, live, monkeypatch):
+    monkeypatch.setattr("dg2_jax.serve.disk.LOOK_SECONDS", 0.1)
     live.pipe.go.clear()
     page.get_by_label("Prompt", exact=True).fill("a lake at dawn")
     page.locator("#generate").click()

@@ -177,8 +177,10 @@ def test_styles_are_stored_chosen_and_deleted(page: Page, live, prompt):
 
 def test_what_wildcards_came_to_is_what_a_picture_brings_back(page: Page, live, prompt):
     prompt.fill("a lake in")
-    page.get_by_label("Add to the prompt").select_option("Wildcard: season")
+    menu = page.get_by_label("Add to the prompt")
+    menu.select_option("Wildcard: season")
     expect(prompt).to_have_value("a lake in __season__")
+    expect(menu).to_have_value("Insert…")  # the same one can be added again
     page.get_by_label("Pictures, exactly").fill("4")
     job = generate(page, live)
     prompts = [image["prompt"] for image in job["images"]]

@@ -75,6 +75,7 @@ def test_advanced_settings_are_grouped_and_searched(page: Page):
     shown = advanced.locator("[data-control]")
     count = shown.count()
     search = page.get_by_label("Search the advanced settings")
+    assert advanced.locator(".search").bounding_box()["height"] < 50
     search.fill("OVERSATURATED colours")
     expect(shown).to_have_count(1)
     expect(shown).to_have_attribute("data-control", "apg_eta")

@@ -102,6 +102,7 @@ def test_a_dropped_picture_is_sent_once(page: Page):
     expect(
         page.get_by_text("No settings found in it; it is now the source picture.")
     ).to_be_visible()
+    expect(page.get_by_text("Sending the picture…")).to_have_count(0)
     expect(page.get_by_role("radio", name="Image", exact=True)).to_be_checked()
     assert [url.rpartition("/")[2] for url in sent if "tokens" not in url] == ["inputs"]
 

@@ -277,6 +277,16 @@ def test_variations_keep_the_seed_and_differ_by_the_variation_seed(open_page, li
         assert changed == unlike
 
 
+def test_a_phone_shows_what_comes_of_a_button(open_page, live):
+    live.finished(live.submit(prompt="a volcano", seed=7, num_inference_steps=3)["id"])
+    page = open_page(**PHONE)
+    for name, shown in (("Variations", ".grid-view h2"), ("Reuse settings", "#f-prompt")):
+        page.locator(".gallery").evaluate("e => e.scrollIntoView()")
+        page.locator(".thumbs .tile").last.tap()
+        page.get_by_role("dialog").get_by_role("button", name=name).tap()
+        expect(page.locator(shown)).to_be_in_viewport()
+
+
 def test_an_edit_is_compared_and_enlarged(page: Page, live):
     page.get_by_role("radio", name="Image", exact=True).check()
     choose_source(page, paint("a lake at dawn", 3))

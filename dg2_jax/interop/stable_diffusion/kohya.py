@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from dg2_jax.files import replacing
 from dg2_jax.interop.stable_diffusion.lora_file import text_layer, unet_layer
 
-Matrices = tuple[Float[np.ndarray, "i r"], Float[np.ndarray, "r o"]]
+Matrices = tuple[Float[np.ndarray, "_ r"], Float[np.ndarray, "r _"]]  # A and B
 
 
 def write(

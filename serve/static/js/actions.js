@@ -5,7 +5,8 @@ import { opened } from "./gallery_state.js";
 import { keepGrid } from "./grid.js";
 import { busy, jobs, send } from "./jobs.js";
 import { fileNames } from "./preferences.js";
-import { change, errors, form, model, notify, options } from "./state.js";
+import { lookAt } from "./look_at.js";
+import { change, dismiss, errors, form, model, notify, options } from "./state.js";
 import { uniqueName } from "./storage.js";
 import { toForm } from "./request.js";
 import { S } from "./strings.js";
@@ -17,6 +18,7 @@ export async function reuse(image) {
   if (!request) return;
   change(toForm(request, image.seed, 1));
   opened.value = null;
+  lookAt("composer");
   notify(S.picture.reused);
 }
 
@@ -67,6 +69,7 @@ const offersSize = (size) => (model.value?.sizes ?? []).some((one) => one.join()
 export function useOnly(image, part) {
   change(part.fields(image));
   opened.value = null;
+  lookAt("composer");
   notify(S.picture.used[part.name]);
 }
 
@@ -109,7 +112,7 @@ function fromMetadata(image) {
   const { anagram, upscale, ...fields } = image.metadata;
   const pairs = anagram?.map(([prompt, view]) => ({ prompt, view }));
   const factor = upscale ?? 1; // a picture tells its size after enlarging, a request the one before
-  const size = { width: image.width / factor, height: image.height / factor };
+  const size = fields.hires_size ? {} : { width: image.width / factor, height: image.height / factor };
   return { ...fields, upscale, ...size, kind: image.kind, ...(pairs ? { anagram: pairs } : {}) };
 }
 
@@ -119,7 +122,7 @@ export function sendTo(image, mode, more = {}) {
   const texts = mode === "upscale" || !prompt ? {} : { prompt, negative_prompt };
   setImage(image, { mode, ...texts, ...more });
   opened.value = null;
-  document.querySelector("#composer")?.scrollIntoView({ block: "start" });
+  lookAt("composer");
 }
 
 const EDITED = ["img2img", "inpaint", "upscale"];
@@ -133,14 +136,16 @@ export function useFile(file) {
 /** A picture dropped on the page: its settings if it has any, else it becomes the source. */
 export async function dropped(file) {
   const { mode } = form.value;
-  notify(S.source.sending);
+  const sending = notify(S.source.sending);
   const take = (stored) => {
     const stays = EDITED.includes(mode) || form.value.mode !== mode;
     if (stored.request) change(toForm(stored.request, stored.metadata?.seed, 1));
     else setImage(stored, stays ? {} : { mode: "img2img" });
     notify(stored.request ? S.drop.restored : S.drop.source);
   };
-  if (!(await upload("image", file, take)) && errors.value.image) notify(errors.value.image, "error");
+  const taken = await upload("image", file, take);
+  dismiss(sending);
+  if (!taken && errors.value.image) notify(errors.value.image, "error");
 }
 
 export const downloadUrl = (image) =>
@@ -148,13 +153,14 @@ export const downloadUrl = (image) =>
 
 /** Saves several pictures as one file. */
 export async function saveAll(images) {
-  notify(S.gallery.packing(images.length));
+  const packing = notify(S.gallery.packing(images.length));
   try {
     const ids = images.map((image) => image.id);
     saveBlob(await api.zip({ ids, name: fileNames.value }), S.gallery.zip);
   } catch (problem) {
     notify(problem.message, "error");
   }
+  dismiss(packing);
 }
 
 /** Lets the browser save what the page holds. */

@@ -45,7 +45,7 @@ async function once(path, { method = "GET", json, body, headers = {} }) {
   if (reply.status === 204) return null;
   if (reply.ok && reply.headers.get("Content-Type") === "application/zip") return reply.blob();
   const data = await reply.json().catch(() => null);
-  if (reply.ok || (path === "/ready" && data)) return data;
+  if (reply.ok) return data;
   if (reply.status === 401 && path !== "/login") onUnauthorised.handler();
   const seconds = Number(reply.headers.get("Retry-After")) || null;
   throw new Problem(reply.status, data?.detail ?? S.errors.status(reply.status), data?.errors ?? [], seconds);
@@ -72,7 +72,7 @@ const query = (parameters) => {
 
 export const api = {
   options: () => call("/options", {}, 4),
-  ready: () => call("/ready"),
+  health: () => call("/health"),
   login: () => call("/login", {}, 4),
   sendKey: (key) => call("/login", { method: "POST", json: { key } }),
 

@@ -59,7 +59,7 @@ function differences([first, second]) {
   );
   const values = (one) => [first, second].map((image) => image.metadata[one.name] ?? null);
   return [...names.values()]
-    .filter((one) => new Set(values(one).map((value) => JSON.stringify(value))).size > 1)
+    .filter((one) => one.group !== "preview" && new Set(values(one).map((value) => JSON.stringify(value))).size > 1)
     .map((one) => [
       labelOf(one),
       ...values(one).map((value) => (value === null ? "–" : worded(one.name, value))),

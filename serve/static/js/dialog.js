@@ -8,17 +8,17 @@ export function Dialog({ label, class: extra = "", onClose, children }) {
   const element = useRef(null);
   const [depth, setDepth] = useState(0);
   useEffect(() => {
-    const dialog = element.current;
-    dialog.showModal();
+    const opener = /** @type {HTMLElement | null} */ (document.activeElement);
+    element.current.showModal();
     setDepth(++modals.value);
     return () => {
       modals.value--;
-      dialog.close(); // so that the focus goes back to where it was
+      if (opener?.isConnected) opener.focus?.({ preventScroll: true });
     };
   }, []);
   return html`
     <dialog ref=${element} class=${extra} aria-label=${label}
-      onClose=${(event) => event.currentTarget.isConnected && onClose()}
+      onClose=${onClose}
       onClick=${(event) => event.target === element.current && element.current.close()}>
       ${children}
       ${depth === modals.value && html`<${Toasts} />`}

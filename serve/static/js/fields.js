@@ -119,9 +119,14 @@ export function Select({
 /** A plain select; `choices` is [[value, label], …], and any value may be chosen, also null. */
 export function Choice({ value, choices, onChange, ...rest }) {
   const index = choices.findIndex(([v]) => v === value);
+  const choose = ({ currentTarget: select }) => {
+    const [chosen] = choices[select.selectedIndex];
+    select.selectedIndex = index; // what is shown follows the value alone
+    onChange(chosen);
+  };
   return html`
     <span class="select">
-      <select ...${rest} onChange=${(e) => onChange(choices[e.currentTarget.selectedIndex][0])}>
+      <select ...${rest} onChange=${choose}>
         ${choices.map(([v, text], i) => html`<option key=${String(v)} selected=${i === index}>${text}</option>`)}
       </select>
       <${Icon} name="down" />

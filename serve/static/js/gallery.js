@@ -94,6 +94,7 @@ const Head = () => html`
 
 function Tile({ image, reached }) {
   const name = short(altOf(image));
+  const badge = image.kind !== "txt2img" && S.modes[image.kind].label;
   const isChosen = selected.value.has(image.id);
   const favourite = isFavourite(image);
   const onClick = (event) => {
@@ -104,12 +105,12 @@ function Tile({ image, reached }) {
   };
   return html`
     <li data-chosen=${isChosen}>
-      <button type="button" class="tile" data-id=${image.id} tabindex=${reached ? 0 : -1} aria-label=${S.picture.open(name)} aria-describedby="gallery-keys"
+      <button type="button" class="tile" data-id=${image.id} tabindex=${reached ? 0 : -1} aria-label=${badge ? `${S.picture.open(name)}, ${badge}` : S.picture.open(name)} aria-describedby="gallery-keys"
         onClick=${onClick} onFocus=${() => {
           current.value = image.id;
         }}>
         <img src=${pictureUrl(image.id, "webp")} alt="" loading="lazy" decoding="async" />
-        ${image.kind !== "txt2img" && html`<span class="badge">${S.modes[image.kind].label}</span>`}
+        ${badge && html`<span class="badge">${badge}</span>`}
       </button>
       <button type="button" class="pick" role="checkbox" tabindex="-1" aria-checked=${isChosen} aria-label=${S.gallery.select(name)}
         onClick=${(e) => (e.shiftKey ? selectTo(image.id) : toggle(image.id))}><${Icon} name="check" /></button>

@@ -10,6 +10,7 @@ import { axisChoices, axisNames, parseAxis } from "./grid_axis.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { cancel, FINAL, grid, jobs, leave, send, setAddress } from "./jobs.js";
+import { lookAt } from "./look_at.js";
 import { maskPicture } from "./mask_strokes.js";
 import { altOf } from "./picture.js";
 import { check, isMasked, toRequest } from "./request.js";
@@ -124,6 +125,7 @@ async function start({ x, y }) {
 export function keepGrid(made) {
   store("grids", [made, ...load("grids", [])].slice(0, KEPT));
   openGrid(made);
+  lookAt("stage");
 }
 
 const labels = (axis) => ({ name: axis.label, values: axis.values.map((value) => value.label) });

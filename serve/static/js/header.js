@@ -26,7 +26,7 @@ export function Header() {
     <header class="top">
       <a class="skip" href="#composer" onClick=${(e) => {
         e.preventDefault(); // the address is that of the job
-        /** @type {HTMLElement} */ (document.querySelector("#composer :is(textarea, .dropzone, input:checked)"))?.focus();
+        /** @type {HTMLElement} */ (document.querySelector("#composer :is(textarea, .dropzone, .source-actions button)"))?.focus();
       }}>${S.skip}</a>
       <span class="brand"><img src="/static/favicon.svg" width="26" height="26" alt="" /><h1>${S.app}</h1></span>
       ${model.value && html`<span class="model">${model.value.title}</span>`}

@@ -7,6 +7,7 @@ import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { titleOf } from "./job_words.js";
 import { retry, show } from "./jobs.js";
+import { lookAt } from "./look_at.js";
 import { dialog } from "./state.js";
 import { clientId } from "./storage.js";
 import { moment, short, S } from "./strings.js";
@@ -38,6 +39,7 @@ export function History() {
   const open = (job) => {
     close();
     show(job);
+    lookAt("stage");
   };
   const again = (job) => {
     close();

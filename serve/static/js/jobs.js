@@ -4,6 +4,7 @@ import { control, keyOf } from "./controls.js";
 import { api, Problem, watch } from "./api.js";
 import { refreshGallery, showInGallery } from "./gallery_state.js";
 import { remember } from "./earlier.js";
+import { lookAt } from "./look_at.js";
 import { maskPicture } from "./mask_strokes.js";
 import { check, isMasked, neededPictures, toRequest } from "./request.js";
 import { watchServer } from "./server.js";
@@ -100,7 +101,7 @@ function onEvent(id, name, data) {
 /** The job waits because nothing can be stored, or for null goes on. */
 async function waits(id, reason) {
   patch(id, reason ? { status: "queued", queue_position: null, notes: [reason] } : { notes: [] });
-  server.value = await api.ready().catch(() => null);
+  server.value = await api.health().catch(() => null);
 }
 
 function finish(job) {
@@ -219,8 +220,7 @@ export async function generate() {
   if (!job) return;
   if (busy.value) notify(S.run.queued);
   else show(job);
-  const stage = document.querySelector("#stage");
-  if (matchMedia("(max-width: 760px)").matches) stage.scrollIntoView({ behavior: "smooth", block: "start" });
+  lookAt("stage");
 }
 
 export async function cancel(id) {
@@ -238,7 +238,9 @@ export async function cancel(id) {
 /** Sends a job's request again. */
 export async function retry(job) {
   const again = await send(job.request);
-  if (again) show(again);
+  if (!again) return;
+  show(again);
+  lookAt("stage");
 }
 
 /** Takes the queue as the server tells it; jobs that are no longer in it have ended. */

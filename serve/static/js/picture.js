@@ -48,6 +48,7 @@ export function Picture({ image }) {
 }
 
 const isLong = (text) => text.length > 160;
+const NARROW = 18; // characters that fit one column of the facts
 
 /** A text that scrolls in its own box, and is reached by keyboard, where it is long. */
 export const Scrolls = ({ text, label, children }) => {
@@ -140,5 +141,5 @@ export const Facts = ({ image, count = 1, all = false }) => {
     if (image.metadata.matched_from) pairs.push([S.details.matched_from, image.metadata.matched_from]);
     pairs.push([S.details.created_at, moment(image.created_at)]);
   }
-  return html`<dl class="facts">${pairs.map(([name, text]) => html`<div key=${name} data-long=${isLong(text)}><dt>${name}</dt><dd><${Scrolls} text=${text} label=${name}>${text}<//></dd></div>`)}</dl>`;
+  return html`<dl class="facts">${pairs.map(([name, text]) => html`<div key=${name} data-wide=${text.length > NARROW}><dt>${name}</dt><dd><${Scrolls} text=${text} label=${name}>${text}<//></dd></div>`)}</dl>`;
 };

@@ -21,6 +21,9 @@ export const isMasked = (form) => form.mode === "inpaint" && form.region === "ma
 /** Whether a form's job works on the region around its mask alone. */
 const isRegional = (form) => isMasked(form) && form.inpaint_area === "only_masked";
 
+/** Whether a form's job has a second pass. */
+const isTwofold = (form) => (form.hires_size ?? null) !== null;
+
 /** When controls are used that not every job of their kind uses. */
 const USED = {
   seed: (form) => form.seed_locked,
@@ -32,6 +35,9 @@ const USED = {
   inpaint_padding: isRegional,
   inpaint_upscaler: isRegional,
   outpaint: (form) => !isMasked(form),
+  hires_method: isTwofold,
+  hires_strength: isTwofold,
+  hires_steps: isTwofold,
   preview_every: (form) => form.preview_mode !== "none",
   controlnet: () => control("controlnet").choices.length > 0,
   controlnet_conditioning_scale: followsPicture,

@@ -9,7 +9,7 @@ let timer = 0;
 /** Asks how the server is, and again later; soon while it is not ready. */
 export async function watchServer() {
   clearTimeout(timer);
-  const found = await api.ready().catch(() => null);
+  const found = await api.health().catch(() => null);
   server.value = found;
   clearTimeout(timer);
   timer = setTimeout(watchServer, found?.state === "ready" ? READY_MS : NOT_READY_MS);

@@ -76,7 +76,7 @@ const root = (field) => field.split(".")[0];
 /** Messages by field name; "form" is for what belongs to no field. */
 export const errors = signal({});
 
-/** `GET /ready`, null while the server does not answer. */
+/** `GET /health`, null while the server does not answer. */
 export const server = signal({ ready: true, state: "unknown" });
 export const connected = signal(true);
 
@@ -95,12 +95,14 @@ const SECONDS = { info: 4.5, error: 9, action: 12 };
  * @param {string} text
  * @param {"info" | "error"} kind
  * @param {{label: string, run: () => void} | null} action what a button beside it does
+ * @returns {number} what `dismiss` takes it away by
  */
 export function notify(text, kind = "info", action = null) {
   const id = Math.random();
   const others = toasts.value.filter((toast) => toast.text !== text);
   toasts.value = [...others.slice(-2), { id, text, kind, action }];
   setTimeout(() => dismiss(id), 1000 * SECONDS[action ? "action" : kind]);
+  return id;
 }
 
 export function dismiss(id) {

@@ -15,6 +15,7 @@ import {
   Switch,
 } from "./fields.js";
 import { html } from "./html.js";
+import { sizeOf } from "./request.js";
 import { change, form, model, options } from "./state.js";
 import { S } from "./strings.js";
 import { Tokens } from "./tokens.js";
@@ -33,6 +34,7 @@ const USUAL = {
   variation_seed: [0, 1000, 1],
 };
 const FEW = 4; // choices that stand side by side
+const SHORT = 36; // characters of all of them together
 
 const drawSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
 
@@ -89,6 +91,19 @@ function Size({ one }) {
   return html`<${Select} name="width" label=${labelOf(one)} value=${current} choices=${choices} onChange=${choose} /><${ErrorText} name="height" />`;
 }
 
+/** Height and width of a second pass: the larger ones that the server makes with the chosen model. */
+function HiresSize({ one }) {
+  const [width, height] = sizeOf(form.value);
+  const current = form.value.hires_size;
+  const text = (size) => size && size.join("x");
+  const sizes = (model.value?.hires_sizes ?? []).filter(([w, h]) => w * h > width * height).map(([w, h]) => [h, w]);
+  if (current && !sizes.some((size) => text(size) === text(current))) sizes.push(current);
+  if (!sizes.length) return null;
+  const choices = [[null, S.controls.hires_size.none], ...sizes.map(([h, w]) => [text([h, w]), S.settings.size(w, h)])];
+  const choose = (value) => change({ hires_size: value && value.split("x").map(Number) });
+  return html`<${Select} name="hires_size" label=${labelOf(one)} hint=${hintOf(one)} value=${text(current)} choices=${choices} onChange=${choose} />`;
+}
+
 const SourcePrompt = ({ one }) => html`
   <${Field} name=${one.name} label=${labelOf(one)}>
     <${Area} ...${described(one.name)} rows="1" maxlength=${one.maximum} value=${form.value[one.name]}
@@ -106,6 +121,7 @@ const SPECIAL = {
   model: Model,
   weights: Weights,
   width: Size,
+  hires_size: HiresSize,
   upscaler: Upscaler,
   controlnet: ControlNet,
   source_prompt: SourcePrompt,
@@ -141,7 +157,8 @@ function Generic({ one }) {
       return html`<${Switch} label=${label} checked=${form.value[name]} onChange=${(on) => change({ [name]: on })} />`;
     case "choice": {
       const choices = choicesOf(one);
-      const Widget = choices.length <= FEW && one.name !== "spacing" ? Segmented : Select;
+      const isShort = choices.map(([, text]) => text).join("").length <= SHORT;
+      const Widget = choices.length <= FEW && isShort && one.name !== "spacing" ? Segmented : Select;
       return html`<${Widget} name=${name} label=${label} hint=${hint} choices=${choices} />`;
     }
     case "text":

@@ -102,14 +102,13 @@ export class Fingers {
   move(event) {
     const last = this.#at.get(event.pointerId);
     if (!last) return null;
-    const before = this.#spread();
-    this.#at.set(event.pointerId, event);
     const { length, ...middle } = this.#spread();
+    this.#at.set(event.pointerId, event);
     const share = 1 / this.count;
     return {
       x: share * (event.clientX - last.clientX),
       y: share * (event.clientY - last.clientY),
-      factor: this.count === 2 ? length / Math.max(1, before.length) : 1,
+      factor: this.count === 2 ? this.#spread().length / Math.max(1, length) : 1,
       middle,
     };
   }
