@@ -182,23 +182,26 @@ class Claims:
             values: of columns, for all that waits of the jobs.
         """
         with self._store.transaction() as connection:
-            held = rows.lock(connection, _are(claims), TASKS.c.worker == self._worker)
-            fewer = {"attempts": TASKS.c.attempts - 1}
-            _requeue(connection, held, {**values, **fewer})
-            waits = (FREE, TASKS.c.job_id.in_({job_id for job_id, _ in held}), ~_are(claims))
-            if values:
-                connection.execute(TASKS.update().where(*waits).values(**values))
+            own = sa.and_(_are(claims), TASKS.c.worker == self._worker)
+            of_jobs = TASKS.c.job_id.in_({claim.job_id for claim in claims})
+            locked = rows.lock(connection, own | (FREE & of_jobs) if values else own)
+            found = connection.execute(sa.select(*KEY).where(own))
+            held = {(job_id, index) for job_id, index in found}
+            _requeue(connection, held, {"attempts": TASKS.c.attempts - 1})
+            if values:  # of all that waits of the jobs
+                waits = sa.tuple_(*KEY).in_(locked)
+                connection.execute(TASKS.update().where(waits).values(**values))
             self._fall_silent(connection, held)
 
     def fail(self, claims: Sequence[Claim], error: Mapping[str, Any]) -> None:
         """Ends the jobs of what the worker holds."""
         with self._store.transaction() as connection:
             job_ids = sorted({claim.job_id for claim in claims})
-            rows.lock_for_end(connection, job_ids)
+            locked = rows.lock_for_end(connection, job_ids)
             own = (_are(claims), TASKS.c.worker == self._worker)
             held = sa.select(TASKS.c.job_id).where(*own).distinct()
             for job_id in sorted(connection.scalars(held)):
-                rows.end(connection, job_id, FAILED, error)
+                rows.end(connection, locked, job_id, FAILED, error)
 
     def tell(self, events: Mapping[tuple[str, str], dict[str, Any]]) -> None:
         """Tells events of unfinished jobs, by job and name."""
@@ -234,9 +237,9 @@ def expire(store: Store) -> None:
         failing = set(connection.scalars(sa.select(TASKS.c.job_id).where(*deadly)))
     for job_id in failing:
         with store.transaction() as connection:
-            rows.lock_for_end(connection, [job_id])
+            locked = rows.lock_for_end(connection, [job_id])
             if connection.scalar(sa.select(sa.exists().where(*deadly, TASKS.c.job_id == job_id))):
-                rows.end(connection, job_id, FAILED, DEADLY)
+                rows.end(connection, locked, job_id, FAILED, DEADLY)
 
 
 def _requeue(

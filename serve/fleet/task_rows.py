@@ -40,33 +40,52 @@ def next_turn(client: str, *where: sa.ColumnElement[bool]) -> sa.ColumnElement[i
     return sa.func.greatest(front, own.scalar_subquery())  # NULL, where there is none, is ignored
 
 
-def take_new_turns(connection: Connection, client: str) -> None:
-    """Gives what a client has waiting turns from now on, in its order; the caller has locks."""
+def take_new_turns(
+    connection: Connection, client: str, locked: Collection[tuple[str, int]]
+) -> None:
+    """Gives those of some locked rows turns from now on that a client has waiting, in its order.
+
+    Others that wait again since the rows were locked keep theirs: to change them is to wait for
+    who has them, perhaps in a circle.
+    """
     by = (JOBS.c.place.nulls_last(), *KEY)
     number = sa.func.row_number().over(order_by=by).label("number")
     query = sa.select(*KEY, number).join(JOBS, JOBS.c.id == TASKS.c.job_id)
-    waiting = query.where(TASKS.c.client == client, FREE).subquery()
+    ours = sa.tuple_(*KEY).in_(locked)
+    waiting = query.where(TASKS.c.client == client, FREE, ours).subquery()
     first = connection.execute(sa.select(next_turn(client, ~FREE))).scalar_one()
     here = sa.and_(TASKS.c.job_id == waiting.c.job_id, TASKS.c.index == waiting.c.index)
     connection.execute(TASKS.update().where(here).values(turn=first - 1 + waiting.c.number))
 
 
-def lock_for_end(connection: Connection, job_ids: Collection[str]) -> None:
-    """Locks what `end` changes."""
+def lock_for_end(connection: Connection, job_ids: Collection[str]) -> set[tuple[str, int]]:
+    """Locks what `end` changes; returns the keys."""
     clients = sa.select(JOBS.c.client).where(JOBS.c.id.in_(job_ids))
-    lock(connection, TASKS.c.job_id.in_(job_ids) | (FREE & TASKS.c.client.in_(clients)))
+    return lock(connection, TASKS.c.job_id.in_(job_ids) | (FREE & TASKS.c.client.in_(clients)))
 
 
 def end(
-    connection: Connection, job_id: str, status: str, error: Mapping[str, Any] | None = None
+    connection: Connection,
+    locked: Collection[tuple[str, int]],
+    job_id: str,
+    status: str,
+    error: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Ends a job as failed or cancelled, whose rows are locked; False if it was finished."""
+    """Ends a job as failed or cancelled; False if it was finished already.
+
+    Args:
+        connection: in whose transaction.
+        locked: what `lock_for_end` gave.
+        job_id: whose.
+        status: FAILED or CANCELLED.
+        error: why.
+    """
     if not changes.finish_job(connection, job_id, status, error):
         return False
     connection.execute(TASKS.delete().where(TASKS.c.job_id == job_id))
     tell_end(connection, job_id)
     client = sa.select(JOBS.c.client).where(JOBS.c.id == job_id)
-    take_new_turns(connection, connection.execute(client).scalar_one())
+    take_new_turns(connection, connection.execute(client).scalar_one(), locked)
     return True
 
 

@@ -81,30 +81,30 @@ class Tasks:
     def arrange(self, client: str, job_ids: Sequence[str]) -> None:
         """Puts a client's waiting jobs in an order that names all of them."""
         with self._store.transaction() as connection:
-            rows.lock(connection, TASKS.c.client == client, rows.FREE)
+            locked = rows.lock(connection, TASKS.c.client == client, rows.FREE)
             for job_id in sorted(job_ids):
                 here = JOBS.update().where(JOBS.c.id == job_id)
                 connection.execute(here.values(place=job_ids.index(job_id)))
-            rows.take_new_turns(connection, client)
+            rows.take_new_turns(connection, client, locked)
             notices.notify(connection, notices.WORK)
 
     def pause(self, client: str, paused: bool) -> None:
         """Holds a client's jobs, or lets them go on, from the end of the queue."""
         with self._store.transaction() as connection:
-            rows.lock(connection, TASKS.c.client == client, rows.FREE)
+            locked = rows.lock(connection, TASKS.c.client == client, rows.FREE)
             if paused:
                 held = insert(PAUSED).values(client=client).on_conflict_do_nothing()
                 connection.execute(held)
             else:
                 connection.execute(PAUSED.delete().where(PAUSED.c.client == client))
-                rows.take_new_turns(connection, client)
+                rows.take_new_turns(connection, client, locked)
             notices.notify(connection, notices.WORK)
 
     def end(self, job_id: str, status: str, error: Mapping[str, Any] | None = None) -> bool:
         """Ends a job as failed or cancelled; False if it was finished already."""
         with self._store.transaction() as connection:
-            rows.lock_for_end(connection, [job_id])
-            return rows.end(connection, job_id, status, error)
+            locked = rows.lock_for_end(connection, [job_id])
+            return rows.end(connection, locked, job_id, status, error)
 
 
 def _insert(connection: Connection, job: Job, position: int) -> None:
