@@ -166,7 +166,7 @@ def mask_editor(studio: Studio) -> None:
     page.get_by_role("button", name="Done").click()
     prompt(page, "a volcano by a calm lake at dawn")
     page.get_by_role("switch", name="Blend in carefully").check()
-    seed(page, 2)
+    seed(page, 0)
     make(page)
     page.get_by_role("button", name="Compare").click()
     studio.shoot(page, "in-painting")
@@ -201,7 +201,7 @@ def anagram(studio: Studio) -> None:
     page.get_by_label("Reading 1", exact=True).fill("a volcano at sunset")
     page.get_by_label("Reading 2", exact=True).fill("a calm lake at sunset")
     page.get_by_label("View of reading 2").select_option("upside down")
-    seed(page, 0)
+    seed(page, 4)
     make(page)
     box = page.locator(".anagram-frame").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2

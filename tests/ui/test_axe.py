@@ -41,7 +41,7 @@ def tiles(page: Page):
 def close(page: Page) -> None:
     """Closes the dialog that is open."""
     page.keyboard.press("Escape")
-    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator("dialog")).to_have_count(0)
 
 
 def pictures(live) -> list[dict]:

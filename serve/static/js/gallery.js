@@ -120,8 +120,12 @@ function Tile({ image, reached }) {
   `;
 }
 
-const focusTile = () =>
-  /** @type {HTMLElement | null} */ (document.querySelector(".thumbs .tile[tabindex='0']"))?.focus();
+/** Where the bar had the focus, a tile gets it. */
+function focusTile() {
+  if (document.activeElement !== document.body) return;
+  const tile = /** @type {HTMLElement | null} */ (document.querySelector(".thumbs .tile[tabindex='0']"));
+  tile?.focus({ preventScroll: true });
+}
 
 /** Deletes pictures; the focus goes to the tile that takes the place of the one that had it. */
 async function removeAt(some, at, list) {
@@ -174,16 +178,10 @@ const button = (icon, label, onClick, extra = "") =>
 
 /** The bar that is there while pictures are chosen. */
 function Selection() {
-  const bar = useRef(null);
   const some = chosen.value;
-  useEffect(() => {
-    const element = bar.current;
-    return () => {
-      if (element.contains(document.activeElement)) requestAnimationFrame(focusTile);
-    };
-  }, []);
+  useEffect(() => () => requestAnimationFrame(focusTile), []);
   return html`
-    <div class="selection" ref=${bar} role="toolbar" aria-label=${S.gallery.selection}>
+    <div class="selection" role="toolbar" aria-label=${S.gallery.selection}>
       <b role="status">${S.gallery.selected(some.length)}</b>
       ${some.length > 0 && html`<${Together} some=${some} />`}
       <span class="gap"></span>

@@ -10,7 +10,7 @@ export function Help() {
     dialog.value = null;
   };
   return html`
-    <${Dialog} label=${S.help.title} class="small-dialog" onClose=${close}>
+    <${Dialog} label=${S.help.title} class="keys-dialog" onClose=${close}>
       <div class="dialog-body">
         <header class="dialog-head"><h2>${S.help.title}</h2><${IconButton} icon="close" label=${S.help.close} onClick=${close} /></header>
         <dl class="keys">

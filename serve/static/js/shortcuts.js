@@ -42,6 +42,7 @@ export function onKeyDown(event) {
     event.preventDefault();
     generate();
   } else if ((event.ctrlKey || event.metaKey) && event.key === "z" && !typesText(event.target)) {
+    event.preventDefault(); // else the browser undoes the last typing too
     undoRemoval();
   } else if (event.key === "Escape") {
     const open = /** @type {HTMLDetailsElement | null} */ (document.querySelector("details.menu[open]"));
