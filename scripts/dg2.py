@@ -33,6 +33,9 @@ _PICTURES, _OWN, _MODELS, _MACHINE = (
 )  # fmt: skip
 COMMANDS = {
     "serve": Command(_PICTURES, "serve.__main__", "the web page and the HTTP API", "--port=8000"),
+    "worker": Command(
+        _PICTURES, "serve.worker", "compute for servers with --workers=0", "--model=demo"
+    ),
     "sample": Command(
         _PICTURES, "scripts.sample", "make or edit pictures", '"a volcano at sunset" --num_images=4'
     ),

@@ -1,6 +1,5 @@
 """Starts the server: `python -m serve [--port=8000] [--model=demo] …`; settings also as DG2_*."""
 
-import argparse
 import asyncio
 import functools
 import os
@@ -8,35 +7,13 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import uvicorn
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
-from dg2_jax.serve import connections, database, disk, observe, words
-from dg2_jax.serve.server_settings import ServerSettings
+from dg2_jax.serve import command_line, connections, observe
 
 NOTICE_SECONDS = 1.0  # who asks whether the server is ready learns that it stops, before it does
-
-
-def _settings(arguments: list[str] | None) -> ServerSettings:
-    """Flags over environment over defaults."""
-    parser = argparse.ArgumentParser(prog="serve", description="The dg2_jax server.")
-    for name, field in ServerSettings.model_fields.items():
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, dest=name, default=None, help=field.description)
-    given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
-    for name in ("allowed_hosts", "allowed_origins"):
-        if name in given:
-            given[name] = given[name].split(",")
-    try:
-        return ServerSettings(**given)
-    except ValidationError as error:
-        for place in error.errors():
-            name = ".".join(map(str, place["loc"])) or "settings"
-            print(f"error: {name}: {words.message(place)}", file=sys.stderr)
-        sys.exit(2)
 
 
 class _Server(uvicorn.Server):
@@ -71,26 +48,17 @@ class _Server(uvicorn.Server):
 
 def main(arguments: list[str] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
-    settings = _settings(arguments)
+    settings = command_line.settings("serve", "The dg2_jax server.", arguments)
     observe.configure_logging()
     from dg2_jax import compile_cache  # JAX takes seconds: settings are checked first
-    from dg2_jax.models.model import ModelError  # likewise
     from dg2_jax.serve.app import create_app  # likewise
 
     lock = FileLock(settings.data / "server.lock")  # the system releases it when the process ends
-    _take(lock, settings.data)
+    _take(lock if settings.database is None else None, settings.data)
     compile_cache.enable()
-    try:
+    with command_line.errors_told(settings):
         app = create_app(settings)
         app.state.context.models.check()
-    except database.UnusableError as error:
-        _end(f"database: {error}")
-    except disk.ERRORS as error:
-        _end(f"data: {disk.reason(error)}: {settings.data}")
-    except ModelError as error:
-        _end(_of_model(error))
-    except ValueError as error:  # a damaged file
-        _end(str(error))
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -106,38 +74,27 @@ def main(arguments: list[str] | None = None) -> None:
         signal.signal(number, lambda *_: None)  # uvicorn drains, then raises it once more
     engine = app.state.context.engine
     server = _Server(config, functools.partial(engine.drain, settings.drain_seconds))
-    engine.worker.on_failure = server.fail
+    if engine.worker is not None:
+        engine.worker.on_failure = server.fail
     server.run()
     if server.failure is not None:
-        print(_line(_of_model(server.failure)), file=sys.stderr)
+        command_line.tell_of_model(server.failure)
     # A compilation cannot be interrupted, and its thread must not keep the process alive.
     sys.stdout.flush()
     os._exit(0 if server.failure is None else 2)
 
 
-def _take(lock: FileLock, data: Path) -> None:
-    """Takes the lock of a data folder, which is made if it is not there."""
+def _take(lock: FileLock | None, data: Path) -> None:
+    """Makes a data folder if it is not there, and takes its lock if it has one."""
     try:
         data.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        if lock is not None:
+            lock.acquire(timeout=0)
     except Timeout:
-        _end(f"data: another server uses {data}")
+        command_line.end(f"data: another server uses {data}")
     except OSError as error:
-        _end(f"data: {data} cannot be written ({error.strerror}); name another with DG2_DATA")
-
-
-def _end(reason: str) -> NoReturn:
-    """Ends the process before it serves, with one line that says why."""
-    print(_line(reason), file=sys.stderr)
-    sys.exit(2)
-
-
-def _of_model(reason: object) -> str:
-    return f"model: {reason}; put it right, or name another with DG2_MODEL"
-
-
-def _line(reason: str) -> str:
-    return f"error: {' '.join(reason.split())}"
+        reason = f"{data} cannot be written ({error.strerror}); name another with DG2_DATA"
+        command_line.end(f"data: {reason}")
 
 
 if __name__ == "__main__":

@@ -2,30 +2,30 @@
 
 import asyncio
 import contextlib
-import functools
-import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import numpy as np
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
-from dg2_jax.interop import realesrgan
 from dg2_jax.models.adapters import Library
 from dg2_jax.models.controlnets import ControlNets
-from dg2_jax.serve import openapi, problems
+from dg2_jax.serve import openapi, parts, problems
 from dg2_jax.serve.access import Access
 from dg2_jax.serve.context import Context
 from dg2_jax.serve.disk import ERRORS, Disk
+from dg2_jax.serve.engine import Engine
 from dg2_jax.serve.files import Files
+from dg2_jax.serve.fleet.announced import AnnouncedModels
+from dg2_jax.serve.fleet.api_engine import ApiEngine
+from dg2_jax.serve.fleet.worker_engine import WorkerEngine
 from dg2_jax.serve.gallery import Gallery
 from dg2_jax.serve.head import Head
 from dg2_jax.serve.local_engine import LocalEngine
 from dg2_jax.serve.metrics import Metrics
-from dg2_jax.serve.models import Loader, Models, load_pipeline
+from dg2_jax.serve.models import Loader, Models
 from dg2_jax.serve.observe import Observe
 from dg2_jax.serve.routes import (
     a1111,
@@ -44,16 +44,9 @@ from dg2_jax.serve.security import Guard
 from dg2_jax.serve.server_settings import ServerSettings
 from dg2_jax.serve.store import Store
 from dg2_jax.serve.styles import Styles
-from dg2_jax.serve.worker import Worker
 from dg2_jax.text.wildcards import Wildcards
 
 TIDY_SECONDS = 60.0
-
-
-def _upscale(*args: Any, **kwargs: Any) -> np.ndarray:
-    from dg2_jax import upscale  # JAX takes seconds to import; the server answers before
-
-    return upscale(*args, **kwargs)
 
 
 async def _tidy(gallery: Gallery) -> None:
@@ -64,10 +57,36 @@ async def _tidy(gallery: Gallery) -> None:
         await asyncio.sleep(TIDY_SECONDS)
 
 
+def _engine(
+    settings: ServerSettings,
+    store: Store,
+    files: Files,
+    disk: Disk,
+    metrics: Metrics,
+    load: Loader | None,
+    upscale: parts.Upscale,
+) -> tuple[Engine, Models | AnnouncedModels]:
+    """Where jobs go, and the models that they may ask for."""
+    limits = settings.queue_limit, settings.client_limit
+    if not store.is_shared:
+        models = parts.models(settings, load)
+        local = LocalEngine(store, files, disk, metrics, *limits)
+        local.worker = parts.worker(settings, local, models, upscale)
+        return local, models
+    lease = settings.lease_seconds
+    if settings.workers == 0:
+        announced = AnnouncedModels(settings.sizes)
+        return ApiEngine(store, disk, metrics, *limits, lease, None, announced), announced
+    models = parts.models(settings, load)
+    own = WorkerEngine(store, files, disk, metrics, models, lease)
+    own.worker = parts.worker(settings, own, models, upscale)
+    return ApiEngine(store, disk, metrics, *limits, lease, own, None), models
+
+
 def create_app(
     settings: ServerSettings | None = None,
     load: Loader | None = None,
-    upscale: Callable[..., np.ndarray] = _upscale,
+    upscale: parts.Upscale = parts.upscale,
     prompt_bank: Any = None,
 ) -> FastAPI:
     """A server; its worker starts and drains with the application's lifespan.
@@ -82,29 +101,14 @@ def create_app(
     adapters = Library(settings.loras, settings.embeddings)
     controlnets = ControlNets(settings.controlnets)
     wildcards = Wildcards(settings.wildcards)
-    load = load or functools.partial(
-        load_pipeline,
-        dtype=settings.quantize,
-        loras=settings.loras,
-        embeddings=settings.embeddings,
-        controlnets=settings.controlnets,
-        wildcards=settings.wildcards,
-    )
     metrics = Metrics()
-    if settings.upscalers_dir is not None:
-        os.environ[realesrgan.FOLDER] = str(settings.upscalers_dir)  # where the library looks
+    parts.find_upscalers(settings)
     settings.data.mkdir(parents=True, exist_ok=True)
     disk = Disk(settings.data)
     store = disk.insist(lambda: Store(settings.database_url))
-    files = Files(settings.data)
+    files = parts.files(settings)
     gallery = Gallery(store, files, disk)
-    models = Models(
-        settings.model, settings.models_dir, load, settings.max_loaded_models, settings.sizes
-    )
-    engine = LocalEngine(store, files, disk, metrics, settings.queue_limit, settings.client_limit)
-    engine.worker = Worker(
-        engine, models, upscale, settings.max_batch, settings.warmup, settings.batching
-    )
+    engine, models = _engine(settings, store, files, disk, metrics, load, upscale)
     context = Context(
         settings,
         store,

@@ -13,6 +13,7 @@ from dg2_jax.serve.access import Access
 from dg2_jax.serve.disk import Disk
 from dg2_jax.serve.engine import Engine
 from dg2_jax.serve.files import Files, Ids
+from dg2_jax.serve.fleet.announced import AnnouncedModels
 from dg2_jax.serve.gallery import Gallery
 from dg2_jax.serve.metrics import Metrics
 from dg2_jax.serve.models import Models
@@ -35,7 +36,7 @@ class Context:
     gallery: Gallery
     disk: Disk
     engine: Engine
-    models: Models
+    models: Models | AnnouncedModels
     metrics: Metrics
     adapters: Library
     controlnets: ControlNets

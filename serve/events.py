@@ -10,7 +10,8 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncGenerator, Collection
+import weakref
+from collections.abc import AsyncGenerator, Collection, MutableMapping
 from typing import Any, NamedTuple
 
 from starlette.responses import Response
@@ -26,7 +27,7 @@ class Event(NamedTuple):
     """One thing that happened.
 
     Attributes:
-        id: grows from event to event, also over restarts: about the milliseconds since 1970.
+        id: grows from event to event, also over restarts: about the nanoseconds since 1970.
         name: as in docs/api.md.
         data: plain data.
     """
@@ -55,13 +56,25 @@ class Channel:
         """Whether anybody reads at this moment."""
         return bool(self._wakers)
 
-    def put(self, name: str, data: dict[str, Any]) -> None:
-        """Adds an event; replaces the last one of its name if it is of that sort."""
+    @property
+    def last_id(self) -> int:
+        """Of the newest event, 0 before there is one."""
+        return self._events[-1].id if self._events else 0
+
+    def put(self, name: str, data: dict[str, Any], event_id: int | None = None) -> None:
+        """Adds an event; replaces the last one of its name if it is of that sort.
+
+        Args:
+            name: of it.
+            data: of it.
+            event_id: above the last one; by the clock if None.
+        """
         with self._lock:
-            last = self._events[-1].id if self._events else 0
+            if event_id is None:
+                event_id = max(self.last_id + 1, time.time_ns())
             if name in REPLACED:
                 self._events = [event for event in self._events if event.name != name]
-            self._events.append(Event(max(last + 1, int(time.time() * 1000)), name, data))
+            self._events.append(Event(event_id, name, data))
             self._wake()
 
     def hang_up(self) -> None:
@@ -104,10 +117,12 @@ class Channel:
 
 
 class Hub:
-    """The channels of all unfinished jobs."""
+    """The channels of unfinished jobs: of all, or of those that somebody holds."""
 
-    def __init__(self) -> None:
-        self._channels: dict[str, Channel] = {}
+    def __init__(self, only_held: bool = False) -> None:
+        self._channels: MutableMapping[str, Channel] = (
+            weakref.WeakValueDictionary() if only_held else {}
+        )
         self._lock = threading.Lock()
 
     def channel(self, job_id: str) -> Channel:
@@ -119,6 +134,11 @@ class Hub:
         """A job's channel, if it has one."""
         with self._lock:
             return self._channels.get(job_id)
+
+    def watched(self) -> dict[str, Channel]:
+        """The channels that somebody reads at this moment, by their jobs."""
+        with self._lock:
+            return {key: channel for key, channel in self._channels.items() if channel.watched}
 
     def hang_up(self, except_of: Collection[str] = ()) -> None:
         """Lets the readers of all channels end, but of those of some jobs."""

@@ -36,6 +36,29 @@ class Waiting:
     shares: bool = False
 
 
+def check_room(
+    waiting: int, of_client: int, limit: int, client_limit: int, seconds_a_job: float
+) -> None:
+    """Whether a client may add a job: `limit` may wait in all, `client_limit` of one client.
+
+    Args:
+        waiting: jobs that wait.
+        of_client: those of them that are the client's.
+        limit: see above.
+        client_limit: see above.
+        seconds_a_job: that one takes.
+
+    Raises:
+        ProblemError: 503 or 429, with a time to wait.
+    """
+    wait = int(min(60, max(1, waiting * seconds_a_job / 2)))
+    if waiting >= limit:
+        raise ProblemError(503, "the queue is full", retry_after=wait)
+    if of_client >= client_limit:
+        detail = f"this client has {client_limit} jobs waiting, the most it may have"
+        raise ProblemError(429, detail, retry_after=wait)
+
+
 class FairQueue:
     """Jobs by client; not thread-safe, its owner locks.
 
@@ -74,17 +97,9 @@ class FairQueue:
         self._clients.get(client, []).sort(key=lambda job: place[job.job_id])
 
     def check_room(self, client: str, limit: int, client_limit: int, seconds_a_job: float) -> None:
-        """Whether a client may add a job: `limit` may wait in all, `client_limit` of one client.
-
-        Raises:
-            ProblemError: 503 or 429, with a time to wait.
-        """
-        wait = int(min(60, max(1, len(self) * seconds_a_job / 2)))
-        if len(self) >= limit:
-            raise ProblemError(503, "the queue is full", retry_after=wait)
-        if len(self._clients.get(client, ())) >= client_limit:
-            detail = f"this client has {client_limit} jobs waiting, the most it may have"
-            raise ProblemError(429, detail, retry_after=wait)
+        """Whether a client may add a job, see `check_room`."""
+        own = len(self._clients.get(client, ()))
+        check_room(len(self), own, limit, client_limit, seconds_a_job)
 
     def position(self, job_id: str) -> int | None:
         """How many jobs are before one; None if it is not here."""

@@ -6,7 +6,7 @@ import structlog
 
 from dg2_jax.serve import disk
 from dg2_jax.serve.batches import JobBatch
-from dg2_jax.serve.local_engine import LocalEngine
+from dg2_jax.serve.engine import Work
 
 log = structlog.get_logger()
 
@@ -25,7 +25,7 @@ def told(error: Exception) -> tuple[int, str]:
     return 500, f"the job failed: {type(error).__name__}"
 
 
-def settle(engine: LocalEngine, action: Callable[[], None]) -> None:
+def settle(engine: Work, action: Callable[[], None]) -> None:
     """Does what ends a batch; where it cannot be stored, as soon as it can."""
     while True:
         try:
@@ -38,7 +38,7 @@ def settle(engine: LocalEngine, action: Callable[[], None]) -> None:
             engine.wait_for_room(error)
 
 
-def fail(engine: LocalEngine, batch: JobBatch, error: Exception) -> None:
+def fail(engine: Work, batch: JobBatch, error: Exception) -> None:
     """Ends the jobs of a batch with what an error means; logs one that nobody foresaw."""
     status, detail = told(error)
     if status == 500:

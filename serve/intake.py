@@ -1,5 +1,6 @@
 """From a validated request to a job: pictures decoded and stored, seed drawn, prompt matched."""
 
+import io
 import secrets
 import time
 from typing import Any
@@ -245,7 +246,9 @@ def nearest_size(context: Context, model: str, size: sizes.Size) -> tuple[int | 
 
 
 def _check_upscale(context: Context, picture_id: str) -> None:
-    with Image.open(context.files.path(picture_id)) as picture:
+    data = context.files.read(picture_id)
+    assert data is not None  # it has just been stored
+    with Image.open(io.BytesIO(data)) as picture:
         width, height = picture.size
     limit = context.settings.max_upscale_pixels
     if width * height > limit:

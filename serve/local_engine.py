@@ -4,7 +4,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -27,12 +27,7 @@ log = structlog.get_logger()
 
 
 class LocalEngine:
-    """A queue in memory over the store's rows, for one worker in this process.
-
-    Attributes:
-        draining: whether no more is begun, and the worker should end with what is under way.
-        stopping: whether it should end at once.
-    """
+    """Both `Engine` and `Work`: a queue in memory over the store's rows, for one worker here."""
 
     def __init__(
         self,
@@ -40,14 +35,14 @@ class LocalEngine:
         files: Files,
         room: Disk,
         metrics: Metrics,
-        queue_limit: int,
+        limit: int,
         client_limit: int,
     ):
         self.store = store
         self.files = files
         self._disk = room
         self.metrics = metrics
-        self._limits = queue_limit, client_limit
+        self._limits = limit, client_limit
         self._hub = Hub()
         self._open = OpenJobs(store, metrics, self._hub)
         self._delivered_at = 0.0
@@ -57,8 +52,8 @@ class LocalEngine:
         self.stopping = False
         self._seconds_a_job = 2.0
         self.worker: WorkerThread | None = None
-        self.unavailable: str | None = None  # why no job can be computed
-        metrics.watch_queue(lambda: len(self._open.queue))
+        self.unavailable: str | None = None
+        metrics.watch_jobs(self._counts)
 
     # What routes call
 
@@ -154,14 +149,7 @@ class LocalEngine:
     def take(
         self, sizes: tuple[int, ...], timeout: float, room: bool | None = None
     ) -> JobBatch | None:
-        """The next batch, None if there is none in `timeout` seconds or the server stops.
-
-        Args:
-            sizes: of batches, see `FairQueue.choose`; none: only jobs that share are taken.
-            timeout: to wait.
-            room: whether there is room for pictures of jobs that share, each of which is a batch;
-                None: no job does.
-        """
+        """See `Work`."""
         with self._changed:
             if not self._open.queue.ready and not self.draining:
                 self._changed.wait(timeout)
@@ -189,28 +177,35 @@ class LocalEngine:
                 job.attempts += 1
                 if job.status != RUNNING:
                     job.status, job.started_at = RUNNING, time.time()
+                    waited = job.started_at - job.created_at
+                    self.metrics.queue_seconds.labels(job.model).observe(waited)
                     self._hub.channel(job.id).put("started", {"attempt": job.attempts})
             self._open.announce_positions()
         return batch
 
     def is_open(self, job_id: str) -> bool:
-        """Whether a job is neither finished nor cancelled."""
+        """See `Work`."""
         return job_id in self._open.jobs
 
+    def is_watched(self, job_id: str) -> bool:
+        """See `Work`."""
+        channel = self._hub.get(job_id)
+        return channel is not None and channel.watched
+
     def annotate(self, job: Job, notes: list[str]) -> None:
-        """Notes what is done otherwise than asked; stored with the job's pictures."""
+        """See `Work`."""
         if notes and job.notes != notes:
             job.notes = notes
             self.put(job.id, "notes", {"notes": notes})
 
     def put(self, job_id: str, name: str, data: dict[str, Any]) -> None:
-        """An event of an unfinished job."""
+        """See `Work`."""
         channel = self._hub.get(job_id)
         if channel is not None:
             channel.put(name, data)
 
     def deliver(self, batch: JobBatch, pictures: Sequence[tuple[Image, bytes]]) -> None:
-        """Stores a batch's pictures, files first; those of jobs ended meanwhile are dropped."""
+        """See `Work`."""
         current = [(image, png) for image, png in pictures if image.job_id in self._open.jobs]
         if current:
             self._disk.check()
@@ -242,7 +237,7 @@ class LocalEngine:
         self.metrics.image_seconds.observe(elapsed / len(batch.items))
 
     def retry(self, batch: JobBatch, limit: int, alone: bool) -> None:
-        """Puts a batch back, for batches of at most `limit` pictures, each job alone or not."""
+        """See `Work`."""
         with self._changed:
             rest = {item.job.id for item in self._open.under_way if item not in batch.items}
             idle = [job.id for job in batch.jobs if job.id not in rest]
@@ -252,7 +247,7 @@ class LocalEngine:
                 self._open.wait_again(job, limit, alone)
 
     def fail(self, batch: JobBatch, status: int, detail: str) -> None:
-        """Ends the jobs of a batch with an error."""
+        """See `Work`."""
         error = problems.problem(status, detail)
         with self._changed:
             for job_id in batch.ids:
@@ -263,14 +258,14 @@ class LocalEngine:
             self._open.leave(batch.items)
 
     def release(self, batch: JobBatch) -> None:
-        """A stopped batch: its unfinished jobs wait for the next start of the server."""
+        """See `Work`."""
         with self._changed:
             unfinished = [id_ for id_ in batch.ids if id_ in self._open.jobs]
             self._disk.insist(lambda: self.store.put_back(unfinished))
             self._open.leave(batch.items)
 
     def wait_for_room(self, error: Exception) -> None:
-        """Says that jobs wait because nothing can be stored, and waits a little."""
+        """See `Work`."""
         with self._changed:
             if self._disk.note(error):
                 log.error("jobs wait", reason=self._disk.trouble, error=str(error)[:500])
@@ -279,13 +274,17 @@ class LocalEngine:
                 self._changed.wait(disk.LOOK_SECONDS)
 
     def found_room(self) -> None:
-        """Says that jobs go on, if they waited."""
+        """See `Work`."""
         with self._changed:
             if self._disk.note(None):
                 log.info("jobs go on")
                 self._open.tell_waiting(self._disk.trouble)
 
     # Inside
+
+    def _counts(self) -> Mapping[str, Mapping[str, int]]:
+        with self._changed:
+            return self._open.counts()
 
     def _recovered(self) -> list[Job]:
         try:

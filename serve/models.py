@@ -142,6 +142,19 @@ class Models:
         names = sorted(self._places, key=lambda name: (name != self.default, name))
         return [self.details(name) for name in names]
 
+    def announced(self) -> list[dict[str, Any]]:
+        """All models as a process without them needs to know them: `details`, and config.json."""
+        return [
+            {"details": details, "config": self._known(details["name"])}
+            for details in self.describe()
+        ]
+
+    def _known(self, name: str) -> dict[str, Any] | None:
+        try:
+            return self._config(name)
+        except (OSError, ValueError, AttributeError):
+            return None
+
     def facts(self, name: str) -> ModelFacts | None:
         """What a model can be asked for; None where its configuration cannot be used.
 
@@ -180,11 +193,9 @@ class Models:
 
     def details(self, name: str) -> dict[str, Any]:
         """One model, by a name that `resolve` gives."""
-        try:
-            config = self._config(name)
-            text = json.dumps([config, name]).encode()
-        except (OSError, ValueError, AttributeError):
-            text, config = b"", {}
+        config = self._known(name)
+        text = b"" if config is None else json.dumps([config, name]).encode()
+        config = config or {}
         facts = self.facts(name)
         sets = list(facts.weights) if facts else ["ema"]  # loading tells what is wrong
         hashes = {weights: _hash(config, text, weights) for weights in sets}

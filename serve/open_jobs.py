@@ -1,5 +1,6 @@
 """The jobs that are not finished: what of them waits, what is under way, and their events."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import structlog
@@ -9,7 +10,7 @@ from dg2_jax.serve.batches import Item
 from dg2_jax.serve.events import Hub
 from dg2_jax.serve.fair_queue import FairQueue, Waiting
 from dg2_jax.serve.metrics import Metrics
-from dg2_jax.serve.records import QUEUED, Job
+from dg2_jax.serve.records import QUEUED, RUNNING, Job
 from dg2_jax.serve.store import Store
 from dg2_jax.serve.views import job_view
 
@@ -35,6 +36,11 @@ class OpenJobs:
     def running(self) -> set[str]:
         """The jobs that pictures under way are of."""
         return {item.job.id for item in self.under_way if item.job.id in self.jobs}
+
+    def counts(self) -> dict[str, Counter[str]]:
+        """How many jobs there are, by status and model."""
+        waiting = Counter(self.jobs[job.job_id].model for job in self.queue)
+        return {QUEUED: waiting, RUNNING: Counter(self.jobs[job].model for job in self.running)}
 
     def leave(self, items: Sequence[Item]) -> None:
         """Pictures that are no longer under way; those of finished jobs are not, either."""

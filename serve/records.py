@@ -55,6 +55,11 @@ class Job:
     images: list[Image] = field(default_factory=list)
 
     @property
+    def model(self) -> str:
+        """The name of the model it needs, "" for none."""
+        return getattr(self.request, "model", None) or ""
+
+    @property
     def missing(self) -> list[int]:
         """The indices of the pictures that are not finished."""
         made = {image.index for image in self.images}

@@ -215,10 +215,15 @@ def stored_request(kind: str, fields: dict[str, Any]) -> "_Request":
     Fields that are not known are left out, and missing ones have their defaults.
     """
     model = REQUESTS[kind]
-    known = {name: value for name, value in fields.items() if name in model.model_fields}
-    if isinstance(known.get("anagram"), list):
-        known["anagram"] = [View.model_construct(**view) for view in known["anagram"]]
-    return model.model_construct(**{**known, "kind": kind})
+    known: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value  # JSON has no tuples
+        for name, value in fields.items()
+        if name in model.model_fields
+    }
+    if "anagram" in known:
+        known["anagram"] = [View.model_construct(**view) for view in known["anagram"] or ()]
+    known["kind"] = kind
+    return model.model_construct(**known)
 
 
 EXAMPLES: dict[str, Any] = {

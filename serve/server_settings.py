@@ -57,6 +57,24 @@ class ServerSettings(BaseSettings):
         None,
         description="where jobs are kept instead: postgresql+psycopg://USER:PASSWORD@HOST/NAME",
     )
+    pictures: str | None = Field(
+        None,
+        description="where pictures are kept instead of the data folder: another folder, which "
+        "processes on other machines share, or an object store, s3://BUCKET/PATH",
+    )
+    workers: int = Field(
+        1,
+        ge=0,
+        le=1,
+        description="whether this process computes too; 0: others do, dg2 worker, on "
+        "the same PostgreSQL",
+    )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="where a worker's process tells its metrics"
+    )
+    lease_seconds: float = Field(
+        30, ge=1, description="after which a worker that tells nothing is taken for dead"
+    )
     allowed_hosts: list[str] = Field([], description="more names that this server goes by")
     allowed_origins: list[str] = Field([], description="other sites whose pages may call it")
     sizes: Annotated[list[SizeText], NoDecode] = Field(
@@ -108,6 +126,12 @@ class ServerSettings(BaseSettings):
                 f"host {self.host} can be reached from other machines, which needs an API key: "
                 "set DG2_API_KEY"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _shared_where_apart(self) -> "ServerSettings":
+        if self.workers == 0 and self.database is None:
+            raise ValueError("workers may be 0 only with jobs in PostgreSQL: set DG2_DATABASE")
         return self
 
     @property

@@ -8,8 +8,8 @@ import structlog
 
 from dg2_jax.serve import batches, faults, lengths, pictures
 from dg2_jax.serve.batches import Item, JobBatch
+from dg2_jax.serve.engine import Work
 from dg2_jax.serve.fair_queue import NO_LIMIT
-from dg2_jax.serve.local_engine import LocalEngine
 from dg2_jax.serve.models import Models
 from dg2_jax.serve.views import progress_view
 
@@ -27,7 +27,7 @@ class Sharing:
             fewer after the device ran out of memory, until another picture leaves.
     """
 
-    def __init__(self, engine: LocalEngine, models: Models):
+    def __init__(self, engine: Work, models: Models):
         self._engine, self._models = engine, models
         self.size = 1
         self._slots: Any = None  # JAX takes seconds to import
@@ -78,6 +78,7 @@ class Sharing:
             return
         self._items[picture] = item
         self._entered[picture] = time.monotonic()
+        self._count()
 
     def advance(self) -> None:
         """Some rows of some pictures; those that are finished are delivered."""
@@ -158,6 +159,12 @@ class Sharing:
         self._slots.size = self.size
         for kept in (self._items, self._entered, self._shown):
             kept.pop(picture, None)
+        self._count()
+
+    def _count(self) -> None:
+        metrics = self._engine.metrics
+        metrics.slots.set(self.size)
+        metrics.slots_in_use.set(self._slots.size - self._slots.room if self.busy else 0)
 
     def _deliver(self, finished: list[Any]) -> None:
         """Stores finished pictures; what goes wrong with one is its job's fault alone."""
@@ -179,8 +186,7 @@ class Sharing:
 
     def _look_every(self, item: Item) -> int | None:
         """Steps between previews, if there is somebody to see them."""
-        channel = self._engine.channel(item.job.id)
-        if channel is None or not channel.watched or item.job.request.preview_mode == "none":
+        if not self._engine.is_watched(item.job.id) or item.job.request.preview_mode == "none":
             return None
         return item.job.request.preview_every
 

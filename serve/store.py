@@ -15,8 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from dg2_jax.serve import database
-from dg2_jax.serve.records import DONE, FAILED, QUEUED, RUNNING, UNFINISHED, Image, Job
+from dg2_jax.serve import changes, database, problems
+from dg2_jax.serve.records import FAILED, QUEUED, RUNNING, UNFINISHED, Image, Job
 from dg2_jax.serve.rows import (
     NOT_DELETED,
     Sort,
@@ -29,6 +29,8 @@ from dg2_jax.serve.rows import (
 from dg2_jax.serve.tables import IMAGES, JOBS, PAUSED
 
 MAX_ATTEMPTS = 2  # a job that the server died with twice is not tried again
+_DEADLY = f"the server stopped {MAX_ATTEMPTS} times while it computed this job"
+DEADLY = problems.problem(500, _DEADLY)
 
 
 class Store:
@@ -50,19 +52,26 @@ class Store:
         """Closes all connections."""
         self._engine.dispose()
 
+    @property
+    def url(self) -> sa.URL:
+        """Of the database."""
+        return self._engine.url
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes may use it."""
+        return self._engine.dialect.name != "sqlite"
+
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def transaction(self) -> Iterator[Connection]:
+        """A connection whose changes are all kept, or none."""
         with self._writing, self._engine.begin() as connection:
             yield connection
 
     def add(self, job: Job) -> None:
         """Stores a new job."""
-        values = {k: v for k, v in vars(job).items() if k != "images"}
-        values["request"] = json.dumps(job.request.fields())
-        values["error"] = json.dumps(job.error) if job.error else None
-        values["notes"] = json.dumps(job.notes)
-        with self._write() as connection:
-            connection.execute(JOBS.insert().values(values))
+        with self.transaction() as connection:
+            changes.add_job(connection, job)
 
     def by_key(self, client: str, idempotency_key: str | None) -> Job | None:
         """The job that a client sent with an idempotency key."""
@@ -105,7 +114,7 @@ class Store:
     def start(self, job_ids: Sequence[str]) -> None:
         """Jobs are about to be computed; counts an attempt, so that a deadly job is known."""
         now = sa.func.coalesce(JOBS.c.started_at, time.time())
-        with self._write() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 JOBS.update()
                 .where(JOBS.c.id.in_(job_ids), JOBS.c.status.in_(UNFINISHED))
@@ -114,7 +123,7 @@ class Store:
 
     def put_back(self, job_ids: Sequence[str]) -> None:
         """Jobs that were started wait again, through no fault of theirs."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 JOBS.update()
                 .where(JOBS.c.id.in_(job_ids), JOBS.c.status == RUNNING)
@@ -128,76 +137,23 @@ class Store:
     def add_images(
         self, images: Sequence[Image], notes: Mapping[str, list[str]] | None = None
     ) -> list[str]:
-        """Stores finished pictures, all or none; returns the ids of the jobs that this completes.
-
-        A picture of a job that is finished (cancelled meanwhile) is left out, and one that is there
-        already is not stored twice. `notes` are those of the jobs, by their ids.
-        """
-        job_ids = {image.job_id for image in images}
-        with self._write() as connection:
-            query = (
-                sa.select(JOBS.c.id, JOBS.c.num_images)
-                .where(JOBS.c.id.in_(job_ids), JOBS.c.status.in_(UNFINISHED))
-                .with_for_update()
-            )
-            totals = {row.id: row.num_images for row in connection.execute(query)}
-            known = set(
-                connection.scalars(sa.select(IMAGES.c.id).where(IMAGES.c.job_id.in_(totals)))
-            )
-            rows = [
-                {**vars(image), "metadata": json.dumps(image.metadata)}
-                for image in images
-                if image.job_id in totals and image.id not in known
-            ]
-            if rows:
-                connection.execute(IMAGES.insert(), rows)
-            connection.execute(JOBS.update().where(JOBS.c.id.in_(totals)).values(attempts=0))
-            for job_id in totals:
-                if notes and notes.get(job_id):
-                    told = json.dumps(notes[job_id])
-                    connection.execute(JOBS.update().where(JOBS.c.id == job_id).values(notes=told))
-            counts = connection.execute(
-                sa.select(IMAGES.c.job_id, sa.func.count())
-                .where(IMAGES.c.job_id.in_(totals))
-                .group_by(IMAGES.c.job_id)
-            )
-            complete = [job_id for job_id, count in counts if count == totals[job_id]]
-            if complete:
-                connection.execute(
-                    JOBS.update()
-                    .where(JOBS.c.id.in_(complete))
-                    .values(status=DONE, finished_at=time.time())
-                )
-        return complete
+        """Stores finished pictures, all or none; see `changes.add_images`."""
+        with self.transaction() as connection:
+            return changes.add_images(connection, images, notes)
 
     def finish(self, job_id: str, status: str, error: Mapping[str, Any] | None = None) -> bool:
         """Ends a job as failed or cancelled; False if it was finished already."""
-        with self._write() as connection:
-            updated = connection.execute(
-                JOBS.update()
-                .where(JOBS.c.id == job_id, JOBS.c.status.in_(UNFINISHED))
-                .values(
-                    status=status,
-                    finished_at=time.time(),
-                    error=json.dumps(error) if error else None,
-                )
-            )
-            return updated.rowcount == 1
+        with self.transaction() as connection:
+            return changes.finish_job(connection, job_id, status, error)
 
     def recover(self) -> list[Job]:
         """After a start: jobs to be computed, oldest first; those tried too often have failed."""
         unfinished = JOBS.c.status.in_(UNFINISHED)
-        error = {
-            "type": "about:blank",
-            "title": "Internal Server Error",
-            "status": 500,
-            "detail": f"the server stopped {MAX_ATTEMPTS} times while it computed this job",
-        }
-        with self._write() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 JOBS.update()
                 .where(unfinished, JOBS.c.attempts >= MAX_ATTEMPTS)
-                .values(status=FAILED, finished_at=time.time(), error=json.dumps(error))
+                .values(status=FAILED, finished_at=time.time(), error=json.dumps(DEADLY))
             )
             connection.execute(JOBS.update().where(unfinished).values(status=QUEUED))
         return self.unfinished()
@@ -211,7 +167,7 @@ class Store:
 
     def arrange(self, job_ids: Sequence[str]) -> None:
         """Keeps the order of jobs for the next start."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             for place, job_id in enumerate(job_ids):
                 connection.execute(JOBS.update().where(JOBS.c.id == job_id).values(place=place))
 
@@ -222,7 +178,7 @@ class Store:
 
     def pause(self, client: str, paused: bool) -> None:
         """Adds to or takes from `paused_clients`."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             connection.execute(PAUSED.delete().where(PAUSED.c.client == client))
             if paused:
                 connection.execute(PAUSED.insert().values(client=client))
@@ -235,7 +191,7 @@ class Store:
 
     def forget(self, job_id: str) -> None:
         """Deletes a finished job and the rows of its pictures."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             connection.execute(IMAGES.delete().where(IMAGES.c.job_id == job_id))
             connection.execute(JOBS.delete().where(JOBS.c.id == job_id))
 
@@ -269,7 +225,7 @@ class Store:
 
     def change_images(self, image_ids: Sequence[str], **values: Any) -> None:
         """Sets columns of pictures: `favourite`, `deleted_at`."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             query = IMAGES.update().where(IMAGES.c.id.in_(image_ids)).values(**values)
             connection.execute(query)
 
@@ -282,5 +238,5 @@ class Store:
 
     def erase_images(self, image_ids: Sequence[str]) -> None:
         """Deletes the rows of pictures."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             connection.execute(IMAGES.delete().where(IMAGES.c.id.in_(image_ids)))

@@ -1,12 +1,16 @@
-"""Styles: named texts that are put around prompts, kept in one file of the data folder."""
+"""Styles: named texts that are put around prompts, kept in one file of the data folder.
+
+Several processes may share the folder: each reads the file anew when another has written it.
+"""
 
 import json
 import os
 import secrets
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.serve.job_controls import CONTROLS
@@ -39,14 +43,26 @@ class Styles:
             ValueError: the file is damaged; it is left as it is.
         """
         self._path = folder / "styles.json"
-        self._lock = threading.Lock()
-        self._styles: dict[str, Style] = {}
-        if self._path.exists():
+        self._lock = FileLock(folder / "styles.lock")
+        self._stamp: tuple[int, int] | None = None
+        self._read: dict[str, Style] = {}
+        self.all()
+
+    @property
+    def _styles(self) -> dict[str, Style]:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return {}
+        stamp = status.st_mtime_ns, status.st_ino
+        if stamp != self._stamp:
             try:
                 rows = json.loads(self._path.read_text("utf-8"))
-                self._styles = {row["name"]: Style(**row) for row in rows}
+                self._read = {row["name"]: Style(**row) for row in rows}
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(f"{self._path} is damaged: {error}") from error
+            self._stamp = stamp
+        return self._read
 
     def all(self) -> list[Style]:
         """All of them, by name."""
@@ -77,11 +93,12 @@ class Styles:
         Raises:
             ParameterError: there is no style of a name, or a prompt becomes too long.
         """
+        styles = self._styles
         for name in names:
-            if name not in self._styles:
+            if name not in styles:
                 there = ", ".join(style.name for style in self.all()) or "none"
                 raise ParameterError("styles", f"must be stored styles: {there}; got {name!r:.80}")
-            style = self._styles[name]
+            style = styles[name]
             prompt = CONTROLS["prompt"].checked(_around(style.prompt, prompt))
             negative_prompt = _around(style.negative_prompt, negative_prompt)
             CONTROLS["negative_prompt"].checked(negative_prompt)
@@ -97,7 +114,6 @@ class Styles:
             temporary.replace(self._path)
         finally:
             temporary.unlink(missing_ok=True)
-        self._styles = styles
 
 
 def _around(style: str, text: str) -> str:

@@ -44,3 +44,43 @@ IMAGES = sa.Table(
     sa.UniqueConstraint("job_id", "index"),
 )
 PAUSED = sa.Table("paused_clients", metadata, sa.Column("client", sa.String(64), primary_key=True))
+# What processes that share a database say to each other; with SQLite these are empty.
+TASKS = sa.Table(  # the pictures that are not finished
+    "tasks",
+    metadata,
+    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("index", sa.Integer, primary_key=True),
+    sa.Column("client", sa.String(64), nullable=False, index=True),
+    sa.Column("turn", sa.BigInteger, nullable=False, index=True),  # lower ones come first
+    sa.Column("model", sa.String(200)),
+    sa.Column("key", sa.String(64), nullable=False),  # those of equal keys may be one batch
+    sa.Column("most", sa.Integer, nullable=False),  # pictures of a batch
+    sa.Column("shares", sa.Boolean, nullable=False),
+    sa.Column("worker", sa.String(64), index=True),  # who computes it
+    sa.Column("lease_until", sa.Double),  # by the database's clock
+    sa.Column("claim", sa.BigInteger, nullable=False),  # how often it was taken, for whatever end
+    sa.Column("attempts", sa.Integer, nullable=False),  # those that ended without being given back
+)
+EVENTS = sa.Table(  # that last, see `serve/fleet/news.py`
+    "events",
+    metadata,
+    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("id", sa.BigInteger, primary_key=True),
+    sa.Column("name", sa.String(16), nullable=False),
+    sa.Column("data", sa.Text, nullable=False),
+)
+NEWEST = sa.Table(  # events that replace each other, of every worker the newest; lost in a crash
+    "newest_events",
+    metadata,
+    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("name", sa.String(16), primary_key=True),
+    sa.Column("worker", sa.String(64), primary_key=True),
+    sa.Column("data", sa.Text, nullable=False),
+)
+WORKERS = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("seen_at", sa.Double, nullable=False),  # by the database's clock
+    sa.Column("about", sa.Text, nullable=False),
+)

@@ -58,7 +58,7 @@ class Watched:
             ClientLeftError: the job is then cancelled.
             ProblemError: 507, nothing can be stored, or 503, the server stops; likewise.
         """
-        channel = self._context.engine.channel(self.job.id)
+        channel = await run_in_threadpool(self._context.engine.channel, self.job.id)
         ended = channel is None
         try:
             if channel is not None:

@@ -1,4 +1,7 @@
-"""The one thread that owns the accelerator: takes batches, computes, delivers."""
+"""The one thread that owns the accelerator: takes batches, computes, delivers.
+
+`python -m serve.worker` is a process with such a thread, see `dg2_jax.serve.fleet.process`.
+"""
 
 import threading
 import time
@@ -10,7 +13,7 @@ import structlog
 
 from dg2_jax.serve import batches, disk, faults, lengths, pictures
 from dg2_jax.serve.batches import JobBatch, StoppedError
-from dg2_jax.serve.local_engine import LocalEngine
+from dg2_jax.serve.engine import Work
 from dg2_jax.serve.models import Models
 from dg2_jax.serve.schemas import JobRequest
 from dg2_jax.serve.sharing import Sharing
@@ -35,7 +38,7 @@ class Worker(threading.Thread):
 
     def __init__(
         self,
-        engine: LocalEngine,
+        engine: Work,
         models: Models,
         upscale: Callable[..., np.ndarray],
         max_batch: int = 8,
@@ -53,6 +56,7 @@ class Worker(threading.Thread):
         self.device: dict[str, Any] | None = None  # known once JAX has begun
         self.state = "loading"
         self.detail = "loading the model"
+        engine.metrics.watch_models(lambda: models.loaded_names)
         self.on_failure: Callable[[str], None] = lambda reason: None
 
     def readiness(self) -> dict[str, Any]:
@@ -159,7 +163,9 @@ class Worker(threading.Thread):
                     on_preview=self._draw_and_go_on,
                     preview_every=1,
                 )
-            log.info("compiled", batch=size, seconds=round(time.monotonic() - start, 2))
+            seconds = time.monotonic() - start
+            self._engine.metrics.compile_seconds.labels(self._models.default).inc(seconds)
+            log.info("compiled", batch=size, seconds=round(seconds, 2))
             self.warm += 1
         self.state, self.detail = "ready", "ready"
 
@@ -218,10 +224,9 @@ class Worker(threading.Thread):
             running = len(indices) * step / max(1, num_steps)
             view = progress_view(job, step, num_steps, running, eta)
             self._engine.put(job.id, "progress", view)
-            if _has_preview(job.request, step, num_steps):
-                channel = self._engine.channel(job.id)
-                if channel is not None and channel.watched:
-                    channel.put("preview", self._preview(batch, job, step, num_steps, draw()))
+            if _has_preview(job.request, step, num_steps) and self._engine.is_watched(job.id):
+                view = self._preview(batch, job, step, num_steps, draw())
+                self._engine.put(job.id, "preview", view)
         return self._must_stop(batch)
 
     def _must_stop(self, batch: JobBatch) -> bool:
@@ -251,3 +256,9 @@ def _has_preview(request: JobRequest, step: int, num_steps: int) -> bool:
     if getattr(request, "preview_mode", "none") == "none":
         return False
     return step % request.preview_every == 0 and step < num_steps
+
+
+if __name__ == "__main__":
+    from dg2_jax.serve.fleet.process import main
+
+    main()

@@ -11,7 +11,7 @@ from dg2_jax.serve import intake
 from dg2_jax.serve.context import Client, Context, Ctx
 from dg2_jax.serve.events import Event, EventStream
 from dg2_jax.serve.problems import ProblemError
-from dg2_jax.serve.records import Job
+from dg2_jax.serve.records import QUEUED, Job
 from dg2_jax.serve.routing import Router
 from dg2_jax.serve.schemas import EXAMPLES, JobRequest
 from dg2_jax.serve.views import JobPage, JobView, job_view
@@ -27,9 +27,11 @@ Search = Annotated[str | None, Query(max_length=200, description="words of the p
 
 def view(context: Context, job: Job) -> dict[str, Any]:
     """A job with what only the engine knows."""
+    if job.finished:
+        return job_view(job)
     engine = context.engine
-    waiting = None if job.finished else context.disk.trouble
-    return job_view(job, engine.position(job.id), engine.progress(job.id), waiting)
+    position = engine.position(job.id) if job.status == QUEUED else None
+    return job_view(job, position, engine.progress(job.id), context.disk.trouble)
 
 
 def find(context: Context, job_id: str) -> Job:
@@ -107,7 +109,8 @@ async def watch_job(
     last_event_id: Annotated[str | None, Header(max_length=32)] = None,
 ) -> EventStream:
     """What happens to a job, as server-sent events."""
-    channel = context.engine.channel(job_id)  # first: a job without one is finished
+    # First: a job without one is finished.
+    channel = await run_in_threadpool(context.engine.channel, job_id)
     job = await run_in_threadpool(find, context, job_id)
     seen = _number(last_event_id) or _number(after)
 
@@ -117,7 +120,7 @@ async def watch_job(
             async for event in channel.read(seen):
                 yield event.encode()
         else:
-            finished = int((job.finished_at or 0) * 1000)
+            finished = int((job.finished_at or 0) * 1e9)
             yield Event(max(seen + 1, finished), job.status, job_view(job)).encode()
 
     return EventStream(stream())

@@ -38,7 +38,7 @@ async def get_ready(context: Ctx, response: Response) -> dict[str, Any]:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-async def get_metrics(context: Ctx) -> PlainTextResponse:
+def get_metrics(context: Ctx) -> PlainTextResponse:
     """Numbers for Prometheus."""
     media_type = "text/plain; version=0.0.4; charset=utf-8"
     return PlainTextResponse(context.metrics.text(), media_type=media_type)

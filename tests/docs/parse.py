@@ -25,7 +25,7 @@ import dg2_jax.training.loop
 from dg2_jax import compile_cache
 
 _HELP = {"--help", "--helpshort", "--helpfull"}
-_PARSERS = ("command(", "app.run", "launch(", "argparse")
+_PARSERS = ("command(", "app.run", "launch(", "argparse", "command_line", "fleet.process")
 
 
 class Parsed(BaseException):
@@ -52,7 +52,7 @@ def problem(module, arguments, variables):
     compile_cache.enable = _parsed
     absl.app.run = _run
     dg2_jax.serve.observe.configure_logging = _parsed  # after the server has read its settings
-    if module != "dg2_jax.serve.__main__":
+    if module not in ("dg2_jax.serve.__main__", "dg2_jax.serve.worker"):
         parse_args = argparse.ArgumentParser.parse_args
         argparse.ArgumentParser.parse_args = lambda *a: _parsed(parse_args(*a))
     absl.app.define_help_flags()

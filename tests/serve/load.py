@@ -50,7 +50,7 @@ async def pictures(
 async def watched(url: str, count: int) -> tuple[list[float], list[float]]:
     """Seconds of health checks while pictures are made, and from a step to its preview's arrival.
 
-    An event's id is the time at which it happened, in milliseconds since 1970.
+    An event's id is the time at which it happened, in nanoseconds since 1970.
     """
     health: list[float] = []
     previews: list[float] = []
@@ -69,7 +69,7 @@ async def watched(url: str, count: int) -> tuple[list[float], list[float]]:
             job = await client.submit(prompt="a canyon", seed=seed, preview_every=1)
             async for event in client.events(job["id"]):
                 if event.name == "preview":
-                    previews.append(time.time() - int(event.id) / 1000)
+                    previews.append(time.time() - int(event.id) / 1e9)
     checking.cancel()
     return health, previews
 

@@ -1,5 +1,6 @@
 """The database: that of every earlier release opens, on SQLite and PostgreSQL."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ from alembic.script import ScriptDirectory
 from pydantic import ValidationError
 
 from dg2_jax.serve import database, disk, migrations, tables
+from dg2_jax.serve.schemas import EXAMPLES, job_request, stored_request
 from dg2_jax.serve.server_settings import ServerSettings
 from dg2_jax.serve.store import Store
 from tests.serve.live import LiveServer
@@ -60,6 +62,14 @@ def test_a_data_folder_of_an_earlier_release_opens(tmp_path, release):
         server.stop()
 
 
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_a_stored_request_has_the_settings_of_the_one_that_was_made(kind):
+    request = job_request.validate_python(EXAMPLES[kind]["value"])
+    read = stored_request(kind, json.loads(json.dumps(request.fields())))
+    assert read.settings() == request.settings()
+    assert read.asks_the_same(request)
+
+
 @pytest.mark.usefixtures("each_database")
 def test_a_database_of_a_later_release_is_left_alone(tmp_path):
     engine = database.connect(url_of(tmp_path))
@@ -86,7 +96,7 @@ def test_a_step_that_fails_leaves_the_old_version(tmp_path, monkeypatch):
 
 def test_several_processes_may_open_a_new_database_at_once(postgresql):
     url = postgresql.new_database()
-    code = f"from serve import database; database.connect({url!r})"
+    code = f"from dg2_jax.serve import database; database.connect({url!r})"
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
 

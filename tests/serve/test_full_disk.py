@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from dg2_jax.serve import disk
 from dg2_jax.serve.disk import Disk
-from dg2_jax.serve.files import Files
+from dg2_jax.serve.files import FolderFiles
 from dg2_jax.serve.records import Job
 from dg2_jax.serve.schemas import stored_request
 from dg2_jax.serve.store import Store
@@ -51,15 +51,17 @@ class FailingWrites:
     def __init__(self, folder, monkeypatch):
         self.folder = folder
         self._full = False
-        write, write_row = Files.write, Store._write
+        write, write_row = FolderFiles.write, Store.transaction
 
         def fails_row(*_):
             cause = sqlite3.OperationalError("database or disk is full")
             raise OperationalError("COMMIT", None, cause)
 
-        monkeypatch.setattr(Files, "write", lambda *a: (self.fails if self._full else write)(*a))
         monkeypatch.setattr(
-            Store, "_write", lambda *a: (fails_row if self._full else write_row)(*a)
+            FolderFiles, "write", lambda *a: (self.fails if self._full else write)(*a)
+        )
+        monkeypatch.setattr(
+            Store, "transaction", lambda *a: (fails_row if self._full else write_row)(*a)
         )
 
     @staticmethod
@@ -237,7 +239,9 @@ def test_a_folder_that_cannot_be_written_is_told_and_costs_no_job(start, monkeyp
         raise OperationalError("COMMIT", None, sqlite3.OperationalError("database is locked"))
 
     with monkeypatch.context() as broken:
-        broken.setattr(*(Files, "write", fails) if what == "file" else (Store, "_write", fails))
+        broken.setattr(
+            *(FolderFiles, "write", fails) if what == "file" else (Store, "transaction", fails)
+        )
         server.pipe.go.set()
         wait_for(lambda: server.client.get("/api/v1/ready").json()["detail"] == disk.BROKEN)
         look = server.client.get(f"/api/v1/jobs/{job['id']}").json()
@@ -300,3 +304,14 @@ def test_the_reserve_is_used_once_and_set_aside_again(tmp_path):
     assert room.insist(action) == "done"
     assert seen == [True, False]
     assert reserve.exists()
+
+
+def test_what_a_kill_left_half_written_is_removed_later(tmp_path):
+    files = FolderFiles(tmp_path)
+    files.write("a_000", b"whole")
+    old, new = (tmp_path / "pictures" / "00" / f".a_00{i}.png.x" for i in range(2))
+    for left in (old, new):
+        left.write_bytes(b"ha")
+    os.utime(old, (0, 0))
+    assert FolderFiles(tmp_path).read("a_000") == b"whole"
+    assert (old.exists(), new.exists()) == (False, True)

@@ -1,8 +1,11 @@
-"""The soak and the fuzz in short; their long forms are scripts."""
+"""The soak, the fuzz and the load of a fleet in short; their long forms are scripts."""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
+import pytest
+
+from tests.serve import fleet_load
 from tests.serve.fuzz import fuzz
 from tests.serve.soak import Figures, soak
 
@@ -29,3 +32,10 @@ def test_no_request_brings_a_500(start):
     statuses = fuzz(server.url, cases=120)
     assert statuses.total() >= 120
     assert {200, 422} <= set(statuses)
+
+
+@pytest.mark.timeout(120)
+def test_a_fleet_loses_nothing_and_does_not_grow(postgresql, tmp_path):
+    figures = fleet_load.load(tmp_path, postgresql.new_database(), jobs=150)
+    assert figures.lost == 0
+    assert max(figures.growth.values()) < 1.2

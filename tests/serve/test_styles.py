@@ -26,6 +26,10 @@ def test_styles_are_stored_replaced_and_deleted(server, start):
     again = LiveServer(server.settings.data)  # another server of the same folder: it is on disk
     try:
         assert again.client.get("/api/v1/styles").json() == {"styles": wanted}
+        assert put(again, "later", prompt="by another").status_code == 201
+        assert put(server, "later", prompt="known").status_code == 200
+        assert server.client.delete("/api/v1/styles/later").status_code == 204
+        assert again.client.get("/api/v1/styles").json() == {"styles": wanted}
     finally:
         again.stop()
     assert server.client.delete("/api/v1/styles/ink").status_code == 204
@@ -100,7 +104,7 @@ def test_a_damaged_file_of_styles_is_left_and_a_failed_write_changes_nothing(tmp
         styles.put(Style("oil", "oil"))
     with pytest.raises(OSError, match="no room"):
         styles.delete("ink")
-    assert [path.name for path in tmp_path.iterdir()] == ["styles.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"styles.json", "styles.lock"}
     assert styles.all() == Styles(tmp_path).all() == [Style("ink", "ink")]
     with pytest.raises(ParameterError, match="styles must be stored styles: ink; got 'oil'"):
         styles.applied("", "", ["oil"])

@@ -1,0 +1,1 @@
+"""Several processes on one PostgreSQL: some answer, some compute, any may die."""

@@ -1,0 +1,239 @@
+"""Several processes on one PostgreSQL: what each sees of the others, and what outlives them."""
+
+import collections
+import hashlib
+import signal
+
+import httpx
+import pytest
+
+from tests.serve.fakes import FakePipeline
+from tests.serve.live import PROCESS_SIZE, LiveServer, Process
+from tests.serve.live_worker import WorkerProcess, begun, wait_for
+
+LEASE = {"lease_seconds": 2}
+FAST = {"num_inference_steps": 1}
+
+
+@pytest.fixture
+def fleet(postgresql, tmp_path):
+    """Makes APIs and workers on one database and folder, which are ended afterwards."""
+    url = postgresql.new_database()
+    return Fleet(url, tmp_path)
+
+
+class Fleet:
+    """Processes that share a database."""
+
+    def __init__(self, database, folder):
+        self.database, self.folder = database, folder
+        self._servers: list[LiveServer] = []
+        self._processes: list = []
+
+    def api(self, **settings) -> LiveServer:
+        """One that computes nothing, in this process."""
+        options = {"workers": 0, "database": self.database, **LEASE, **settings}
+        self._servers.append(LiveServer(self.folder, **options))
+        return self._servers[-1]
+
+    def api_process(self) -> Process:
+        options = {"workers": 0, "database": self.database, **LEASE}
+        self._processes.append(Process(self.folder, **options))
+        return self._processes[-1]
+
+    def worker(self, step_seconds=0.0, **settings) -> WorkerProcess:
+        options = {**LEASE, **settings}
+        self._processes.append(WorkerProcess(self.folder, self.database, step_seconds, **options))
+        return self._processes[-1]
+
+    def end(self) -> None:
+        for server in self._servers:
+            server.stop()
+        for process in self._processes:
+            if process.process.poll() is None:
+                process.process.send_signal(signal.SIGCONT)
+                process.end(signal.SIGKILL)
+
+    @property
+    def begun(self):
+        return begun(self.folder)
+
+
+@pytest.fixture(autouse=True)
+def _end(fleet):
+    yield
+    fleet.end()
+
+
+def submit(client: httpx.Client, **fields) -> str:
+    answer = client.post("/api/v1/jobs", json={"kind": "txt2img", **fields})
+    assert answer.status_code == 202, answer.text
+    return answer.json()["id"]
+
+
+def all_jobs(client: httpx.Client) -> dict[str, dict]:
+    page = client.get("/api/v1/jobs", params={"limit": 200}).json()
+    return {job["id"]: job for job in page["jobs"]}
+
+
+def all_done(client: httpx.Client) -> bool:
+    return {job["status"] for job in all_jobs(client).values()} == {"done"}
+
+
+def ready(client: httpx.Client) -> dict:
+    return client.get("/api/v1/ready").json()
+
+
+def check_fifty(client: httpx.Client, jobs: list[str]) -> None:
+    """Every job is done and has its own picture, and no picture lies there twice."""
+    found = all_jobs(client)
+    assert set(found) == set(jobs)
+    alone = FakePipeline(size=PROCESS_SIZE)
+    for number, job_id in enumerate(jobs):
+        (image,) = found[job_id]["images"]
+        steps = found[job_id]["request"]["num_inference_steps"]
+        pixels = alone(f"p{number}", seed=number, num_inference_steps=steps).images[0]
+        assert image["sha256"] == hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def test_an_api_without_a_model_knows_those_of_its_workers(fleet):
+    api = fleet.api()
+    assert ready(api.client)["state"] == "no worker"
+    assert api.client.get("/api/v1/ready").status_code == 503
+    asked = {"kind": "txt2img", "prompt": "x"}
+    assert api.client.post("/api/v1/jobs", json=asked).status_code == 503
+    fleet.worker()
+    wait_for(lambda: ready(api.client)["ready"])
+    (model, *_) = api.client.get("/api/v1/models").json()["models"]
+    assert (model["name"], model["default"]) == ("demo", True)
+    assert api.client.get("/api/v1/health").json()["device"]["platform"] == "cpu"
+    wrong = api.client.post("/api/v1/jobs", json={**asked, "weights": "none"})
+    assert wrong.status_code == 422
+    assert "must be one of" in wrong.json()["detail"]
+    wrong = api.client.post("/api/v1/jobs", json={**asked, "model": "another"})
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "model")
+    assert api.finished(submit(api.client, prompt="x", **FAST))["status"] == "done"
+
+
+def test_events_of_a_job_that_another_process_took(fleet):
+    one, two = fleet.api(), fleet.api()
+    fleet.worker(step_seconds=0.05)
+    wait_for(lambda: ready(two.client)["ready"] and ready(one.client)["ready"])
+    job_id = submit(one.client, prompt="x", num_images=2, num_inference_steps=10, preview_every=1)
+    names, last = [], None
+    with two.client.stream("GET", f"/api/v1/jobs/{job_id}/events") as answer:
+        for line in answer.iter_lines():
+            if line.startswith("event: "):
+                names.append(line.removeprefix("event: "))
+            if line.startswith("id: "):
+                last = line.removeprefix("id: ")
+            if "image" in names:
+                break
+    assert names[:2] == ["queued", "started"] or names[0] == "queued"
+    assert {"queued", "started", "progress", "preview", "image"} <= set(names)
+    headers = {"Last-Event-ID": last}
+    rest = one.client.get(f"/api/v1/jobs/{job_id}/events", headers=headers).text
+    told = [line.removeprefix("event: ") for line in rest.splitlines() if "event: " in line]
+    assert told[-1] == "done"
+    assert "queued" not in told
+    assert "started" not in told
+
+
+def test_a_cancel_reaches_the_worker(fleet):
+    api = fleet.api()
+    fleet.worker(step_seconds=0.05, max_batch=1)
+    wait_for(lambda: ready(api.client)["ready"])
+    endless = submit(api.client, prompt="endless", num_inference_steps=1000)
+    wait_for(lambda: all_jobs(api.client)[endless]["status"] == "running")
+    following = submit(api.client, prompt="following", **FAST)
+    assert api.client.delete(f"/api/v1/jobs/{endless}").json()["status"] == "cancelled"
+    assert api.finished(following)["status"] == "done"
+
+
+def test_a_worker_that_is_told_to_stop_gives_back(fleet):
+    api = fleet.api()
+    worker = fleet.worker(step_seconds=0.05, max_batch=1, drain_seconds=0.1, lease_seconds=60)
+    wait_for(lambda: ready(api.client)["ready"])
+    job_id = submit(api.client, prompt="x", num_inference_steps=100)
+    wait_for(lambda: all_jobs(api.client)[job_id]["status"] == "running")
+    assert worker.end(signal.SIGTERM) == 0
+    assert all_jobs(api.client)[job_id]["status"] == "queued"
+    wait_for(lambda: ready(api.client)["state"] == "no worker")
+    fleet.worker()
+    assert api.finished(job_id)["status"] == "done"
+
+
+def test_a_worker_that_is_told_to_stop_finishes_what_it_can(fleet):
+    api = fleet.api()
+    worker = fleet.worker(step_seconds=0.02, max_batch=1)
+    wait_for(lambda: ready(api.client)["ready"])
+    job_id = submit(api.client, prompt="x", num_inference_steps=50)
+    wait_for(lambda: all_jobs(api.client)[job_id]["status"] == "running")
+    assert worker.end(signal.SIGTERM) == 0
+    assert all_jobs(api.client)[job_id]["status"] == "done"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("victim", ["worker", "api", "postgresql"])
+def test_a_kill_loses_nothing(fleet, postgresql, victim):
+    """With 50 jobs waiting and some running; what runs is begun again only if its worker died."""
+    api, other = fleet.api_process(), fleet.api_process()
+    worker = fleet.worker(step_seconds=0.1, max_batch=2)
+    wait_for(lambda: ready(other.client)["ready"] and ready(api.client)["ready"])
+    jobs = [
+        submit(api.client, prompt=f"p{number}", seed=number, num_inference_steps=5)
+        for number in range(52)
+    ]
+    wait_for(lambda: len(fleet.begun) >= 4)
+    fleet.worker(step_seconds=0.01)
+    if victim == "worker":
+        worker.end(signal.SIGKILL)
+    elif victim == "api":
+        api.end(signal.SIGKILL)
+    else:
+        postgresql.kill()
+        postgresql.start()
+    wait_for(lambda: all_done(other.client), 60)
+    check_fifty(other.client, jobs)
+    files = list((fleet.folder / "pictures").rglob("*.png"))
+    assert len(files) == len(jobs)
+    times = collections.Counter(what for _, what in fleet.begun)
+    twice = [what for what, count in times.items() if count > 1]
+    assert len(twice) <= (2 if victim == "worker" else 0)
+    assert max(times.values()) <= 2
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_was_stopped_for_long_overwrites_nothing(fleet):
+    api = fleet.api()
+    stopped = fleet.worker(step_seconds=0.1, max_batch=1)
+    wait_for(lambda: ready(api.client)["ready"])
+    job_id = submit(api.client, prompt="p0", seed=0, num_inference_steps=20)
+    wait_for(lambda: fleet.begun)
+    stopped.send(signal.SIGSTOP)
+    fleet.worker()
+    assert api.finished(job_id)["status"] == "done"
+    (file,) = (fleet.folder / "pictures").rglob("*.png")
+    before = file.stat()
+    stopped.send(signal.SIGCONT)
+    late = submit(api.client, prompt="p1", seed=1, num_inference_steps=20)
+    api.finished(late)
+    assert next(pid for pid, _ in fleet.begun) == stopped.pid
+    assert file.stat().st_mtime_ns == before.st_mtime_ns
+    assert stopped.end(signal.SIGTERM) == 0  # it has seen that its picture was another's
+    check_fifty(api.client, [job_id, late])
+
+
+@pytest.mark.timeout(120)
+def test_two_workers_do_twice_the_work_of_one(fleet):
+    """Pictures take equal times, one after another in each: the larger share is what counts."""
+    api = fleet.api()
+    fleet.worker(step_seconds=0.02, max_batch=1)
+    fleet.worker(step_seconds=0.02, max_batch=1)
+    wait_for(lambda: len(api.context.engine._alive) == 2)
+    wait_for(lambda: ready(api.client)["ready"])
+    jobs = [submit(api.client, prompt="x", num_inference_steps=10) for _ in range(40)]
+    for job_id in jobs:
+        api.finished(job_id, 60)
+    shares = collections.Counter(pid for pid, _ in fleet.begun)
+    assert sum(shares.values()) / max(shares.values()) >= 1.8
