@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 import dg2_jax
+from dg2_jax.data import balloons
 from dg2_jax.scripts import dg2
 
 ROOT = Path(__file__).parents[1]
@@ -74,9 +75,7 @@ def test_it_makes_a_picture(environment):
 
 def test_it_fine_tunes(environment):
     folder = environment[2] / "balloons"
-    run(
-        environment, "python", "-m", "dg2_jax.scripts.make_balloons", f"--out={folder}", "--count=6"
-    )
+    balloons.draw(folder, 6)
     run(environment, "dg2", "prepare", f"--source={folder}", "--model=demo", "--out=mine",
         "--validation_share=0.3")  # fmt: skip
     shown = run(environment, "dg2", "train", "--config=finetune", "--data_dir=mine",

@@ -11,8 +11,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from dg2_jax.data import balloons
 from dg2_jax.data.sources.spec import SourceSpec
-from dg2_jax.scripts import make_balloons
 
 CAPTIONS = {"a": ("a lake", "water under a hill"), "b": ("ein Wald, früh",), "c": ("a dune",)}
 
@@ -208,7 +208,7 @@ def test_damaged_archives_are_named(tmp_path):
 
 
 def test_the_balloons_are_a_folder_of_captioned_pictures(tmp_path):
-    folder = make_balloons.draw(tmp_path / "balloons", 2)
+    folder = balloons.draw(tmp_path / "balloons", 2)
     source = SourceSpec(str(folder)).open()
     assert [source.name(i) for i in range(2)] == ["balloon-00.png", "balloon-01.png"]
     for i in range(2):
@@ -216,5 +216,5 @@ def test_the_balloons_are_a_folder_of_captioned_pictures(tmp_path):
         assert len(picture.captions) == 5
         assert all("balloon" in caption for caption in picture.captions)
         assert Image.open(io.BytesIO(picture.image)).size == (256, 256)
-    again = SourceSpec(str(make_balloons.draw(tmp_path / "again", 1))).open()
+    again = SourceSpec(str(balloons.draw(tmp_path / "again", 1))).open()
     assert again[0].image == source[0].image

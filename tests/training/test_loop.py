@@ -139,9 +139,7 @@ def test_learning_rate_warms_up_and_decays():
     within = optimizer.learning_rate(config, 5)
     np.testing.assert_allclose([float(within(s)) for s in range(5)], np.arange(5) / 10, atol=1e-6)
     config = dataclasses.replace(config, decay_steps=4)
-    with pytest.raises(
-        ValueError, match=r"optim\.decay_steps must be at most 3, num_steps without"
-    ):
+    with pytest.raises(ValueError, match=r"optim\.decay_steps must be at most 3, num_steps"):
         optimizer.learning_rate(config, 13)
 
 
