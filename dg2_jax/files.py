@@ -14,6 +14,14 @@ MANIFEST = "manifest.json"
 AnyPath = Any  # a pathlib.Path, or an epath.Path, which may lie in an object store
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; one that is damaged or nested without end is a ValueError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file, used by this thread alone, that replaces `path` once it is complete.

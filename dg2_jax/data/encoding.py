@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
+from dg2_jax.files import read_json
 from dg2_jax.models import weights_file
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder import AutoencoderKL
@@ -46,7 +47,7 @@ def load_autoencoder(folder: str | Path) -> AutoencoderKL:
     if not path.is_file():
         raise FileNotFoundError(f"no autoencoder in {folder} (no vae.json)")
     try:
-        config = AutoencoderConfig.from_dict(json.loads(path.read_text("utf-8")))
+        config = AutoencoderConfig.from_dict(read_json(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     shapes = abstract(lambda rngs: AutoencoderKL(config, rngs=rngs))

@@ -6,13 +6,12 @@ of a wheel; no model folder is needed then.
 
 import functools
 import gzip
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dg2_jax import extras
-from dg2_jax.files import sha256
+from dg2_jax.files import read_json, sha256
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 VOCABULARY_SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
@@ -87,7 +86,7 @@ def read_vocabulary(folder: Path, pad_token: str = END) -> Any:
         ValueError: one of them is damaged, or they do not fit each other; names the folder.
     """
     try:
-        vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+        vocabulary = read_json(folder / "vocab.json")
         lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
         if not isinstance(vocabulary, dict):
             raise ValueError("vocab.json must be a JSON object")
@@ -103,9 +102,9 @@ def read_vocabulary(folder: Path, pad_token: str = END) -> Any:
 def _added(folder: Path) -> dict[str, int]:
     """The words that were added to a tokenizer, such as those of textual inversion, with ids."""
     path = folder / "added_tokens.json"
-    added = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    added = read_json(path) if path.is_file() else {}
     path = folder / "tokenizer_config.json"
-    values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    values = read_json(path) if path.is_file() else {}
     told = values.get("added_tokens_decoder") or {} if isinstance(values, dict) else {}
     if not isinstance(added, dict) or not isinstance(told, dict):
         raise ValueError("its added tokens must be JSON objects")
@@ -149,6 +148,8 @@ def published_tokenizer(pad_token: str = END) -> Any:
 def _merges(lines: Sequence[str]) -> list[tuple[str, str]]:
     """Of a file whose first line is a heading."""
     pairs = [tuple(line.split(" ")) for line in lines[1:] if line.strip()]
+    if not pairs:
+        raise ValueError("there are no merges")
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError("a merge must be two tokens")
     return [(left, right) for left, right in pairs]

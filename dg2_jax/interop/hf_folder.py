@@ -1,6 +1,5 @@
 """Models in Hugging Face layout, a folder or on the hub: `config.json` and weights."""
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dg2_jax.files import read_json
 from dg2_jax.interop import file_kinds
 from dg2_jax.interop.safetensors_reader import read_index, read_safetensors
 from dg2_jax.interop.torch_checkpoint import read_torch
@@ -85,7 +85,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no config.json in {folder}")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except ValueError as error:  # of which JSONDecodeError and UnicodeDecodeError are kinds
         file_kinds.refuse_other(path, "JSON")
         raise ValueError(f"{path} is not JSON: {error}") from error

@@ -1,12 +1,11 @@
 """Text and vision encoders from Hugging Face folders: `config.json`, weights, tokenizer files."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from dg2_jax import extras
-from dg2_jax.files import sha256
+from dg2_jax.files import read_json, sha256
 from dg2_jax.interop import clip_tokenizer, hf_folder
 from dg2_jax.interop.hf_folder import read_config, read_weights
 from dg2_jax.interop.weights import load_params
@@ -194,7 +193,7 @@ def _pad_token(folder: Path) -> str | None:
 def _values(path: Path) -> dict[str, Any]:
     """What a JSON file of a tokenizer holds; nothing where there is none."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        values = read_json(path) if path.is_file() else {}
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):

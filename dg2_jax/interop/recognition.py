@@ -1,7 +1,6 @@
 """What a folder or a file is by what it holds, and what takes it."""
 
 import enum
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from dg2_jax.files import read_json
 from dg2_jax.interop import file_kinds, hf_folder
 
 REFINER = "Stable Diffusion XL's refiner, which only finishes the base model's pictures: load that"
@@ -175,7 +175,7 @@ def _any(names: Collection[str], part: str) -> bool:
 
 def _json(path: Path) -> dict:
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = read_json(path)
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

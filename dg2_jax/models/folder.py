@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dg2_jax.files import replacing, sha256
+from dg2_jax.files import read_json, replacing, sha256
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.models import model as model_lib
 from dg2_jax.models import stable_diffusion, weights_file
@@ -74,7 +74,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is not a model folder: it has no config.json")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except ValueError as error:
         raise ModelError(f"{path} is not good JSON: {error}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:

@@ -10,13 +10,13 @@ name beside file or folder, v1-5.json: {"prediction_type": "v_prediction", "few_
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dg2_jax import config as config_lib
+from dg2_jax.files import read_json
 from dg2_jax.interop import hf_folder, recognition, taesd
 from dg2_jax.interop import stable_diffusion as sd_files
 from dg2_jax.interop.recognition import Kind
@@ -210,7 +210,7 @@ def options_of(source: str | Path, options: SourceOptions | None) -> SourceOptio
     if options is not None or not beside.is_file():
         return options or SourceOptions()
     try:
-        values: Mapping[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
+        values: Mapping[str, Any] = read_json(beside)
         if not isinstance(values, dict):
             raise ValueError("it must be a JSON object")
         return options_from(values, beside.name)

@@ -104,7 +104,7 @@ def _encoded(folder: Path, config: runs.DenoiserRunConfig) -> TrainingData:
     if with_ids and "ids" not in train[0][0]:
         raise ValueError(
             "train_text_encoder needs the captions' token ids in data_dir: prepare them again in "
-            "a new folder, with scripts.prepare --model=..."
+            "a new folder with: dg2 prepare --model=... --out=..."
         )
     transform: Transform = latents.caption_drawer(config.max_length, with_ids)
     if not config.architecture.has_null_context:
@@ -155,7 +155,7 @@ def _shards(
     folder: Path, config: runs.DenoiserRunConfig, vae: str, text_encoder: str
 ) -> TrainingData:
     if config.train_text_encoder:
-        raise ValueError("train_text_encoder needs data_dir of scripts.prepare, not latent shards")
+        raise ValueError("train_text_encoder needs data_dir of dg2 prepare, not latent shards")
     shards = LatentShards(folder)
     latent_shape, (length, context_dim) = shards[0]["mean"].shape, shards.null.shape
     starting.check_data(config, latent_shape, context_dim)

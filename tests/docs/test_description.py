@@ -4,6 +4,8 @@ import re
 import runpy
 from pathlib import Path
 
+import dg2_jax
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 description = runpy.run_path(str(ROOT / "setup.py"))["description"]
@@ -24,3 +26,10 @@ def test_without_an_address_nothing_leads_nowhere():
     assert all(target.startswith("https://") for target in TARGET.findall(shown))
     assert "![" not in shown
     assert "Getting started installs it" in shown
+
+
+def test_the_version_is_the_same_everywhere():
+    version = dg2_jax.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert re.search(r"^## (\S+)", changes, re.MULTILINE)[1] in (version, "Unreleased")

@@ -52,6 +52,9 @@ def test_a_vocabulary_that_does_not_fit(tmp_path):
     merges.write_text("#version: 0.2\nx y z\n")
     with pytest.raises(ValueError, match="tokenizer: a merge must be two tokens"):
         hf_text.load_tokenizer(folder, 526)
+    merges.write_text("")
+    with pytest.raises(ValueError, match="tokenizer: there are no merges"):
+        hf_text.load_tokenizer(folder, 526)
     merges.write_text("#version: 0.2\nnot there\n")
     with pytest.raises(ValueError, match="the merges do not fit the vocabulary"):
         hf_text.load_tokenizer(folder, 526)

@@ -264,6 +264,19 @@ def test_ids_of_a_vocabulary(number, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "file",
+    [*(f"{part}/config.json" for part in ("unet", "vae", "text_encoder")), "model_index.json",
+     "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"],
+)  # fmt: skip
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, '{"a":' * 100_000])
+def test_json_that_is_damaged_or_nested_without_end(file, text, folder):
+    (folder / file).write_text(text)
+    with pytest.raises(ValueError, match=r"(not|no|a) JSON") as caught:
+        stable_diffusion.read_parts(folder)
+    assert str(caught.value).count(str(folder / file)) == 1
+
+
 @pytest.mark.parametrize("text", ["", "[]", "null", '"x"', '{"a":', "\ufeff{}"])
 def test_damaged_json_of_a_tokenizer(text, folder):
     for name in ("tokenizer_config.json", "tokenizer.json"):

@@ -329,6 +329,10 @@ def test_scheduler_configurations():
     for values, message in (
         ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, '"discrete"'),
         ({"_class_name": "EulerDiscreteScheduler", "sigma_max": 80.0}, "sigma_max must be null"),
+        ({"_class_name": "ScoreSdeVeScheduler"}, "its scheduler is a ScoreSdeVeScheduler"),
+        ({"_class_name": ["DDIMScheduler"]}, "_class_name must be a text"),
+        ({"set_alpha_to_one": "no"}, "set_alpha_to_one must be true or false, got 'no'"),
+        ({"final_sigmas_type": "x"}, "final_sigmas_type must be"),
         ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEuler"),
         ({"clip_sample": True}, "clip_sample must be false"),
         ({"rescale_betas_zero_snr": True}, "needs prediction_type v_prediction"),

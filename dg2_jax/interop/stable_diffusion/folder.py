@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from dg2_jax.files import replacing
+from dg2_jax.files import read_json, replacing
 from dg2_jax.interop import diffusers_vae, hf_folder, hf_text, recognition
 from dg2_jax.interop.stable_diffusion.parts import Parts, TextPart
 from dg2_jax.interop.stable_diffusion.scheduler import Scheduler, parse_scheduler
@@ -216,7 +216,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):

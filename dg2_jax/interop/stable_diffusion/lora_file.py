@@ -250,7 +250,7 @@ def _stated(path: Path, metadata: Mapping[str, str]) -> list[tuple[int, str, flo
         return patterns + [
             (network, "", float(value)) for network, name, value in items if name == "lora_alpha"
         ]
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, LoraError):
             raise
         raise LoraError(f"{path}: its metadata is unusable: {error}") from error

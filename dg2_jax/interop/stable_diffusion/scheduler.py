@@ -27,6 +27,9 @@ _SOLVERS = {
 # Classes whose defaults, where a key is absent, are not those of the most.
 _LEADING = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler", "TCDScheduler")
 _TO_LEAST_NOISE = ("PNDMScheduler",)
+# How the names begin of classes for models of another kind.
+_OTHER_PROCESSES = ("FlowMatch", "EDM", "ScoreSde", "KarrasVe", "CMStochastic", "VQDiffusion",
+                    "Consistency", "UnCLIP", "RePaint", "CosineDPM")  # fmt: skip
 _MOST_TIMESTEPS = 100_000  # a damaged configuration must not exhaust the memory
 # Settings with one value here: the one that asks for nothing; others stand for another process.
 _REQUIRED = {
@@ -36,6 +39,7 @@ _REQUIRED = {
     "use_beta_sigmas": (False, None),
     "use_lu_lambdas": (False, None),
     "timestep_type": ("discrete", None),
+    "final_sigmas_type": ("zero", "sigma_min", None),
     "sigma_min": (None,),
     "sigma_max": (None,),
 }
@@ -95,9 +99,14 @@ def parse_scheduler(
     Raises:
         ValueError: for a class or value that stands for a process these are not.
     """
-    kind = str(values.get("_class_name", ""))
-    if kind.startswith(("FlowMatch", "EDM")):
+    kind = values.get("_class_name", "")
+    if not isinstance(kind, str):
+        raise ValueError(f"_class_name must be a text, got {kind!r}")
+    if kind.startswith(_OTHER_PROCESSES):
         raise ValueError(f"its scheduler is a {kind}; a Stable Diffusion model has none such")
+    for key in ("set_alpha_to_one", "rescale_betas_zero_snr", "use_karras_sigmas"):
+        if not isinstance(values.get(key), bool | None):
+            raise ValueError(f"{key} must be true or false, got {values[key]!r}")
     for key, allowed in _REQUIRED.items():
         unused = key == "clip_sample" and kind not in _CLIPPING
         if not unused and values.get(key) not in allowed:
