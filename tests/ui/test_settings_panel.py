@@ -71,7 +71,9 @@ def test_advanced_settings_are_grouped_and_searched(page: Page):
     page.get_by_text("Advanced").click()
     advanced = page.locator("details.advanced")
     groups = advanced.locator("h3")
-    expect(groups).to_have_text(["Sampling", "Guidance", "Speed", "Preview", "Output"])
+    expect(groups).to_have_text(
+        ["Sampling", "Guidance", "Speed", "Second pass", "Preview", "Output"]
+    )
     shown = advanced.locator("[data-control]")
     count = shown.count()
     search = page.get_by_label("Search the advanced settings")
@@ -136,6 +138,7 @@ def test_every_control_has_its_place(page: Page, kind):
     missing = set(of_kind(kind)) - set(ABSENT)
     ways = [
         SETTINGS,
+        {**SETTINGS, "hires_size": [256, 256]},
         {**SETTINGS, "inversion": "ddim", "inpaint_area": "whole", "region": "outpaint"},
     ]
     for way in ways:
