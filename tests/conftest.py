@@ -1,5 +1,6 @@
 """Shared test set-up: shapes checked at run time, no silent broadcasting, no network."""
 
+import gc
 import importlib.metadata
 import os
 
@@ -26,7 +27,10 @@ import jax  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+import psutil  # noqa: E402
 import pytest  # noqa: E402
+
+_MOST_MEMORY = 3 << 30  # bytes, of one process of the tests
 
 
 def pytest_ignore_collect(collection_path):
@@ -44,6 +48,15 @@ def pytest_configure(config):
     for name, value in options.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Compiled programs are forgotten when they take too much; the cache on disk has them."""
+    yield
+    if psutil.Process().memory_info().rss > _MOST_MEMORY:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
