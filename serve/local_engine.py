@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import structlog
-
 from dg2_jax.serve import disk, problems
 from dg2_jax.serve.batches import Item, JobBatch
 from dg2_jax.serve.client_queues import ClientQueues
@@ -22,8 +20,6 @@ from dg2_jax.serve.problems import STOPPING, ProblemError, stopping
 from dg2_jax.serve.records import CANCELLED, FAILED, RUNNING, Image, Job
 from dg2_jax.serve.store import Store
 from dg2_jax.serve.views import image_view
-
-log = structlog.get_logger()
 
 
 class LocalEngine:
@@ -267,18 +263,14 @@ class LocalEngine:
     def wait_for_room(self, error: Exception) -> None:
         """See `Work`."""
         with self._changed:
-            if self._disk.note(error):
-                log.error("jobs wait", reason=self._disk.trouble, error=str(error)[:500])
-                self._open.tell_waiting(self._disk.trouble)
+            self._disk.report(error, self._open.tell_waiting)
             if not self.draining:
                 self._changed.wait(disk.LOOK_SECONDS)
 
     def found_room(self) -> None:
         """See `Work`."""
         with self._changed:
-            if self._disk.note(None):
-                log.info("jobs go on")
-                self._open.tell_waiting(self._disk.trouble)
+            self._disk.report(None, self._open.tell_waiting)
 
     # Inside
 

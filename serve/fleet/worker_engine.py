@@ -186,18 +186,14 @@ class WorkerEngine:
     def wait_for_room(self, error: Exception) -> None:
         """See `Work`."""
         with self._changed:
-            if self._disk.note(error):
-                log.error("jobs wait", reason=self._disk.trouble, error=str(error)[:500])
-                self._tell_waiting()
+            self._disk.report(error, self._tell_waiting)
             if not self.draining:
                 self._changed.wait(disk.LOOK_SECONDS)
 
     def found_room(self) -> None:
         """See `Work`."""
         with self._changed:
-            if self._disk.note(None):
-                log.info("jobs go on")
-                self._tell_waiting()
+            self._disk.report(None, self._tell_waiting)
 
     # Inside
 
@@ -218,9 +214,9 @@ class WorkerEngine:
             self._held = {key: claim for key, claim in self._held.items() if key[0] != job_id}
             self._to_tell = {key: data for key, data in self._to_tell.items() if key[0] != job_id}
 
-    def _tell_waiting(self) -> None:
+    def _tell_waiting(self, reason: str | None) -> None:
         for job_id in self._jobs:
-            self.put(job_id, "waiting", {"reason": self._disk.trouble})
+            self.put(job_id, "waiting", {"reason": reason})
 
     def _look(self) -> None:
         with self._changed:
