@@ -1,13 +1,22 @@
 """Fixtures of the server's tests."""
 
+import copy
 import os
 
 import pytest
+import webuiapi
 
 from tests.serve import postgres
 from tests.serve.live import LiveServer, quiet
 
 quiet()
+
+
+@pytest.fixture(autouse=True)
+def fresh_defaults(monkeypatch):
+    """webuiapi writes into its methods' default dictionaries: no test may see another's."""
+    for method in (webuiapi.WebUIApi.txt2img, webuiapi.WebUIApi.img2img):
+        monkeypatch.setattr(method, "__defaults__", copy.deepcopy(method.__defaults__))
 
 
 @pytest.fixture
