@@ -25,9 +25,6 @@ def settings(program: str, description: str, arguments: list[str] | None) -> Ser
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, dest=name, default=None, help=field.description)
     given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
-    for name in ("allowed_hosts", "allowed_origins"):
-        if name in given:
-            given[name] = given[name].split(",")
     try:
         return ServerSettings(**given)
     except ValidationError as error:

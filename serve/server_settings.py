@@ -1,11 +1,13 @@
 """What an operator chooses: environment variables DG2_* and the flags of the same names."""
 
+import contextlib
 import ipaddress
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from dg2_jax.serve.database import in_folder
@@ -20,6 +22,20 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _split(value: Any) -> Any:
+    """A list written as text: with commas, or as JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        with contextlib.suppress(ValueError):  # [::1] is an address
+            return json.loads(value)
+    return [part for part in (text.strip() for text in value.split(",")) if part]
+
+
+Names = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+Sizes = Annotated[list[SizeText], NoDecode, BeforeValidator(_split)]
 
 
 class ServerSettings(BaseSettings):
@@ -75,9 +91,9 @@ class ServerSettings(BaseSettings):
     lease_seconds: float = Field(
         30, ge=1, description="after which a worker that tells nothing is taken for dead"
     )
-    allowed_hosts: list[str] = Field([], description="more names that this server goes by")
-    allowed_origins: list[str] = Field([], description="other sites whose pages may call it")
-    sizes: Annotated[list[SizeText], NoDecode] = Field(
+    allowed_hosts: Names = Field([], description="more names that this server goes by")
+    allowed_origins: Names = Field([], description="other sites whose pages may call it")
+    sizes: Sizes = Field(
         [], description="sizes of pictures, as 160x96; none: the models' own and a few of its area"
     )
     queue_limit: int = Field(256, ge=1, description="jobs that may wait in all")
@@ -99,13 +115,6 @@ class ServerSettings(BaseSettings):
     legacy_api: bool = Field(False, description="offer DiffusionGen2's own endpoints as well")
     warmup: bool = Field(True, description="compile in the background at the start")
     drain_seconds: float = Field(20, ge=0, description="what a running batch gets at SIGTERM")
-
-    @field_validator("sizes", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        return [part for part in (text.strip() for text in value.split(",")) if part]
 
     @field_validator("database")
     @classmethod
