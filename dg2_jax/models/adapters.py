@@ -164,11 +164,15 @@ class Library:
 
 
 def _files_in(folder: str | Path | None, suffixes: Sequence[str]) -> dict[str, Path]:
-    """The files of a folder and below by their names without endings; the first of a name."""
+    """The files of a folder and below by their names without endings; the first of a name.
+
+    What lies beside a config.json are a model's weights, and left out.
+    """
     if folder is None or not Path(folder).expanduser().is_dir():
         return {}
     paths: dict[str, Path] = {}
     for path in sorted(Path(folder).expanduser().rglob("*")):
-        if path.suffix in suffixes and path.is_file():
+        is_model = path.with_name("config.json").exists()
+        if path.suffix in suffixes and path.is_file() and not is_model:
             paths.setdefault(path.stem, path)
     return dict(sorted(paths.items()))

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from dg2_jax.checks import ParameterError
 from dg2_jax.models import lora as own_lora
+from dg2_jax.models.adapters import Library
 from dg2_jax.models.lora import LoraConfig
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.text import prompt_tags
@@ -160,3 +161,11 @@ def test_the_demo_s_own_adapters_go_by_the_prompt_too(folder, tmp_path):
     np.testing.assert_array_equal(tagged.latents, expected.latents)
     with pytest.raises(ParameterError, match="there are none"):
         base("a lake <lora:ink:0.5>")
+
+
+def test_weights_of_models_are_not_listed(tmp_path):
+    for path in ("red.safetensors", "below/blue.safetensors", "sd/unet/weights.safetensors"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        save_file({"x": np.zeros(1)}, tmp_path / path)
+    (tmp_path / "sd/unet/config.json").write_text("{}")
+    assert list(Library(tmp_path).loras()) == ["blue", "red"]
