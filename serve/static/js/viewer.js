@@ -1,6 +1,6 @@
 // The dialog that shows one picture of the gallery: large, with what is known of it and what can be done.
 import { signal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { downloadUrl, save } from "./actions.js";
 import { Dialog } from "./dialog.js";
 import { IconButton } from "./fields.js";
@@ -59,7 +59,7 @@ export function Viewer() {
     setWhole(false);
     opened.value = null;
   };
-  useEffect(() => {
+  useLayoutEffect(() => {
     const onFullscreen = () => {
       if (!document.fullscreenElement) whole.value = false;
     };
