@@ -105,7 +105,7 @@ def create_app(
     parts.find_upscalers(settings)
     settings.data.mkdir(parents=True, exist_ok=True)
     disk = Disk(settings.data)
-    store = disk.insist(lambda: Store(settings.database_url))
+    store = disk.insist(lambda: Store(settings.database_url, settings.lease_seconds))
     files = parts.files(settings)
     gallery = Gallery(store, files, disk)
     engine, models = _engine(settings, store, files, disk, metrics, load, upscale)

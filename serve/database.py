@@ -19,6 +19,7 @@ _PRAGMAS = (
     "foreign_keys=ON",
     "wal_autocheckpoint=64",  # pages of 4 kB: the log takes a quarter of a megabyte, not four
 )
+LEASE_SECONDS = 30  # after which a worker that tells nothing is taken for dead
 
 
 class UnusableError(RuntimeError):
@@ -30,19 +31,22 @@ def in_folder(folder: Path) -> sa.URL:
     return sa.URL.create("sqlite", database=str(folder / "jobs.sqlite3"))
 
 
-def connect(url: str | sa.URL) -> sa.Engine:
+def connect(url: str | sa.URL, lease_seconds: float = LEASE_SECONDS) -> sa.Engine:
     """Connections to a database of the latest version.
 
     Args:
         url: as SQLAlchemy takes it: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME.
+        lease_seconds: of workers, see `with_time_outs`.
 
     Raises:
         UnusableError: it is damaged, of a later release, or cannot be reached.
         OperationalError: a SQLite file cannot be written.
     """
     url = sa.make_url(url)
-    engine = sa.create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite")
     shown = url.render_as_string(hide_password=True)
+    is_server = url.get_backend_name() == "postgresql"
+    url = with_time_outs(url, lease_seconds) if is_server else url
+    engine = sa.create_engine(url, pool_pre_ping=is_server)
     try:
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _set_pragmas)
@@ -60,6 +64,33 @@ def connect(url: str | sa.URL) -> sa.Engine:
         first = str(error.orig).strip().splitlines()[0]
         raise UnusableError(f"{shown} cannot be used: {first}") from error
     return engine
+
+
+def with_time_outs(url: sa.URL, lease_seconds: float) -> sa.URL:
+    """The URL of connections to PostgreSQL that none of them keeps from going on for a lease.
+
+    A process that is stopped in a transaction loses it, and the locks, before its leases lapse; one
+    that waits for a lock gives up later than that, so that it need not. A server or a client that
+    has gone is noticed within a lease. What the URL says itself holds.
+    """
+    idle = max(1.0, lease_seconds / 4)
+    lock, statement = (max(5.0, lease_seconds / share) for share in (3, 2))
+    limits = {
+        "idle_in_transaction_session_timeout": idle,
+        "lock_timeout": lock,
+        "statement_timeout": statement,
+    }
+    said = " ".join(f"-c {name}={1000 * seconds:.0f}" for name, seconds in limits.items())
+    own = dict(url.query)
+    own["options"] = f"{said} {own.get('options', '')}".strip()
+    usual = {
+        "connect_timeout": f"{lock:.0f}",
+        "keepalives_idle": f"{idle:.0f}",
+        "keepalives_interval": f"{idle:.0f}",
+        "keepalives_count": "2",
+        "tcp_user_timeout": f"{1000 * statement:.0f}",
+    }
+    return url.set(query=usual | own)
 
 
 def _set_pragmas(connection: Any, _: Any) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import structlog
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 
 log = structlog.get_logger()
 
@@ -22,7 +22,8 @@ RESERVE_BYTES = 256 * 1024
 FULL = "the disk of the server's data folder is full"
 BROKEN = "the server's data folder cannot be written"
 UNREACHABLE = "the server's database cannot be reached"
-ERRORS = (OSError, OperationalError)  # what writing a file or a row may raise
+# What writing a file or a row may raise; the last of a session that PostgreSQL has ended.
+ERRORS = (OSError, OperationalError, InternalError)
 RETRY_SECONDS = 60  # what a refused client is told to wait
 LOOK_SECONDS = 1.0  # between looks whether there is room again
 

@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 _LEFT_SECONDS = 3600.0  # no file takes so long to write
@@ -35,12 +36,20 @@ class Files(ABC):
     """All pictures. Hidden ones are as if they were not there."""
 
     @abstractmethod
-    def write(self, picture_id: str, data: bytes) -> None:
+    def write(
+        self, picture_id: str, data: bytes, check: Callable[[], object] = lambda: None
+    ) -> None:
         """Stores a picture, durably; replaces one of the same id.
+
+        Args:
+            picture_id: of the picture.
+            data: PNG bytes.
+            check: called at the last moment; raises where the picture must not be stored any more.
 
         Raises:
             OSError: it is not stored.
             ValueError: not an id.
+            Exception: what `check` raises; it is not stored.
         """
 
     @abstractmethod
@@ -107,7 +116,9 @@ class FolderFiles(Files):
         check_id(picture_id)
         return self._folder / picture_id[-2:] / f"{picture_id}.png"
 
-    def write(self, picture_id: str, data: bytes) -> None:
+    def write(
+        self, picture_id: str, data: bytes, check: Callable[[], object] = lambda: None
+    ) -> None:
         """See `Files`."""
         path = self.path(picture_id)
         path.parent.mkdir(exist_ok=True)
@@ -117,6 +128,7 @@ class FolderFiles(Files):
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            check()
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

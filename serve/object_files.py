@@ -5,7 +5,7 @@ and AWS_ACCESS_KEY_ID, say).
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import fsspec
 
@@ -27,8 +27,11 @@ class ObjectFiles(Files):
             raise ValueError(f"pictures: {error}") from error
         self._root = root.rstrip("/")
 
-    def write(self, picture_id: str, data: bytes) -> None:
+    def write(
+        self, picture_id: str, data: bytes, check: Callable[[], object] = lambda: None
+    ) -> None:
         """See `Files`."""
+        check()
         with _as_os_errors():
             self._store.pipe_file(self._place(picture_id), data)
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from dg2_jax.serve.database import in_folder
+from dg2_jax.serve.database import LEASE_SECONDS, in_folder
 from dg2_jax.serve.sizes import SizeText
 
 
@@ -89,7 +89,7 @@ class ServerSettings(BaseSettings):
         None, ge=1, le=65535, description="where a worker's process tells its metrics"
     )
     lease_seconds: float = Field(
-        30, ge=1, description="after which a worker that tells nothing is taken for dead"
+        LEASE_SECONDS, ge=1, description="after which a worker that tells nothing is taken for dead"
     )
     allowed_hosts: Names = Field([], description="more names that this server goes by")
     allowed_origins: Names = Field([], description="other sites whose pages may call it")

@@ -36,8 +36,9 @@ DEADLY = problems.problem(500, _DEADLY)
 class Store:
     """All that is kept."""
 
-    def __init__(self, url: str | sa.URL):
-        self._engine = database.connect(url)
+    def __init__(self, url: str | sa.URL, lease_seconds: float = database.LEASE_SECONDS):
+        """Opens it; see `database.connect`."""
+        self._engine = database.connect(url, lease_seconds)
         # SQLite has one writer; waiting here is fair and quick.
         one_writer = self._engine.dialect.name == "sqlite"
         self._writing = threading.Lock() if one_writer else nullcontext()

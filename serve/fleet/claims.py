@@ -145,26 +145,31 @@ class Claims:
         claims: Sequence[Claim],
         images: Sequence[tuple[Image, bytes]],
         notes: Mapping[str, list[str]],
-        write: Callable[[str, bytes], None],
+        write: Callable[[str, bytes, Callable[[], object]], None],
     ) -> list[Image]:
         """Stores finished pictures, all or none, but for those that the worker holds no more.
 
-        Files are written while the rows are locked: nobody else can take, or have taken, them.
+        Files are written while the rows are locked: nobody else can take, or have taken, them. A
+        process that is stopped meanwhile loses the locks, see `database.with_time_outs`, and learns
+        of it before a file takes its place.
 
         Args:
             claims: of the pictures.
             images: rows and files.
             notes: of their jobs, by id.
-            write: stores a picture's file.
+            write: stores a picture's file, see `Files.write`.
 
         Returns:
             Those that were stored.
+
+        Raises:
+            Exception: of `disk.ERRORS`, nothing was stored.
         """
         with self._store.transaction() as connection:
             held = rows.lock(connection, _are(claims))
             stored = [(i, png) for i, png in images if (i.job_id, i.index) in held]
             for image, png in stored:
-                write(image.id, png)
+                write(image.id, png, lambda: connection.execute(sa.select(1)))
             connection.execute(TASKS.delete().where(_are(claims)))
             complete = changes.add_images(connection, [image for image, _ in stored], notes)
             for image, _ in stored:

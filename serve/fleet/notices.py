@@ -6,6 +6,7 @@ time and nothing else.
 
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
@@ -54,8 +55,8 @@ class Listener(threading.Thread):
             seconds: the longest wait.
         """
         super().__init__(name="listener", daemon=True)
-        plain = url.set(drivername="postgresql")
-        self._address = plain.render_as_string(hide_password=False)
+        names = {"username": "user", "database": "dbname"}
+        self._address: dict[str, Any] = url.translate_connect_args(**names) | dict(url.query)
         self._heard, self._missed, self._chores = heard, missed, chores
         self._seconds = seconds
         self._over = threading.Event()
@@ -71,7 +72,7 @@ class Listener(threading.Thread):
         while not self._over.is_set():
             try:
                 with psycopg.connect(
-                    self._address, autocommit=True, keepalives_idle=30, application_name="dg2"
+                    **self._address, autocommit=True, application_name="dg2"
                 ) as connection:
                     for channel in self._heard:
                         connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))

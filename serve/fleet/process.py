@@ -42,7 +42,7 @@ def main(
         models.check()
         metrics = Metrics()
         engine = WorkerEngine(
-            Store(settings.database_url),
+            Store(settings.database_url, settings.lease_seconds),
             parts.files(settings),
             Disk(settings.data),
             metrics,

@@ -30,6 +30,8 @@ def upgrade(engine: sa.Engine) -> None:
             return
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
+            for limit in ("statement_timeout", "lock_timeout"):  # a step takes as long as it takes
+                connection.exec_driver_sql(f"SET LOCAL {limit} = 0")
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         else:  # pysqlite begins a transaction at the first change, which a step may not be
             connection.exec_driver_sql("BEGIN IMMEDIATE")

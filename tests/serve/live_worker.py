@@ -10,6 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
+from dg2_jax.serve.files import FolderFiles
 from tests.serve.fakes import FakePipeline, fake_upscale
 from tests.serve.live import PROCESS_SIZE
 
@@ -40,10 +43,13 @@ class WorkerProcess:
         database: str,
         step_seconds: float = 0.0,
         noted: bool = True,
+        stops_in_write: bool = False,
         **settings,
     ):
         env = {**os.environ, "FAKE_STEP_SECONDS": str(step_seconds), "DG2_WARMUP": "false"}
         env |= {"DG2_DATABASE": database, "DG2_DATA": str(data)}
+        if stops_in_write:
+            env["FAKE_STOPS_IN_WRITE"] = "1"
         if noted:
             env["FAKE_NOTES"] = str(data / NOTES)
         env |= {f"DG2_{name.upper()}": str(value) for name, value in settings.items()}
@@ -53,6 +59,10 @@ class WorkerProcess:
         )
         self.pid = self.process.pid
         assert b"worker" in self.process.stdout.readline()
+
+    @property
+    def is_stopped(self) -> bool:
+        return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
 
     def send(self, number: int) -> None:
         self.process.send_signal(number)
@@ -78,10 +88,27 @@ def wait_for(condition, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+def _stop_in_first_write() -> None:
+    """Stops this process, as SIGSTOP does, when its first picture is about to take its place."""
+    write = FolderFiles.write
+
+    def stopping(self, picture_id, data, check):
+        def stop_and_check():
+            FolderFiles.write = write
+            os.kill(os.getpid(), signal.SIGSTOP)
+            check()
+
+        write(self, picture_id, data, stop_and_check)
+
+    FolderFiles.write = stopping
+
+
 def main() -> None:
     """A worker with the fake pipeline."""
     from dg2_jax.serve.fleet import process
 
+    if "FAKE_STOPS_IN_WRITE" in os.environ:
+        _stop_in_first_write()
     seconds = float(os.environ.get("FAKE_STEP_SECONDS", "0.05"))
     pipe = NotingPipeline(seconds, PROCESS_SIZE)
     process.main(sys.argv[1:], lambda _: pipe, fake_upscale)

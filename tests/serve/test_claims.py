@@ -6,15 +6,21 @@ import threading
 import time
 
 import pytest
+import sqlalchemy as sa
 
+from dg2_jax.serve import database, disk
 from dg2_jax.serve.fair_queue import FairQueue, Waiting
+from dg2_jax.serve.files import FolderFiles
+from dg2_jax.serve.fleet import task_rows as rows
 from dg2_jax.serve.fleet.claims import Claims, expire
 from dg2_jax.serve.fleet.tasks import Tasks
 from dg2_jax.serve.records import Image, Job
 from dg2_jax.serve.schemas import stored_request
 from dg2_jax.serve.store import Store
+from dg2_jax.serve.tables import TASKS
 
 MODELS = ["demo"]
+LIMITS = ("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout")
 _numbers = itertools.count()
 
 
@@ -53,7 +59,7 @@ def deliver(claims, claim):
     """What is stored of a picture, and what is written."""
     written = []
     stored = claims.store_images(
-        [claim], [(image_of(claim), b"png")], {}, lambda image_id, _: written.append(image_id)
+        [claim], [(image_of(claim), b"png")], {}, lambda image_id, *_: written.append(image_id)
     )
     return [image.id for image in stored], written
 
@@ -150,6 +156,63 @@ def test_a_late_result_changes_nothing(store):
     assert deliver(other, claim)[0] == [f"{job_id}_000"]
     assert deliver(stopped, late) == ([], [])
     assert [image.id for image in store.get(job_id).images] == [f"{job_id}_000"]
+
+
+def test_who_is_stopped_while_it_writes_keeps_no_lock(postgresql, tmp_path):
+    """PostgreSQL ends its transaction, so that another goes on before the lease could lapse."""
+    url = postgresql.new_database()
+    store, own = Store(url), Store(url, lease_seconds=1)
+    job_id = add(store)
+    stopped, other = claims_of(own, "stopped", 0.1), claims_of(store, "other")
+    (late,) = stopped.take(MODELS, (1,), True).claims
+    files, begun, woken = FolderFiles(tmp_path), threading.Event(), threading.Event()
+    errors = []
+
+    def write(image_id, png, check):
+        begun.set()
+        woken.wait()
+        files.write(image_id, png, check)
+
+    def deliver_late():
+        try:
+            stopped.store_images([late], [(image_of(late), b"late")], {}, write)
+        except disk.ERRORS as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=deliver_late)
+    thread.start()
+    begun.wait()
+    expire(store)
+    assert other.take(MODELS, (1,), True) is None  # its row is locked
+    while (batch := other.take(MODELS, (1,), True)) is None:
+        expire(store)
+    images = [(image_of(batch.claims[0]), b"newer")]
+    assert len(other.store_images(batch.claims, images, {}, files.write)) == 1
+    woken.set()
+    thread.join()
+    assert len(errors) == 1
+    assert files.read(f"{job_id}_000") == b"newer"
+    assert deliver(stopped, late) == ([], [])
+    own.close()
+    store.close()
+
+
+def test_what_waits_for_a_lock_waits_for_less_than_a_lease(store):
+    """And says so with an error that means: later."""
+    with store.transaction() as connection:
+        query = sa.text("SELECT name, setting FROM pg_settings WHERE unit = 'ms'")
+        told = dict(connection.execute(query).all())
+        seconds = [int(told[name]) / 1000 for name in LIMITS]
+        assert seconds == sorted(seconds)  # who holds a lock loses it before others give up
+        assert 0 < seconds[0] < seconds[-1] < database.LEASE_SECONDS
+    add(store)
+    (claim,) = claims_of(store, "w").take(MODELS, (1,), True).claims
+    with store.transaction() as holder, store.transaction() as connection:
+        rows.lock(holder, TASKS.c.job_id == claim.job_id)
+        connection.execute(sa.text("SET LOCAL lock_timeout = 1"))
+        with pytest.raises(disk.ERRORS):
+            rows.lock(connection, TASKS.c.job_id == claim.job_id)
+        connection.rollback()
 
 
 def test_leases_that_are_renewed_do_not_lapse(store):

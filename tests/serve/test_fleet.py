@@ -225,6 +225,28 @@ def test_a_worker_that_was_stopped_for_long_overwrites_nothing(fleet):
 
 
 @pytest.mark.timeout(120)
+def test_a_worker_that_was_stopped_while_it_wrote_hinders_nobody(fleet):
+    api = fleet.api()
+    stopped = fleet.worker(stops_in_write=True)
+    wait_for(lambda: ready(api.client)["ready"])
+    job_id = submit(api.client, prompt="p0", seed=0, **FAST)
+    wait_for(lambda: stopped.is_stopped)
+    other = fleet.worker()
+    assert api.finished(job_id, 60)["status"] == "done"
+    (file,) = (fleet.folder / "pictures").rglob("*.png")
+    before = file.stat()
+    assert other.end(signal.SIGTERM) == 0
+    stopped.send(signal.SIGCONT)
+    late = submit(api.client, prompt="p1", seed=1, **FAST)
+    assert api.finished(late, 60)["status"] == "done"  # by the one that is awake again
+    assert file.stat().st_ino == before.st_ino
+    assert stopped.end(signal.SIGTERM) == 0
+    check_fifty(api.client, [job_id, late])
+    pids = {pid for pid, what in fleet.begun if what.endswith("p1")}
+    assert pids == {stopped.pid}
+
+
+@pytest.mark.timeout(120)
 def test_two_workers_do_twice_the_work_of_one(fleet):
     """Pictures take equal times, one after another in each: the larger share is what counts."""
     api = fleet.api()
