@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
+import jax
+
 from dg2_jax import compile_cache as cache_lib
 from dg2_jax import settings as settings_lib
 from dg2_jax.checks import check_choice
@@ -17,6 +19,7 @@ from dg2_jax.controls import declaration
 from dg2_jax.controls.arguments import takes_settings
 from dg2_jax.controls.keywords import Controls, SamplerControls
 from dg2_jax.generation import call, drivers, previews, slots, text
+from dg2_jax.generation import devices as devices_lib
 from dg2_jax.generation.call import Call
 from dg2_jax.generation.slots import Slots
 from dg2_jax.generation.text import TextInputs
@@ -133,6 +136,17 @@ class Pipeline:
         from dg2_jax.models import quantization  # late: it imports qwix, which takes a second
 
         return self._with(quantization.quantized(self.model, dtype), self.text_encoder)
+
+    def spread(self, devices: Sequence[jax.Device]) -> "Pipeline":
+        """This pipeline on several devices, which divide its batches.
+
+        Pictures are those of one device, but for rounding. Each device has all weights; a batch
+        whose size is no multiple of their number is not divided.
+
+        >>> import jax
+        >>> pipe = Pipeline.load("demo").spread(jax.devices())   # doctest: +SKIP
+        """
+        return self._with(devices_lib.spread(self.model, devices), self.text_encoder)
 
     @takes_settings()
     def __call__(

@@ -24,11 +24,15 @@ Loader = Callable[[str | Path], Any]
 
 
 def load_pipeline(model: str | Path, dtype: str | None = None, **folders: Any) -> Any:
-    """A `dg2_jax.Pipeline`; `folders` are those of `Pipeline.load`."""
-    from dg2_jax import Pipeline  # JAX takes seconds to import; the server answers before
+    """A `dg2_jax.Pipeline` on all devices of this process; `folders` are of `Pipeline.load`."""
+    import jax  # it takes seconds to import; the server answers before
+
+    from dg2_jax import Pipeline  # likewise
 
     pipe = Pipeline.load(model, **folders)
-    return pipe if dtype is None else pipe.quantized(dtype)
+    pipe = pipe if dtype is None else pipe.quantized(dtype)
+    devices = jax.local_devices()
+    return pipe.spread(devices) if len(devices) > 1 else pipe
 
 
 class Models:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from dg2_jax.diffusion import sampling
 from dg2_jax.diffusion.guidance import Branches
 from dg2_jax.diffusion.sampling import Progress
+from dg2_jax.generation import devices
 from dg2_jax.generation import program as program_lib
 from dg2_jax.generation.inputs import Inputs
 from dg2_jax.generation.program import Program, Run, Weights
@@ -66,7 +67,8 @@ def enter(program: Program, weights: Weights, inputs: Inputs) -> tuple[Slot, tup
         guidance=inputs.guidance._replace(prompt_weights=jnp.ones((1, 1))),
         variation=None,
     )
-    return Slot(kept, run.progress._replace(rows_done=jnp.zeros(1, jnp.int32))), texts
+    slot = Slot(kept, run.progress._replace(rows_done=jnp.zeros(1, jnp.int32)))
+    return devices.whole(program.mesh, (slot, texts))
 
 
 def advanced(
@@ -93,7 +95,7 @@ def advanced(
     step = program_lib.make_step(program, weights, inputs, run, mixture.branches)
     progress = sampling.advance(step, progress, progress.rows_done + rows)
     each = tuple(jax.tree.map(lambda a, i=i: a[i : i + 1], progress) for i in range(len(slots)))
-    return each, program_lib.linear(progress.x0, inputs)
+    return devices.whole(program.mesh, (each, program_lib.linear(progress.x0, inputs)))
 
 
 advance = program_lib.compiled(advanced, num_static=1)  # `advanced`, compiled

@@ -173,6 +173,7 @@ def make(
             settings.reuse_every > 1,
             takes_guidance,
             control,
+            model.mesh,
         ),
         table=table,
         num_rows=num_rows,

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
 from dg2_jax.diffusion import denoiser, guidance, reuse, sampling
 from dg2_jax.diffusion.denoiser import Denoiser
 from dg2_jax.diffusion.guidance import Branches
 from dg2_jax.diffusion.sampling import Progress, Step
-from dg2_jax.generation import coder
+from dg2_jax.generation import coder, devices
 from dg2_jax.generation.inputs import Conditions, Inputs
 from dg2_jax.generation.tasks import Task
 from dg2_jax.generation.text import Text, TextInputs
@@ -42,6 +43,7 @@ class Program:
         reuses: whether deep features are reused, see `dg2_jax.diffusion.reuse`.
         takes_guidance: whether the network takes the guidance scale as an input.
         control: the ControlNet; None without.
+        mesh: of the devices that divide batches; None: one device.
     """
 
     denoiser: Network
@@ -52,6 +54,7 @@ class Program:
     reuses: bool = False
     takes_guidance: bool = False
     control: Network | None = None
+    mesh: Mesh | None = None
 
     @property
     def is_guided(self) -> bool:
@@ -144,6 +147,9 @@ def guided(
         masked = masked[branches.image]
 
     def of(network: Network, params: Params) -> Denoiser:
+        return devices.dividing(program.mesh, of_one_device(network, params))
+
+    def of_one_device(network: Network, params: Params) -> Denoiser:
         module = network.bind(params)
         if network is program.denoiser and program.control is not None:
             module = _with_control(module, program.control.bind(weights.control), inputs, masked)
@@ -172,7 +178,7 @@ def begin(program: Program, weights: Weights, inputs: Inputs) -> Run:
     x, keys = program.task.start(inputs)
     progress = sampling.begin(_denoiser(program, weights, inputs), x)
     texts = conditioning(program, weights, inputs.text, inputs.conditions)
-    return Run(texts, keys, progress, linear(progress.x0, inputs))
+    return devices.divided(program.mesh, Run(texts, keys, progress, linear(progress.x0, inputs)))
 
 
 def _advance(
@@ -180,7 +186,8 @@ def _advance(
 ) -> Run:
     step = make_step(program, weights, inputs, run)
     progress = sampling.advance(step, run.progress, until)
-    return run._replace(progress=progress, shown=linear(progress.x0, inputs))
+    run = run._replace(progress=progress, shown=linear(progress.x0, inputs))
+    return devices.divided(program.mesh, run)
 
 
 def _watched(

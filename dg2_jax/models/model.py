@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from dg2_jax.checks import check_choice
 from dg2_jax.diffusion import prediction, schedules
@@ -125,6 +126,7 @@ class Model:
         default_size: height and width of a picture in pixels as in training.
         taesd: a small stand-in for the autoencoder, which decodes alone; None without.
         taesd_params: its parameters.
+        mesh: of the devices that divide its batches, see `dg2_jax.generation.devices`; None: one.
     """
 
     name: str
@@ -143,6 +145,7 @@ class Model:
     default_size: int
     taesd: Network | None = None
     taesd_params: Params | None = None
+    mesh: Mesh | None = None
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
