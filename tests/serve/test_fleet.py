@@ -1,14 +1,13 @@
 """Several processes on one PostgreSQL: what each sees of the others, and what outlives them."""
 
 import collections
-import hashlib
+import shutil
 import signal
 
-import httpx
 import pytest
 
-from tests.serve.fakes import FakePipeline
-from tests.serve.live import PROCESS_SIZE, LiveServer, Process
+from tests.serve.fleet_client import all_done, all_jobs, check_all, ready, submit
+from tests.serve.live import LiveServer, Process
 from tests.serve.live_worker import WorkerProcess, begun, wait_for
 
 LEASE = {"lease_seconds": 2}
@@ -65,37 +64,6 @@ def _end(fleet):
     fleet.end()
 
 
-def submit(client: httpx.Client, **fields) -> str:
-    answer = client.post("/api/v1/jobs", json={"kind": "txt2img", **fields})
-    assert answer.status_code == 202, answer.text
-    return answer.json()["id"]
-
-
-def all_jobs(client: httpx.Client) -> dict[str, dict]:
-    page = client.get("/api/v1/jobs", params={"limit": 200}).json()
-    return {job["id"]: job for job in page["jobs"]}
-
-
-def all_done(client: httpx.Client) -> bool:
-    return {job["status"] for job in all_jobs(client).values()} == {"done"}
-
-
-def ready(client: httpx.Client) -> dict:
-    return client.get("/api/v1/ready").json()
-
-
-def check_fifty(client: httpx.Client, jobs: list[str]) -> None:
-    """Every job is done and has its own picture, and no picture lies there twice."""
-    found = all_jobs(client)
-    assert set(found) == set(jobs)
-    alone = FakePipeline(size=PROCESS_SIZE)
-    for number, job_id in enumerate(jobs):
-        (image,) = found[job_id]["images"]
-        steps = found[job_id]["request"]["num_inference_steps"]
-        pixels = alone(f"p{number}", seed=number, num_inference_steps=steps).images[0]
-        assert image["sha256"] == hashlib.sha256(pixels.tobytes()).hexdigest()
-
-
 def test_an_api_without_a_model_knows_those_of_its_workers(fleet):
     api = fleet.api()
     assert ready(api.client)["state"] == "no worker"
@@ -113,6 +81,26 @@ def test_an_api_without_a_model_knows_those_of_its_workers(fleet):
     wrong = api.client.post("/api/v1/jobs", json={**asked, "model": "another"})
     assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "model")
     assert api.finished(submit(api.client, prompt="x", **FAST))["status"] == "done"
+
+
+def test_each_worker_takes_only_jobs_for_its_own_models(fleet, folder, tmp_path):
+    api = fleet.api()
+    pids = {}
+    for name in ("one", "two"):
+        place = tmp_path / "models" / name
+        shutil.copytree(folder, place)
+        pids[name] = fleet.worker(model=place).pid
+    listed = "/api/v1/models"
+    wait_for(lambda: ready(api.client)["ready"] and len(api.context.engine._alive) == 2)
+    assert {"one", "two"} <= {model["name"] for model in api.client.get(listed).json()["models"]}
+    for number in range(8):
+        name = ("one", "two")[number % 2]
+        submit(api.client, prompt=name, model=name, seed=number, **FAST)
+    wait_for(lambda: all_done(api.client))
+    makers = {(pid, what.split()[-1]) for pid, what in fleet.begun}
+    assert makers == {(pids["one"], "one"), (pids["two"], "two")}
+    wrong = {"kind": "txt2img", "prompt": "x", "model": "three"}
+    assert api.client.post("/api/v1/jobs", json=wrong).status_code == 422
 
 
 def test_events_of_a_job_that_another_process_took(fleet):
@@ -194,7 +182,7 @@ def test_a_kill_loses_nothing(fleet, postgresql, victim):
         postgresql.kill()
         postgresql.start()
     wait_for(lambda: all_done(other.client), 60)
-    check_fifty(other.client, jobs)
+    check_all(other.client, jobs)
     files = list((fleet.folder / "pictures").rglob("*.png"))
     assert len(files) == len(jobs)
     times = collections.Counter(what for _, what in fleet.begun)
@@ -221,7 +209,7 @@ def test_a_worker_that_was_stopped_for_long_overwrites_nothing(fleet):
     assert next(pid for pid, _ in fleet.begun) == stopped.pid
     assert file.stat().st_mtime_ns == before.st_mtime_ns
     assert stopped.end(signal.SIGTERM) == 0  # it has seen that its picture was another's
-    check_fifty(api.client, [job_id, late])
+    check_all(api.client, [job_id, late])
 
 
 @pytest.mark.timeout(120)
@@ -241,7 +229,7 @@ def test_a_worker_that_was_stopped_while_it_wrote_hinders_nobody(fleet):
     assert api.finished(late, 60)["status"] == "done"  # by the one that is awake again
     assert file.stat().st_ino == before.st_ino
     assert stopped.end(signal.SIGTERM) == 0
-    check_fifty(api.client, [job_id, late])
+    check_all(api.client, [job_id, late])
     pids = {pid for pid, what in fleet.begun if what.endswith("p1")}
     assert pids == {stopped.pid}
 
