@@ -81,7 +81,7 @@ def with_time_outs(url: sa.URL, lease_seconds: float) -> sa.URL:
         "statement_timeout": statement,
     }
     said = " ".join(f"-c {name}={1000 * seconds:.0f}" for name, seconds in limits.items())
-    own = dict(url.query)
+    own: dict[str, Any] = dict(url.query)
     own["options"] = f"{said} {own.get('options', '')}".strip()
     usual = {
         "connect_timeout": f"{lock:.0f}",
@@ -90,7 +90,7 @@ def with_time_outs(url: sa.URL, lease_seconds: float) -> sa.URL:
         "keepalives_count": "2",
         "tcp_user_timeout": f"{1000 * statement:.0f}",
     }
-    return url.set(query=usual | own)
+    return url.set(query={**usual, **own})
 
 
 def _set_pragmas(connection: Any, _: Any) -> None:

@@ -70,8 +70,7 @@ class Claims:
             sizes: see `LocalEngine.take`.
             room: likewise.
         """
-        offered = sa.or_(TASKS.c.model.is_(None), TASKS.c.model.in_(models))
-        query = sa.select(TASKS).where(FREE, ~PAUSED_CLIENT, offered)
+        query = sa.select(TASKS).where(FREE, ~PAUSED_CLIENT, _offered(models))
         query = query.with_for_update(skip_locked=True, of=TASKS)
         with self._store.transaction() as connection:
             first = query.order_by(*ORDER).limit(1)
@@ -130,6 +129,13 @@ class Claims:
             if job.id in waited:
                 news.tell(connection, job.id, "started", {"attempt": job.attempts})
         return jobs, waited
+
+    def unfinished(self, models: Collection[str]) -> int:
+        """Pictures that wait or are under way, of models, but for those of paused clients."""
+        counted = sa.select(sa.func.count()).select_from(TASKS)
+        counted = counted.where(_offered(models), sa.or_(~FREE, ~PAUSED_CLIENT))
+        with self._store.transaction() as connection:
+            return connection.execute(counted).scalar_one()
 
     def renew(self) -> set[Claim]:
         """Prolongs all leases; returns what the worker holds."""
@@ -265,6 +271,10 @@ def _requeue(
             .values(status=sa.case((held, RUNNING), else_=QUEUED), attempts=attempts)
         )
     notices.notify(connection, notices.WORK)
+
+
+def _offered(models: Collection[str]) -> sa.ColumnElement[bool]:
+    return sa.or_(TASKS.c.model.is_(None), TASKS.c.model.in_(models))
 
 
 def _are(claims: Sequence[Claim]) -> sa.ColumnElement[bool]:

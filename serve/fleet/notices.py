@@ -55,8 +55,8 @@ class Listener(threading.Thread):
             seconds: the longest wait.
         """
         super().__init__(name="listener", daemon=True)
-        names = {"username": "user", "database": "dbname"}
-        self._address: dict[str, Any] = url.translate_connect_args(**names) | dict(url.query)
+        address = url.translate_connect_args(username="user", database="dbname")
+        self._address: dict[str, Any] = address | dict(url.query)
         self._heard, self._missed, self._chores = heard, missed, chores
         self._seconds = seconds
         self._over = threading.Event()

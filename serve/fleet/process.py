@@ -12,7 +12,44 @@ from dg2_jax.serve.disk import Disk
 from dg2_jax.serve.fleet.worker_engine import WorkerEngine
 from dg2_jax.serve.metrics import Metrics
 from dg2_jax.serve.models import Loader
+from dg2_jax.serve.server_settings import ServerSettings
 from dg2_jax.serve.store import Store
+
+
+def engine(
+    settings: ServerSettings,
+    load: Loader | None = None,
+    upscale: parts.Upscale = parts.upscale,
+) -> WorkerEngine:
+    """A worker that is put together, and not yet started.
+
+    Args:
+        settings: with a database.
+        load: makes a pipeline from a model's name or folder; `Pipeline.load` if None.
+        upscale: `dg2_jax.upscale` or something like it.
+
+    Raises:
+        UnusableError: the database cannot be used.
+        OSError: the data folder cannot be written.
+        ModelError: there is no such model.
+    """
+    from dg2_jax import compile_cache  # JAX takes seconds: settings are checked first
+
+    compile_cache.enable()
+    settings.data.mkdir(parents=True, exist_ok=True)
+    parts.find_upscalers(settings)
+    models = parts.models(settings, load)
+    models.check()
+    made = WorkerEngine(
+        Store(settings.database_url, settings.lease_seconds),
+        parts.files(settings),
+        Disk(settings.data),
+        Metrics(),
+        models,
+        settings.lease_seconds,
+    )
+    made.worker = parts.worker(settings, made, models, upscale)
+    return made
 
 
 def main(
@@ -24,44 +61,29 @@ def main(
 
     Args:
         arguments: flags, as of `python -m serve`; those of the command line if None.
-        load: makes a pipeline from a model's name or folder; `Pipeline.load` if None.
-        upscale: `dg2_jax.upscale` or something like it.
+        load: see `engine`.
+        upscale: likewise.
     """
     about = "Computes what servers with --workers=0 on the same PostgreSQL are asked for."
     settings = command_line.settings("serve.worker", about, arguments)
     observe.configure_logging()
     if settings.database is None:
         command_line.end("database: must be given: set DG2_DATABASE")
-    from dg2_jax import compile_cache  # JAX takes seconds: settings are checked first
-
-    compile_cache.enable()
     with command_line.errors_told(settings):
-        settings.data.mkdir(parents=True, exist_ok=True)
-        parts.find_upscalers(settings)
-        models = parts.models(settings, load)
-        models.check()
-        metrics = Metrics()
-        engine = WorkerEngine(
-            Store(settings.database_url, settings.lease_seconds),
-            parts.files(settings),
-            Disk(settings.data),
-            metrics,
-            models,
-            settings.lease_seconds,
-        )
-        engine.worker = parts.worker(settings, engine, models, upscale)
+        made = engine(settings, load, upscale)
         if settings.metrics_port is not None:
-            start_http_server(settings.metrics_port, settings.host, metrics.registry)
+            start_http_server(settings.metrics_port, settings.host, made.metrics.registry)
     over = threading.Event()
-    engine.worker.on_failure = lambda _: over.set()
+    assert made.worker is not None
+    made.worker.on_failure = lambda _: over.set()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
-    engine.start()
-    print(f"worker {engine.name}", flush=True)
+    made.start()
+    print(f"worker {made.name}", flush=True)
     over.wait()
-    engine.drain(settings.drain_seconds)
-    if engine.unavailable is not None:
-        command_line.tell_of_model(engine.unavailable)
+    made.drain(settings.drain_seconds)
+    if made.unavailable is not None:
+        command_line.tell_of_model(made.unavailable)
     # A compilation cannot be interrupted, and its thread must not keep the process alive.
     sys.stdout.flush()
-    os._exit(0 if engine.unavailable is None else 2)
+    os._exit(0 if made.unavailable is None else 2)

@@ -274,6 +274,17 @@ class WorkerEngine:
             for job_id in (lost | (idle - open_jobs)) - at_work:
                 self._drop(job_id)
 
+    @property
+    def failure(self) -> str | None:
+        """Why the process cannot go on and has to be replaced, if so."""
+        assert self.worker is not None
+        alive = self.draining or (self.worker.is_alive() and self._listener.is_alive())
+        return self.unavailable or (None if alive else "a thread of the worker has ended")
+
+    def demand(self) -> int:
+        """The pictures, waiting or under way anywhere, that this worker could compute."""
+        return self._claims.unfinished(self._models.names)
+
     def about(self) -> dict[str, Any]:
         """What the worker tells of itself."""
         assert self.worker is not None
