@@ -7,6 +7,7 @@ with one item at a time.
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
 
 ENGINES = ("local", "ray")
 
@@ -79,9 +80,10 @@ def _ray(make_worker: MakeWorker, items: Sequence[int], workers: int) -> Iterato
         import ray.data
     except ImportError as error:
         raise ValueError("engine ray needs: pip install -r requirements/ray.txt") from error
+    worker: Any = _RayWorker  # Ray declares that it takes functions alone
     rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
     done = rows.map(
-        _RayWorker,
+        worker,
         fn_constructor_args=(make_worker,),
         compute=ray.data.ActorPoolStrategy(size=workers),
     )

@@ -21,6 +21,7 @@ CALLS = {
     },
     "second pass": {"num_images": 4, "hires_size": (64, 64)},
 }
+QUANTIZED = {"prompt": "a lake", "num_images": 4, "num_inference_steps": 3}
 STREAMED = [
     {"prompt": "a lake", "num_inference_steps": 4, "num_images": 3},
     {"prompt": "dunes", "num_inference_steps": 3, "solver": "ddim", "seed": 9, "num_images": 3},
@@ -30,15 +31,19 @@ SCRIPT = """
 import sys
 import jax, numpy as np
 from dg2_jax import Pipeline
+from dg2_jax.serve.models import load_pipeline
 from tests.generation import test_devices
 
 pipe = Pipeline.load(sys.argv[1])
-spread = pipe.spread(jax.devices())
+spread = load_pipeline(sys.argv[1])  # as a worker does
 assert spread.model.mesh.size == 4
+small, small_spread = pipe.quantized("int8"), load_pipeline(sys.argv[1], "int8")
 np.savez(
     sys.argv[2],
     **{f"one {name}": images for name, images in test_devices.pictures(pipe)},
     **{f"four {name}": images for name, images in test_devices.pictures(spread)},
+    **{"one quantized": small(**test_devices.QUANTIZED).images},
+    **{"four quantized": small_spread(**test_devices.QUANTIZED).images},
     flops=[test_devices.flops_of_a_batch(p) for p in (pipe, spread)],
 )
 """
@@ -90,7 +95,7 @@ def made(folder, tmp_path_factory):
 def test_four_devices_make_the_pictures_of_one(made):
     """At most one grey level of difference, in at most 0.01% of the values."""
     names = [name.removeprefix("one ") for name in made if name.startswith("one ")]
-    assert len(names) == 2 * len(CALLS) + len(STREAMED)
+    assert len(names) == 2 * len(CALLS) + len(STREAMED) + 1
     off = {n: np.abs(made[f"one {n}"].astype(int) - made[f"four {n}"]) for n in names}
     assert {name: values.max() for name, values in off.items() if values.max() > 1} == {}
     assert np.mean(np.concatenate([values.ravel() for values in off.values()]) > 0) <= 1e-4

@@ -63,9 +63,9 @@ def load(folder: Path, database: str, jobs: int) -> Figures:
         wait_for(lambda: api.client.get("/api/v1/ready").status_code == 200)
         seconds: list[float] = []
         start = time.perf_counter()
-        _submit(api.url, jobs // 5, seconds)
+        submit_and_wait(api.url, jobs // 5, seconds)
         before = {name: _memory(pid) for name, pid in processes.items()}
-        _submit(api.url, jobs - jobs // 5, seconds)
+        submit_and_wait(api.url, jobs - jobs // 5, seconds)
         elapsed = time.perf_counter() - start
         growth = {name: _memory(pid) / before[name] for name, pid in processes.items()}
         done = sum(1 for job in _history(api.client) if job["status"] == "done")
@@ -77,7 +77,7 @@ def load(folder: Path, database: str, jobs: int) -> Figures:
     return Figures(growth, p99, jobs / elapsed, jobs - done)
 
 
-def _submit(url: str, count: int, seconds: list[float]) -> None:
+def submit_and_wait(url: str, count: int, seconds: list[float]) -> None:
     """Submits jobs from some clients, never too many at a time, and waits until all are done."""
     with httpx.Client(base_url=url, timeout=60) as client, ThreadPoolExecutor(_CLIENTS) as pool:
 

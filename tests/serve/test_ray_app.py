@@ -6,9 +6,11 @@ With a real Ray on loopback; skipped where it is not installed.
 import collections
 import os
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from tests.serve.fleet_client import all_done, all_jobs, check_all, submit
 from tests.serve.live_worker import begun, wait_for
@@ -16,12 +18,14 @@ from tests.serve.live_worker import begun, wait_for
 pytest.importorskip("ray.serve")
 
 from pydantic import ValidationError
+from ray.serve.schema import ServeDeploySchema
 
 from dg2_jax.serve import ray_app
 from dg2_jax.serve.ray_app import Scale
 from tests.serve.live_ray import RayProcess
 
 JOBS = 50
+MANIFEST = Path(__file__).parents[2] / "docs" / "kuberay.yaml"
 
 
 def submit_all(client):
@@ -90,3 +94,14 @@ def test_a_kill_on_ray_loses_nothing(postgresql, tmp_path, victim):
         wait_for(lambda: len(server.workers) == 1, 60)
     finally:
         server.stop()
+
+
+def test_the_manifest_for_kubernetes_is_one_of_this_application():
+    """Ray's schema knows its fields, and the application its arguments."""
+    manifest = yaml.safe_load(MANIFEST.read_text())
+    config = ServeDeploySchema.model_validate(yaml.safe_load(manifest["spec"]["serveConfigV2"]))
+    (application,) = config.applications
+    module, name = application.import_path.split(":")
+    assert (module, getattr(ray_app, name)) == (ray_app.__name__, ray_app.app)
+    most = manifest["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["maxReplicas"]
+    assert Scale(**application.args).max_replicas == most
