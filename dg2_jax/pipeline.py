@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-import jax
-
 from dg2_jax import compile_cache as cache_lib
 from dg2_jax import settings as settings_lib
 from dg2_jax.checks import check_choice
@@ -19,10 +17,8 @@ from dg2_jax.controls import declaration
 from dg2_jax.controls.arguments import takes_settings
 from dg2_jax.controls.keywords import Controls, SamplerControls
 from dg2_jax.generation import call, drivers, previews, slots, text
-from dg2_jax.generation import devices as devices_lib
-from dg2_jax.generation.call import Call
+from dg2_jax.generation.devices import spread
 from dg2_jax.generation.slots import Slots
-from dg2_jax.generation.text import TextInputs
 from dg2_jax.models import adapters as adapter_lib
 from dg2_jax.models import sources
 from dg2_jax.models.adapters import Library
@@ -137,16 +133,9 @@ class Pipeline:
 
         return self._with(quantization.quantized(self.model, dtype), self.text_encoder)
 
-    def spread(self, devices: Sequence[jax.Device]) -> "Pipeline":
-        """This pipeline on several devices, which divide its batches.
-
-        Pictures are those of one device, but for rounding. Each device has all weights; a batch
-        whose size is no multiple of their number is not divided.
-
-        >>> import jax
-        >>> pipe = Pipeline.load("demo").spread(jax.devices())   # doctest: +SKIP
-        """
-        return self._with(devices_lib.spread(self.model, devices), self.text_encoder)
+    def spread(self, devices: Sequence[Any]) -> "Pipeline":
+        """This pipeline on devices that divide its batches, see `dg2_jax.generation.devices`."""
+        return self._with(spread(self.model, devices), self.text_encoder)
 
     @takes_settings()
     def __call__(
@@ -216,7 +205,7 @@ class Pipeline:
         with previews.watching(run, *shown, progress) as watched:
             return run.result(run.finish(*watched))
 
-    def begin(self, **arguments: Any) -> Call:
+    def begin(self, **arguments: Any) -> call.Call:
         """A call that is checked and has yet to run, for `dg2_jax.generation.slots.Slots`.
 
         Args:
@@ -269,7 +258,7 @@ class Pipeline:
         solver: str | None = None,
         weights: str = "ema",
         **controls: Unpack[SamplerControls],
-    ) -> Callable[[Params, TextInputs, Keys], Latent]:
+    ) -> Callable[[Params, text.TextInputs, Keys], Latent]:
         """A pure jitted function for programmatic use: `latents = f(params, text, keys)`.
 
         `params` is `pipe.model.params["ema"]` or any tree like it, `text` comes from `pipe.encode`,
@@ -291,7 +280,7 @@ class Pipeline:
         plan, params = call.plan_for(self.model, settings, self._weaker)
         return drivers.sampler(plan, params.worse)
 
-    def encode(self, prompts: Sequence[str], negative_prompts: Sequence[str]) -> TextInputs:
+    def encode(self, prompts: Sequence[str], negative_prompts: Sequence[str]) -> text.TextInputs:
         """Encodes one prompt and one negative prompt per image, syntax as in `prompt_syntax`.
 
         Raises:
