@@ -44,7 +44,8 @@ class Files(ABC):
         Args:
             picture_id: of the picture.
             data: PNG bytes.
-            check: called at the last moment; raises where the picture must not be stored any more.
+            check: called at the last moment, and again before a picture is replaced; raises where
+                it must not be stored any more.
 
         Raises:
             OSError: it is not stored.
@@ -129,7 +130,11 @@ class FolderFiles(Files):
                 file.flush()
                 os.fsync(file.fileno())
             check()
-            temporary.replace(path)
+            try:
+                os.link(temporary, path)
+            except OSError:  # there is one already, or the file system has no links
+                check()
+                temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         folder = os.open(path.parent, os.O_RDONLY)

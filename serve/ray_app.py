@@ -101,7 +101,7 @@ def application(
     """Workers, and the interface as their ingress; `load` and `upscale` as of `process.engine`."""
     scaling = AutoscalingConfig(
         min_replicas=scale.min_replicas,
-        max_replicas=max(scale.min_replicas, scale.max_replicas),
+        max_replicas=scale.max_replicas,
         upscale_delay_s=scale.upscale_seconds,
         downscale_delay_s=scale.downscale_seconds,
         policy=AutoscalingPolicy(policy_function=replicas),

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def _stop_in_first_write() -> None:
     def stopping(self, picture_id, data, check):
         def stop_and_check():
             FolderFiles.write = write
-            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # before it goes on
             check()
 
         write(self, picture_id, data, stop_and_check)

@@ -197,6 +197,24 @@ def test_who_is_stopped_while_it_writes_keeps_no_lock(postgresql, tmp_path):
     store.close()
 
 
+def test_what_another_has_written_since_the_last_look_stays(tmp_path):
+    """Who is stopped between its look and the file's place looks again."""
+    files, looks = FolderFiles(tmp_path), []
+
+    def look():
+        looks.append(None)
+        if len(looks) > 1:
+            raise OSError("the lock is lost")
+        FolderFiles(tmp_path).write("a_000", b"newer")
+
+    with pytest.raises(OSError, match="lock is lost"):
+        files.write("a_000", b"late", look)
+    assert files.read("a_000") == b"newer"
+    files.write("a_000", b"newest")
+    assert files.read("a_000") == b"newest"
+    assert len(list((tmp_path / "pictures").rglob("*"))) == 2  # a folder and its file
+
+
 def test_what_waits_for_a_lock_waits_for_less_than_a_lease(store):
     """And says so with an error that means: later."""
     with store.transaction() as connection:

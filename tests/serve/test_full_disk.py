@@ -182,7 +182,7 @@ def test_a_start_on_a_full_disk_waits_and_keeps_the_queue(full, start):
     wait_for(lambda: first.context.engine.status()["running"] >= 1)
     stopping = threading.Thread(target=first.stop)
     stopping.start()
-    wait_for(lambda: first.context.engine.draining)
+    wait_for(lambda: first.context.engine.stopping)  # from now on nothing is finished
     first.pipe.go.set()
     stopping.join(20)
     full.fill()

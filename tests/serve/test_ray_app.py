@@ -58,6 +58,8 @@ def test_what_is_missing_or_wrong_is_said(monkeypatch, tmp_path):
     with pytest.raises(ValidationError, match="max_replica\n"):
         Scale(max_replica=2)
     monkeypatch.setenv("DG2_API_KEY", "long enough")
+    with pytest.raises(ValidationError, match="max_replicas"):
+        ray_app.app(Scale(min_replicas=2))
     monkeypatch.delenv("DG2_DATABASE")
     with pytest.raises(ValidationError, match="DG2_DATABASE"):
         ray_app.app(Scale())
