@@ -16,13 +16,13 @@ _EACH = flags.DEFINE_float("pictures_per_job", 4.0, "Of a request.")
 _STEPS = flags.DEFINE_float("steps", 20.0, "Of a picture.")
 _RATE = flags.DEFINE_float("pictures_per_second", 1.73, "Of a device with full batches.")
 _BUSY = flags.DEFINE_float("busy", 0.7, "Share of the time for which devices compute at the peak.")
-_COST = flags.DEFINE_float("picture_transactions", 24.0, "Of the database, with those of its job.")
-_ROWS = flags.DEFINE_float("picture_rows", 13.5, "That the database writes, likewise.")
-_SEEN = flags.DEFINE_float("step_transactions", 2.5, "Of the database, for a step with readers.")
-_DATABASE = flags.DEFINE_float("database_limit", 312.0, "Transactions a second that it has done.")
-_API = flags.DEFINE_float("api_limit", 2000.0, "Events a second that a process has handed out.")
+_COST = flags.DEFINE_float("picture_transactions", 13.9, "Of the database, with those of its job.")
+_ROWS = flags.DEFINE_float("picture_rows", 12.4, "That the database writes, likewise.")
+_SEEN = flags.DEFINE_float("step_transactions", 3.0, "Of the database, for a step with readers.")
+_DATABASE = flags.DEFINE_float("database_limit", 222.0, "Transactions a second that it has done.")
+_API = flags.DEFINE_float("api_limit", 1990.0, "Events a second that a process has handed out.")
 _PICTURE = flags.DEFINE_float("picture_kb", 19.0, "Of a picture's file.")
-_KEPT = flags.DEFINE_float("row_kb", 10.4, "That the database keeps of a picture and its job.")
+_KEPT = flags.DEFINE_float("row_kb", 9.7, "That the database keeps of a picture and its job.")
 
 _USERS = (10, 1_000, 100_000)
 _TITLES = (
@@ -42,16 +42,20 @@ def row(users: int) -> list[str]:
     yearly = users * _DAILY.value * 365 / 1e6  # GB of a kB each
     return [
         f"{users:,}",
-        f"{pictures:.2g}",
+        _number(pictures),
         f"{devices:,}",
-        f"{transactions:,.2g}" if transactions < 100 else f"{transactions:,.0f}",
+        _number(transactions),
         f"{transactions / _DATABASE.value:.1%}",
-        f"{pictures * _ROWS.value:.2g}" if pictures < 1 else f"{pictures * _ROWS.value:,.0f}",
-        f"{events:.2g}" if events < 100 else f"{events:,.0f}",
+        _number(pictures * _ROWS.value),
+        _number(events),
         f"{events / _API.value:.1%}",
         f"{yearly * _PICTURE.value:,.0f} GB",
         f"{yearly * _KEPT.value:,.1f} GB",
     ]
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}" if value < 100 else f"{value:,.0f}"
 
 
 def main() -> None:
