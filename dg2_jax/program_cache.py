@@ -7,8 +7,8 @@
 When JAX traces such a function, its program is read from a file that `jax.export` made before, or
 is traced and written. The name of a file is a hash of all that its program depends on: the source
 of the library, the versions of JAX and Flax, JAX's settings, the device, the static argument, and
-the shapes of the others. What cannot be read, written or named is traced as if there were no cache;
-messages of the level INFO say why.
+the shapes of the others. What cannot be read, written, exported or named is traced as if there were
+no cache, and so is everything where there are several devices; messages of the level INFO say why.
 """
 
 import dataclasses
@@ -34,6 +34,7 @@ FOLDER = "traced"  # in that of the compile cache
 _MOST_BYTES = 256 << 20  # of all files; those that were not used for longest go first
 # Where the code of programs lies. The rest of the library prepares their data.
 _SOURCES = ("diffusion", "generation", "models", "nn", "pictures", "text", "*.py")
+_NOT_EXPORTED = b""  # kept instead of a program, so that it is not tried again
 _SETTINGS_WITHOUT_EFFECT = ("cache", "log", "dump", "traceback")  # parts of names in jax.config
 
 _log = logging.getLogger(__name__)
@@ -60,10 +61,8 @@ def kept(function: _Function) -> _Function:
         path = _path(_name(function), static, (tree, [_shape(leaf) for leaf in leaves]))
         if path is None:
             return function(static, *args)
-        program = _read_program(path)
-        if program is None:
-            flat = jax.jit(lambda leaves: function(static, *jax.tree.unflatten(tree, leaves)))
-            program = _write_program(path, flat, leaves)
+        flat = jax.jit(lambda leaves: function(static, *jax.tree.unflatten(tree, leaves)))
+        program = _program(path, flat, leaves)
         return function(static, *args) if program is None else program.call(leaves)
 
     return call  # type: ignore[return-value]
@@ -144,24 +143,27 @@ def _source_files() -> Iterator[Path]:
         yield from sorted(root.glob(pattern if "." in pattern else f"{pattern}/**/*.py"))
 
 
-def _read_program(path: Path) -> Any:
-    """The program in a file; None if there is no good one."""
+def _program(path: Path, function: Any, leaves: list[Any]) -> Any:
+    """The program that a file holds, or is now given; None: it cannot be exported."""
     data = _read(path)
-    if data is None:
+    if data == _NOT_EXPORTED:
         return None
-    names, _, program = data.partition(b"\n")
-    try:
-        for name in json.loads(names):
-            module, _, qualname = name.partition(":")
-            _register(getattr(importlib.import_module(module), qualname))
-        return jax.export.deserialize(bytearray(program))
-    except Exception as error:  # such as a format that this JAX does not read
-        _log.info("%s is traced anew: %s", path, error)
-        return None
+    if data is not None:
+        names, _, program = data.partition(b"\n")
+        try:
+            for name in json.loads(names):
+                module, _, qualname = name.partition(":")
+                _register(getattr(importlib.import_module(module), qualname))
+            return jax.export.deserialize(bytearray(program))
+        except Exception as error:  # such as a format that this JAX does not read
+            _log.info("%s is made anew: %s", path, error)
+    exported, data = _exported(path, function, leaves)
+    _write(path, data)
+    return exported
 
 
-def _write_program(path: Path, function: Any, leaves: list[Any]) -> Any:
-    """The exported program of a function, which is kept; None if it cannot be exported."""
+def _exported(path: Path, function: Any, leaves: list[Any]) -> tuple[Any, bytes]:
+    """The program of a function, and what is written of it; None if it cannot be exported."""
     shapes = [
         jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=leaf.weak_type)
         for leaf in map(jax.typeof, leaves)
@@ -169,11 +171,10 @@ def _write_program(path: Path, function: Any, leaves: list[Any]) -> Any:
     try:
         program = jax.export.export(function)(shapes)
         names = sorted({_register(kind) for kind in _named_tuples(program.out_tree)})
-        _write(path, json.dumps(names).encode() + b"\n" + program.serialize())
+        return program, json.dumps(names).encode() + b"\n" + program.serialize()
     except Exception as error:  # what is wrong with the function itself is raised when it is traced
-        _log.info("%s is not kept: %s", path.name, error)
-        return None
-    return program
+        _log.info("%s is traced by each process: %s", path.name, error)
+        return None, _NOT_EXPORTED
 
 
 def _named_tuples(tree: Any) -> Iterator[type]:
