@@ -49,6 +49,9 @@ class Design:
         build = functools.partial(pkgutil.resolve_name(self.module), self.config)
         return _modules().built(build, self.compute_dtype)
 
+    def __reduce__(self) -> tuple:
+        return Design, (self.module, self.config, self.compute_dtype)  # without what was built
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
