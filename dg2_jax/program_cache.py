@@ -8,7 +8,8 @@ When JAX traces such a function, its program is read from a file that `jax.expor
 is traced and written. The name of a file is a hash of all that its program depends on: the source
 of the library, the versions of JAX and Flax, JAX's settings, the device, the static argument, and
 the shapes of the others. What cannot be read, written, exported or named is traced as if there were
-no cache, and so is everything where there are several devices; messages of the level INFO say why.
+no cache, and messages of the level INFO say why. Where JAX has other devices than one CPU, nothing
+is kept.
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.export
+import jax.extend.backend
 import numpy as np
 
 from dg2_jax.files import replacing
@@ -82,7 +84,7 @@ def remembered(make: Callable[[Any], Any], static: Any) -> Any:
 
 def _path(name: str, static: Any, shapes: Any) -> Path | None:
     """Where a program is kept; None: it is not."""
-    if _folder is None or jax.device_count() > 1:  # programs of several devices depend on more
+    if _folder is None or not _is_one_cpu():
         return None
     try:
         text = repr((name, _described(static), shapes, _surroundings()))
@@ -90,6 +92,13 @@ def _path(name: str, static: Any, shapes: Any) -> Path | None:
         _log.info("%s is not kept: %s", name, error)
         return None
     return _folder / f"{name.rpartition('.')[2]}-{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _is_one_cpu() -> bool:
+    """Whether programs can run on nothing else: an exported one is for the platform it was made on,
+    and where its arguments lie is not known when it is traced.
+    """
+    return jax.device_count() == 1 and list(jax.extend.backend.backends()) == ["cpu"]
 
 
 def _name(function: Callable) -> str:

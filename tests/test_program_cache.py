@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -177,6 +179,30 @@ def test_what_cannot_be_exported_is_traced(folder, caplog):
 def test_an_error_of_the_function_is_its_own(folder):
     with pytest.raises(ValueError, match="factor must not be negative"):
         run(Factor(-1.0))
+
+
+_WITH_OTHERS = """
+import sys
+from pathlib import Path
+import jax
+from dg2_jax import program_cache
+program_cache.enable(Path(sys.argv[1]))
+
+def add(static, x):
+    return x + static
+
+print(jax.jit(program_cache.kept(add), static_argnums=0)(2, 1), jax.device_count())
+"""
+
+
+def test_nothing_is_kept_where_programs_may_run_on_another_device(tmp_path):
+    flags = "--xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [sys.executable, "-c", _WITH_OTHERS, tmp_path / "traced"],
+        env={**os.environ, "XLA_FLAGS": flags}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "3 2\n", done.stderr
+    assert not (tmp_path / "traced").exists()
 
 
 def test_a_folder_that_cannot_be_made_means_no_cache(tmp_path, folder):
