@@ -27,7 +27,6 @@ from typing import Any, TypeVar
 
 import jax
 import jax.export
-import jax.extend.backend
 import numpy as np
 
 from dg2_jax.files import replacing
@@ -98,7 +97,9 @@ def _is_one_cpu() -> bool:
     """Whether programs can run on nothing else: an exported one is for the platform it was made on,
     and where its arguments lie is not known when it is traced.
     """
-    return jax.device_count() == 1 and list(jax.extend.backend.backends()) == ["cpu"]
+    # Where JAX chooses, a CPU is the default only if there is nothing else.
+    chosen = jax.config.values["jax_platforms"] in (None, "", "cpu")
+    return chosen and jax.default_backend() == "cpu" and jax.device_count() == 1
 
 
 def _name(function: Callable) -> str:
