@@ -41,3 +41,12 @@ def test_a_second_picture_needs_nothing_that_traces(folder, tmp_path, flags):
     second, again = sample(folder, tmp_path, *flags)
     assert not (UNUSED | OF_TRACING) & second
     assert again == picture
+
+
+@pytest.mark.parametrize("module", ["dg2_jax.pipeline", "dg2_jax.serve.app"])
+def test_an_import_brings_nothing_that_traces_or_trains(module):
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    command = [sys.executable, "-c", code]
+    modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    unused = (UNUSED | OF_TRACING | {"faiss", "psycopg"}) - {"fastapi", "rich"}  # of the server
+    assert not unused & set(modules)
