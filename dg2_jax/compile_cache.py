@@ -1,4 +1,7 @@
-"""The persistent compile cache: what was compiled once is loaded the next time."""
+"""The persistent compile cache: what was compiled once is loaded the next time.
+
+What was traced is kept with it, see `dg2_jax.program_cache`.
+"""
 
 import ctypes
 import functools
@@ -7,6 +10,8 @@ import tempfile
 from pathlib import Path
 
 import jax
+
+from dg2_jax import program_cache
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _VARIABLE = "JAX_COMPILATION_CACHE_DIR"
@@ -26,6 +31,7 @@ def enable() -> str | None:
     """
     _give_memory_back()
     configured = getattr(jax.config, _FOLDER)
+    program_cache.enable(None)
     if not configured and os.environ.get(_VARIABLE) == "":
         return None
     folder = configured or _own_folder()
@@ -33,8 +39,10 @@ def enable() -> str | None:
         jax.config.update(_FOLDER, None)  # else JAX warns at each compilation
         return None
     jax.config.update(_FOLDER, folder)
+    if "://" not in folder:
+        program_cache.enable(Path(folder) / program_cache.FOLDER)
     if getattr(jax.config, _MIN_SECONDS) == 1.0:  # JAX's default, and nobody's choice
-        jax.config.update(_MIN_SECONDS, 0.5)
+        jax.config.update(_MIN_SECONDS, 0.1)
     return folder
 
 

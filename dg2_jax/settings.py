@@ -12,7 +12,7 @@ from dg2_jax.controls.values import Boolean, Choice, Integer, Numbers, Pairs, Re
 from dg2_jax.diffusion.schedules import SPACINGS
 from dg2_jax.diffusion.solvers import FIRST_ORDER, SOLVERS
 from dg2_jax.diffusion.views import VIEWS
-from dg2_jax.interop.realesrgan import MODELS as UPSCALERS
+from dg2_jax.interop.upscaler_files import MODELS as UPSCALERS
 from dg2_jax.models.model import WEIGHTS, Model
 from dg2_jax.pictures.edges import PREPROCESSORS
 from dg2_jax.pictures.image_input import CENTRE, LANCZOS, RESIZE_MODES

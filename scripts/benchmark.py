@@ -10,13 +10,11 @@ cases of a model take turns for --rounds rounds, so that a noisy machine affects
 medians are reported. --log keeps every time; --report builds its tables from it.
 """
 
-import functools
 import importlib.metadata
 import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,30 +49,12 @@ def versions() -> dict[str, str]:
     return installed
 
 
-# What users write; a new process runs it.
-_LOADING = "from dg2_jax import Pipeline; pipe = Pipeline.load('demo')"
-_PICTURE = _LOADING + "; pipe('a volcano at sunset')"
-
-
 def new_process(*arguments: str, **environment: str) -> str:
     """What Python, called with `arguments`, prints in a new process."""
     return subprocess.run(
         [sys.executable, *arguments],
         env=os.environ | environment, check=True, stdout=subprocess.PIPE, text=True,
     ).stdout  # fmt: skip
-
-
-def measured_in_processes() -> Iterator[dict]:
-    """The first picture with an empty and with a filled cache of programs; import and loading."""
-    with tempfile.TemporaryDirectory() as cache:
-        for name, command in (
-            ("first picture, empty cache", _PICTURE),
-            ("first picture, filled cache", _PICTURE),
-            ("import and load", _LOADING),
-        ):
-            run = functools.partial(new_process, "-c", command, JAX_COMPILATION_CACHE_DIR=cache)
-            case = {"model": "demo", "case": name, "implementation": "dg2_jax"}
-            yield case | {"seconds": [seconds(run)]}
 
 
 def memory_of(model: str) -> dict:
@@ -133,8 +113,6 @@ def main(argv: list[str]) -> None:
         if model != "demo" and not _CASES.value:
             case = {"model": model, "case": "peak memory of sampling"}
             records.append(case | memory_of(model))
-        elif not _CASES.value:
-            records += measured_in_processes()
         keep(head, records)  # after every model, so that nothing is lost if the next one fails
     print(benchmark_report.markdown(head, records))
 

@@ -21,9 +21,9 @@ from dg2_jax.diffusion import denoiser, guidance
 from dg2_jax.generation import program
 from dg2_jax.interop.diffusiongen2 import parameter_name
 from dg2_jax.interop.weights import load_params
-from dg2_jax.models.model import split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
+from dg2_jax.nn.modules import split
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.pictures.upscaling import upscale
 from dg2_jax.pipeline import Pipeline
@@ -323,7 +323,7 @@ def sampling_memory(model: str, dtype: str | None = None) -> tuple[int, int]:
         # Not counted in the measured memory if it is unused.
         from dg2_jax.models.quantization import QuantizedNetwork, quantize
 
-        structure, options = QuantizedNetwork(structure.graphdef), program.SPARING
+        structure, options = QuantizedNetwork(structure.structure), program.SPARING
 
     def kept(path: Any, leaf: Any) -> Any:
         value = jnp.full(leaf.shape, 1e-3, leaf.dtype)

@@ -27,6 +27,7 @@ from dg2_jax.interop.stable_diffusion.parts import unet_parameter
 from dg2_jax.interop.stable_diffusion.unet_config import parse_unet
 from dg2_jax.interop.weights import load_params, matched
 from dg2_jax.nn.abstract import abstract
+from dg2_jax.nn.modules import slots_of
 from dg2_jax.nn.sd_unet import SDUNet
 from dg2_jax.scripts.benchmark_cases import seconds
 from dg2_jax.scripts.command import command
@@ -131,7 +132,7 @@ def compare_shapes(name: str) -> Iterator[str]:
     network, module, given = theirs(name, "meta"), abstract_unet(name), inputs(name)
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     held = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
-    matched(module, held, unet_parameter)
+    matched(slots_of(module), name, held, unet_parameter)
     graphdef, params = nnx.split(module)
     output = jax.eval_shape(our_step(graphdef), params, **given)
     expected = tuple(run_theirs(network, given, "meta").shape)

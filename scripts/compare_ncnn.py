@@ -23,12 +23,12 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from dg2_jax.interop import realesrgan
+from dg2_jax.interop import realesrgan, upscaler_files
 from dg2_jax.pictures.upscaling import upscale
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("image", None, "A photograph.", required=True)
-flags.DEFINE_list("models", list(realesrgan.MODELS), "Models to compare.")
+flags.DEFINE_list("models", list(upscaler_files.MODELS), "Models to compare.")
 flags.DEFINE_integer("size", 128, "Side of the square cut from the image's centre.", 16)
 flags.DEFINE_integer("rounds", 5, "Timed turns.", 1)
 flags.DEFINE_integer("threads", 2, "Threads of ncnn.", 1)
@@ -46,7 +46,7 @@ class NcnnRunner:
             ncnn = importlib.import_module("ncnn")
         except ModuleNotFoundError:
             raise app.UsageError("this script needs ncnn: pip install ncnn") from None
-        param = realesrgan.find_weights(model)
+        param = upscaler_files.find_weights(model)
         self._mat, self._net = ncnn.Mat, ncnn.Net()
         options = self._net.opt
         options.num_threads = threads

@@ -20,8 +20,8 @@ from absl import flags
 from dg2_jax import config as config_lib
 from dg2_jax.configs import demo
 from dg2_jax.models.architectures import ARCHITECTURES
-from dg2_jax.models.model import split
 from dg2_jax.nn.abstract import abstract
+from dg2_jax.nn.modules import split
 from dg2_jax.scripts.benchmark_cases import dg2_config, matmul_peak, seconds
 from dg2_jax.scripts.command import command
 from dg2_jax.scripts.hlo import Operation, read
@@ -47,7 +47,7 @@ def step(model: str, batch: int = 2, gradients: bool = False) -> tuple[jax.stage
         architecture, config = ARCHITECTURES["dg2_unet"], dg2_config(model)
         side, length = 32, 77
     width = architecture.context_dim(config)
-    network, shapes = split(abstract(lambda rngs: architecture.module(config, rngs=rngs)))
+    network, shapes = split(abstract(lambda rngs: architecture.constructor(config, rngs=rngs)))
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: jnp.asarray(0.02 * rng.normal(size=a.shape), a.dtype), shapes)
     x = jnp.asarray(rng.normal(size=(batch, side, side, config.in_channels)), jnp.float32)

@@ -19,8 +19,6 @@ from dg2_jax.serve.disk import ERRORS, Disk
 from dg2_jax.serve.engine import Engine
 from dg2_jax.serve.files import Files
 from dg2_jax.serve.fleet.announced import AnnouncedModels
-from dg2_jax.serve.fleet.api_engine import ApiEngine
-from dg2_jax.serve.fleet.worker_engine import WorkerEngine
 from dg2_jax.serve.gallery import Gallery
 from dg2_jax.serve.head import Head
 from dg2_jax.serve.local_engine import LocalEngine
@@ -73,11 +71,16 @@ def _engine(
         local = LocalEngine(store, files, disk, metrics, *limits)
         local.worker = parts.worker(settings, local, models, upscale)
         return local, models
+    # Late, since it brings PostgreSQL's driver, which one process on SQLite does not use.
+    from dg2_jax.serve.fleet.api_engine import ApiEngine
+
     lease = settings.lease_seconds
     if settings.workers == 0:
         announced = AnnouncedModels(settings.sizes)
         return ApiEngine(store, disk, metrics, *limits, lease, None, announced), announced
     models = parts.models(settings, load)
+    from dg2_jax.serve.fleet.worker_engine import WorkerEngine  # likewise
+
     own = WorkerEngine(store, files, disk, metrics, models, lease)
     own.worker = parts.worker(settings, own, models, upscale)
     return ApiEngine(store, disk, metrics, *limits, lease, own, None), models

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from dg2_jax.checks import ParameterError, check_choice
 from dg2_jax.controls import arguments
 from dg2_jax.generation import text
-from dg2_jax.interop import realesrgan
+from dg2_jax.interop import upscaler_files
 from dg2_jax.pictures.image_input import LANCZOS
 from dg2_jax.serve import pictures, problems, sizes
 from dg2_jax.serve.context import Context
@@ -234,7 +234,7 @@ def _check_upscaler(field: str, name: str) -> None:
     if name == LANCZOS:
         return
     try:
-        realesrgan.find_weights(name)
+        upscaler_files.find_weights(name)
     except FileNotFoundError as error:
         raise ParameterError(field, f"cannot be {name!r} here: {error}") from error
 

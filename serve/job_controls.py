@@ -9,7 +9,7 @@ from dg2_jax.controls import declaration
 from dg2_jax.controls.arguments import declared
 from dg2_jax.controls.declaration import KINDS, Control, control
 from dg2_jax.controls.values import Boolean, Choice, Integer, Text, Texts, Values
-from dg2_jax.interop import realesrgan
+from dg2_jax.interop import upscaler_files
 from dg2_jax.pictures.image_input import LANCZOS
 from dg2_jax.settings import PROMPTED
 
@@ -79,7 +79,7 @@ def of_kind(kind: str) -> dict[str, Control]:
 
 def installed_upscalers() -> tuple[str, ...]:
     """The networks that enlarge pictures whose weights are there."""
-    return tuple(filter(realesrgan.is_installed, CHOICES["upscaler"]))
+    return tuple(filter(upscaler_files.is_installed, CHOICES["upscaler"]))
 
 
 def offered(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dg2_jax.interop import realesrgan
+from dg2_jax.interop import upscaler_files
 from dg2_jax.serve.engine import Work
 from dg2_jax.serve.files import Files, FolderFiles
 from dg2_jax.serve.models import Loader, Models, load_pipeline
@@ -48,7 +48,7 @@ def worker(settings: ServerSettings, work: Work, models: Models, upscale: Upscal
 def find_upscalers(settings: ServerSettings) -> None:
     """Says where the library looks for networks that enlarge pictures."""
     if settings.upscalers_dir is not None:
-        os.environ[realesrgan.FOLDER] = str(settings.upscalers_dir)
+        os.environ[upscaler_files.FOLDER] = str(settings.upscalers_dir)
 
 
 def files(settings: ServerSettings) -> Files:

@@ -88,13 +88,13 @@ if sys.argv[3] in ("deleted", "unwritable"):
 @pytest.mark.parametrize(
     ("case", "home", "variable", "expected"),
     [
-        ("usual", "", None, "{tmp}/.cache/dg2_jax/xla 0.5"),
+        ("usual", "", None, "{tmp}/.cache/dg2_jax/xla 0.1"),
         ("off", "", None, "None 1.0"),
         ("usual", "", "", "{empty} 1.0"),
-        ("usual", "", "{tmp}/chosen", "{tmp}/chosen 0.5"),
+        ("usual", "", "{tmp}/chosen", "{tmp}/chosen 0.1"),
         ("configured", "", None, "{tmp}/theirs 0.3"),
         ("unwritable", "/file", None, "None 1.0"),
-        ("deleted", "", None, "{tmp}/.cache/dg2_jax/xla 0.5"),
+        ("deleted", "", None, "{tmp}/.cache/dg2_jax/xla 0.1"),
     ],
 )
 def test_the_library_keeps_what_it_compiles_and_a_bad_folder_fails_no_run(

@@ -17,9 +17,10 @@ from jaxtyping import Array, Float, UInt8
 from dg2_jax import config as config_lib
 from dg2_jax.evaluation.cases import ATTRIBUTES, Expected
 from dg2_jax.models import weights_file
-from dg2_jax.models.model import Network, Params, split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.convolution import conv3x3
+from dg2_jax.nn.modules import split
+from dg2_jax.nn.network import Network, Params
 from dg2_jax.nn.vae_blocks import ResnetBlock, group_norm, space_to_depth
 from dg2_jax.pictures.images import from_uint8
 from dg2_jax.typing import Pixels

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, UInt8
 
+from dg2_jax import program_cache
 from dg2_jax.diffusion import anagram
 from dg2_jax.diffusion.views import ViewMap
 from dg2_jax.models.model import Network, Params
@@ -34,12 +35,14 @@ def bind(autoencoder: Network, params: Params) -> Coder:
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@program_cache.kept
 def encode(autoencoder: Network, params: Params, images: UInt8[Array, "b H W 3"]) -> Latent:
     """Pictures to scaled latents."""
     return bind(autoencoder, params).encode(from_uint8(images))
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@program_cache.kept
 def encode_masked(
     autoencoder: Network,
     params: Params,
@@ -51,12 +54,14 @@ def encode_masked(
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@program_cache.kept
 def decode(autoencoder: Network, params: Params, latents: Latent) -> UInt8[Array, "b H W 3"]:
     """Scaled latents to pictures."""
     return to_uint8(bind(autoencoder, params).decode(latents))
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@program_cache.kept
 def decode_views(
     autoencoder: Network, params: Params, latents: Latent, views: ViewMap
 ) -> UInt8[Array, "n H W 3"]:

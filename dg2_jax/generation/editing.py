@@ -16,7 +16,7 @@ from dg2_jax.generation.inputs import Source
 from dg2_jax.generation.plan import Plan
 from dg2_jax.generation.program import Weights
 from dg2_jax.generation.text import TextInputs
-from dg2_jax.interop import realesrgan
+from dg2_jax.interop import upscaler_files
 from dg2_jax.models.interface import MASK
 from dg2_jax.models.model import Model
 from dg2_jax.pictures import edges, image_input, masks
@@ -73,7 +73,7 @@ def load(image: ImageSource | None, mask: ImageSource | None, plan: Plan) -> Edi
     if settings.inpaint_area == "only_masked":
         assert mask is not None  # checked above
         if settings.inpaint_upscaler != LANCZOS:
-            realesrgan.find_weights(settings.inpaint_upscaler)  # raises before any sampling
+            upscaler_files.find_weights(settings.inpaint_upscaler)  # raises before any sampling
         padding, feather = settings.inpaint_padding, settings.mask_feather
         region = region_lib.load(image, mask, width, height, padding, feather)
         region_lib.check_enlarged(region, settings.upscale)

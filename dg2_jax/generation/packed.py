@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
+from dg2_jax import program_cache
 from dg2_jax.diffusion import sampling
 from dg2_jax.diffusion.guidance import Branches
 from dg2_jax.diffusion.sampling import Progress
@@ -47,6 +48,7 @@ class Mixture(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@program_cache.kept
 def enter(program: Program, weights: Weights, inputs: Inputs) -> tuple[Slot, tuple[Any, ...]]:
     """A picture before its first row, and the conditioning of each of its branches.
 
@@ -98,7 +100,7 @@ def advanced(
     return devices.whole(program.mesh, (each, program_lib.linear(progress.x0, inputs)))
 
 
-advance = program_lib.compiled(advanced, num_static=1)  # `advanced`, compiled
+advance = program_lib.compiled(program_cache.kept(advanced), num_static=1)  # `advanced`, compiled
 
 
 def _together(each: Sequence[Inputs], prompt_weights: Float[Array, "r n"]) -> Inputs:

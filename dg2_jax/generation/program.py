@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
+from dg2_jax import program_cache
 from dg2_jax.diffusion import denoiser, guidance, reuse, sampling
 from dg2_jax.diffusion.denoiser import Denoiser
 from dg2_jax.diffusion.guidance import Branches
@@ -173,6 +174,7 @@ def guided(
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@program_cache.kept
 def begin(program: Program, weights: Weights, inputs: Inputs) -> Run:
     """The state before the first row: the texts' keys and values, and the noise."""
     x, keys = program.task.start(inputs)
@@ -232,7 +234,7 @@ def compiled(function: Callable, num_static: int) -> Callable:
 
 
 # (program, weights, inputs, run, until) to the run after row `until`.
-advance = compiled(_advance, num_static=1)
+advance = compiled(program_cache.kept(_advance), num_static=1)
 
 # (program, watch, autoencoder, weights, inputs, run, until, every, token), likewise, with calls of
 # `watch(token, rows_done, pictures)`, see `sampling.watched`. `watch` is part of the program, so it

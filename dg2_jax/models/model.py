@@ -3,10 +3,9 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax.numpy as jnp
-from flax import nnx
 from jax.sharding import Mesh
 
 from dg2_jax.checks import check_choice
@@ -15,61 +14,15 @@ from dg2_jax.diffusion.schedules import Schedule
 from dg2_jax.diffusion.stepping import Stepping
 from dg2_jax.models.architectures import ARCHITECTURES
 from dg2_jax.models.interface import MASK, Architecture
-from dg2_jax.nn.abstract import abstract
-from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
-from dg2_jax.nn.precision import with_compute_dtype
-from dg2_jax.nn.tiling import Tiled
+from dg2_jax.nn.network import Bound, Design, Network, Params, TiledNetwork
 
 WEIGHTS = ("ema", "raw", "fast")
 DTYPES = ("bfloat16", "int8", "float8_e4m3fn")  # of `dg2_jax.models.quantization`
 
-Params = Any  # nested dicts of arrays: `nnx.to_pure_dict` of a module's state
-
 
 class ModelError(ValueError):
     """A model that cannot be used; the message names the file or the key, and why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """The structure of a network, a static argument of compiled functions that is hashed only once.
-
-    Attributes:
-        graphdef: its graph definition, whose hash takes milliseconds.
-        is_quantized: whether it expands its parameters, see `dg2_jax.models.quantization`.
-    """
-
-    graphdef: nnx.GraphDef
-    is_quantized: ClassVar[bool] = False
-
-    def bind(self, params: Params) -> Any:
-        """The network with its parameters."""
-        return nnx.merge(self.graphdef, params)
-
-    @functools.cached_property
-    def _hash(self) -> int:
-        return hash(self.graphdef)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.graphdef,)  # the hash is of this process alone
-
-
-class TiledNetwork(Network):
-    """An autoencoder that goes tile by tile, see `dg2_jax.nn.tiling`."""
-
-    def bind(self, params: Params) -> Tiled:
-        """The autoencoder with its parameters."""
-        return Tiled(super().bind(params))
-
-
-def split(module: nnx.Module) -> tuple[Network, Params]:
-    """A network's structure and its parameters, or their shapes if it is abstract."""
-    graphdef, state = nnx.split(module)
-    return Network(graphdef), nnx.to_pure_dict(state)
 
 
 class WeightSets(Mapping[str, Params]):
@@ -167,8 +120,8 @@ class Model:
     @functools.cached_property
     def tiled(self) -> "Model":
         """The model with an autoencoder (and a TAESD) that takes large pictures in tiles."""
-        taesd = None if self.taesd is None else TiledNetwork(self.taesd.graphdef)
-        autoencoder = TiledNetwork(self.autoencoder.graphdef)
+        taesd = None if self.taesd is None else TiledNetwork(self.taesd.structure)
+        autoencoder = TiledNetwork(self.autoencoder.structure)
         return dataclasses.replace(self, autoencoder=autoencoder, taesd=taesd)
 
     @property
@@ -179,7 +132,7 @@ class Model:
 
 def create(
     config: Mapping[str, Any],
-    autoencoder: AutoencoderKL,
+    autoencoder: Bound,
     read: Callable[[str, Params], Params],
     weights: tuple[str, ...] = ("ema",),
     *,
@@ -223,11 +176,10 @@ def create(
             f"the autoencoder has {latent_channels}"
         )
     shapes = None
-    if denoiser is None:  # to build one takes seconds
-        build = functools.partial(architecture.module, denoiser_config)
-        module = with_compute_dtype(abstract(lambda rngs: build(rngs=rngs)), compute_dtype)
-        denoiser, shapes = split(module)
-    vae, vae_params = split(autoencoder)
+    if denoiser is None:
+        dtype = jnp.dtype(compute_dtype).name
+        denoiser = Network(Design(architecture.module, denoiser_config, dtype))
+        shapes = denoiser.shapes
     return Model(
         name=name,
         config=config,
@@ -238,8 +190,8 @@ def create(
         denoiser=denoiser,
         denoiser_config=denoiser_config,
         params=WeightSets(weights, lambda name: read(name, shapes)),
-        autoencoder=vae,
-        autoencoder_params=vae_params,
+        autoencoder=autoencoder.network,
+        autoencoder_params=autoencoder.params,
         autoencoder_config=autoencoder.config,
         latent_channels=latent_channels,
         default_size=config.get("default_size", 128),

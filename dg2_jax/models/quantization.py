@@ -35,7 +35,7 @@ def quantized(model: Model, dtype: str) -> Model:
     return dataclasses.replace(
         model,
         name=f"{model.name}:{dtype}",
-        denoiser=QuantizedNetwork(model.denoiser.graphdef),
+        denoiser=QuantizedNetwork(model.denoiser.structure),
         params=model.params.mapped(lambda params: quantize(params, dtype)),
     )
 

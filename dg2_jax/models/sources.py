@@ -11,24 +11,21 @@ name beside file or folder, v1-5.json: {"prediction_type": "v_prediction", "few_
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dg2_jax import config as config_lib
 from dg2_jax.files import read_json
-from dg2_jax.interop import hf_folder, recognition, taesd
+from dg2_jax.interop import hf_folder, recognition
 from dg2_jax.interop import stable_diffusion as sd_files
 from dg2_jax.interop.recognition import Kind
-from dg2_jax.interop.stable_diffusion.folder import read_texts
-from dg2_jax.interop.stable_diffusion.model import OnProgress, build, build_texts
 from dg2_jax.interop.stable_diffusion.parts import Parts
 from dg2_jax.models import folder as folders
 from dg2_jax.models import stable_diffusion
-from dg2_jax.models.model import Model, ModelError, split
+from dg2_jax.models.model import Model, ModelError
 from dg2_jax.text import loading
 from dg2_jax.text.interface import PromptEncoder
-from dg2_jax.text.stable_diffusion import StableDiffusionText
 
 SUFFIXES = (".safetensors", ".ckpt")  # of files that are listed as models
 _FOR_FILES = ("config", "num_attention_heads", "norm_num_groups", "sample_size")
@@ -93,7 +90,7 @@ class Loaded(NamedTuple):
 def load(
     source: str | Path,
     options: SourceOptions | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Loaded:
     """Opens a model.
 
@@ -109,11 +106,14 @@ def load(
     """
     if is_own(source):
         return _load_own(source, options)
+    from dg2_jax.interop.stable_diffusion.model import build  # late: they import Flax
+    from dg2_jax.models import sd_memory  # likewise
+
     options = options_of(source, options)
     parts = read_parts(source, options)
     loaded = build(str(source), parts, compute_dtype=stable_diffusion.compute_dtype(),
                    on_progress=on_progress)  # fmt: skip
-    model, text_encoder = stable_diffusion.create(loaded, describe(parts, options))
+    model, text_encoder = sd_memory.create(loaded, describe(parts, options))
     return Loaded(_with_taesd(model), text_encoder)
 
 
@@ -240,6 +240,9 @@ def _with_taesd(model: Model) -> Model:
     """The model with the TAESD that its configuration names, if it does."""
     if "taesd" not in model.config:
         return model
+    from dg2_jax.interop import taesd  # late: they import Flax
+    from dg2_jax.nn.modules import split  # likewise
+
     tiny = taesd.from_pretrained(model.config["taesd"])
     if tiny.config.latent_channels != model.latent_channels:
         raise ModelError(
@@ -262,6 +265,10 @@ def _load_own(source: str | Path, options: SourceOptions | None) -> Loaded:
     text = model.config["text_encoder"]
     if "encoders" not in text:
         return Loaded(model, loading.from_config(text))
+    from dg2_jax.interop.stable_diffusion.folder import read_texts  # late: they import Flax
+    from dg2_jax.interop.stable_diffusion.model import build_texts  # likewise
+    from dg2_jax.text.stable_diffusion import StableDiffusionText  # likewise
+
     folder = folders.folder_of(source)
     texts = build_texts(
         read_texts(folder, text["encoders"]),

@@ -1,23 +1,18 @@
-"""Stable Diffusion as a model: from the parts of its files to what everything here samples with.
+"""Stable Diffusion as a model folder would describe it.
 
 What is known before any weights are read becomes a config.json as model folders have it
 (`description`), so that whatever asks a model what it can do asks these in the same way.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dg2_jax.config import to_dict
-from dg2_jax.interop.stable_diffusion.model import StableDiffusion
 from dg2_jax.interop.stable_diffusion.parts import Parts
-from dg2_jax.models import model as model_lib
-from dg2_jax.models.model import Model, Network
 from dg2_jax.pictures import preview
-from dg2_jax.text.stable_diffusion import StableDiffusionText
 
 ARCHITECTURE = "sd_unet"
 STEPS, FEW_STEPS = 25, 4
@@ -66,28 +61,6 @@ def _sampling(parts: Parts) -> dict[str, Any]:
         "guidance_scale": guidance,
         "solver": scheduler.solver,
     }
-
-
-def create(
-    loaded: StableDiffusion, described: Mapping[str, Any]
-) -> tuple[Model, StableDiffusionText]:
-    """The model, and its text encoder, of what `interop.stable_diffusion` has loaded.
-
-    Args:
-        loaded: the networks with their weights.
-        described: `description` of the same parts.
-
-    Raises:
-        ModelError: the networks do not fit each other.
-    """
-    model = model_lib.create(
-        described,
-        loaded.vae,
-        lambda name, shapes: loaded.params,
-        name=loaded.name,
-        denoiser=Network(loaded.graphdef),
-    )
-    return model, StableDiffusionText(loaded.name, loaded.text)
 
 
 def compute_dtype() -> Any:

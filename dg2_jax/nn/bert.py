@@ -2,47 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
-
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from dg2_jax import config as config_lib
-from dg2_jax.nn.transformer import TransformerLayer, check_architecture, layer_norm
-
-
-@dataclasses.dataclass(frozen=True)
-class BertConfig:
-    """Sizes of a BERT encoder; the names are those of a Hugging Face `config.json`."""
-
-    vocab_size: int = 30522
-    hidden_size: int = 768
-    intermediate_size: int = 3072
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
-    hidden_act: str = "gelu"
-    layer_norm_eps: float = 1e-12
-
-    def __post_init__(self):
-        check_architecture("bert", self.hidden_size, self.num_attention_heads, self.hidden_act)
-
-    @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> BertConfig:
-        """From the contents of a `config.json`; keys that concern only training are ignored.
-
-        Raises:
-            ValueError: for relative position embeddings, which are not implemented.
-        """
-        if config.get("position_embedding_type", "absolute") != "absolute":
-            raise ValueError("position_embedding_type: only 'absolute' is implemented")
-        names = {field.name for field in dataclasses.fields(cls)}
-        fields = {key: value for key, value in config.items() if key in names}
-        return config_lib.from_mapping(cls, fields, "bert")
+from dg2_jax.nn.bert_config import BertConfig
+from dg2_jax.nn.transformer import TransformerLayer, layer_norm
 
 
 class Bert(nnx.Module):
@@ -82,15 +47,3 @@ class Bert(nnx.Module):
         for layer in self.layers:
             x = layer(x, mask)
         return x
-
-
-def mean_pool(hidden: Float[Array, "b l d"], mask: Bool[Array, "b l"]) -> Float[Array, "b d"]:
-    """The sentence vector of Sentence-BERT (arXiv 1908.10084): mean of real tokens, normalised."""
-    weight = mask[:, :, None].astype(hidden.dtype)
-    mean = jnp.sum(hidden * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), 1.0)
-    return l2_normalize(mean)
-
-
-def l2_normalize(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
-    """Scales rows to length 1: x / |x|; zero stays zero."""
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

@@ -10,14 +10,13 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dg2_jax import randomness
 from dg2_jax.nn.attention import dot_product_attention
+from dg2_jax.nn.conditioning import KeysValues
 from dg2_jax.nn.convolution import conv3x3
 from dg2_jax.nn.precision import remat_policy
 from dg2_jax.nn.product import dot_general
 
 NORM_EPS = 1e-5
 _zeros = nnx.initializers.zeros_init()
-
-KeysValues = tuple[Float[Array, "b l _ _"], Float[Array, "b l _ _"]]
 
 
 def sinusoidal_embedding(t: Int[Array, " b"], dim: int) -> Float[Array, "b {dim}"]:

@@ -3,9 +3,8 @@
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
-from flax import nnx
 
-M = TypeVar("M", bound=nnx.Module)
+M = TypeVar("M")
 
 REMAT_POLICIES = ("everything", "cheap")
 
@@ -21,7 +20,10 @@ def with_compute_dtype(module: M, dtype: Any) -> M:
         dtype: float32 leaves the module unchanged, so that it follows its inputs.
     """
     if jnp.dtype(dtype) != jnp.float32:
-        layers: list[Any] = [layer for _, layer in nnx.iter_modules(module)]
+        from flax import nnx  # late: configurations use this file, and need no Flax
+
+        whole: Any = module
+        layers: list[Any] = [layer for _, layer in nnx.iter_modules(whole)]
         for layer in layers:
             if hasattr(layer, "param_dtype"):
                 layer.dtype = jnp.dtype(dtype)

@@ -12,17 +12,18 @@ import math
 import numbers
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import PyTree
 from PIL import Image
 
-from dg2_jax.interop import realesrgan
-from dg2_jax.interop.realesrgan import Upscaler
-from dg2_jax.nn.rrdbnet import RRDBNet, SRVGGNetCompact
+from dg2_jax.interop import upscaler_files
+from dg2_jax.nn.network import Network
+
+Upscaler = Any  # `dg2_jax.nn.rrdbnet.RRDBNet` or `SRVGGNetCompact`
 
 _MIN_TILE = 16
 _ROUND_TILE = 16  # tile sides are rounded up to it, so that few shapes are compiled
@@ -68,10 +69,12 @@ def upscale(
         >>> upscale(np.zeros((8, 6, 3), np.uint8), "animevideov3", scale=2).shape
         (16, 12, 3)
     """
+    from dg2_jax.nn import modules  # late: it imports Flax
+
     batch = _as_batch(images)
     scale, tile, overlap = _checked(scale, tile, overlap)
     network = _network(model)
-    graphdef, params = nnx.split(network)
+    structure, params = modules.split(network)
     unit = network.unshuffle  # sides, tiles and their corners are multiples of it
     n, height, width, _ = batch.shape
     rows = tile_spans(-(-height // unit), tile // unit, -(-overlap // unit))
@@ -87,7 +90,7 @@ def upscale(
         for top, bottom, y0, y1 in np.multiply(rows, unit):
             for left, right, x0, x1 in np.multiply(cols, unit):
                 seen = image[None, top:bottom, left:right]
-                output = np.asarray(_enlarge(graphdef, params, seen))[0]
+                output = np.asarray(_enlarge(structure, params, seen))[0]
                 r = network.scale
                 big[y0 * r : y1 * r, x0 * r : x1 * r] = output[
                     (y0 - top) * r : (y1 - top) * r, (x0 - left) * r : (x1 - left) * r
@@ -124,8 +127,8 @@ def tile_spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _enlarge(graphdef: nnx.GraphDef, params: PyTree, image: jax.Array) -> jax.Array:
-    y = nnx.merge(graphdef, params)(image.astype(jnp.float32) / 255)
+def _enlarge(structure: Network, params: PyTree, image: jax.Array) -> jax.Array:
+    y = structure.bind(params)(image.astype(jnp.float32) / 255)
     return jnp.round(jnp.clip(y, 0, 1) * 255).astype(jnp.uint8)
 
 
@@ -136,17 +139,21 @@ def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _network(model: str | Path | Upscaler) -> Upscaler:
+    from dg2_jax.nn.rrdbnet import RRDBNet, SRVGGNetCompact  # late: it imports Flax
+
     if isinstance(model, RRDBNet | SRVGGNetCompact):
         return model
     if not isinstance(model, str | Path):
         raise ValueError(f"model must be a name, a path or a loaded network, got {model!r}")
-    path = realesrgan.find_weights(model)
+    path = upscaler_files.find_weights(model)
     return _load(path, path.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=2)
 def _load(path: Path, changed: int) -> Upscaler:
     """`changed`, the file's modification time, reloads an edited file."""
+    from dg2_jax.interop import realesrgan  # late: it imports Flax
+
     return realesrgan.load(path)
 
 

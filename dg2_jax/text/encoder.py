@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dg2_jax.checks import check_int
-from dg2_jax.nn.bert import l2_normalize
+from dg2_jax.nn.pooling import l2_normalize
 from dg2_jax.text import prompt_syntax
 from dg2_jax.text.interface import Encoding
 from dg2_jax.typing import Context, ContextMask

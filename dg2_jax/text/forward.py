@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array
 
-from dg2_jax.nn.bert import Bert, l2_normalize, mean_pool
-from dg2_jax.nn.clip import ClipText
+from dg2_jax import program_cache
+from dg2_jax.nn.network import Network
+from dg2_jax.nn.pooling import l2_normalize, mean_pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Forward:
     """A text network compiled as `TextEncoder.forward`; it can be pickled.
 
     Attributes:
-        graphdef: of the network.
+        network: the structure.
         output: from the network, ids (b, l) and mask (b, l) to context and pooled.
     """
 
-    graphdef: nnx.GraphDef
+    network: Network
     output: Callable[[Any, Array, Array], tuple[Array, Array]]
 
     def __call__(self, params: Any, ids: Array, mask: Array) -> tuple[Array, Array]:
@@ -32,27 +32,28 @@ class Forward:
 
     @functools.cached_property
     def _hash(self) -> int:
-        return hash((self.graphdef, self.output))
+        return hash((self.network, self.output))
 
     def __hash__(self) -> int:
         return self._hash
 
     def __reduce__(self) -> tuple:
-        return Forward, (self.graphdef, self.output)  # the hash is of this process alone
+        return Forward, (self.network, self.output)  # the hash is of this process alone
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@program_cache.kept
 def _forward(forward: Forward, params: Any, ids: Array, mask: Array) -> tuple[Array, Array]:
-    return forward.output(nnx.merge(forward.graphdef, params), ids, mask)
+    return forward.output(forward.network.bind(params), ids, mask)
 
 
-def bert_output(network: Bert, ids: Array, mask: Array) -> tuple[Array, Array]:
+def bert_output(network: Any, ids: Array, mask: Array) -> tuple[Array, Array]:
     """The last hidden state, zeros at padding, and its mean over the tokens, normalised."""
     hidden = network(ids, mask)
     return jnp.where(mask[:, :, None], hidden, 0.0), mean_pool(hidden, mask)
 
 
-def clip_output(network: ClipText, ids: Array, mask: Array) -> tuple[Array, Array]:
+def clip_output(network: Any, ids: Array, mask: Array) -> tuple[Array, Array]:
     """The last hidden state, and the projection, normalised, of a tower that has one."""
     out = network(ids, mask)
     vector = out.pooled if out.projected is None else out.projected

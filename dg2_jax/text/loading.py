@@ -4,11 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from flax import nnx
-
 from dg2_jax.interop import hf_text
-from dg2_jax.nn.bert import Bert, BertConfig
-from dg2_jax.nn.clip import ClipText, ClipTextConfig
+from dg2_jax.nn.network import Bound
 from dg2_jax.text.encoder import TextEncoder
 from dg2_jax.text.forward import Forward, bert_output, clip_output
 
@@ -54,14 +51,17 @@ def load_text_encoder(
         name, folder = source, hf_text.find_folder(CLIP if source == "clip" else source)
     kind = hf_text.read_config(folder).get("model_type")
     if kind == "bert":
-        bert, sizes = hf_text.load_bert(folder)
-        tokenizer = hf_text.load_tokenizer(folder, sizes.vocab_size)
-        return bert_encoder(name, bert, sizes, tokenizer, max_length, long_prompts)
+        bert = hf_text.load_bert(folder)
+        tokenizer = hf_text.load_tokenizer(folder, bert.config.vocab_size)
+        return bert_encoder(name, bert, tokenizer, max_length, long_prompts)
     if kind in ("clip", "clip_text_model"):
         clip, config = hf_text.load_clip_text(folder)
         tokenizer = hf_text.load_tokenizer(folder, config.vocab_size)
         pad_id = hf_text.clip_pad_id(folder, tokenizer)
-        return clip_encoder(name, clip, config, tokenizer, pad_id, max_length, long_prompts)
+        from dg2_jax.nn.modules import split  # late: it imports Flax
+
+        tower = Bound(*split(clip), config)
+        return clip_encoder(name, tower, tokenizer, pad_id, max_length, long_prompts)
     raise ValueError(
         f"{folder}: model_type must be 'bert', 'clip' or 'clip_text_model', not {kind!r}"
     )
@@ -69,47 +69,41 @@ def load_text_encoder(
 
 def bert_encoder(
     name: str,
-    model: Bert,
-    config: BertConfig,
+    bert: Bound,
     tokenizer: Any,
     max_length: int | None = None,
     long_prompts: str = "cut",
 ) -> TextEncoder:
     """A BERT as text encoder; the sentence vector is the mean over its tokens, normalised."""
-    limit = config.max_position_embeddings
+    width, limit = bert.config.hidden_size, bert.config.max_position_embeddings
     length = _checked_length(max_length, min(_BERT_LENGTH, limit), limit)
-    graphdef, params = nnx.split(model)
-
-    forward = Forward(graphdef, bert_output)
+    forward = Forward(bert.network, bert_output)
     lengths = (*(n for n in _BERT_LENGTHS if n < length), length)
     return TextEncoder(
-        name, config.hidden_size, length, tokenizer, 0, forward, params, lengths, long_prompts
+        name, width, length, tokenizer, 0, forward, bert.params, lengths, long_prompts
     )
 
 
 def clip_encoder(
     name: str,
-    model: ClipText,
-    config: ClipTextConfig,
+    tower: Bound,
     tokenizer: Any,
     pad_id: int,
     max_length: int | None = None,
     long_prompts: str = "cut",
 ) -> TextEncoder:
     """CLIP's text tower as text encoder; the sentence vector is its projection, normalised."""
-    limit = config.max_position_embeddings
+    width, limit = tower.config.hidden_size, tower.config.max_position_embeddings
     length = _checked_length(max_length, limit, limit)
-    graphdef, params = nnx.split(model)
-    forward = Forward(graphdef, clip_output)
-
+    forward = Forward(tower.network, clip_output)
     return TextEncoder(
         name,
-        config.hidden_size,
+        width,
         length,
         tokenizer,
         pad_id,
         forward,
-        params,
+        tower.params,
         (length,),
         long_prompts,
     )

@@ -15,8 +15,9 @@ from dg2_jax.checks import check
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.models import coders, sources
 from dg2_jax.models import folder as folder_lib
-from dg2_jax.models.model import Model, Params, split
+from dg2_jax.models.model import Model, Params
 from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.modules import split
 from dg2_jax.text.stable_diffusion import StableDiffusionText
 from dg2_jax.training import sharding, starting, texts
 from dg2_jax.training.checkpoint import CheckpointManager

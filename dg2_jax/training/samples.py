@@ -14,6 +14,7 @@ from dg2_jax.files import replacing
 from dg2_jax.interop.dg2_prompts import read_evaluation_prompts
 from dg2_jax.models import model
 from dg2_jax.models.model import Network, Params
+from dg2_jax.nn.modules import bound
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.text.encoder import Encoding, TextEncoder
 from dg2_jax.text.interface import PromptEncoder
@@ -58,7 +59,7 @@ def make_sample_grid(
 
     def grid(params: Params, trained_text: PromptEncoder | None = None) -> np.ndarray:
         current = model.create(
-            description, autoencoder, lambda name, shapes: params, denoiser=network
+            description, bound(autoencoder), lambda name, shapes: params, denoiser=network
         )
         pipe = Pipeline(current, trained_text or text_encoder)
         rows = [

@@ -15,9 +15,10 @@ from dg2_jax.data import encoding
 from dg2_jax.data.loader import Batch, Buckets, Example, Loader, Source, Transform
 from dg2_jax.interop import diffusers_vae
 from dg2_jax.models import folder, sources
-from dg2_jax.models.model import Network, Params, split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
+from dg2_jax.nn.modules import split
+from dg2_jax.nn.network import Network, Params
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.training import optimizer, state
@@ -81,7 +82,7 @@ def build_denoiser(config: DenoiserRunConfig) -> tuple[Network, Params]:
 
 
 def _denoiser(config: DenoiserRunConfig, rngs: nnx.Rngs) -> nnx.Module:
-    module = config.architecture.module(config.denoiser, rngs=rngs)
+    module = config.architecture.constructor(config.denoiser, rngs=rngs)
     return with_compute_dtype(module, config.compute_dtype)
 
 

@@ -10,8 +10,9 @@ from flax import nnx
 from jaxtyping import Array, Int
 
 from dg2_jax import randomness
-from dg2_jax.models.model import Network, Params, split
 from dg2_jax.nn.abstract import abstract
+from dg2_jax.nn.modules import split
+from dg2_jax.nn.network import Network, Params
 
 
 class TrainState(NamedTuple):

@@ -12,7 +12,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from dg2_jax.interop import realesrgan
+from dg2_jax.interop import upscaler_files
 from dg2_jax.serve import intake, pictures
 from dg2_jax.serve.context import Client, Context, Ctx
 from dg2_jax.serve.problems import ProblemError
@@ -147,7 +147,7 @@ def _fields(context: Context, asked: GenerateRequest) -> dict[str, Any]:
         "preview_every": min(1000, max(1, asked.preview_interval)),
     }
     if asked.use_real_esrgan:  # it enlarges and makes small again
-        name = "x2plus" if realesrgan.is_installed("x2plus") else "x4plus"
+        name = "x2plus" if upscaler_files.is_installed("x2plus") else "x4plus"
         fields |= {"upscale": 1, "upscaler": name}
     if anagram:
         return fields | {"kind": "anagram", "anagram": _readings(context, asked)}

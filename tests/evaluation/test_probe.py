@@ -11,7 +11,7 @@ from dg2_jax.evaluation import probe
 from dg2_jax.evaluation.cases import ATTRIBUTES, renders
 from dg2_jax.evaluation.probe import AttributeProbe, Probe, ProbeConfig, Seen
 from dg2_jax.evaluation.probe_loss import augment, probe_loss
-from dg2_jax.models.model import split
+from dg2_jax.nn.modules import split
 from tests.networks import random_network
 
 TINY = ProbeConfig(channels=(16, 32), norm_groups=4)

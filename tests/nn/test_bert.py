@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dg2_jax.interop.hf_text import load_bert, minilm_folder, verify_sha256
-from dg2_jax.nn.bert import Bert, BertConfig, mean_pool
+from dg2_jax.nn.bert import Bert, BertConfig
+from dg2_jax.nn.pooling import mean_pool
 from tests.networks import random_network
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "minilm_reference.npz"
@@ -19,7 +20,8 @@ TINY = BertConfig(
 
 def test_matches_the_published_model():
     reference = np.load(GOLDEN)
-    model, config = load_bert(minilm_folder())
+    bert = load_bert(minilm_folder())
+    model, config = bert.module, bert.config
     assert (config.hidden_size, config.num_hidden_layers, config.layer_norm_eps) == (384, 6, 1e-12)
     mask = jnp.asarray(reference["attention_mask"], bool)
     hidden = jax.jit(model.__call__)(jnp.asarray(reference["input_ids"], jnp.int32), mask)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import dg2_jax
-from dg2_jax.interop import realesrgan
+from dg2_jax.interop import upscaler_files
 from tests.interop.test_realesrgan_pth import rrdbnet
 from tests.interop.torch_files import write_torch
 from tests.serve.test_jobs import pixels, png
@@ -16,7 +16,7 @@ from tests.serve.test_jobs import pixels, png
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
     """A small network of x2plus's kind, in a folder."""
-    monkeypatch.setenv(realesrgan.FOLDER, "")  # what the server writes there is taken back
+    monkeypatch.setenv(upscaler_files.FOLDER, "")  # what the server writes there is taken back
     path = tmp_path / "weights" / "RealESRGAN_x2plus.pth"
     path.parent.mkdir()
     write_torch(path, {"params_ema": rrdbnet(cells=4)})
@@ -51,7 +51,7 @@ def test_x2plus_is_offered_and_enlarges(start, weights, given):
 
 
 def test_what_is_not_installed_is_not_offered_and_refused_by_name(start, monkeypatch):
-    monkeypatch.delenv(realesrgan.FOLDER, raising=False)
+    monkeypatch.delenv(upscaler_files.FOLDER, raising=False)
     server = start()
     names = [one["name"] for one in server.client.get("/api/v1/upscalers").json()["upscalers"]]
     assert names == ["x4plus", "x4plus-anime", "animevideov3"]
@@ -64,14 +64,14 @@ def test_what_is_not_installed_is_not_offered_and_refused_by_name(start, monkeyp
 
 
 def test_official_files_in_the_folder_stand_in_for_the_wheel(weights, monkeypatch):
-    monkeypatch.setenv(realesrgan.FOLDER, str(weights.parent))
-    monkeypatch.setattr(realesrgan.extras, "find", lambda module: None)
-    assert realesrgan.find_weights("x2plus") == weights
+    monkeypatch.setenv(upscaler_files.FOLDER, str(weights.parent))
+    monkeypatch.setattr(upscaler_files.extras, "find", lambda module: None)
+    assert upscaler_files.find_weights("x2plus") == weights
     with pytest.raises(FileNotFoundError, match=r"put RealESRGAN_x4plus\.pth into a folder"):
-        realesrgan.find_weights("x4plus")
+        upscaler_files.find_weights("x4plus")
     official = weights.with_name("RealESRGAN_x4plus.pth")
     official.write_bytes(weights.read_bytes())
-    assert realesrgan.find_weights("x4plus") == official
+    assert upscaler_files.find_weights("x4plus") == official
 
 
 def test_health_names_the_device_and_what_is_loaded(server):

@@ -11,6 +11,8 @@ from flax import nnx
 
 from dg2_jax.interop.hf_text import load_tokenizer, minilm_folder
 from dg2_jax.nn.bert import Bert, BertConfig
+from dg2_jax.nn.modules import split
+from dg2_jax.nn.network import Bound
 from dg2_jax.text.encoder import check_prompts
 from dg2_jax.text.loading import bert_encoder, from_config, load_text_encoder
 
@@ -36,7 +38,7 @@ def tiny(max_length, **options):
     )
     tokenizer = load_tokenizer(minilm_folder(), config.vocab_size)
     model = Bert(config, rngs=nnx.Rngs(0))
-    return bert_encoder("tiny", model, config, tokenizer, max_length, **options)
+    return bert_encoder("tiny", Bound(*split(model), config), tokenizer, max_length, **options)
 
 
 @pytest.fixture(scope="module")

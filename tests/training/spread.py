@@ -14,9 +14,9 @@ import orbax.checkpoint as ocp
 
 from dg2_jax import files
 from dg2_jax.models.architectures import ARCHITECTURES
-from dg2_jax.models.model import split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dit import DiT, DiTConfig
+from dg2_jax.nn.modules import split
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.nn.unet import UNet, UNetConfig
 from dg2_jax.training import sharding, starting, step

@@ -8,9 +8,9 @@ import pytest
 from flax import nnx
 
 from dg2_jax.evaluation.probe import AttributeProbe, ProbeConfig
-from dg2_jax.models.model import split
 from dg2_jax.nn.autoencoder import AutoencoderKL
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
+from dg2_jax.nn.modules import split
 from dg2_jax.pictures.images import from_uint8
 from dg2_jax.training import adversarial, state, step
 from dg2_jax.training.adversarial import DISCRIMINATOR, AdversarialConfig, Discriminator

@@ -9,7 +9,7 @@ from flax import nnx
 from dg2_jax import config as config_lib
 from dg2_jax.diffusion import prediction, schedules
 from dg2_jax.models import folder as model
-from dg2_jax.models.model import split
+from dg2_jax.nn.modules import split
 from dg2_jax.nn.unet import UNetConfig
 from dg2_jax.training import distillation, export, optimizer, starting, state, step
 from dg2_jax.training.config import OptimConfig, RunConfig

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from dg2_jax.diffusion import losses
-from dg2_jax.models.model import split
 from dg2_jax.nn.abstract import abstract
 from dg2_jax.nn.dit import DiT, DiTConfig
+from dg2_jax.nn.modules import split
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.scaling import Scaling
 from dg2_jax.nn.unet import UNet, UNetConfig

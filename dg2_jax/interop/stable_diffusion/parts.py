@@ -9,7 +9,7 @@ import numpy as np
 
 from dg2_jax.interop.stable_diffusion.scheduler import Scheduler
 from dg2_jax.nn.autoencoder_config import AutoencoderConfig
-from dg2_jax.nn.clip import ClipTextConfig
+from dg2_jax.nn.clip_config import ClipTextConfig
 from dg2_jax.nn.sd_config import SDUNetConfig
 
 Tensors = Mapping[str, np.ndarray]
