@@ -1,8 +1,13 @@
 # Stages of a long recipe, for the scripts that source this: what is finished is left out when it is run again.
 #
-# They set OUT, the folder of the results, SCALE, of all numbers of steps, and PYTHON. OUT/times.txt gets the seconds
-# of every stage.
+# They set OUT, the folder of the results, SCALE, of all numbers of steps, SETTINGS, what the results depend on, and
+# PYTHON. OUT/times.txt gets the seconds of every stage.
 mkdir -p "$OUT"
+[ -e "$OUT/settings.txt" ] || echo "$SETTINGS" > "$OUT/settings.txt"
+if [ "$(cat "$OUT/settings.txt")" != "$SETTINGS" ]; then
+  echo "$OUT was begun with $(cat "$OUT/settings.txt"), not $SETTINGS: give another folder" >&2
+  exit 1
+fi
 
 stage() { # a name, the file or folder in OUT that is there at its end, and its command
   local name=$1 result=$OUT/$2 start=$SECONDS

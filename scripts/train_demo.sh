@@ -14,6 +14,7 @@
 set -euo pipefail
 OUT=${1:?usage: scripts/train_demo.sh OUT}
 PICTURES=${PICTURES:-} SCALE=${SCALE:-1} PYTHON=${PYTHON:-python3}
+SETTINGS="PICTURES=$PICTURES SCALE=$SCALE"
 . "$(dirname "$0")/stages.sh"
 
 length() { # the flags that scale the run of a configuration; none where SCALE is 1

@@ -17,6 +17,7 @@
 set -euo pipefail
 OUT=${1:?usage: scripts/train_on_accelerator.sh OUT}
 PICTURES=${PICTURES:-16000} SCALE=${SCALE:-1} BATCH=${BATCH:-256} PYTHON=${PYTHON:-python3}
+SETTINGS="PICTURES=$PICTURES SCALE=$SCALE BATCH=$BATCH"
 . "$(dirname "$0")/stages.sh"
 
 # Checkpoints are seldom, and nothing but the losses is looked at on the way.
