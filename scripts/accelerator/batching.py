@@ -42,8 +42,9 @@ def run(record: Record, options: Options) -> None:
         "call by call": lambda: by_calls(pipe, asked, waiting),
         "step by step": lambda: by_steps(pipe, asked, branches),
     }
+    queue = {"steps": sorted({one["num_inference_steps"] for one in asked}), "waiting": waiting}
     for name, way in ways.items():
-        record.case({"batching": name}, measure, way, len(asked))
+        record.case({"batching": name, **queue}, measure, way, len(asked))
 
 
 def measure(way: Callable[[], Iterator[int]], count: int) -> dict[str, Any]:

@@ -67,7 +67,7 @@ _TEXTS = {
     "cuDNN's column is the time of its flash attention, where it takes the shape.",
     "training": "Loss, gradient, optimiser and averages.",
     "pictures": "Whole calls of the pipeline: text, steps and decoding. The first call compiles.",
-    "batching": "Pictures of 4, 20 and 50 steps and several solvers, 16 waiting at any time.",
+    "batching": "Pictures that differ in steps and solver, of which so many wait at any time.",
 }
 
 
@@ -277,6 +277,8 @@ _PICTURES: list[Column] = [
 ]
 _BATCHING: list[Column] = [
     ("batches", _text("batching")),
+    ("steps", lambda case: ", ".join(map(str, case["steps"]))),
+    ("waiting", _text("waiting")),
     ("pictures", _text("pictures")),
     ("pictures per minute", _number("pictures_per_min", ".4g")),
     ("first run", _time("first_s")),

@@ -83,13 +83,13 @@ def random_params(shapes: Params) -> Params:
     """Weights with which activations neither vanish nor grow: kernels N(0, 1/inputs), gains 1."""
 
     def fill(path: Any, leaf: Any) -> Any:
-        values = np.resize(_NOISE, leaf.shape)
-        name = path[-1].key
+        name, values = path[-1].key, _NOISE[: leaf.size]
         if name == "kernel":
-            values *= np.float32(np.prod(leaf.shape[:-1]) ** -0.5)
+            values = values * np.float32(np.prod(leaf.shape[:-1]) ** -0.5)
         else:
             values = 0.1 * values + np.float32(name == "scale")
-        return jnp.asarray(values, leaf.dtype)
+        # Repeated in its dtype: a billion numbers take seconds otherwise.
+        return jnp.asarray(np.resize(values.astype(leaf.dtype), leaf.shape))
 
     return jax.tree_util.tree_map_with_path(fill, shapes)
 

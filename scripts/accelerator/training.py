@@ -11,7 +11,7 @@ from dg2_jax.scripts.accelerator import subjects, timing
 from dg2_jax.scripts.accelerator.options import Options
 from dg2_jax.scripts.accelerator.peaks import PRECISIONS
 from dg2_jax.scripts.accelerator.record import Record
-from dg2_jax.training import starting, step
+from dg2_jax.training import sharding, starting, step
 from dg2_jax.training.shapes import abstract_run
 
 _CASES = (  # pictures that fit into 80 GB with room to spare
@@ -43,7 +43,11 @@ def measure(names: Mapping[str, Any], quick: bool) -> dict[str, Any]:
     run = abstract_run(config, subjects.side_of(names["model"], quick))
     state = starting.initial_state(config, subjects.random_params(run.state.params))
     batch = jax.device_put(jax.tree.map(_data, run.batch))
-    train = step.make_train_step(run.loss, config)
+    # One device, of as many as there are.
+    layout = sharding.make_layout(
+        config.devices, config.batch_size, config.tensor_rules, jax.devices()[:1]
+    )
+    train = step.make_train_step(run.loss, config, layout)
     with jax.default_matmul_precision(precision):
         program, facts = timing.compiled(train, state, batch, donate_argnums=0)
     current = [state]
