@@ -68,7 +68,7 @@ COMMANDS = {
     "bank": Command(_MODELS, "bank.build", "build a prompt bank", "--prompts=prompts --out=bank"),
     "bench": Command(_MACHINE, "scripts.benchmark", "time the library here", "--models=demo"),
     "accelerator": Command(
-        _MACHINE, "scripts.check_accelerator", "compare a GPU or TPU with the CPU", "--quick"
+        _MACHINE, "scripts.check_accelerator", "compare a GPU or TPU with the CPU", "--parts=parity"
     ),
     "doctor": Command(_MACHINE, "scripts.doctor", "check that everything is in place", ""),
 }

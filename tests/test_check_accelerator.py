@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dg2_jax.scripts.accelerator import batching, page, parity, record, subjects, supervision
-from dg2_jax.scripts.accelerator.options import PARTS
+from dg2_jax.scripts.accelerator.options import MODELS, PARTS
 from dg2_jax.scripts.accelerator.record import Record
 
 ROOT = Path(__file__).parents[1]
@@ -123,6 +123,14 @@ def test_random_weights_keep_the_scale_of_what_goes_through():
     kernel = np.asarray(params["kernel"], np.float32)
     assert kernel.std() == pytest.approx((3 * 3 * 50) ** -0.5, rel=0.05)
     assert np.asarray(params["scale"]).mean() == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if model != "base"])  # as toy
+def test_every_model_can_be_sampled(model):
+    of = subjects.subject(model, "bfloat16", quick=True)
+    inputs = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in subjects.inputs(of, 3)]
+    out = jax.eval_shape(subjects.sampler(of, 2), of.shapes, *inputs)
+    assert (out.shape, out.dtype) == ((3, 8, 8, of.channels), jnp.float32)
 
 
 FOUND = {
