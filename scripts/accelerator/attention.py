@@ -5,7 +5,6 @@ XLA's products and softmax, a second figure says what cuDNN's flash attention wo
 refuses the shape.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -90,7 +89,7 @@ def cudnn(q: Any, k: Any, v: Any, mask: Any = None) -> Any:
     return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def exact(q: Any, k: Any, v: Any, mask: Any = None) -> Any:
     """The first picture's attention as the textbook has it, in exact float32."""
     q, k, v = (a[:1].astype(jnp.float32) for a in (q, k, v))

@@ -33,8 +33,3 @@ def fused(text: str) -> Counter[str]:
 def attention(text: str) -> str:
     """What computes the attention of a program that has some, such as "cuDNN flash attention"."""
     return ", ".join(sorted(fused(text))) or XLA
-
-
-def libraries(text: str) -> dict[str, int]:
-    """Every library function that a program calls and how often, such as "__cublas$gemm"."""
-    return dict(sorted(Counter(_TARGET.findall(text)).items()))
