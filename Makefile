@@ -87,18 +87,9 @@ audit: setup
 	$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/pip-audit --strict --requirement requirements.txt
 
+# OUT=runs/rehearsal PICTURES=64 SCALE=0.002 rehearses it.
 train-demo: setup
-	$(BIN)/python -m scripts.make_scenes --data_dir=runs/data
-	$(BIN)/python -m scripts.train_vae --config configs/demo_vae.py --workdir runs/vae --data_dir runs/data
-	$(BIN)/python -m scripts.prepare --source=tfds:dg2_scenes/full --data_dir=runs/data --vae=runs/vae --out=runs/encoded
-	$(BIN)/python -m scripts.train --config configs/demo.py --workdir runs/demo --data_dir runs/encoded
-	$(BIN)/python -m scripts.train --config configs/demo_256.py --workdir runs/demo_256 --data_dir runs/encoded --config.init_from=runs/demo/model
-	$(BIN)/python -m scripts.make_latents --model=runs/demo_256/model --out=runs/latents.npy --n=2048
-	$(BIN)/python -m scripts.train_vae --config configs/demo_vae_crisp.py --workdir runs/crisp --data_dir runs/data --config.init_from=runs/demo_256/model --config.own_latents=runs/latents.npy --config.adversarial.own_share=0.25
-	$(BIN)/python -m scripts.export --model=runs/demo_256/model --autoencoder=runs/crisp --out=runs/model
-	$(BIN)/python -m scripts.distill --config configs/demo_fast.py --workdir runs/fast --data_dir runs/encoded --config.init_from=runs/model
-	$(BIN)/python -m scripts.distill --config configs/demo_fast.py --workdir runs/faster --data_dir runs/encoded --config.init_from=runs/fast/model --config.student=fast --config.num_steps=210 --config.optim.learning_rate=6e-4
-	$(BIN)/python -m scripts.train_probe --config configs/probe.py --workdir runs/probe --data_dir runs/data
+	PYTHON=$(BIN)/python scripts/train_demo.sh $(or $(OUT),runs)
 
 clean:
 	rm -rf $(VENV)

@@ -67,6 +67,9 @@ COMMANDS = {
     ),
     "bank": Command(_MODELS, "bank.build", "build a prompt bank", "--prompts=prompts --out=bank"),
     "bench": Command(_MACHINE, "scripts.benchmark", "time the library here", "--models=demo"),
+    "accelerator": Command(
+        _MACHINE, "scripts.check_accelerator", "compare a GPU or TPU with the CPU", "--parts=parity"
+    ),
     "doctor": Command(_MACHINE, "scripts.doctor", "check that everything is in place", ""),
 }
 
@@ -78,8 +81,8 @@ def overview() -> str:
         lines.append(group)
         for name, command in COMMANDS.items():
             if command.group == group:
-                lines.append(f"  {name:<10} {command.text}")
-                lines.append(f"             dg2 {name} {command.example}".rstrip())
+                lines.append(f"  {name:<11} {command.text}")
+                lines.append(f"              dg2 {name} {command.example}".rstrip())
         lines.append("")
     lines.append("The flags of a command: dg2 COMMAND --helpshort (dg2 serve --help)")
     lines.append('Completion in a shell: eval "$(dg2 completion bash)", or zsh')

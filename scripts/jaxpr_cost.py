@@ -26,17 +26,18 @@ class Cost(NamedTuple):
 
 def cost(function: Callable, *args: Any) -> Cost:
     """The cost of a function of shapes."""
-    return _of(jax.make_jaxpr(function)(*args).jaxpr)
+    return cost_of(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def _of(jaxpr: Any) -> Cost:
+def cost_of(jaxpr: Any) -> Cost:
+    """The cost of a traced program."""
     last: dict[Any, int] = {}
     for i, equation in enumerate(jaxpr.eqns):
         last |= {var: i for var in equation.invars if not isinstance(var, core.Literal)}
     last |= {var: len(jaxpr.eqns) for var in jaxpr.outvars if not isinstance(var, core.Literal)}
     own, flop, alive, peak = set(), 0.0, 0, 0
     for i, equation in enumerate(jaxpr.eqns):
-        inner = [_of(one) for one in _inside(equation)]
+        inner = [cost_of(one) for one in _inside(equation)]
         runs = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         flop += runs * sum(one.flop for one in inner) + _flop(equation)
         made = sum(map(_bytes, equation.outvars))

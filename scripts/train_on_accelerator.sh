@@ -17,43 +17,34 @@
 set -euo pipefail
 OUT=${1:?usage: scripts/train_on_accelerator.sh OUT}
 PICTURES=${PICTURES:-16000} SCALE=${SCALE:-1} BATCH=${BATCH:-256} PYTHON=${PYTHON:-python3}
-mkdir -p "$OUT"
+SETTINGS="PICTURES=$PICTURES SCALE=$SCALE BATCH=$BATCH"
+. "$(dirname "$0")/stages.sh"
 
-steps() { "$PYTHON" -c "import sys; print(max(8, round(float(sys.argv[1]) * float(sys.argv[2]))))" "$1" "$SCALE"; }
-stage() { # a name and its command; left out if it has been finished
-  local name=$1 start=$SECONDS
-  shift
-  [ -e "$OUT/.done-$name" ] && return
-  "$@"
-  touch "$OUT/.done-$name"
-  echo "$name $((SECONDS - start)) s" | tee -a "$OUT/times.txt"
-}
-script() { local name=$1; shift; "$PYTHON" -m "scripts.$name" "$@"; }
-
+# Checkpoints are seldom, and nothing but the losses is looked at on the way.
 FAST=(--config.compute_dtype=bfloat16 --config.loop.read_threads=8 --config.loop.prefetch=16 --config.loop.wandb=disabled
-  --config.loop.sample_every=0 --config.loop.validate_every=0 --config.loop.checkpoint_every=1000000)
+  --config.loop.sample_every=0 --config.loop.validate_every=0 --config.loop.keep=1 --config.loop.checkpoint_every="$(steps 1000)")
 DATA=(--data_dir="$OUT/data" --config.dataset="train$PICTURES")
 
-stage render script make_scenes --data_dir="$OUT/data" --config="train$PICTURES"
-stage decoder script train_vae --config configs/demo_vae_decoder.py --workdir "$OUT/decoder" "${DATA[@]}" "${FAST[@]}" \
+stage render "data/dg2_scenes/train$PICTURES" script make_scenes --data_dir="$OUT/data" --config="train$PICTURES"
+stage decoder decoder/vae.json script train_vae --config configs/demo_vae_decoder.py --workdir "$OUT/decoder" "${DATA[@]}" "${FAST[@]}" \
   --config.batch_size=$((BATCH / 4)) --config.num_steps="$(steps 1500)" --config.optim.warmup_steps=4
-stage start script export --model=demo --autoencoder="$OUT/decoder" --out="$OUT/start"
-stage encode script prepare --source="tfds:dg2_scenes/train$PICTURES" --data_dir="$OUT/data" --model="$OUT/start" \
+stage start start/config.json script export --model=demo --autoencoder="$OUT/decoder" --out="$OUT/start"
+stage encode encoded/manifest.json script prepare --source="tfds:dg2_scenes/train$PICTURES" --data_dir="$OUT/data" --model="$OUT/start" \
   --out="$OUT/encoded"
 n=$(steps 6000)
-stage denoiser script train --config configs/demo_256.py --workdir "$OUT/denoiser" --data_dir="$OUT/encoded" "${FAST[@]}" \
+stage denoiser denoiser/model script train --config configs/demo_256.py --workdir "$OUT/denoiser" --data_dir="$OUT/encoded" "${FAST[@]}" \
   --config.init_from="$OUT/start" --config.batch_size="$BATCH" --config.num_steps="$n" --config.optim.decay_steps="$((n / 4))" \
   --config.optim.learning_rate=5e-3 --config.optim.final_learning_rate=5e-5 --config.optim.warmup_steps=4 \
   --config.ema.snapshot_every="$n"
-stage latents script make_latents --model="$OUT/denoiser/model" --out="$OUT/latents.npy" --n="$(steps 2048)"
-stage crisp script train_vae --config configs/demo_vae_crisp.py --workdir "$OUT/crisp" "${DATA[@]}" "${FAST[@]}" \
+stage latents latents.npy script make_latents --model="$OUT/denoiser/model" --out="$OUT/latents.npy" --n="$(steps 2048)"
+stage crisp crisp/vae.json script train_vae --config configs/demo_vae_crisp.py --workdir "$OUT/crisp" "${DATA[@]}" "${FAST[@]}" \
   --config.init_from="$OUT/denoiser/model" --config.own_latents="$OUT/latents.npy" --config.adversarial.own_share=0.25 \
   --config.batch_size=$((BATCH / 8)) --config.num_steps="$(steps 2000)" --config.optim.warmup_steps=4
-stage assemble script export --model="$OUT/denoiser/model" --autoencoder="$OUT/crisp" --out="$OUT/crisp_model"
-stage distil script distill --config configs/demo_fast.py --workdir "$OUT/fast" --data_dir="$OUT/encoded" "${FAST[@]}" \
+stage assemble crisp_model/config.json script export --model="$OUT/denoiser/model" --autoencoder="$OUT/crisp" --out="$OUT/crisp_model"
+stage distil fast/model script distill --config configs/demo_fast.py --workdir "$OUT/fast" --data_dir="$OUT/encoded" "${FAST[@]}" \
   --config.init_from="$OUT/crisp_model" --config.batch_size=$((BATCH / 8)) --config.num_steps="$(steps 600)" --config.optim.warmup_steps=4
-stage model cp -r "$OUT/fast/model" "$OUT/model"
+stage model model/config.json cp -rT "$OUT/fast/model" "$OUT/model"
 pack() { tar -C "$OUT" -cf - model | xz -1 -T0 | split -b 15M -d - "$OUT/model.tar.xz."; }
-stage pack pack
-stage sharpness script measure_sharpness --model="$OUT/model" --n="$(steps 256)" --out="$OUT/sharpness.json"
+stage pack model.tar.xz.00 pack
+stage sharpness sharpness.json script measure_sharpness --model="$OUT/model" --n="$(steps 256)" --out="$OUT/sharpness.json"
 cat "$OUT/times.txt"
