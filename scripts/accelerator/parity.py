@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dg2_jax.models.model import Network, split
+from dg2_jax.models.model import Network
+from dg2_jax.nn.modules import split
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.pipeline import Pipeline
 from dg2_jax.scripts.accelerator import subjects
@@ -104,7 +105,7 @@ def _parts(
     model, encoder = pipe.model, pipe.text_encoder
     assert isinstance(encoder, TextEncoder)  # the embedded model's
     assert isinstance(encoder.forward, Forward)
-    bert = nnx.merge(encoder.forward.graphdef, encoder.params)
+    bert = encoder.forward.network.bind(encoder.params)
     tokens = encoder.tokenize(_TEXTS)
     encoding = encoder.encode(_TEXTS)
     text = np.asarray(encoding.context), np.asarray(encoding.mask)

@@ -14,8 +14,9 @@ from dg2_jax import config as config_lib
 from dg2_jax.configs import demo, dg2_base, dg2_toy
 from dg2_jax.diffusion import denoiser, guidance, sampling, schedules, solvers
 from dg2_jax.interop.stable_diffusion.unet_config import parse_unet
-from dg2_jax.models.model import Network, Params, split
+from dg2_jax.models.model import Network, Params
 from dg2_jax.nn.abstract import abstract
+from dg2_jax.nn.modules import split
 from dg2_jax.nn.precision import with_compute_dtype
 from dg2_jax.nn.sd_unet import SDUNet
 from dg2_jax.scripts.published_unets import PUBLISHED, TOKENS
