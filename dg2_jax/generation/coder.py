@@ -34,15 +34,15 @@ def bind(autoencoder: Network, params: Params) -> Coder:
     return Coder(lambda p: vae.scale(vae.encode(p).mode()), lambda z: vae.decode(vae.unscale(z)))
 
 
+# Neither this nor `encode_masked` is kept: JAX commits the results of an exported program to their
+# device, and what takes them would be compiled again for the source of a txt2img.
 @functools.partial(jax.jit, static_argnums=0)
-@program_cache.kept
 def encode(autoencoder: Network, params: Params, images: UInt8[Array, "b H W 3"]) -> Latent:
     """Pictures to scaled latents."""
     return bind(autoencoder, params).encode(from_uint8(images))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-@program_cache.kept
 def encode_masked(
     autoencoder: Network,
     params: Params,
