@@ -24,6 +24,7 @@ from dg2_jax.text.interface import PromptEncoder
 from dg2_jax.text.prompt_tags import LoraTag
 
 _LORA_SUFFIXES = (".safetensors",)
+_DESCRIPTION = "config.json"  # of a model, beside its weights
 _OF_NETWORK = re.compile(r"unet\.|texts\.\d\.")
 _KEPT = 1  # models with adapters: their changed weights are copies
 
@@ -174,13 +175,12 @@ class Library:
 def _files_in(folder: str | Path | None, suffixes: Sequence[str]) -> dict[str, Path]:
     """The files of a folder and below by their names without endings; the first of a name.
 
-    What lies beside a config.json are a model's weights, and left out.
+    A model's weights, which have its description beside them, are left out.
     """
     if folder is None or not Path(folder).expanduser().is_dir():
         return {}
     paths: dict[str, Path] = {}
     for path in sorted(Path(folder).expanduser().rglob("*")):
-        is_model = path.with_name("config.json").exists()
-        if path.suffix in suffixes and path.is_file() and not is_model:
+        if path.suffix in suffixes and path.is_file() and not path.with_name(_DESCRIPTION).exists():
             paths.setdefault(path.stem, path)
     return dict(sorted(paths.items()))
